@@ -1,0 +1,1 @@
+"""Zero-code OpenTelemetry instrumentors for MQTT and RocketMQ clients."""

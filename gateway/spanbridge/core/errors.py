@@ -1,0 +1,56 @@
+"""Errors of the gateway. Adapters map every third-party exception to one of these before it leaves them."""
+
+from __future__ import annotations
+
+
+class SpanbridgeError(Exception):
+    """Base of everything the gateway raises on purpose.
+
+    ``reason`` is a short, stable, low-cardinality word for metrics and span attributes (``error.type``).
+    """
+
+    reason = "error"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
+class SourceError(SpanbridgeError):
+    """An MQTT connection failed or the broker refused something. The source reconnects by itself."""
+
+    reason = "source"
+
+
+class SinkError(SpanbridgeError):
+    """RocketMQ did not take a batch. Sub-classes say what can be done about it."""
+
+    reason = "sink"
+
+
+class SinkUnavailable(SinkError):  # noqa: N818 - named for the state, as the field does
+    """Nothing usable answered: refused, reset, deadline passed, no route yet. Try again after a pause."""
+
+    reason = "unavailable"
+
+
+class SinkThrottled(SinkError):  # noqa: N818
+    """RocketMQ asked for less (TOO_MANY_REQUESTS, TIMEOUT_CLEAN_QUEUE). Try again, slower."""
+
+    reason = "throttled"
+
+
+class SinkMisconfigured(SinkError):  # noqa: N818
+    """An operator has to mend something (topic missing, not authorised). Messages are kept and tried again."""
+
+    reason = "misconfigured"
+
+
+class SinkRejected(SinkError):  # noqa: N818
+    """RocketMQ will never take this content (too large, illegal key, tag or property).
+
+    For a batch of several, the sender splits it to find the message meant.
+    """
+
+    reason = "rejected"

@@ -1,0 +1,1 @@
+"""RocketMQ 5 adapter: an asyncio gRPC producer."""
