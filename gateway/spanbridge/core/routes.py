@@ -29,7 +29,7 @@ class TopicFilter:
     def parse(cls, text: str) -> TopicFilter:
         """Parse a filter such as ``devices/{device}/+/state`` or ``plant/#``.
 
-        :raises RouteError: empty, too long, NUL, a wildcard that shares its level, ``#`` before the end, a name used twice.
+        :raises RouteError: empty, too long, NUL, a wildcard that shares its level or ends early, a name used twice.
         """
         if not text:
             raise RouteError("a topic filter is at least one character long (MQTT-4.7.3-1)")

@@ -1,0 +1,105 @@
+"""Acknowledgements: each message is settled once, and leaves in the order it came (MQTT-4.6.0-2)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from spanbridge.core.message import Publish
+
+
+class InFlight:
+    """A message between its arrival and its acknowledgement, with what the pipeline keeps beside it.
+
+    ``trace`` is the telemetry's record and ``encoded`` the sink's form; the core does not look into either.
+    """
+
+    __slots__ = ("encoded", "plan", "publish", "settled", "trace")
+
+    def __init__(self, publish: Publish, plan: Any, trace: Any, encoded: bytes) -> None:
+        self.publish = publish
+        self.plan = plan
+        self.trace = trace
+        self.encoded = encoded
+        self.settled = False
+
+
+class AckLedger:
+    """What one source is owed: holds back acknowledgements until every earlier message of the connection is settled.
+
+    A reconnect (:meth:`turn`) starts a new order. In a resumed session the broker sends again what it holds
+    unacknowledged, with the DUP flag and the packet identifier it had (MQTT-4.4.0-1, MQTT-3.3.1-1), while the first
+    copies may still be on their way, or through. :meth:`adopt` recognises those, so that a reconnect of the MQTT side
+    makes no duplicates in RocketMQ. Only messages whose acknowledgement was never written are remembered: after that
+    the broker may use the identifier for another message with the same payload.
+    """
+
+    __slots__ = ("_previous", "_queue", "epoch", "unsettled", "unsettled_bytes")
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._queue: deque[InFlight] = deque()
+        self._previous: dict[int, InFlight] = {}
+        self.unsettled = 0
+        self.unsettled_bytes = 0
+
+    def add(self, entry: InFlight) -> None:
+        """Take note of a message that was received. QoS 0 counts as in flight though it is owed nothing."""
+        self._queue.append(entry)
+        self.unsettled += 1
+        self.unsettled_bytes += len(entry.encoded)
+        if self._previous and not entry.publish.dup:
+            self._previous.pop(entry.publish.packet_id, None)  # the identifier names a new message now
+
+    def adopt(self, publish: Publish) -> InFlight | None:
+        """The message that ``publish`` (DUP set) is a redelivery of, or None: it is new to us.
+
+        The entry takes the new packet's place in the order; when it is settled already it can be released at once
+        (:meth:`release`).
+        """
+        entry = self._previous.get(publish.packet_id)
+        if entry is None or entry.publish.topic != publish.topic or entry.publish.payload != publish.payload:
+            return None
+        del self._previous[publish.packet_id]
+        entry.publish = publish
+        self._queue.append(entry)
+        return entry
+
+    def settle(self, entries: Iterable[InFlight]) -> list[Publish]:
+        """Mark messages as done; return those whose acknowledgement may leave now, in receive order.
+
+        Settling a message twice changes nothing.
+        """
+        for entry in entries:
+            if not entry.settled:
+                entry.settled = True
+                self.unsettled -= 1
+                self.unsettled_bytes -= len(entry.encoded)
+        return self.release()
+
+    def release(self) -> list[Publish]:
+        """The acknowledgements that may leave now, in receive order."""
+        queue = self._queue
+        released: list[Publish] = []
+        while queue and queue[0].settled:
+            released.append(queue.popleft().publish)
+        return released
+
+    def oldest_ns(self) -> int | None:
+        """When the oldest unsettled message of this connection was received (Unix time, ns); None: nothing waits.
+
+        The head of the order is always unsettled: :meth:`settle` pops what is not.
+        """
+        return self._queue[0].publish.received_ns if self._queue else None
+
+    def turn(self, epoch: int, *, resumed: bool) -> None:
+        """Begin a new connection: what the old one brought is owed no acknowledgement there, but may come again.
+
+        ``resumed`` tells that the broker kept the session (CONNACK's Session Present). Without it nothing comes again, and
+        packet identifiers start anew.
+        """
+        carried = (*self._previous.values(), *self._queue) if resumed else ()
+        self._previous = {entry.publish.packet_id: entry for entry in carried if entry.publish.qos}
+        self._queue = deque()
+        self.epoch = epoch

@@ -1,0 +1,144 @@
+"""An MQTT message as a RocketMQ message: which address, which properties, which body.
+
+The mapping is invertible: what goes up and comes down again is the same message (docs/delivery.md).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from spanbridge.core.message import Address, Publish
+from spanbridge.core.routes import Match
+from spanbridge.core.template import Scope, Template
+
+PATH = "spanbridge.path"
+"""Property that lists the gateways a message has passed, comma-separated, so that none forwards it twice."""
+
+EMPTY_BODY = b"\0"
+"""RocketMQ refuses empty bodies (MESSAGE_BODY_EMPTY); property ``mqtt.empty`` tells this from a real zero byte."""
+
+MAX_PROPERTIES = 128
+MAX_PROPERTY_BYTES = 16384
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+class Unroutable(ValueError):  # noqa: N818 - an outcome, counted under ``reason``, rather than a fault of ours
+    """The message has no place to go. ``reason`` is a stable word for the dropped counter."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """User properties ready for RocketMQ. ``dropped`` counts those that could not be carried."""
+
+    items: list[tuple[str, str]]
+    dropped: int = 0
+
+
+def address(match: Match, publish: Publish, *, gateway: str, client_id: str) -> Address:
+    """Where a message goes. Fixed by its MQTT topic unless ``match.route.per_message``.
+
+    :raises Unroutable: the topic template came out empty, or a delivery timestamp is not a number.
+    """
+    route = match.route
+    scope = Scope(match.levels, match.named, publish.user_properties, client_id)
+    topic = route.topic.render(scope)
+    if not topic:
+        raise Unroutable(f"route {route.name!r}: the topic template {route.topic.text!r} came out empty", "no_topic")
+    return Address(
+        topic=topic,
+        tag=_optional(route.tag, scope),
+        keys=tuple(key for key in (template.render(scope) for template in route.keys) if key),
+        group=_optional(route.message_group, scope),
+        delivery_timestamp_ms=_timestamp(route.delivery_timestamp, scope),
+        properties=(("mqtt.topic", publish.topic), (PATH, gateway)),
+    )
+
+
+def _optional(template: Template | None, scope: Scope) -> str | None:
+    return (template.render(scope) or None) if template is not None else None
+
+
+def _timestamp(template: Template | None, scope: Scope) -> int | None:
+    text = _optional(template, scope)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise Unroutable(f"delivery_timestamp {text!r} is not Unix time in milliseconds", "bad_timestamp")
+    return int(text)
+
+
+def properties(publish: Publish, user: Iterable[tuple[str, str]]) -> Properties:
+    """The properties of one message beside its context and those fixed by its address.
+
+    ``user`` are the MQTT user properties that remain after the trace context was taken out.
+    """
+    items = [("mqtt.qos", str(publish.qos))]
+    if publish.retain:
+        items.append(("mqtt.retain", "true"))
+    if not publish.payload:
+        items.append(("mqtt.empty", "true"))
+    if publish.expiry is not None:
+        items.append(("mqtt.expiry", str(publish.expiry)))
+    if publish.correlation_data is not None:
+        items.append(("mqtt.correlation-data", base64.b64encode(publish.correlation_data).decode("ascii")))
+    optional: list[tuple[str, str]] = []
+    if publish.content_type is not None:
+        optional.append(("mqtt.content-type", publish.content_type))
+    if publish.response_topic is not None:
+        optional.append(("mqtt.response-topic", publish.response_topic))
+    if not user and not optional:
+        return Properties(items)
+    return _limited(items, [*optional, *_user_names(user)])
+
+
+def _user_names(user: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    """MQTT allows a name several times (MQTT 5.0 section 3.3.2.3.7), RocketMQ does not: number the later ones."""
+    seen: dict[str, int] = {}
+    for name, value in user:
+        nth = seen[name] = seen.get(name, 0) + 1
+        yield (f"mqtt.user.{name}" if nth == 1 else f"mqtt.user[{nth}].{name}"), value
+
+
+def _limited(items: list[tuple[str, str]], optional: Sequence[tuple[str, str]]) -> Properties:
+    room = MAX_PROPERTIES - len(items)
+    size = sum(len(name) + len(value) for name, value in items)
+    dropped = 0
+    for name, value in optional:
+        cost = len(name) + len(value) if name.isascii() and value.isascii() else len((name + value).encode())
+        if room == 0 or size + cost > MAX_PROPERTY_BYTES or _has_control(name) or _has_control(value):
+            dropped += 1
+            continue
+        items.append((name, value))
+        room -= 1
+        size += cost
+    return Properties(items, dropped)
+
+
+def _has_control(text: str) -> bool:
+    """RocketMQ separates properties with U+0001 and U+0002; other control characters are refused by its proxy."""
+    return not text.isprintable() and _CONTROL.search(text) is not None
+
+
+def body(publish: Publish) -> bytes:
+    """The payload, byte for byte, or its stand-in when it is empty."""
+    return publish.payload or EMPTY_BODY
+
+
+def path(user: Sequence[tuple[str, str]]) -> str:
+    """The gateways that a message has passed according to its MQTT user properties, or an empty text."""
+    return next((value for name, value in user if name == PATH), "")
+
+
+def extended_path(passed: str, gateway: str) -> str | None:
+    """``passed`` with this gateway added, or None when it was here before (a loop)."""
+    if gateway in passed.split(","):
+        return None
+    return f"{passed},{gateway}"
