@@ -96,8 +96,8 @@ class AckLedger:
     def turn(self, epoch: int, *, resumed: bool) -> None:
         """Begin a new connection: what the old one brought is owed no acknowledgement there, but may come again.
 
-        ``resumed`` tells that the broker kept the session (CONNACK's Session Present). Without it nothing comes again, and
-        packet identifiers start anew.
+        ``resumed`` tells that the broker kept the session (CONNACK's Session Present). Without it nothing comes
+        again, and packet identifiers start anew.
         """
         carried = (*self._previous.values(), *self._queue) if resumed else ()
         self._previous = {entry.publish.packet_id: entry for entry in carried if entry.publish.qos}

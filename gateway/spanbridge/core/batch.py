@@ -14,7 +14,7 @@ from spanbridge.core.ack import InFlight
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """``max_messages`` and ``max_bytes`` of one request; ``concurrency`` requests at a time for a lane without order."""
+    """``max_messages`` and ``max_bytes`` of a request; ``concurrency`` requests at a time on an unordered lane."""
 
     max_messages: int = 128
     max_bytes: int = 1 << 20

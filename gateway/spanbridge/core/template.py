@@ -1,8 +1,9 @@
 """Templates over a topic: ``"factory-{line}"``, ``"{topic[0]}"``, ``"{user.site|unknown}"``.
 
 Fields: ``{name}`` a named level of the route's filter, ``{topic}`` the whole MQTT topic, ``{topic[N]}`` its level N
-from 0, ``{client_id}`` the gateway's own MQTT client id (a PUBLISH does not name its publisher), ``{user.NAME}`` an MQTT 5 user
-property. ``|text`` after any of them is used when the field is missing or empty. ``{{`` and ``}}`` are literal braces.
+from 0, ``{client_id}`` the gateway's own MQTT client id (a PUBLISH does not name its publisher),
+``{user.NAME}`` an MQTT 5 user property. ``|text`` after any of them is used when the field is missing or empty. ``{{``
+and ``}}`` are literal braces.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One ``{...}``: ``kind`` is ``level``, ``index``, ``topic``, ``client_id`` or ``user``, ``name`` what to look up."""
+    """One ``{...}``: ``kind`` is level, index, topic, client_id or user; ``name``: what to look up."""
 
     kind: str
     name: str

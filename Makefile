@@ -1,0 +1,56 @@
+# Everything a developer needs. `make help` lists it. Needs Python 3.11+, make and the package registries: no root, no
+# Java, no docker.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench docs devstack w3c clean
+
+help: ## Show this list
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "spanbridge needs Python 3.11 or later: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing spanbridge and its development tools into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(READY) ## Make the virtual environment and install everything into it
+
+demo: $(READY) ## Run devices, both brokers, the gateway and a consumer; show their traces (ARGS="--keep")
+	@$(BIN)/spanbridge demo $(ARGS)
+
+test: lint ## Check style, types and layers, then run all tests on real brokers (ARGS="-k name")
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## Check style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Measure throughput and CPU against the bridge one would write today (ARGS="--quick")
+	$(BIN)/python -m bench $(ARGS)
+
+docs: $(READY) ## Generate the configuration reference and its JSON schema
+	$(BIN)/python -m spanbridge.config.docs
+
+devstack: $(READY) ## Start RocketMQ and MQTT brokers on free ports until Ctrl-C
+	@$(BIN)/spanbridge devstack up $(ARGS)
+
+w3c: $(READY) ## Run W3C's Trace Context suite against the codec (DIR=<a clone of w3c/trace-context>)
+	@test -n "$(DIR)" || { echo "say where the suite is: make w3c DIR=<a clone of w3c/trace-context>"; exit 2; }
+	$(BIN)/python -m tests.context.w3c.run "$(DIR)"
+
+clean: ## Remove what was built here (not the download cache)
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find gateway context tests bench -name __pycache__ -prune -exec rm -rf {} +
