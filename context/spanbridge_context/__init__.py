@@ -1,1 +1,48 @@
-"""Minimal."""
+"""W3C trace context on MQTT and RocketMQ messages. Standard library only; runs unchanged on MicroPython.
+
+A device puts a context on a message (any MQTT v5 client's user properties are such a list)::
+
+    from spanbridge_context import TraceContext, inject_user_properties
+    properties.UserProperty = inject_user_properties([], TraceContext.new())
+
+A consumer takes it off a RocketMQ message::
+
+    from spanbridge_context import extract_rocketmq
+    context, problem = extract_rocketmq(message.properties)
+
+``problem`` is None or one of :data:`PROBLEMS`; extracting never raises. docs/wire-format.md is the specification.
+"""
+
+from .baggage import cap_baggage, parse_baggage
+from .context import TraceContext, parse_compact, parse_traceparent
+from .errors import PROBLEMS, TraceContextError
+from .mqtt import Extracted, extract_user_properties, inject_user_properties, split_user_properties
+from .payload import extract_json, inject_json
+from .rocketmq import extract_rocketmq, inject_rocketmq
+from .topic import extract_topic, inject_topic, split_topic, suffix_filter
+from .tracestate import format_tracestate, normalise_tracestate, parse_tracestate
+
+__all__ = [
+    "PROBLEMS",
+    "Extracted",
+    "TraceContext",
+    "TraceContextError",
+    "cap_baggage",
+    "extract_json",
+    "extract_rocketmq",
+    "extract_topic",
+    "extract_user_properties",
+    "format_tracestate",
+    "inject_json",
+    "inject_rocketmq",
+    "inject_topic",
+    "inject_user_properties",
+    "normalise_tracestate",
+    "parse_baggage",
+    "parse_compact",
+    "parse_traceparent",
+    "parse_tracestate",
+    "split_topic",
+    "split_user_properties",
+    "suffix_filter",
+]

@@ -1,0 +1,38 @@
+"""The compact form of a parent: its 26 bytes in base64url without padding, exactly 35 characters.
+
+docs/wire-format.md specifies it. It is legal in an MQTT topic level and 36 % shorter than the text form.
+"""
+
+from binascii import a2b_base64, b2a_base64
+
+from .errors import TraceContextError
+from .traceparent import check
+
+LENGTH = 35
+"""Characters of the compact form."""
+
+_LAST = "AEIMQUYcgkosw048"
+"""Characters whose two spare bits are zero: 26 bytes are 208 bits, 35 characters are 210."""
+
+
+def encode(raw: bytes) -> str:
+    """The 35 characters for 26 bytes."""
+    return b2a_base64(raw).decode()[:LENGTH].replace("+", "-").replace("/", "_")
+
+
+def decode(text: str) -> bytes:
+    """The 26 bytes for 35 characters.
+
+    :raises TraceContextError: not 35 characters of base64url with zero spare bits, or version ff (problem
+        ``malformed``), or an all-zero id (``zero_id``).
+    """
+    try:
+        if len(text) != LENGTH or text[34] not in _LAST or "+" in text or "/" in text:
+            raise ValueError
+        # The decoder skips characters it does not know; then there are fewer than 26 bytes, or none.
+        raw = a2b_base64(text.replace("-", "+").replace("_", "/") + "=")
+        if len(raw) != 26:
+            raise ValueError
+    except (TypeError, ValueError, AttributeError):
+        raise TraceContextError("compact form: not 35 characters of base64url") from None
+    return check(raw)

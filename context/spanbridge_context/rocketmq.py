@@ -1,0 +1,39 @@
+"""User properties of a RocketMQ message as a carrier: the names that OpenTelemetry's instrumentations read."""
+
+from . import traceparent
+from .context import TraceContext
+from .errors import TraceContextError
+from .mqtt import Extracted, with_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+TRACE_CONTEXT = "TRACE_CONTEXT"
+"""RocketMQ's own property of that meaning (its gRPC form: the system property ``trace_context``)."""
+
+
+def inject_rocketmq(properties: "MutableMapping[str, str]", context: TraceContext) -> None:
+    """Put the context into a message's user properties, in place of one that is there."""
+    properties["traceparent"] = context.traceparent
+    for name, value in (("tracestate", context.tracestate), ("baggage", context.baggage)):
+        if value:
+            properties[name] = value
+        elif name in properties:
+            del properties[name]
+
+
+def extract_rocketmq(properties: "Mapping[str, str]", trace_context: "str | None" = None) -> Extracted:
+    """The context of a message: ``traceparent``, else RocketMQ's own ``trace_context``. Never raises."""
+    try:
+        parent = properties.get("traceparent") or trace_context or properties.get(TRACE_CONTEXT)
+        if not parent:
+            return Extracted(None, None)
+        context, problem = with_state(
+            traceparent.decode(parent), properties.get("tracestate") or "", properties.get("baggage") or ""
+        )
+        return Extracted(context, problem)
+    except TraceContextError as error:
+        return Extracted(None, error.problem)
+    except (TypeError, AttributeError):
+        return Extracted(None, None)

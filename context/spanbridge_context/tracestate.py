@@ -1,0 +1,61 @@
+"""tracestate: W3C Trace Context Level 2, section 3.3."""
+
+from .errors import TRACESTATE, TraceContextError
+
+MAX_MEMBERS = 32
+MAX_KEY = 256
+MAX_VALUE = 256
+OWS = " \t"
+
+_LCALPHA_DIGIT = "abcdefghijklmnopqrstuvwxyz0123456789"
+_KEY = _LCALPHA_DIGIT + "_-*/@"
+_VALUE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) not in ",=")
+
+
+def parse_tracestate(text: str) -> list[tuple[str, str]]:
+    """The members in order, left (newest) first. Empty members are skipped; equal keys stay as they are.
+
+    :raises TraceContextError: a member does not follow the grammar, or there are more than 32 (problem ``tracestate``).
+    """
+    if not isinstance(text, str):
+        raise TraceContextError("tracestate: not a string", TRACESTATE)
+    members = []
+    for part in text.split(","):
+        member = part.strip(OWS)
+        if member:
+            members.append(_parse_member(member, part))
+    if len(members) > MAX_MEMBERS:
+        raise TraceContextError("tracestate: more than 32 members", TRACESTATE)
+    return members
+
+
+def normalise_tracestate(text: str) -> str:
+    """The same list without optional white space and empty members; a tidy value comes back as it is.
+
+    :raises TraceContextError: as :func:`parse_tracestate`.
+    """
+    return format_tracestate(parse_tracestate(text)) if text else ""
+
+
+def format_tracestate(members: list[tuple[str, str]]) -> str:
+    """The header value of members that :func:`parse_tracestate` gave."""
+    return ",".join([key + "=" + value for key, value in members])
+
+
+def _parse_member(member: str, part: str) -> tuple[str, str]:
+    at = member.find("=")
+    key = member[:at]
+    value = member[at + 1 :]
+    # ``x.strip(allowed)`` is empty exactly when every character is allowed: a character class at the speed of C.
+    if (
+        at < 1
+        or not value
+        or len(key) > MAX_KEY
+        or len(value) > MAX_VALUE
+        or key[0] == "@"
+        or key[0] not in _LCALPHA_DIGIT
+        or key.strip(_KEY)
+        or value.strip(_VALUE)
+    ):
+        raise TraceContextError("tracestate: a member does not follow the grammar", TRACESTATE)
+    return key, value
