@@ -48,6 +48,16 @@ class Reporter(Protocol):
         """Take an event. Never raises, never blocks."""
 
 
+class Clock(Protocol):
+    """Time, so that tests can hold it."""
+
+    def now_ns(self) -> int:
+        """Unix time in nanoseconds."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Pause the calling task."""
+
+
 class Source(Protocol):
     """An MQTT connection that delivers messages and owes acknowledgements for them."""
 
@@ -95,6 +105,10 @@ class Source(Protocol):
 
 class Sink(Protocol):
     """RocketMQ as the uplink sees it: prepare once per MQTT topic, encode per message, send per batch."""
+
+    @property
+    def generation(self) -> int:
+        """Grows when routes change, so that what :meth:`prepare` and :meth:`lane` gave before must be asked for again."""
 
     @property
     def status(self) -> PeerStatus:

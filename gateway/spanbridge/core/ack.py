@@ -12,16 +12,19 @@ from spanbridge.core.message import Publish
 class InFlight:
     """A message between its arrival and its acknowledgement, with what the pipeline keeps beside it.
 
-    ``trace`` is the telemetry's record and ``encoded`` the sink's form; the core does not look into either.
+    ``owner`` is the intake that must acknowledge it, ``trace`` the telemetry's record and ``encoded`` the sink's form;
+    the core looks into none of them. ``size`` (bytes) is what it counts for in the bound on what is in flight.
     """
 
-    __slots__ = ("encoded", "plan", "publish", "settled", "trace")
+    __slots__ = ("encoded", "filter", "owner", "publish", "settled", "size", "trace")
 
-    def __init__(self, publish: Publish, plan: Any, trace: Any, encoded: bytes) -> None:
+    def __init__(self, publish: Publish, owner: Any, filter_: str, trace: Any, encoded: bytes) -> None:
         self.publish = publish
-        self.plan = plan
+        self.owner = owner
+        self.filter = filter_
         self.trace = trace
         self.encoded = encoded
+        self.size = len(encoded)
         self.settled = False
 
 
@@ -48,7 +51,7 @@ class AckLedger:
         """Take note of a message that was received. QoS 0 counts as in flight though it is owed nothing."""
         self._queue.append(entry)
         self.unsettled += 1
-        self.unsettled_bytes += len(entry.encoded)
+        self.unsettled_bytes += entry.size
         if self._previous and not entry.publish.dup:
             self._previous.pop(entry.publish.packet_id, None)  # the identifier names a new message now
 
@@ -75,7 +78,7 @@ class AckLedger:
             if not entry.settled:
                 entry.settled = True
                 self.unsettled -= 1
-                self.unsettled_bytes -= len(entry.encoded)
+                self.unsettled_bytes -= entry.size
         return self.release()
 
     def release(self) -> list[Publish]:

@@ -22,6 +22,7 @@ EMPTY_BODY = b"\0"
 
 MAX_PROPERTIES = 128
 MAX_PROPERTY_BYTES = 16384
+FIXED_PROPERTIES = 4
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -42,8 +43,8 @@ class Properties:
     dropped: int = 0
 
 
-def address(match: Match, publish: Publish, *, gateway: str, client_id: str) -> Address:
-    """Where a message goes. Fixed by its MQTT topic unless ``match.route.per_message``.
+def address(match: Match, publish: Publish, *, path: str, client_id: str) -> Address:
+    """Where a message goes. Fixed by its MQTT topic, QoS and RETAIN flag unless ``match.route.per_message``.
 
     :raises Unroutable: the topic template came out empty, or a delivery timestamp is not a number.
     """
@@ -58,8 +59,13 @@ def address(match: Match, publish: Publish, *, gateway: str, client_id: str) -> 
         keys=tuple(key for key in (template.render(scope) for template in route.keys) if key),
         group=_optional(route.message_group, scope),
         delivery_timestamp_ms=_timestamp(route.delivery_timestamp, scope),
-        properties=(("mqtt.topic", publish.topic), (PATH, gateway)),
+        properties=_fixed(publish, path),
     )
+
+
+def _fixed(publish: Publish, path: str) -> tuple[tuple[str, str], ...]:
+    fixed = (("mqtt.topic", publish.topic), ("mqtt.qos", str(publish.qos)), (PATH, path))
+    return (*fixed, ("mqtt.retain", "true")) if publish.retain else fixed
 
 
 def _optional(template: Template | None, scope: Scope) -> str | None:
@@ -75,14 +81,13 @@ def _timestamp(template: Template | None, scope: Scope) -> int | None:
     return int(text)
 
 
-def properties(publish: Publish, user: Iterable[tuple[str, str]]) -> Properties:
-    """The properties of one message beside its context and those fixed by its address.
+def properties(publish: Publish, user: Sequence[tuple[str, str]], context: Sequence[tuple[str, str]]) -> Properties:
+    """The properties of one message beside those fixed by its address.
 
-    ``user`` are the MQTT user properties that remain after the trace context was taken out.
+    ``user`` are the MQTT user properties that remain after the trace context was taken out, ``context`` what carries it
+    on. Those come first: nothing that a device adds can push them out.
     """
-    items = [("mqtt.qos", str(publish.qos))]
-    if publish.retain:
-        items.append(("mqtt.retain", "true"))
+    items = [*context]
     if not publish.payload:
         items.append(("mqtt.empty", "true"))
     if publish.expiry is not None:
@@ -108,7 +113,7 @@ def _user_names(user: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
 
 
 def _limited(items: list[tuple[str, str]], optional: Sequence[tuple[str, str]]) -> Properties:
-    room = MAX_PROPERTIES - len(items)
+    room = MAX_PROPERTIES - FIXED_PROPERTIES - len(items)
     size = sum(len(name) + len(value) for name, value in items)
     dropped = 0
     for name, value in optional:
@@ -127,18 +132,19 @@ def _has_control(text: str) -> bool:
     return not text.isprintable() and _CONTROL.search(text) is not None
 
 
-def body(publish: Publish) -> bytes:
-    """The payload, byte for byte, or its stand-in when it is empty."""
-    return publish.payload or EMPTY_BODY
+def is_legal(item: tuple[str, str]) -> bool:
+    """Whether RocketMQ can carry a property: no control characters in its name or value."""
+    return not (_has_control(item[0]) or _has_control(item[1]))
 
 
-def path(user: Sequence[tuple[str, str]]) -> str:
-    """The gateways that a message has passed according to its MQTT user properties, or an empty text."""
-    return next((value for name, value in user if name == PATH), "")
+def passed_gateways(user: Sequence[tuple[str, str]], gateway: str) -> str | None:
+    """The path that a message has to carry on when it has passed gateways before; None when this is the first.
 
-
-def extended_path(passed: str, gateway: str) -> str | None:
-    """``passed`` with this gateway added, or None when it was here before (a loop)."""
-    if gateway in passed.split(","):
+    :raises Unroutable: it was in this gateway already.
+    """
+    passed = next((value for name, value in user if name == PATH), None)
+    if passed is None:
         return None
+    if gateway in passed.split(","):
+        raise Unroutable(f"the message passed this gateway already ({PATH}={passed})", "loop")
     return f"{passed},{gateway}"

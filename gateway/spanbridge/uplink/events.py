@@ -1,0 +1,150 @@
+"""What can happen to a message on its way up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spanbridge.core.events import Event, Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesDropped(Event):
+    """Messages that will not reach RocketMQ, on purpose. Acknowledged to the MQTT broker, so that others can pass."""
+
+    name: ClassVar[str] = "messages.dropped"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    reason: str
+    cause: str
+
+    def labels(self) -> dict[str, str]:
+        """By reason."""
+        return {"reason": self.reason}
+
+    def text(self) -> str:
+        """Cause, and what becomes of the messages."""
+        return f"{self.count} message(s) dropped ({self.reason}): {self.cause}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesDiverted(Event):
+    """Messages sent to the catch-all or the rejected topic instead of their own."""
+
+    name: ClassVar[str] = "messages.diverted"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    reason: str
+    cause: str
+    topic: str
+
+    def labels(self) -> dict[str, str]:
+        """By reason and the topic that took them."""
+        return {"reason": self.reason, "topic": self.topic}
+
+    def text(self) -> str:
+        """Cause, and where the messages went."""
+        return f"{self.count} message(s) sent to {self.topic!r} instead ({self.reason}): {self.cause}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PropertiesDropped(Event):
+    """User properties that RocketMQ cannot carry; their messages were forwarded without them."""
+
+    name: ClassVar[str] = "properties.dropped"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    route: str
+
+    def labels(self) -> dict[str, str]:
+        """By route."""
+        return {"route": self.route}
+
+    def text(self) -> str:
+        """Cause, and that the message goes on."""
+        return (
+            f"route {self.route!r}: {self.count} user propert(ies) hold control characters or exceed 128 properties or "
+            "16 KiB; the message is forwarded without them"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendFailed(Event):
+    """A batch that RocketMQ did not take. It is kept and tried again; the MQTT broker keeps what follows."""
+
+    name: ClassVar[str] = "send.failures"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    topic: str
+    reason: str
+    cause: str
+    delay: float
+
+    def labels(self) -> dict[str, str]:
+        """By RocketMQ topic and reason."""
+        return {"topic": self.topic, "reason": self.reason}
+
+    def text(self) -> str:
+        """Cause, and when the next attempt is."""
+        return (
+            f"sending {self.count} message(s) to {self.topic!r} failed: {self.cause}; they stay unacknowledged, next "
+            f"attempt in {self.delay:.1f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendRecovered(Event):
+    """RocketMQ takes batches of a topic again."""
+
+    name: ClassVar[str] = "send.recoveries"
+    severity: ClassVar[Severity] = Severity.INFO
+
+    topic: str
+    seconds: float
+
+    def labels(self) -> dict[str, str]:
+        """By RocketMQ topic."""
+        return {"topic": self.topic}
+
+    def text(self) -> str:
+        """How long it took."""
+        return f"sending to {self.topic!r} works again after {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesRedelivered(Event):
+    """Redeliveries of messages that are still on their way, or through: recognised, not forwarded twice."""
+
+    name: ClassVar[str] = "messages.redelivered"
+    severity: ClassVar[Severity] = Severity.DEBUG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainIncomplete(Event):
+    """The deadline came before RocketMQ had everything."""
+
+    name: ClassVar[str] = "drain.incomplete"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    def text(self) -> str:
+        """What stays where."""
+        return f"stopping with {self.count} message(s) unsent: they stay with the MQTT broker, which sends them again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InternalError(Event):
+    """A fault of ours on one message. The message is diverted or dropped so that the others can pass."""
+
+    name: ClassVar[str] = "internal.errors"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    where: str
+    cause: str
+
+    def labels(self) -> dict[str, str]:
+        """By place."""
+        return {"where": self.where}
+
+    def text(self) -> str:
+        """The exception's type and text; please report it."""
+        return f"internal error in {self.where}: {self.cause}; please report it"

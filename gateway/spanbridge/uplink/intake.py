@@ -1,0 +1,200 @@
+"""Intake: from a socket read's worth of MQTT messages to entries in their lanes. The hot path; nothing here waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from spanbridge.core import translate
+from spanbridge.core.ack import AckLedger, InFlight
+from spanbridge.core.batch import Lane
+from spanbridge.core.errors import SinkRejected
+from spanbridge.core.message import Address, Publish
+from spanbridge.ports import Clock, Reporter, Sink, Source
+from spanbridge.telemetry import MessageTrace, Tracer, UplinkMetrics
+from spanbridge.uplink import events
+from spanbridge.uplink.plan import Plan, Planner
+from spanbridge_context import TraceContext, extract_json, extract_topic, split_user_properties
+
+SUFFIX = "/~tp/"
+REASON = "spanbridge.rejected"
+"""Property of a message in the rejected topic that names why it is there."""
+
+
+class Refused(Exception):  # noqa: N818 - an outcome rather than a fault
+    """A message that cannot go where its route says."""
+
+    def __init__(self, reason: str, cause: str, trace: MessageTrace | None = None) -> None:
+        super().__init__(cause)
+        self.reason = reason
+        self.trace = trace
+
+
+class Intake:
+    """One source's way in. ``submit`` is called once per read for each lane that gained messages."""
+
+    def __init__(
+        self,
+        source: Source,
+        planner: Planner,
+        sink: Sink,
+        *,
+        tracer: Tracer,
+        metrics: UplinkMetrics,
+        reporter: Reporter,
+        clock: Clock,
+        submit: Callable[[Lane], None],
+        rejected_topic: str | None = None,
+    ) -> None:
+        self.source = source
+        self.ledger = AckLedger()
+        self.received = 0
+        self._planner = planner
+        self._sink = sink
+        self._tracer = tracer
+        self._metrics = metrics
+        self._reporter = reporter
+        self._clock = clock
+        self._submit = submit
+        self._rejected_topic = rejected_topic
+
+    def deliver(self, publishes: list[Publish]) -> None:
+        """Take all messages of one socket read, in receive order. Never raises."""
+        ledger = self.ledger
+        self.received += len(publishes)
+        if publishes[0].epoch != ledger.epoch:
+            ledger.turn(publishes[0].epoch, resumed=bool(self.source.status.detail.get("session_present")))
+        touched: dict[Lane, None] = {}
+        consumed: Counter[str] = Counter()
+        contexts: Counter[str] = Counter()
+        refused: list[InFlight] = []
+        for publish in publishes:
+            plan, context, outcome = self._carriers(publish)
+            if publish.dup and ledger.adopt(publish) is not None:
+                self._reporter.report(events.MessagesRedelivered())
+                continue
+            entry, lane, outcome = self._accept(publish, plan, context, outcome)
+            ledger.add(entry)
+            consumed[entry.filter] += 1
+            contexts[outcome] += 1
+            if lane is None:
+                refused.append(entry)
+            else:
+                lane.add(entry)
+                touched[lane] = None
+        self._count(consumed, contexts)
+        self.settle(refused)
+        for lane in touched:
+            self._submit(lane)
+
+    def settle(self, entries: Iterable[InFlight]) -> None:
+        """Mark messages as done and acknowledge all that may leave now."""
+        released = self.ledger.settle(entries)
+        if released:
+            self.source.settle(released)
+
+    def divert(self, entry: InFlight, reason: str, cause: str) -> Lane | None:
+        """Point a message that RocketMQ refused at the rejected topic; return its new lane, or None: it is dropped."""
+        self._tracer.dropped(entry.trace, self._clock.now_ns(), reason)
+        diverted, lane = self._refuse(entry.publish, entry.filter, Refused(reason, cause))
+        entry.trace, entry.encoded = diverted.trace, diverted.encoded
+        return lane
+
+    def _count(self, consumed: Counter[str], contexts: Counter[str]) -> None:
+        for filter_, count in consumed.items():
+            self._metrics.consumed(filter_, count)
+        for outcome, count in contexts.items():
+            self._metrics.context(outcome, count)
+
+    def _carriers(self, publish: Publish) -> tuple[Plan | None, TraceContext | None, str]:
+        """Find the plan, and restore topic and payload where a v3.1.1 device hid its context there."""
+        topic = publish.topic
+        context: TraceContext | None = None
+        outcome = "absent"
+        if SUFFIX in topic:
+            plain, found = extract_topic(topic)
+            plan = self._planner.find(plain) if found is not None else None
+            if plan is not None and plan.topic_suffix:
+                publish.topic = plain
+                return plan, found, "valid"
+        plan = self._planner.find(topic)
+        if plan is not None and plan.json_payload:
+            publish.payload, context, problem = extract_json(publish.payload)
+            outcome = problem or ("valid" if context is not None else outcome)
+        return plan, context, outcome
+
+    def _accept(
+        self, publish: Publish, plan: Plan | None, context: TraceContext | None, outcome: str
+    ) -> tuple[InFlight, Lane | None, str]:
+        user: Sequence[tuple[str, str]] = ()
+        if publish.user_properties:
+            found, problem, user = split_user_properties(publish.user_properties)
+            context = context or found
+            outcome = problem or ("valid" if context is not None else outcome)
+        filter_ = plan.filter if plan is not None else "(unroutable)"
+        if plan is None:
+            refused = Refused("unroutable", f"no route takes topic {publish.topic!r}")
+            return *self._refuse(publish, filter_, refused), outcome
+        try:
+            entry, lane = self._forward(publish, plan, context, user)
+        except Refused as refused:
+            return *self._refuse(publish, filter_, refused), outcome
+        except Exception as error:  # noqa: BLE001 - one message must not stop those behind it
+            cause = f"{type(error).__name__}: {error}"
+            self._reporter.report(events.InternalError(where="uplink.intake", cause=cause))
+            return *self._refuse(publish, filter_, Refused("internal", cause)), outcome
+        return entry, lane, outcome
+
+    def _forward(
+        self, publish: Publish, plan: Plan, context: TraceContext | None, user: Sequence[tuple[str, str]]
+    ) -> tuple[InFlight, Lane]:
+        if plan.route.max_payload is not None and len(publish.payload) > plan.route.max_payload:
+            raise Refused("too_large", f"{len(publish.payload)} bytes on route {plan.route.name!r}")
+        trace: MessageTrace | None = None
+        try:
+            ready = self._planner.ready(plan, publish, user)
+            trace = ready.tracer.begin(publish, context)
+            carried = context_properties(trace, context if plan.route.trust else None)
+            properties = translate.properties(publish, user, carried)
+            encoded = self._sink.encode(
+                ready.prepared, publish.payload or translate.EMPTY_BODY, properties.items, publish.received_ns
+            )
+        except (translate.Unroutable, SinkRejected) as error:
+            raise Refused(error.reason, str(error), trace) from error
+        if properties.dropped:
+            self._reporter.report(events.PropertiesDropped(route=plan.route.name, count=properties.dropped))
+        return InFlight(publish, self, plan.filter, trace, encoded), ready.lane
+
+    def _refuse(self, publish: Publish, filter_: str, refused: Refused) -> tuple[InFlight, Lane | None]:
+        """Send a message to the rejected topic when there is one and it can; otherwise drop it, on purpose."""
+        if refused.trace is not None:
+            self._tracer.dropped(refused.trace, self._clock.now_ns(), refused.reason)
+        if self._rejected_topic is not None:
+            try:
+                return self._reject(publish, filter_, refused, self._rejected_topic)
+            except SinkRejected as error:
+                refused = Refused(error.reason, f"{refused}; nor does the rejected topic take it: {error}")
+        self._metrics.dropped(filter_, refused.reason, 1)
+        self._reporter.report(events.MessagesDropped(reason=refused.reason, cause=str(refused)))
+        return InFlight(publish, self, filter_, None, b""), None
+
+    def _reject(self, publish: Publish, filter_: str, refused: Refused, topic: str) -> tuple[InFlight, Lane]:
+        prepared = self._sink.prepare(Address(topic=topic, properties=((REASON, refused.reason),)))
+        context, _, user = split_user_properties(publish.user_properties)
+        trace = self._tracer.route(filter=filter_, topic=topic).begin(publish, context)
+        carried = [("mqtt.topic", publish.topic), ("mqtt.qos", str(publish.qos)), *context_properties(trace, context)]
+        items = [item for item in translate.properties(publish, user, carried).items if translate.is_legal(item)]
+        encoded = self._sink.encode(prepared, publish.payload or translate.EMPTY_BODY, items, publish.received_ns)
+        self._reporter.report(events.MessagesDiverted(reason=refused.reason, cause=str(refused), topic=topic))
+        lane = self._planner.lanes.get(topic, self._sink.lane(prepared))
+        return InFlight(publish, self, filter_, trace, encoded), lane
+
+
+def context_properties(trace: MessageTrace, context: TraceContext | None) -> list[tuple[str, str]]:
+    """What carries a trace on in RocketMQ: the user properties that OpenTelemetry's own instrumentations read."""
+    items = [("traceparent", trace.traceparent)]
+    if trace.tracestate:
+        items.append(("tracestate", trace.tracestate))
+    if context is not None and context.baggage:
+        items.append(("baggage", context.baggage))
+    return items
