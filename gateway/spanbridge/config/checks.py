@@ -1,0 +1,145 @@
+"""Checks of one section against another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+from spanbridge.config.advice import advise
+from spanbridge.config.models import Route
+from spanbridge.config.parts import Parts
+from spanbridge.config.problems import Finding, did_you_mean
+from spanbridge.core.routes import TopicFilter
+
+
+def cross_check(parts: Parts) -> list[Finding]:
+    """Everything that shows only when sections are seen together, and all warnings."""
+    checks = (
+        _broker_names,
+        _client_ids,
+        _sources,
+        _route_names,
+        _same_filters,
+        _overlaps,
+        advise,
+    )
+    return [finding for check in checks for finding in check(parts)]
+
+
+def _broker_names(parts: Parts) -> Iterator[Finding]:
+    seen: dict[str, int] = {}
+    for index, broker in parts.brokers.items():
+        if broker.name in seen:
+            yield Finding(
+                loc=("mqtt", index, "name"),
+                message=f"mqtt[{seen[broker.name]}] is named `{broker.name}` too",
+                hint="with several brokers, give each its own `name`",
+            )
+        seen.setdefault(broker.name, index)
+
+
+def _client_ids(parts: Parts) -> Iterator[Finding]:
+    for (first, a), (second, b) in combinations(parts.brokers.items(), 2):
+        same_broker = (a.host, a.port) == (b.host, b.port)
+        if same_broker and (a.client_id or parts.name) == (b.client_id or parts.name):
+            yield Finding(
+                loc=("mqtt", second, "client_id"),
+                message=f"mqtt[{first}] uses the same client id at the same broker: they would disconnect each other",
+                hint="give each its own `client_id` (MQTT-3.1.4-3)",
+            )
+
+
+def _sources(parts: Parts) -> Iterator[Finding]:
+    names = [broker.name for broker in parts.brokers.values()]
+    for index, route in parts.routes.items():
+        # A broker that is itself invalid may be the one meant; its own error comes first.
+        if route.source is not None and route.source not in names and parts.complete:
+            hint = did_you_mean(route.source, names) or "known: " + ", ".join(f"`{name}`" for name in names)
+            yield Finding(loc=("routes", index, "source"), message="no `[[mqtt]]` has this name", hint=hint)
+    if parts.complete:
+        for index, broker in parts.brokers.items():
+            if not any(route.source in (None, broker.name) for route in parts.routes.values()):
+                yield Finding(
+                    loc=("mqtt", index),
+                    message="no route takes messages of this broker",
+                    hint="name it in a route's `source`",
+                    severity="warning",
+                )
+
+
+def _route_names(parts: Parts) -> Iterator[Finding]:
+    seen: dict[str, int] = {}
+    for index, route in parts.routes.items():
+        if route.name is None:
+            continue
+        if route.name in seen:
+            yield Finding(
+                loc=("routes", index, "name"),
+                message=f"routes[{seen[route.name]}] is named `{route.name}` too",
+                hint="metrics of the two could not be told apart",
+            )
+        seen.setdefault(route.name, index)
+
+
+def _meet(a: Route, b: Route) -> bool:
+    return a.source is None or b.source is None or a.source == b.source
+
+
+def _filters(parts: Parts) -> list[tuple[int, Route, TopicFilter]]:
+    return [(index, route, TopicFilter.parse(route.filter)) for index, route in parts.routes.items()]
+
+
+def _same_filters(parts: Parts) -> Iterator[Finding]:
+    seen: dict[tuple[str, ...], list[tuple[int, Route]]] = {}
+    for index, route, topic_filter in _filters(parts):
+        same = seen.setdefault(topic_filter.levels, [])
+        for other, earlier in same:
+            if _meet(route, earlier):
+                yield Finding(
+                    loc=("routes", index, "filter"),
+                    message=f"matches exactly the same topics as routes[{other}], so nothing decides between them",
+                    hint="remove one, or tell them apart by `source`",
+                )
+                break
+        same.append((index, route))
+
+
+def _overlaps(parts: Parts) -> Iterator[Finding]:
+    """One warning for each route that loses topics to more specific ones."""
+    losses: dict[int, list[int]] = {}
+    for (i, a, first), (j, b, second) in combinations(_filters(parts), 2):
+        if first.levels != second.levels and _meet(a, b) and overlap(first.levels, second.levels):
+            winner, loser = (i, j) if more_specific(first.levels, second.levels) else (j, i)
+            losses.setdefault(loser, []).append(winner)
+    for loser, winners in sorted(losses.items()):
+        listed = ", ".join(f"routes[{winner}]" for winner in winners[:3])
+        more = f" and {len(winners) - 3} more" if len(winners) > 3 else ""
+        yield Finding(
+            loc=("routes", loser, "filter"),
+            message=f"overlaps {listed}{more}, which win where both match, being more specific",
+            severity="warning",
+        )
+
+
+def overlap(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Whether a topic exists that both filters match (MQTT 5.0 section 4.7)."""
+    if {a[0], b[0]} & {"+", "#"} and (a[0].startswith("$") or b[0].startswith("$")):
+        return False  # MQTT-4.7.2-1
+    for mine, theirs in zip(a, b, strict=False):
+        if "#" in (mine, theirs):
+            return True
+        if mine != theirs and "+" not in (mine, theirs):
+            return False
+    longer, shorter = (a, b) if len(a) > len(b) else (b, a)
+    return len(a) == len(b) or longer[len(shorter) :] == ("#",)
+
+
+_RANK = {"+": 1, "#": 2}
+
+
+def more_specific(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Whether ``a`` beats ``b`` where both match: level by level from the left, literal before `+` before `#`."""
+    for mine, theirs in zip(a, b, strict=False):
+        if _RANK.get(mine, 0) != _RANK.get(theirs, 0):
+            return _RANK.get(mine, 0) < _RANK.get(theirs, 0)
+    return len(a) < len(b)  # `a/b` before `a/b/#`

@@ -1,0 +1,134 @@
+"""What the environment adds to the file: ``${NAME}`` inside strings, and overrides named by path.
+
+Values that came from the environment are text and stay marked as such (:class:`EnvText`), so that a setting that is a
+number may be given as ``"${PORT}"`` while a quoted number written by hand stays the type error it is.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spanbridge.config.problems import Finding, Loc
+
+PREFIX = "SPANBRIDGE__"
+
+# `$${` stands for a literal `${`. Names follow POSIX (IEEE Std 1003.1, section 8.1), the default syntax its shell's
+# `${parameter:-word}`: the word is taken when the variable is unset or empty.
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<broken>\$\{)")
+
+
+class EnvText(str):
+    """Text that came, wholly or in part, from the environment."""
+
+    __slots__ = ()
+
+
+def plain_value(text: str) -> Any:
+    """Read ``text`` as a TOML value (number, boolean, array, inline table); return it unchanged if it is none."""
+    try:
+        return tomllib.loads(f"value = {text}\n")["value"]
+    except tomllib.TOMLDecodeError:
+        return str(text)
+
+
+def interpolate(data: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Finding]]:
+    """Replace ``${NAME}`` and ``${NAME:-default}`` in all strings of parsed TOML; keys are left alone."""
+    findings: list[Finding] = []
+
+    def visit(value: Any, loc: Loc) -> Any:
+        if isinstance(value, dict):
+            return {key: visit(item, (*loc, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [visit(item, (*loc, index)) for index, item in enumerate(value)]
+        if isinstance(value, str) and not isinstance(value, EnvText) and "${" in value:
+            return _expand(
+                value, environ, lambda what, hint: findings.append(Finding(loc=loc, message=what, hint=hint))
+            )
+        return value
+
+    return visit(data, ()), findings
+
+
+def _expand(text: str, environ: Mapping[str, str], complain: Callable[[str, str], None]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        if match["broken"]:
+            complain(
+                "`${` does not start a reference", "write `${NAME}`, `${NAME:-default}`, or `$${` for a plain `${`"
+            )
+            return ""
+        name, default = match["name"], match["default"]
+        if name is None:
+            return "${"
+        if default is not None:
+            return environ.get(name) or str(default)
+        if name not in environ:
+            complain(f"environment variable {name} is not set", f"set it, or give a default: `${{{name}:-…}}`")
+        return environ.get(name, "")
+
+    return EnvText(_REFERENCE.sub(replace, text))
+
+
+def apply_overrides(data: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[Loc, str], list[Finding]]:
+    """Write ``SPANBRIDGE__A__B=value`` into ``data`` at ``a.b``; list items go by index or by their ``name``.
+
+    Returns which variable set which location, and what could not be placed.
+    """
+    sources: dict[Loc, str] = {}
+    findings: list[Finding] = []
+    for variable in sorted(name for name in environ if name.startswith(PREFIX)):
+        steps = variable[len(PREFIX) :].lower().split("__")
+        try:
+            sources[_place(data, steps, EnvText(environ[variable]))] = variable
+        except LookupError as error:
+            findings.append(Finding(loc=(), message=str(error.args[0]), source=variable))
+    return sources, findings
+
+
+def _place(data: dict[str, Any], steps: list[str], value: EnvText) -> Loc:
+    """Set ``value`` at the end of ``steps``, making tables on the way.
+
+    :raises LookupError: a step leads nowhere; the message says which.
+    """
+    if not all(steps):
+        raise LookupError("the variable's name has an empty part; write SPANBRIDGE__SECTION__SETTING")
+    node: Any = data
+    loc: list[str | int] = []
+    for position, step in enumerate(steps):
+        key = _index(node, step) if isinstance(node, list) else step
+        loc.append(key)
+        if position == len(steps) - 1:
+            node[key] = value
+            break
+        node = _enter(node, key, loc)
+    return tuple(loc)
+
+
+def _enter(node: Any, key: Any, loc: list[str | int]) -> Any:
+    inner = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+    if isinstance(inner, dict | list):
+        return inner
+    where = ".".join(map(str, loc))
+    raise LookupError(f"`{where}` is not a table, so nothing can be set inside it")
+
+
+def _index(items: list[Any], step: str) -> int:
+    """The position that ``step`` means in a list: a number (one past the end appends), or an item's name."""
+    if step.isdecimal():
+        index = int(step)
+        if index == len(items):
+            items.append({})
+        if index < len(items):
+            return index
+        raise LookupError(f"there is no item {index}: the list has {len(items)}")
+    for index, item in enumerate(items):
+        if isinstance(item, dict) and _folded(item.get("name")) == _folded(step):
+            return index
+    raise LookupError(f"no item of the list is named `{step}`")
+
+
+def _folded(name: object) -> str:
+    """Names as an environment variable can spell them: lower case, everything else an underscore."""
+    return re.sub(r"[^a-z0-9]+", "_", str(name).lower())

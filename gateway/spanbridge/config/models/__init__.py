@@ -1,0 +1,66 @@
+"""The configuration's models. Their descriptions are the reference (docs/configuration.md is made from them)."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+from pydantic import Field
+
+from spanbridge.config.models.base import Section
+from spanbridge.config.models.mqtt import Mqtt, Tls, Will
+from spanbridge.config.models.rocketmq import Rocketmq
+from spanbridge.config.models.routes import Route
+from spanbridge.config.models.runtime import Admin, Batch, Telemetry, Uplink, is_loopback
+from spanbridge.core import routes as core
+
+__all__ = [
+    "Admin",
+    "Batch",
+    "Config",
+    "Mqtt",
+    "Rocketmq",
+    "Route",
+    "Section",
+    "Telemetry",
+    "Tls",
+    "Uplink",
+    "Will",
+    "default_name",
+    "is_loopback",
+]
+
+
+def default_name() -> str:
+    """``spanbridge-`` and this host's name: the same after a restart, so that the MQTT session is found again."""
+    host = re.sub(r"[^A-Za-z0-9_-]+", "-", socket.gethostname().partition(".")[0])[:48]
+    return f"spanbridge-{host or 'gateway'}"
+
+
+class Config(Section):
+    """The whole file."""
+
+    name: str = Field(
+        default_factory=default_name,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Name of this gateway, unique among gateways that feed each other (loop prevention), and the "
+        "default `client_id`. Defaults to `spanbridge-` and the host's name.",
+    )
+    mqtt: list[Mqtt] = Field(min_length=1, description="MQTT brokers.")
+    rocketmq: Rocketmq = Field(description="RocketMQ cluster.")
+    routes: list[Route] = Field(min_length=1, description="Routes.")
+    uplink: Uplink = Field(default_factory=Uplink, description="MQTT to RocketMQ.")
+    admin: Admin = Field(default_factory=Admin, description="Admin server.")
+    telemetry: Telemetry = Field(default_factory=Telemetry, description="Logs, metrics, traces.")
+
+    def client_id(self, broker: Mqtt) -> str:
+        """The MQTT client identifier of a connection."""
+        return broker.client_id or self.name
+
+    def routes_of(self, broker: Mqtt) -> list[Route]:
+        """The routes that apply to a connection, in the order of the file."""
+        return [route for route in self.routes if route.source in (None, broker.name)]
+
+    def build_routes(self) -> list[core.Route]:
+        """All routes as the core uses them."""
+        return [route.build() for route in self.routes]

@@ -1,0 +1,59 @@
+"""``[rocketmq]``: the cluster that messages go to."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from spanbridge.config.models.base import Duration, Secret, Section, invalid
+from spanbridge.config.models.mqtt import OptionalTls
+
+
+class Rocketmq(Section):
+    """The RocketMQ 5 cluster, reached through its gRPC proxy."""
+
+    endpoints: str = Field(description="Proxy addresses, `host:port`, several separated by `;`.")
+    namespace: str = Field(default="", description="Namespace of topics and groups.")
+    access_key: str | None = Field(default=None, description="Access key (ACL).")
+    secret_key: Secret | None = Field(default=None, description="Secret key (ACL); `file:PATH` reads it from a file.")
+    security_token: Secret | None = Field(default=None, description="Session token of temporary credentials.")
+    tls: OptionalTls = Field(default=None, description="TLS settings; `true` uses the defaults.")
+    request_timeout: Duration = Field(default=3.0, gt=0, le=60, description="Deadline of one request.")
+    attempts: int = Field(default=3, ge=1, le=16, description="Quick tries of one send, each at another queue.")
+    heartbeat_interval: Duration = Field(default=10.0, ge=1, le=300, description="Pause between heartbeats.")
+    route_refresh_interval: Duration = Field(
+        default=30.0, ge=1, le=3600, description="Pause between refreshes of topic routes."
+    )
+    backoff_initial: Duration = Field(default=0.1, gt=0, le=60, description="Ceiling of the first retry pause.")
+    backoff_maximum: Duration = Field(default=5.0, gt=0, le=600, description="Ceiling of every retry pause.")
+
+    @field_validator("endpoints")
+    @classmethod
+    def _check_endpoints(cls, endpoints: str) -> str:
+        if "://" in endpoints:
+            raise invalid("endpoints have no scheme", "write `host:port`, and `tls = true` for TLS")
+        items = [item.strip() for item in endpoints.split(";") if item.strip()]
+        if not items:
+            raise invalid("names no endpoint", 'write `endpoints = "host:8081"`')
+        for item in items:
+            host, separator, port = item.rpartition(":")
+            if not separator or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+                raise invalid("is not `host:port`", _endpoint_hint(item))
+        return ";".join(items)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise invalid("ACL needs both `access_key` and `secret_key`")
+        if self.security_token is not None and self.access_key is None:
+            raise invalid("`security_token` needs `access_key` and `secret_key`")
+        if self.backoff_maximum < self.backoff_initial:
+            raise invalid("`backoff_maximum` is smaller than `backoff_initial`")
+        return self
+
+
+def _endpoint_hint(item: str) -> str:
+    if "," in item:
+        return "separate several endpoints by `;`"
+    return "RocketMQ's gRPC proxy listens on 8081 by default (not the name server's 9876)"

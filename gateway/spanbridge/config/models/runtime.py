@@ -1,0 +1,124 @@
+"""``[uplink]``, ``[admin]`` and ``[telemetry]``: how the gateway runs, is looked at, and reports."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from spanbridge.config.models.base import Duration, Section, Size, invalid
+
+
+def check_plain_topic(topic: str) -> str:
+    """A RocketMQ topic written out: a message that no route took has no levels to fill a template with."""
+    if not topic or any(not (c.isascii() and (c.isalnum() or c in "%|_-")) for c in topic) or len(topic) > 127:
+        raise invalid("is not a RocketMQ topic", "letters, digits, `%`, `|`, `_`, `-`; 127 characters at most")
+    return topic
+
+
+PlainTopic = Annotated[str, AfterValidator(check_plain_topic)]
+
+
+class Batch(Section):
+    """How many messages share one request. An idle gateway sends at once; batches grow with the load by themselves."""
+
+    max_messages: int = Field(default=128, ge=1, le=1024, description="Messages in one request.")
+    max_bytes: Size = Field(default=1 << 20, ge=1024, le=4 << 20, description="Size of one request.")
+    concurrency: int = Field(
+        default=4, ge=1, le=64, description="Requests under way at a time, per topic without message groups."
+    )
+
+
+class Uplink(Section):
+    """MQTT to RocketMQ."""
+
+    max_in_flight: int = Field(
+        default=4096, ge=1, le=1_000_000, description="Unsettled messages at which the gateway stops reading MQTT."
+    )
+    max_in_flight_bytes: Size = Field(
+        default=64 << 20, ge=1 << 16, description="The same by size of payloads and properties."
+    )
+    unroutable_topic: PlainTopic | None = Field(
+        default=None,
+        description="RocketMQ topic for messages that no route takes. Without it they are dropped and counted.",
+    )
+    rejected_topic: PlainTopic | None = Field(
+        default=None,
+        description="RocketMQ topic (dead letters) for what RocketMQ refuses for good. Without it: dropped, counted.",
+    )
+    drain_timeout: Duration = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="How long SIGTERM waits for messages in flight. The rest stays with MQTT.",
+    )
+    batch: Batch = Field(default_factory=Batch, description="Batching.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.max_in_flight_bytes < self.batch.max_bytes:
+            raise invalid("`max_in_flight_bytes` is smaller than `batch.max_bytes`, so no batch could fill")
+        return self
+
+
+class Admin(Section):
+    """The HTTP server for health, metrics and status."""
+
+    enabled: bool = Field(default=True, description="Whether to listen at all.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=9464, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
+    allow_remote: bool = Field(
+        default=False,
+        description="Needed for a `host` that others can reach: the server has neither TLS nor a password.",
+    )
+    max_unacknowledged_age: Duration = Field(
+        default=30.0, gt=0, le=86400, description="Not ready when a message has been waiting longer for RocketMQ."
+    )
+    probe_interval: Duration = Field(
+        default=10.0, ge=1, le=3600, description="Pause between probes, real round trips to RocketMQ."
+    )
+    max_probe_age: Duration = Field(
+        default=30.0, ge=1, le=86400, description="Not ready when the last good probe is older."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.enabled and not is_loopback(self.host) and not self.allow_remote:
+            raise invalid(
+                "`host` can be reached from other machines",
+                "listen on 127.0.0.1, or set `allow_remote = true` behind a firewall",
+            )
+        if self.max_probe_age < self.probe_interval:
+            raise invalid("`max_probe_age` is smaller than `probe_interval`, so the gateway would never stay ready")
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Telemetry(Section):
+    """What the gateway says about itself. OpenTelemetry's OTEL_* variables set exporters, endpoints and samplers."""
+
+    service_name: str | None = Field(
+        default=None, min_length=1, description="`service.name`. Defaults to OTEL_SERVICE_NAME, else `spanbridge`."
+    )
+    resource: dict[str, str] = Field(
+        default={}, description="Further resource attributes, over OTEL_RESOURCE_ATTRIBUTES."
+    )
+    traces: bool = Field(default=True, description="Make spans. Off, the device's context still travels on unchanged.")
+    metrics: bool = Field(default=True, description="Export metrics over OTLP.")
+    prometheus: bool = Field(default=True, description="Serve metrics on the admin server's `/metrics`.")
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="`auto` is text on a terminal and JSON lines otherwise."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level logged."
+    )

@@ -1,0 +1,77 @@
+"""What is wrong with a configuration, in a form that a terminal, a log and a machine can all show."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from spanbridge.core.errors import SpanbridgeError
+
+Severity = Literal["error", "warning"]
+Loc = tuple[str | int, ...]
+"""Keys and indexes from the root of the file, as in ``("routes", 2, "topic")``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check has to say about the setting at ``loc``. The loader adds path, line, value and source."""
+
+    loc: Loc
+    message: str
+    hint: str | None = None
+    severity: Severity = "error"
+    show_value: bool = True
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One finding.
+
+    ``path`` is the TOML path (``routes[2].topic``; empty for the file itself). ``value`` is the offending value as
+    written in the file, already shortened, and None where it is, or could be, a secret. ``line`` counts from 1.
+    ``source`` names the environment variable when the value came from one.
+    """
+
+    path: str
+    message: str
+    hint: str | None = None
+    value: str | None = None
+    line: int | None = None
+    source: str | None = None
+    severity: Severity = "error"
+
+    def text(self) -> str:
+        """One line: where, what, the value, the hint."""
+        where = self.path or "configuration"
+        if self.line is not None:
+            where += f" (line {self.line})"
+        if self.source is not None:
+            where += f" (from {self.source})"
+        value = f", got {self.value}" if self.value is not None else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{where}: {self.message}{value}{hint}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, all fields always present."""
+        return asdict(self)
+
+
+class ConfigError(SpanbridgeError):
+    """The configuration cannot be used. ``problems`` holds all that was found: errors first, then warnings."""
+
+    reason = "config"
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = sorted(problems, key=lambda problem: problem.severity != "error")
+        errors = [problem.text() for problem in self.problems if problem.severity == "error"]
+        super().__init__("\n".join(errors) or "invalid configuration")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A hint that offers the closest known word, or None when nothing is close."""
+    candidates = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower().replace("-", "_"), candidates, n=1, cutoff=0.6)
+    return f"did you mean `{candidates[close[0]]}`?" if close else None
