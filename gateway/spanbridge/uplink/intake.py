@@ -14,7 +14,7 @@ from spanbridge.ports import Clock, Reporter, Sink, Source
 from spanbridge.telemetry import MessageTrace, Tracer, UplinkMetrics
 from spanbridge.uplink import events
 from spanbridge.uplink.plan import Plan, Planner
-from spanbridge_context import TraceContext, extract_json, extract_topic, split_user_properties
+from spanbridge_context import TraceContext, extract_json, split_topic, split_user_properties
 
 SUFFIX = "/~tp/"
 REASON = "spanbridge.rejected"
@@ -112,11 +112,11 @@ class Intake:
         context: TraceContext | None = None
         outcome = "absent"
         if SUFFIX in topic:
-            plain, found = extract_topic(topic)
-            plan = self._planner.find(plain) if found is not None else None
+            plain, found, problem = split_topic(topic)
+            plan = self._planner.find(plain) if found is not None or problem else None
             if plan is not None and plan.topic_suffix:
                 publish.topic = plain
-                return plan, found, "valid"
+                return plan, found, problem or "valid"
         plan = self._planner.find(topic)
         if plan is not None and plan.json_payload:
             publish.payload, context, problem = extract_json(publish.payload)

@@ -25,7 +25,7 @@ UNROUTABLE = "(unroutable)"
 class UplinkSettings:
     """Bounds and extra destinations.
 
-    ``gateway`` names this gateway in ``spanbridge.path``. ``max_in_flight`` (messages) and ``max_in_flight_bytes`` bound
+    ``gateway`` names this one in ``spanbridge.path``. ``max_in_flight`` (messages) and ``max_in_flight_bytes`` bound
     what was received and is not settled: above, sockets are not read. ``unroutable_topic`` takes what no route takes,
     ``rejected_topic`` what RocketMQ will never take as it is.
     """

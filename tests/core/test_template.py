@@ -1,0 +1,74 @@
+"""Templates: what they look up, what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanbridge.core.template import Scope, Template, TemplateError
+
+SCOPE = Scope(
+    levels=("plant", "line-7", "temp"),
+    named={"line": "line-7", "empty": ""},
+    user=(("site", "ulm"), ("site", "second"), ("blank", "")),
+    client_id="edge-1",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("telemetry", "telemetry"),
+        ("", ""),
+        ("{line}", "line-7"),
+        ("a-{line}-b", "a-line-7-b"),
+        ("{topic}", "plant/line-7/temp"),
+        ("{topic[0]}.{topic[2]}", "plant.temp"),
+        ("{topic[9]}", ""),
+        ("{topic[9]|none}", "none"),
+        ("{client_id}", "edge-1"),
+        ("{user.site}", "ulm"),
+        ("{user.blank|fallback}", "fallback"),
+        ("{user.missing}", ""),
+        ("{empty|x}", "x"),
+        ("{{{line}}}", "{line-7}"),
+        ("{{literal}}", "{literal}"),
+        ("{user.site|a|b}", "ulm"),
+        ("{user.none|a|b}", "a|b"),
+    ],
+)
+def test_a_template_renders(text: str, expected: str) -> None:
+    assert Template.parse(text).render(SCOPE) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [("{", 0), ("a}", 1), ("a{b", 1), ("{a b}", 0), ("x{topic[x]}", 1), ("{}", 0), ("{user.}", 0), ("{a{b}}", 0)],
+)
+def test_what_is_not_a_template_is_refused_with_its_place(text: str, position: int) -> None:
+    with pytest.raises(TemplateError) as caught:
+        Template.parse(text)
+    assert caught.value.position == position
+
+
+def test_only_user_properties_make_a_template_depend_on_the_message() -> None:
+    assert Template.parse("{topic}{line}{client_id}").per_message is False
+    assert Template.parse("{line}-{user.site}").per_message is True
+
+
+@given(st.text())
+def test_any_text_either_parses_or_raises_the_documented_error(text: str) -> None:
+    position = 0
+    try:
+        rendered = Template.parse(text).render(SCOPE)
+    except TemplateError as error:
+        position = error.position
+        rendered = "refused"
+    assert isinstance(rendered, str)
+    assert 0 <= position <= len(text)
+
+
+@given(st.text().map(lambda text: text.replace("{", "{{").replace("}", "}}")))
+def test_escaped_text_renders_as_itself(text: str) -> None:
+    assert Template.parse(text).render(SCOPE) == text.replace("{{", "{").replace("}}", "}")

@@ -1,0 +1,103 @@
+"""MQTT to RocketMQ, property by property."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanbridge.core import translate
+from spanbridge.core.message import Address, Publish
+from spanbridge.core.routes import Match, Route, RouteTable, TopicFilter
+from spanbridge.core.template import Template
+
+
+def match(mqtt_topic: str, /, **templates: str) -> Match:
+    parsed = {name: Template.parse(text) for name, text in templates.items()}
+    route = Route(
+        name="r", filter=TopicFilter.parse("devices/{device}/#"), **{"topic": Template.parse("out"), **parsed}
+    )  # type: ignore[arg-type]
+    found = RouteTable([route]).match(mqtt_topic)
+    assert found is not None
+    return found
+
+
+def address(publish: Publish, /, **templates: str) -> Address:
+    return translate.address(match(publish.topic, **templates), publish, path="gw", client_id="edge")
+
+
+def test_what_the_topic_fixes() -> None:
+    publish = Publish("devices/d1/temp", b"21", qos=1, retain=True)
+    got = address(publish, tag="{topic[2]}", message_group="{device}", delivery_timestamp="{user.at}")
+    assert got == Address(
+        topic="out",
+        tag="temp",
+        group="d1",
+        properties=(
+            ("mqtt.topic", "devices/d1/temp"),
+            ("mqtt.qos", "1"),
+            ("spanbridge.path", "gw"),
+            ("mqtt.retain", "true"),
+        ),
+    )
+
+
+def test_an_empty_topic_and_a_timestamp_that_is_no_number_have_reasons() -> None:
+    publish = Publish("devices/d1", b"", user_properties=[("at", "soon")])
+    with pytest.raises(translate.Unroutable) as empty:
+        address(publish, topic="{user.none}")
+    assert empty.value.reason == "no_topic"
+    with pytest.raises(translate.Unroutable) as timestamp:
+        address(publish, delivery_timestamp="{user.at}")
+    assert timestamp.value.reason == "bad_timestamp"
+
+
+def test_every_field_of_a_publish_has_its_property() -> None:
+    publish = Publish(
+        "t",
+        b"",
+        content_type="application/json",
+        response_topic="reply/here",
+        correlation_data=b"\x00\xff",
+        expiry=60,
+    )
+    got = translate.properties(publish, [("site", "ulm"), ("site", "köln"), ("x", "")], [("traceparent", "00-…")])
+    assert dict(got.items) == {
+        "traceparent": "00-…",
+        "mqtt.empty": "true",
+        "mqtt.expiry": "60",
+        "mqtt.correlation-data": base64.b64encode(b"\x00\xff").decode(),
+        "mqtt.content-type": "application/json",
+        "mqtt.response-topic": "reply/here",
+        "mqtt.user.site": "ulm",
+        "mqtt.user[2].site": "köln",
+        "mqtt.user.x": "",
+    }
+    assert got.dropped == 0
+
+
+def test_what_rocketmq_cannot_carry_is_dropped_and_counted_alone() -> None:
+    user = [("ok", "1"), ("bad\x01name", "2"), ("tab", "a\tb"), ("big", "x" * 20000), ("last", "3")]
+    got = translate.properties(Publish("t", b"x"), user, [("traceparent", "tp")])
+    assert got.items == [("traceparent", "tp"), ("mqtt.user.ok", "1"), ("mqtt.user.last", "3")]
+    assert got.dropped == 3
+
+
+@given(st.lists(st.tuples(st.text(max_size=300), st.text(max_size=300)), max_size=200))
+def test_limits_hold_for_any_user_properties_and_the_context_survives(user: list[tuple[str, str]]) -> None:
+    got = translate.properties(Publish("t", b"x"), user, [("traceparent", "tp")])
+    assert got.items[0] == ("traceparent", "tp")
+    assert len(got.items) + translate.FIXED_PROPERTIES <= translate.MAX_PROPERTIES
+    assert sum(len((name + value).encode("utf-8", "surrogatepass")) for name, value in got.items) <= 16384
+    assert len({name for name, _ in got.items}) == len(got.items)
+    assert len(got.items) - 1 + got.dropped == len(user)
+
+
+def test_a_gateway_recognises_its_own_messages() -> None:
+    assert translate.passed_gateways([("a", "b")], "me") is None
+    assert translate.passed_gateways([("spanbridge.path", "other")], "me") == "other,me"
+    with pytest.raises(translate.Unroutable) as loop:
+        translate.passed_gateways([("spanbridge.path", "other,me")], "me")
+    assert loop.value.reason == "loop"
