@@ -1,0 +1,332 @@
+"""Load generator: an MQTT 5 publisher on bare ``asyncio.Protocol`` with packets encoded ahead as far as possible.
+
+A process of its own, driven by lines on standard input: it shares nothing but the broker with what is measured::
+
+    probe            publish one message of the probe phase
+    limit N          publish load messages until N of them have been published in all
+    pace RATE COUNT  publish COUNT messages at RATE a second, at random intervals
+    waited           print for how many seconds in all there was nothing to publish
+    published        print how many messages have been published
+    stop             wait for the outstanding PUBACKs, print the result as one JSON line and end
+
+``limit`` keeps the backlog in the broker bounded whatever the bridge's rate is: the benchmark raises it as messages
+arrive in RocketMQ. After ``pace`` is done the line ``paced`` is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import struct
+import sys
+import time
+from binascii import b2a_base64, b2a_hex
+from collections.abc import Callable
+from typing import NoReturn
+
+from bench.payload import Phase, pack
+
+CHUNK = 128
+"""Packets joined into one write."""
+
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
+
+
+def varint(value: int) -> bytes:
+    """MQTT 5.0 section 1.5.5, Variable Byte Integer."""
+    out = bytearray()
+    while True:
+        value, digit = divmod(value, 128)
+        out.append(digit | 0x80 if value else digit)
+        if not value:
+            return bytes(out)
+
+
+def string(text: bytes) -> bytes:
+    """MQTT 5.0 section 1.5.4, UTF-8 Encoded String."""
+    return struct.pack(">H", len(text)) + text
+
+
+class Contexts:
+    """Trace contexts with random ids, ``sampled`` of a hundred with the sampled flag."""
+
+    def __init__(self, carrier: str, sampled: int) -> None:
+        self.carrier = carrier
+        self._sampled = sampled
+        self._count = 0
+        self._pool = b""
+        self._at = 0
+
+    def property(self) -> bytes:
+        """The PUBLISH properties with their length (MQTT 5.0 section 3.3.2.3), empty without a carrier."""
+        if self.carrier == "none":
+            return b"\x00"
+        if self._at >= len(self._pool):
+            self._pool, self._at = os.urandom(24 * 1024), 0
+        ids = self._pool[self._at : self._at + 24]
+        self._at += 24
+        self._count += 1
+        sampled = self._count * self._sampled // 100 != (self._count - 1) * self._sampled // 100  # spread evenly
+        if self.carrier == "tp":
+            compact = b2a_base64(b"\x00" + ids + (b"\x01" if sampled else b"\x00"), newline=False)[:35]
+            return b"\x2a\x26\x00\x02tp\x00\x23" + compact.translate(_URLSAFE)
+        text = b2a_hex(ids)
+        head = b"\x47\x26\x00\x0btraceparent\x00\x37"
+        return head + b"00-%b-%b-%b" % (text[:32], text[32:], b"01" if sampled else b"00")
+
+
+class Progress:
+    """What all connections of the generator share: the sequence, the limit, what is not acknowledged yet."""
+
+    def __init__(self) -> None:
+        self.published = 0
+        self.load_published = 0
+        self.limit = 0
+        self.acked = 0
+        self.refused = 0
+        self.waiting_since: float | None = time.monotonic()
+        self.waited = 0.0
+
+    def starve(self) -> None:
+        """There is nothing to publish: the bridge is the limit."""
+        if self.waiting_since is None:
+            self.waiting_since = time.monotonic()
+
+    def feed(self) -> None:
+        """There is something to publish again."""
+        if self.waiting_since is not None:
+            self.waited += time.monotonic() - self.waiting_since
+            self.waiting_since = None
+
+
+class Publisher(asyncio.Protocol):
+    """One connection with a window of unacknowledged QoS 1 publishes."""
+
+    def __init__(
+        self, progress: Progress, options: argparse.Namespace, number: int, fail: Callable[[str], None]
+    ) -> None:
+        self.progress = progress
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.unacked: dict[int, int] = {}
+        self._window = options.window
+        self._run = options.run_id
+        self._client_id = f"bench-{options.run_id}-{number}".encode()
+        self._contexts = Contexts(options.carrier, options.sampled)
+        self._prefixes = self._encode_topics(options.prefix, options.topics)
+        self._next_topic = number
+        self._packet_id = 0
+        self._writable = True
+        self._buffer = b""
+        self._fail = fail
+        self._transport: asyncio.Transport
+
+    def _encode_topics(self, prefix: str, count: int) -> list[bytes]:
+        properties = len(self._contexts.property())
+        out = []
+        for number in range(count):
+            topic = string(f"{prefix}/device-{number:03d}".encode())
+            out.append(b"\x32" + varint(len(topic) + 2 + properties + len(pack(0, 0, 0, 0))) + topic)
+        return out
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=1 << 18)
+        body = b"\x00\x04MQTT\x05\x02\x00\x3c\x00" + string(self._client_id)
+        transport.write(b"\x10" + varint(len(body)) + body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(f"the broker closed the generator's connection: {exc}")
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self.pump()
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer + data if self._buffer else data
+        at, size = 0, len(buffer)
+        while at + 2 <= size:
+            length = buffer[at + 1]  # CONNACK and PUBACK stay under 128 bytes here
+            end = at + 2 + length
+            if end > size:
+                break
+            if buffer[at] == 0x40:
+                self._on_puback(buffer, at, length)
+            elif buffer[at] == 0x20:
+                self._on_connack(buffer[at + 2 : end])
+            at = end
+        self._buffer = buffer[at:]
+        self.pump()
+
+    def _on_puback(self, buffer: bytes, at: int, length: int) -> None:
+        if self.unacked.pop(buffer[at + 2] << 8 | buffer[at + 3], None) is None:
+            return
+        if length > 2 and buffer[at + 4] != 0:  # 0x10: nobody is subscribed
+            self.progress.refused += 1
+        self.progress.acked += 1
+
+    def _on_connack(self, body: bytes) -> None:
+        if body[1] != 0:
+            self._fail(f"the broker refused the generator: reason code {body[1]:#x}")
+            return
+        self._window = min(self._window, receive_maximum(body[3:]))
+        self.ready.set_result(None)
+
+    def pump(self) -> None:
+        """Publish while the window, the socket and the limit allow it."""
+        progress = self.progress
+        while self._writable:
+            count = min(CHUNK, self._window - len(self.unacked), progress.limit - progress.load_published)
+            if count <= 0:
+                break
+            progress.feed()
+            progress.load_published += count
+            self._transport.write(b"".join([part for _ in range(count) for part in self._encode(Phase.LOAD)]))
+        if progress.load_published >= progress.limit:
+            progress.starve()
+
+    def publish(self, phase: Phase) -> None:
+        """Publish one message now, window or not."""
+        self._transport.write(b"".join(self._encode(phase)))
+
+    def _encode(self, phase: int) -> tuple[bytes, ...]:
+        packet_id = self._packet_id = self._packet_id % 65535 + 1
+        seq = self.progress.published
+        self.progress.published = seq + 1
+        self.unacked[packet_id] = seq
+        self._next_topic = (self._next_topic + 1) % len(self._prefixes)
+        return (
+            self._prefixes[self._next_topic],
+            packet_id.to_bytes(2, "big"),
+            self._contexts.property(),
+            pack(self._run, phase, seq, time.time_ns()),
+        )
+
+
+def receive_maximum(properties: bytes) -> int:
+    """Receive Maximum out of CONNACK's properties, skipping the other ones of fixed size; 65535 when not found."""
+    sizes = {0x11: 4, 0x24: 1, 0x25: 1, 0x27: 4, 0x22: 2, 0x28: 1, 0x29: 1, 0x2A: 1, 0x13: 2, 0x21: 2}
+    at = 0
+    while at < len(properties):
+        identifier = properties[at]
+        if identifier == 0x21:
+            return int.from_bytes(properties[at + 1 : at + 3], "big")
+        if identifier in (0x12, 0x1F, 0x1A, 0x1C, 0x15):
+            at += 3 + int.from_bytes(properties[at + 1 : at + 3], "big")
+        else:
+            at += 1 + sizes.get(identifier, len(properties))
+    return 65535
+
+
+class Generator:
+    """Reads commands, drives the publishers."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._progress = Progress()
+        self._publishers: list[Publisher] = []
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Connect, obey, report."""
+        loop = asyncio.get_running_loop()
+        for number in range(self._options.connections):
+            _, publisher = await loop.create_connection(
+                lambda number=number: Publisher(self._progress, self._options, number, self._fail),  # type: ignore[misc]
+                self._options.host,
+                self._options.port,
+            )
+            self._publishers.append(publisher)
+            await publisher.ready
+        say("ready")
+        reader = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            words = line.split()
+            if words[0] == b"stop":
+                break
+            await self._obey(words)
+        await self._finish()
+
+    async def _obey(self, words: list[bytes]) -> None:
+        if words[0] == b"limit":
+            self._progress.limit = int(words[1])
+            for publisher in self._publishers:
+                publisher.pump()
+        elif words[0] == b"probe":
+            self._publishers[0].publish(Phase.PROBE)
+        elif words[0] == b"waited":
+            progress = self._progress
+            now = time.monotonic()
+            say(str(progress.waited + (now - progress.waiting_since if progress.waiting_since is not None else 0.0)))
+        elif words[0] == b"published":
+            say(str(self._progress.published))
+        elif words[0] == b"pace":
+            await self._pace(float(words[1]), int(words[2]))
+            say("paced")
+
+    async def _pace(self, rate: float, count: int) -> None:
+        # Random intervals: RocketMQ stamps whole milliseconds, and a fixed beat would meet the same phase of each.
+        for number in range(count):
+            self._publishers[number % len(self._publishers)].publish(Phase.PACED)
+            await asyncio.sleep(random.uniform(0.5, 1.5) / rate)
+
+    async def _finish(self) -> None:
+        deadline = time.monotonic() + 10
+        while any(publisher.unacked for publisher in self._publishers) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        unacked = [seq for publisher in self._publishers for seq in publisher.unacked.values()]
+        self._stopping = True
+        say(
+            json.dumps(
+                {"published": self._progress.published, "refused": self._progress.refused, "unacked": sorted(unacked)}
+            )
+        )
+
+    def _fail(self, why: str) -> None:
+        if not self._stopping:
+            abort(why)
+
+
+def say(line: str) -> None:
+    """Answer the benchmark."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def abort(why: str) -> NoReturn:
+    """End at once: the run is worthless."""
+    sys.stderr.write(f"load generator: {why}\n")
+    sys.stderr.flush()
+    os._exit(3)
+
+
+def main() -> None:
+    """Parse the command line and run until told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--run-id", type=int, required=True)
+    parser.add_argument("--prefix", required=True, help="topics are PREFIX/device-NNN")
+    parser.add_argument("--topics", type=int, default=100)
+    parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--window", type=int, default=512, help="unacknowledged publishes a connection")
+    parser.add_argument("--carrier", choices=["none", "tp", "traceparent"], default="none")
+    parser.add_argument("--sampled", type=int, default=100, help="of a hundred contexts, how many are sampled")
+    options = parser.parse_args()
+    try:
+        import uvloop  # noqa: PLC0415
+
+        uvloop.run(Generator(options).run())
+    except ImportError:
+        asyncio.run(Generator(options).run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""One run of one mode: start the bridge, load it, time it, read everything back, stop it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.environment import QUEUES, TOPIC, Place, start_bridge, start_generator
+from bench.modes import Mode
+from bench.payload import Phase, unpack
+from bench.processes import Child, ChildError
+from bench.procstat import cpu_seconds, rss_mib
+from bench.remoting import Broker
+from bench.stats import Measurement, percentile
+
+_POLL = 0.04
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Durations in seconds."""
+
+    idle: float = 2.0
+    warm_up: float = 2.5
+    load: float = 6.0
+    paced: float = 4.0
+    rate: float = 200.0
+    drain: float = 30.0
+
+
+class Queues:
+    """What RocketMQ holds of this run, by the offsets of the topic's queues."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.begin = broker.max_offsets(TOPIC, QUEUES)
+
+    def stored(self) -> int:
+        """Messages stored since the run began."""
+        return sum(self._broker.max_offsets(TOPIC, QUEUES)) - sum(self.begin)
+
+    def read(self) -> tuple[set[int], list[float], int]:
+        """Sequence numbers found, latencies in ms of the paced messages, and how many messages were duplicates."""
+        found: set[int] = set()
+        latencies = []
+        count = 0
+        for message in self._broker.read(TOPIC, self.begin, self._broker.max_offsets(TOPIC, QUEUES)):
+            stamp = unpack(message.body)
+            count += 1
+            if stamp.seq in found:
+                continue
+            found.add(stamp.seq)
+            if stamp.phase == Phase.PACED:
+                # RocketMQ cuts its time to whole milliseconds: half of one is what that loses on average.
+                latencies.append(message.store_ms + 0.5 - stamp.sent_ns / 1e6)
+        return found, latencies, count - len(found)
+
+
+class Run:
+    """The steps of a run, in order. ``say`` is told what happens now."""
+
+    def __init__(self, place: Place, mode: Mode, run_id: int, timing: Timing, say: Callable[[str], None]) -> None:
+        self._place = place
+        self._mode = mode
+        self._run_id = run_id
+        self._timing = timing
+        self._say = say
+        self._unheard = 0
+        """Probes sent before the bridge had subscribed: nobody's messages."""
+
+    def measure(self, spans_received: Callable[[], int]) -> Measurement:
+        """Do it.
+
+        :raises ChildError: a process ended or nothing went through.
+        :raises RemotingError: RocketMQ's broker did not let itself be read.
+        """
+        spans_before = spans_received()
+        with Broker(self._place.broker_address) as broker:
+            queues = Queues(broker)
+            with (
+                start_bridge(self._place, self._mode, self._run_id) as bridge,
+                start_generator(self._place, self._mode, self._run_id) as generator,
+            ):
+                self._probe(generator, bridge, queues)
+                self._say("idle")
+                time.sleep(self._timing.idle)
+                idle = rss_mib(bridge.pid)
+                self._unheard = int(generator.ask("published")) - queues.stored()
+                rate, cpu, waited = self._load(generator, bridge, queues)
+                loaded = rss_mib(bridge.pid)
+                self._pace(generator, queues)
+                result = json.loads(generator.ask("stop"))
+                self._drain(queues, result["published"] - len(result["unacked"]))
+                self._say("stopping")
+            self._say("reading back")
+            found, latencies, _ = queues.read()
+        promised = set(range(result["published"])) - set(result["unacked"])
+        heard = {seq for seq in promised if seq >= min(found, default=0)}  # probes nobody heard are the lowest numbers
+        spans = self._settled(spans_received) - spans_before
+        return Measurement(
+            msgs_per_s=rate,
+            cpu_us_per_msg=cpu,
+            rss_mib=loaded,
+            p50_ms=percentile(latencies, 0.5),
+            p99_ms=percentile(latencies, 0.99),
+            lost=len(heard - found),
+            idle_rss_mib=idle,
+            spans_per_msg=spans / max(1, len(found)),
+            generator_waited=waited,
+        )
+
+    def _probe(self, generator: Child, bridge: Child, queues: Queues) -> None:
+        self._say("starting")
+        deadline = time.monotonic() + 30
+        while not queues.stored():
+            if time.monotonic() > deadline or not bridge.alive:
+                raise ChildError(f"{self._mode.name}: no message came through; {bridge.tail()}")
+            generator.tell("probe")
+            time.sleep(0.1)
+
+    def _load(self, generator: Child, bridge: Child, queues: Queues) -> tuple[float, float, float]:
+        """Rate (messages a second), CPU (microseconds a message), and the share of time the generator waited."""
+        self._say("warming up")
+        self._feed(generator, bridge, queues, self._timing.warm_up)
+        self._say("load")
+        waited, cpu, stored, begin = _gauges(generator, bridge, queues)
+        self._feed(generator, bridge, queues, self._timing.load)
+        waited_after, cpu_after, stored_after, end = _gauges(generator, bridge, queues)
+        messages, seconds = stored_after - stored, end - begin
+        if not messages:
+            raise ChildError(f"{self._mode.name}: nothing went through under load; {bridge.tail()}")
+        return messages / seconds, (cpu_after - cpu) / messages * 1e6, (waited_after - waited) / seconds
+
+    def _feed(self, generator: Child, bridge: Child, queues: Queues, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if not bridge.alive:
+                raise ChildError(f"{self._mode.name}: the bridge ended; {bridge.tail()}")
+            generator.tell(f"limit {queues.stored() + self._mode.backlog}")
+            time.sleep(_POLL)
+
+    def _pace(self, generator: Child, queues: Queues) -> None:
+        self._say("draining")
+        generator.tell("limit 0")
+        self._drain(queues, int(generator.ask("published")))
+        self._say(f"{self._timing.rate:.0f} messages/s")
+        count = int(self._timing.paced * self._timing.rate)
+        generator.ask(f"pace {self._timing.rate} {count}", timeout=self._timing.paced * 3 + 10)
+
+    def _drain(self, queues: Queues, wanted: int) -> None:
+        """Wait until everything published has arrived, or nothing more comes for some seconds: then it is lost."""
+        deadline = time.monotonic() + self._timing.drain
+        seen, since = -1, time.monotonic()
+        while (stored := queues.stored()) < wanted - self._unheard and time.monotonic() < deadline:
+            if stored != seen:
+                seen, since = stored, time.monotonic()
+            elif time.monotonic() - since > 3:
+                return
+            time.sleep(_POLL)
+
+    def _settled(self, spans_received: Callable[[], int]) -> int:
+        """Spans received once no more come: the bridge flushed them when it stopped."""
+        spans = spans_received()
+        while True:
+            time.sleep(0.1)
+            if (now := spans_received()) == spans:
+                return now
+            spans = now
+
+
+def _gauges(generator: Child, bridge: Child, queues: Queues) -> tuple[float, float, int, float]:
+    """Seconds waited by the generator, CPU seconds of the bridge, messages stored, and when, in seconds."""
+    return float(generator.ask("waited")), cpu_seconds(bridge.pid), queues.stored(), time.perf_counter()
