@@ -121,5 +121,3 @@ def _runtime(parts: Parts) -> Iterator[Finding]:
         yield _warning(
             ("admin", "host"), "other machines can read health, metrics and status without a password", show_value=True
         )
-    if parts.rocketmq is not None and parts.rocketmq.tls is not None and not parts.rocketmq.tls.verify:
-        yield _warning(("rocketmq", "tls", "verify"), "is off: anybody on the way can pose as the cluster")

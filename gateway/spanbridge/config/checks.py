@@ -9,7 +9,9 @@ from spanbridge.config.advice import advise
 from spanbridge.config.models import Route
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, did_you_mean
+from spanbridge.core.rocketmq_rules import sanitise_topic
 from spanbridge.core.routes import TopicFilter
+from spanbridge.core.template import Template
 
 
 def cross_check(parts: Parts) -> list[Finding]:
@@ -21,6 +23,7 @@ def cross_check(parts: Parts) -> list[Finding]:
         _route_names,
         _same_filters,
         _overlaps,
+        _topic_collisions,
         advise,
     )
     return [finding for check in checks for finding in check(parts)]
@@ -119,6 +122,29 @@ def _overlaps(parts: Parts) -> Iterator[Finding]:
             message=f"overlaps {listed}{more}, which win where both match, being more specific",
             severity="warning",
         )
+
+
+def _topic_collisions(parts: Parts) -> Iterator[Finding]:
+    """Topics that are written differently and become the same in RocketMQ's alphabet."""
+    seen: dict[tuple[str, ...], tuple[int, tuple[str, ...]]] = {}
+    for index, route in parts.routes.items():
+        written, sanitised = _topic_shapes(Template.parse(route.topic))
+        other, other_written = seen.setdefault(sanitised, (index, written))
+        if other_written != written:
+            yield Finding(
+                loc=("routes", index, "topic"),
+                message=f"becomes the same RocketMQ topic as routes[{other}].topic, which is written differently",
+                hint="RocketMQ topics have letters, digits, `_` and `-`; everything else becomes `_`",
+            )
+
+
+def _topic_shapes(topic: Template) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The template with its fields made anonymous: as written, and with its text in RocketMQ's alphabet."""
+    anonymous = [part if isinstance(part, str) else None for part in topic.parts]
+    written = tuple("{}" if part is None else part for part in anonymous)
+    if not topic.fields:
+        return written, written  # legal as it stands, or an error already
+    return written, tuple("{}" if part is None else sanitise_topic(part) for part in anonymous)
 
 
 def overlap(a: tuple[str, ...], b: tuple[str, ...]) -> bool:

@@ -19,14 +19,29 @@ class Rocketmq(Section):
     secret_key: Secret | None = Field(default=None, description="Secret key (ACL); `file:PATH` reads it from a file.")
     security_token: Secret | None = Field(default=None, description="Session token of temporary credentials.")
     tls: OptionalTls = Field(default=None, description="TLS settings; `true` uses the defaults.")
+    name: str = Field(default="rocketmq", pattern=r"^[A-Za-z0-9_.-]+$", description="Name in logs and metrics.")
+    connect_timeout: Duration = Field(default=3.0, gt=0, le=60, description="Deadline of one connection attempt.")
     request_timeout: Duration = Field(default=3.0, gt=0, le=60, description="Deadline of one request.")
     attempts: int = Field(default=3, ge=1, le=16, description="Quick tries of one send, each at another queue.")
     heartbeat_interval: Duration = Field(default=10.0, ge=1, le=300, description="Pause between heartbeats.")
     route_refresh_interval: Duration = Field(
         default=30.0, ge=1, le=3600, description="Pause between refreshes of topic routes."
     )
-    backoff_initial: Duration = Field(default=0.1, gt=0, le=60, description="Ceiling of the first retry pause.")
-    backoff_maximum: Duration = Field(default=5.0, gt=0, le=600, description="Ceiling of every retry pause.")
+    backoff_initial: Duration = Field(
+        default=0.01, gt=0, le=60, description="First pause between these tries, until the server says otherwise."
+    )
+    backoff_maximum: Duration = Field(default=1.0, gt=0, le=600, description="Longest pause between these tries.")
+    ordered_lanes: int = Field(
+        default=4, ge=1, le=64, description="Batches of grouped messages of one topic that may be under way at once."
+    )
+    single_requests: int = Field(
+        default=64, ge=1, le=1024, description="Requests side by side where messages cannot share one."
+    )
+    follow_routes: bool = Field(
+        default=True,
+        description="Send to the addresses that the cluster announces. Off: only to `endpoints`, for clusters whose "
+        "announced addresses cannot be reached from here.",
+    )
 
     @field_validator("endpoints")
     @classmethod
@@ -48,6 +63,12 @@ class Rocketmq(Section):
             raise invalid("ACL needs both `access_key` and `secret_key`")
         if self.security_token is not None and self.access_key is None:
             raise invalid("`security_token` needs `access_key` and `secret_key`")
+        if self.tls is not None and self.tls.key_password is not None:
+            raise invalid("gRPC takes no encrypted client key", "decrypt `tls.key_file` and drop `tls.key_password`")
+        if self.tls is not None and not self.tls.verify:
+            raise invalid(
+                "gRPC always verifies the server", "give its authority as `tls.ca_file`, and `tls.server_name`"
+            )
         if self.backoff_maximum < self.backoff_initial:
             raise invalid("`backoff_maximum` is smaller than `backoff_initial`")
         return self

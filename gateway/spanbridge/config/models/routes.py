@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from spanbridge.config.models.base import Kind, Section, Size, invalid
 from spanbridge.config.models.mqtt import parse_filter
 from spanbridge.config.problems import did_you_mean
+from spanbridge.core import rocketmq_rules as rules
 from spanbridge.core import routes as core
 from spanbridge.core.policy import Carrier, ContextPolicy
 from spanbridge.core.template import Field as TemplateField
@@ -57,8 +59,26 @@ def _known(names: list[str]) -> str:
     return "name one in the filter, as in `devices/{device}/telemetry`"
 
 
+def _checked_literal(problem_of: Callable[[str], str | None]) -> AfterValidator:
+    """What is written out, without fields, has to be legal in RocketMQ as it stands; the rest shows at run time."""
+
+    def check(text: str) -> str:
+        template = Template.parse(text)
+        literal = "".join(part for part in template.parts if isinstance(part, str))
+        problem = None if template.fields else problem_of(literal)
+        if problem is not None:
+            raise invalid(f"RocketMQ does not take it: it {problem}")
+        return text
+
+    return AfterValidator(check)
+
+
 FilterText = Annotated[str, AfterValidator(check_filter), Kind("filter")]
 TemplateText = Annotated[str, AfterValidator(check_template), Kind("template")]
+TopicText = Annotated[TemplateText, _checked_literal(rules.topic_problem)]
+TagText = Annotated[TemplateText, _checked_literal(rules.tag_problem)]
+KeyText = Annotated[TemplateText, _checked_literal(rules.key_problem)]
+GroupText = Annotated[TemplateText, _checked_literal(rules.group_problem)]
 
 
 class Route(Section):
@@ -67,17 +87,15 @@ class Route(Section):
     filter: FilterText = Field(
         description="MQTT topic filter; a level may be `+`, `{name}` (a `+` that templates can use), the last also `#`."
     )
-    topic: TemplateText = Field(description="RocketMQ topic.")
+    topic: TopicText = Field(description="RocketMQ topic.")
     name: str | None = Field(
         default=None, min_length=1, description="Name in metrics and logs. Defaults to the filter."
     )
     source: str | None = Field(default=None, description="Only messages of the broker with this `name`.")
     qos: Literal[0, 1, 2] = Field(default=1, description="QoS of the subscription. 0 is at most once.")
-    tag: TemplateText | None = Field(default=None, description="Message tag.")
-    keys: list[TemplateText] = Field(
-        default=[], max_length=16, description="Message keys, for finding a message again."
-    )
-    message_group: TemplateText | None = Field(
+    tag: TagText | None = Field(default=None, description="Message tag.")
+    keys: list[KeyText] = Field(default=[], max_length=16, description="Message keys, for finding a message again.")
+    message_group: GroupText | None = Field(
         default=None, description="Message group: messages of one group stay in order. For FIFO topics, and only there."
     )
     delivery_timestamp: TemplateText | None = Field(

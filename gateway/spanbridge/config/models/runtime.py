@@ -8,12 +8,14 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from spanbridge.config.models.base import Duration, Section, Size, invalid
+from spanbridge.core.rocketmq_rules import topic_problem
 
 
 def check_plain_topic(topic: str) -> str:
     """A RocketMQ topic written out: a message that no route took has no levels to fill a template with."""
-    if not topic or any(not (c.isascii() and (c.isalnum() or c in "%|_-")) for c in topic) or len(topic) > 127:
-        raise invalid("is not a RocketMQ topic", "letters, digits, `%`, `|`, `_`, `-`; 127 characters at most")
+    problem = topic_problem(topic)
+    if problem is not None:
+        raise invalid(f"is not a topic RocketMQ takes: it {problem}")
     return topic
 
 
@@ -37,7 +39,7 @@ class Uplink(Section):
         default=4096, ge=1, le=1_000_000, description="Unsettled messages at which the gateway stops reading MQTT."
     )
     max_in_flight_bytes: Size = Field(
-        default=64 << 20, ge=1 << 16, description="The same by size of payloads and properties."
+        default=32 << 20, ge=1 << 16, description="The same by size of payloads and properties."
     )
     unroutable_topic: PlainTopic | None = Field(
         default=None,
