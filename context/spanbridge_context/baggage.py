@@ -6,14 +6,15 @@ from .tracestate import OWS
 MAX_BYTES = 8192
 MAX_MEMBERS = 180
 
-_TOKEN = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_OCTET = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '",;\\')
+# RFC 9110 section 5.6.2, and baggage-octet.
+_KEY_CHARACTERS = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_VALUE_CHARACTERS = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '",;\\')
 
 
 def parse_baggage(text: str) -> list[tuple[str, str, str]]:
     """The members in order: key, value (percent-encoded as on the wire) and properties (``""`` when none).
 
-    :raises TraceContextError: a member does not follow the grammar, or the value is over 8192 bytes or 180 members
+    :raises TraceContextError: a member does not follow the grammar, or there is more than 8192 bytes or 180 members
         (problem ``baggage``).
     """
     if not isinstance(text, str):
@@ -25,20 +26,15 @@ def parse_baggage(text: str) -> list[tuple[str, str, str]]:
 
 
 def cap_baggage(text: str) -> tuple[str, bool]:
-    """What may be sent on, and whether that is everything.
+    """What is sent on, and whether that is everything. Never raises.
 
-    Malformed members are left out; of the others the first that fit into 8192 bytes and 180 members are kept whole.
-    Never raises.
+    Malformed members are left out, and then, in order, those with which it would be over 8192 bytes or 180 members.
+    Members stay whole; optional white space goes.
     """
-    try:
-        parse_baggage(text)
-        if " " not in text and "\t" not in text and ",," not in text and text[:1] != "," and text[-1:] != ",":
-            return text, True
-    except TraceContextError:
-        if not isinstance(text, str):
-            return "", False
+    if not isinstance(text, str):
+        return "", False
     kept: list[str] = []
-    size = -1
+    size = 0
     whole = True
     for part in _split(text):
         try:
@@ -46,10 +42,10 @@ def cap_baggage(text: str) -> tuple[str, bool]:
         except TraceContextError:
             whole = False
             continue
-        if len(kept) == MAX_MEMBERS or size + 1 + len(member) > MAX_BYTES:
+        if len(kept) == MAX_MEMBERS or size + len(member) > MAX_BYTES:
             whole = False
-            break
-        size += 1 + len(member)
+            continue
+        size += len(member) + 1  # the comma
         kept.append(member)
     return ",".join(kept), whole
 
@@ -60,26 +56,31 @@ def _split(text: str) -> list[str]:
 
 def _format_member(member: tuple[str, str, str]) -> str:
     key, value, properties = member
-    return key + "=" + value + (";" + properties if properties else "")
+    return f"{key}={value};{properties}" if properties else f"{key}={value}"
 
 
 def _parse_member(part: str) -> tuple[str, str, str]:
-    pieces = [piece.strip(OWS) for piece in part.split(";")]
-    key, value = _parse_pair(pieces[0], True)
-    properties = []
-    for piece in pieces[1:]:
-        name, content = _parse_pair(piece, False)
-        properties.append(name if content is None else name + "=" + content)
-    return key, value or "", ";".join(properties)
+    if ";" not in part:
+        key, value = _parse_pair(part)
+        return key, value, ""
+    pieces = part.split(";")
+    key, value = _parse_pair(pieces[0])
+    return key, value, ";".join([_parse_property(piece) for piece in pieces[1:]])
 
 
-def _parse_pair(piece: str, needs_value: bool) -> tuple[str, "str | None"]:
+def _parse_property(piece: str) -> str:
+    if "=" in piece:
+        key, value = _parse_pair(piece)
+        return f"{key}={value}"
+    key, _ = _parse_pair(piece + "=")
+    return key
+
+
+def _parse_pair(piece: str) -> tuple[str, str]:
     at = piece.find("=")
-    if at < 0:
-        key, value = piece, None
-    else:
-        key, value = piece[:at].strip(OWS), piece[at + 1 :].strip(OWS)
-    # As in tracestate: what is left after stripping the allowed characters is not allowed.
-    if not key or key.strip(_TOKEN) or (value and value.strip(_OCTET)) or (needs_value and value is None):
+    key = piece[:at].strip(OWS)
+    value = piece[at + 1 :].strip(OWS)
+    # ``x.strip(allowed)`` is empty exactly when every character is allowed.
+    if at < 0 or not key or key.strip(_KEY_CHARACTERS) or value.strip(_VALUE_CHARACTERS):
         raise TraceContextError("baggage: a member does not follow the grammar", BAGGAGE)
     return key, value

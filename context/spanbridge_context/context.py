@@ -140,11 +140,8 @@ class TraceContext:
 
     def __repr__(self) -> str:
         # Baggage is the application's own data, often personal: it does not belong in a log.
-        return "TraceContext(%r, tracestate=%r, baggage=<%d bytes>)" % (
-            self.traceparent,
-            self._tracestate,
-            len(self._baggage),
-        )
+        size = len(self._baggage)
+        return f"TraceContext({self.traceparent!r}, tracestate={self._tracestate!r}, baggage=<{size} bytes>)"
 
 
 def make(raw: bytes, tracestate: str, baggage: str) -> TraceContext:
@@ -185,7 +182,7 @@ if hasattr(os, "urandom"):
 else:  # MicroPython ports without a source of entropy in ``os``
 
     def _random_bytes(size: int) -> bytes:
-        from random import getrandbits
+        from random import getrandbits  # noqa: PLC0415 - not where ``os`` has it
 
         return bytes([getrandbits(8) for _ in range(size)])
 
@@ -200,4 +197,4 @@ def _id(value: "str | bytes", size: int) -> bytes:
                 return raw
     except (TypeError, ValueError):
         pass
-    raise TraceContextError("id: not %d bytes or %d lower-case hex digits" % (size, 2 * size))
+    raise TraceContextError(f"id: not {size} bytes or {2 * size} lower-case hex digits")

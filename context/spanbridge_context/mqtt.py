@@ -5,13 +5,15 @@ from collections import namedtuple
 from . import compact, traceparent
 from .baggage import cap_baggage
 from .context import TraceContext, make
-from .errors import BAGGAGE, DUPLICATE, TRACESTATE, ZERO_ID, TraceContextError
+from .errors import BAGGAGE, DUPLICATE, MALFORMED, TRACESTATE, TraceContextError
 from .tracestate import normalise_tracestate
 
-TYPE_CHECKING = False  # the name is enough for a type checker, and ``typing`` is neither small nor on MicroPython
+TYPE_CHECKING = False  # the name is enough for a type checker; ``typing`` is neither small nor on MicroPython
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Sequence
     from typing import NamedTuple
+
+    Properties = Sequence[tuple[str, str]]
 
     class Extracted(NamedTuple):
         """What a carrier held. ``problem`` is one of ``PROBLEMS`` or None; a context may come with a problem."""
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
         problem: str | None
 
 else:
-    Extracted = namedtuple("Extracted", ("context", "problem"))
+    Extracted = namedtuple("Extracted", ("context", "problem"))  # noqa: PYI024
 
 COMPACT = "compact"
 W3C = "w3c"
@@ -29,7 +31,7 @@ _NAMES = frozenset(("tp", "traceparent", "tracestate", "baggage"))
 
 
 def inject_user_properties(
-    properties: "Iterable[tuple[str, str]]", context: TraceContext, form: str = COMPACT
+    properties: "Properties", context: TraceContext, form: str = COMPACT
 ) -> list[tuple[str, str]]:
     """The properties with the context in them. The list given is not changed; a context already there is replaced.
 
@@ -42,7 +44,7 @@ def inject_user_properties(
         parent = ("traceparent", context.traceparent)
     else:
         raise TraceContextError("form: neither 'compact' nor 'w3c'")
-    result = [item for item in properties if item[0] not in _NAMES or (item[0] == "tp" and not _is_compact(item[1]))]
+    result = [item for item in properties if item[0] not in _NAMES or is_ordinary(item)]
     result.append(parent)
     if context.tracestate:
         result.append(("tracestate", context.tracestate))
@@ -51,102 +53,83 @@ def inject_user_properties(
     return result
 
 
-def extract_user_properties(properties: "Iterable[tuple[str, str]]") -> Extracted:
+def extract_user_properties(properties: "Properties") -> Extracted:
     """The context among user properties: ``traceparent``, else ``tp``. Never raises."""
     context, problem, _ = split_user_properties(properties)
     return Extracted(context, problem)
 
 
 def split_user_properties(
-    properties: "Iterable[tuple[str, str]]",
+    properties: "Properties",
 ) -> tuple["TraceContext | None", "str | None", list[tuple[str, str]]]:
-    """The context, the problem if there was one, and the properties that belong to the application. Never raises.
+    """The context, the problem if there was one, and the application's own properties in their order. Never raises.
 
-    A ``tp`` that does not decode is the application's. ``tracestate`` and ``baggage`` without any parent are too.
+    A ``tp`` that does not decode is the application's own. Without a parent ``tracestate`` is too, and ``baggage`` is
+    without a valid one: it has a meaning of its own.
     """
     rest = []
-    found = None
+    found = []
     try:
         for item in properties:
             if item[0] in _NAMES:
-                if found is None:
-                    found = []
                 found.append(item)
             else:
                 rest.append(item)
-    except (TypeError, IndexError, KeyError):
-        return None, None, rest
-    if found is None:
-        return None, None, rest
-    return _read(found, rest)
+        if not found:
+            return None, None, rest
+        if len(found) == 1 and found[0][0] == "tp":  # what almost every message has
+            raw, _ = _attempt(compact.decode, found[0][1])
+            if raw is not None:
+                return make(raw, "", ""), None, rest
+        return _read(properties, found)
+    except (TypeError, ValueError, LookupError, AttributeError):  # not a list of pairs of strings
+        return None, None, list(properties) if isinstance(properties, (list, tuple)) else []
 
 
 def _read(
-    found: list[tuple[str, str]], rest: list[tuple[str, str]]
+    properties: "Properties", found: "Properties"
 ) -> tuple["TraceContext | None", "str | None", list[tuple[str, str]]]:
-    parents = []
-    compacts = []
-    states = []
-    baggages = []
-    problem = None
-    for item in found:
-        name, value = item
-        if name == "tp":
-            try:
-                compacts.append(compact.decode(value))
-            except TraceContextError as error:
-                if error.problem == ZERO_ID:
-                    problem = ZERO_ID
-                else:
-                    rest.append(item)
-        elif name == "traceparent":
-            parents.append(value)
-        elif name == "tracestate":
-            states.append(item)
-        else:
-            baggages.append(item)
-    raw = None
-    if parents:
-        try:
-            raw = traceparent.decode(parents[0])
-            problem = None
-        except TraceContextError as error:
-            problem = error.problem
-        if len(parents) > 1:
-            raw, problem = None, DUPLICATE
-    elif compacts:
-        raw, problem = compacts[0], None
-        if len(compacts) > 1:
-            raw, problem = None, DUPLICATE
-    elif problem is None:
-        rest.extend(states)
+    parents = [_attempt(traceparent.decode, value) for name, value in found if name == "traceparent"]
+    if not parents:
+        attempts = [_attempt(compact.decode, value) for name, value in found if name == "tp"]
+        parents = [attempt for attempt in attempts if attempt[1] != MALFORMED]
+    if not parents:
+        return None, None, list(properties)
+    raw, problem = parents[0] if len(parents) == 1 else (None, DUPLICATE)
     if raw is None:
-        rest.extend(baggages)
-        return None, problem, rest
-    if states or baggages:
-        context, problem = with_state(raw, ",".join([v for _, v in states]), ",".join([v for _, v in baggages]))
-        return context, problem, rest
-    return make(raw, "", ""), None, rest
+        kept = [item for item in properties if item[0] not in _NAMES or item[0] == "baggage" or is_ordinary(item)]
+        return None, problem, kept
+    context, problem = complete(
+        raw,
+        ",".join([value for name, value in found if name == "tracestate"]),
+        ",".join([value for name, value in found if name == "baggage"]),
+    )
+    return context, problem, [item for item in properties if item[0] not in _NAMES or is_ordinary(item)]
 
 
-def with_state(raw: bytes, state: str, baggage: str) -> tuple[TraceContext, "str | None"]:
-    """A context of a checked parent and the values of tracestate and baggage as they arrived. Never raises."""
+def complete(raw: bytes, tracestate: str, baggage: str) -> tuple[TraceContext, "str | None"]:
+    """The context of a checked parent and of the values that came with it, and the problem. Never raises."""
     problem = None
-    whole = True
     if baggage:
         baggage, whole = cap_baggage(baggage)
         if not whole:
             problem = BAGGAGE
-    try:
-        state = normalise_tracestate(state)
-    except TraceContextError:
-        state, problem = "", TRACESTATE
-    return make(raw, state, baggage), problem
+    if tracestate:
+        try:
+            tracestate = normalise_tracestate(tracestate)
+        except TraceContextError:
+            tracestate = ""
+            problem = TRACESTATE
+    return make(raw, tracestate, baggage), problem
 
 
-def _is_compact(value: str) -> bool:
+def _attempt(decode: "Callable[[str], bytes]", value: str) -> tuple["bytes | None", "str | None"]:
     try:
-        compact.decode(value)
+        return decode(value), None
     except TraceContextError as error:
-        return error.problem == ZERO_ID
-    return True
+        return None, error.problem
+
+
+def is_ordinary(item: tuple[str, str]) -> bool:
+    """Whether it is a ``tp`` of the application's own: one that does not decode."""
+    return item[0] == "tp" and _attempt(compact.decode, item[1])[1] == MALFORMED

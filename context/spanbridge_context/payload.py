@@ -1,7 +1,7 @@
-"""Members of a JSON payload's outermost object as a carrier, for MQTT 3.1.1.
+"""Members of a JSON payload's outermost object as a carrier, for MQTT 3.1.1, which has no user properties.
 
-The payload is never parsed and written again: members are put in and cut out of its bytes, so that the application at
-the other end has the bytes that were sent.
+The payload is never parsed and written again: members are put into its bytes and cut out of them, so that the
+application at the other end has the bytes that were sent. docs/wire-format.md has the rules.
 """
 
 from . import traceparent
@@ -11,139 +11,152 @@ from .tracestate import normalise_tracestate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
 
-_NAMES = (b'"traceparent"', b'"tracestate"')
+    Member = tuple[bytes, int, int, int]  # name with its quotes, start, start of the value, end
+
+_PARENT = b'"traceparent"'
+_STATE = b'"tracestate"'
 _SPACE = b" \t\n\r"
+_QUOTE = 0x22
 
 
 def inject_json(payload: bytes, context: TraceContext) -> bytes:
     """The payload with the context as the first members of its outermost object, in place of one that is there.
 
-    What is not a JSON object in UTF-8 comes back as it is.
+    What is not one JSON object in UTF-8 comes back as it is.
     """
-    if not _is_object(payload):
+    try:
+        if not _is_object(payload):
+            return payload
+        payload = _without(payload, _members(payload))
+    except (IndexError, ValueError):
         return payload
-    payload = _cut(payload, _members(payload))
-    start = payload.find(b"{") + 1
-    members = '"traceparent":"' + context.traceparent + '"'
+    text = f'"traceparent":"{context.traceparent}"'
     if context.tracestate:
-        members += ',"tracestate":"' + context.tracestate.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    comma = b"" if payload[start:].lstrip(_SPACE)[:1] == b"}" else b","
-    return payload[:start] + members.encode() + comma + payload[start:]
+        text += ',"tracestate":"' + context.tracestate.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    start = payload.find(b"{") + 1
+    is_empty = payload[_skip_space(payload, start)] == 0x7D
+    return payload[:start] + text.encode() + (b"" if is_empty else b",") + payload[start:]
 
 
 def extract_json(payload: bytes) -> tuple[bytes, "TraceContext | None", "str | None"]:
     """The payload that the application sent, the context, and the problem. Never raises.
 
-    A payload without a context, with several or with one that is not valid comes back as it is.
+    A payload without a context, with several, or with one that is not valid comes back as it is.
     """
     try:
-        if _NAMES[0] not in payload or not _is_object(payload):
+        if _PARENT not in payload or not _is_object(payload):
             return payload, None, None
-    except TypeError:
-        return payload, None, None
-    members = _members(payload)
-    parents = [m for m in members if m[0] == _NAMES[0]]
-    if len(parents) != 1:
-        return payload, None, DUPLICATE if parents else None
-    try:
-        raw = traceparent.decode(_loads(payload[parents[0][2] : parents[0][3]]))
+        return _read(payload, _members(payload))
     except TraceContextError as error:
         return payload, None, error.problem
+    except (IndexError, TypeError, ValueError):
+        return payload, None, None
+
+
+def _read(payload: bytes, members: "list[Member]") -> tuple[bytes, "TraceContext | None", "str | None"]:
+    parents = [_string(payload, member) for member in members if member[0] == _PARENT]
+    states = [_string(payload, member) for member in members if member[0] == _STATE]
+    if not parents:
+        return payload, None, None
+    if len(parents) > 1:
+        return payload, None, DUPLICATE
+    raw = traceparent.decode(parents[0])
     state, problem = "", None
-    try:
-        states = [_loads(payload[m[2] : m[3]]) for m in members if m[0] == _NAMES[1]]
-        if states:
-            if len(states) > 1:
-                raise TraceContextError("duplicate")
+    if states:
+        try:
             state = normalise_tracestate(states[0])
-    except TraceContextError:
-        problem = TRACESTATE
-    return _cut(payload, members), make(raw, state, ""), problem
+        except TraceContextError:
+            problem = TRACESTATE
+    if len(states) > 1:
+        state, problem = "", TRACESTATE
+    return _without(payload, members), make(raw, state, ""), problem
 
 
-def _cut(payload: bytes, members: list[tuple[bytes, int, int, int]]) -> bytes:
+def _without(payload: bytes, members: "list[Member]") -> bytes:
     for _, start, _, end in reversed(members):
-        after = end
-        while payload[after : after + 1] in (b" ", b"\t", b"\n", b"\r"):
-            after += 1
-        if payload[after : after + 1] == b",":
-            end = after + 1
-        else:
+        after = _skip_space(payload, end)
+        if payload[after] == 0x2C:  # the comma after it goes with it
+            payload = payload[:start] + payload[after + 1 :]
+        else:  # the last member: the comma before it goes with it
             head = payload[:start].rstrip(_SPACE)
-            if head[-1:] == b",":
-                start = len(head) - 1
-        payload = payload[:start] + payload[end:]
+            payload = (head[:-1] if head.endswith(b",") else payload[:start]) + payload[end:]
     return payload
 
 
-def _members(payload: bytes) -> list[tuple[bytes, int, int, int]]:
-    found = []
+def _members(payload: bytes) -> "list[Member]":
+    """The context's members of the outermost object: those of its names, written without escapes, with string values.
+
+    Walks from string to string and counts the brackets between them, which is right because the payload is valid.
+    """
+    found: list[Member] = []
     depth = 0
-    at = 0
-    size = len(payload)
-    while at < size:
-        char = payload[at]
-        if char == 0x22:
-            end = _string_end(payload, at)
-            if depth == 1 and payload[at:end] in _NAMES:
-                value = end
-                while payload[value] in _SPACE:
-                    value += 1
-                if payload[value] == 0x3A:
-                    value += 1
-                    while payload[value] in _SPACE:
-                        value += 1
-                    stop = _value_end(payload, value)
-                    found.append((payload[at:end], at, value, stop))
-                    end = stop
-            at = end
-            continue
-        if char in b"{[":
-            depth += 1
-        elif char in b"}]":
-            depth -= 1
-        at += 1
-    return found
-
-
-def _string_end(payload: bytes, at: int) -> int:
-    at += 1
-    while payload[at] != 0x22:
-        at += 2 if payload[at] == 0x5C else 1
-    return at + 1
-
-
-def _value_end(payload: bytes, at: int) -> int:
-    depth = 0
+    end = 0
     while True:
-        char = payload[at]
-        if char == 0x22:
-            at = _string_end(payload, at)
-            if depth == 0:
-                return at
-            continue
-        if char in b"{[":
-            depth += 1
-        elif char in b"}],":
-            if depth == 0:
-                return at
-            if char != 0x2C:
-                depth -= 1
+        start = payload.find(b'"', end)
+        if start < 0:
+            return found
+        between = payload[end:start]
+        depth += between.count(b"{") + between.count(b"[") - between.count(b"}") - between.count(b"]")
+        end = _string_end(payload, start)
+        name = payload[start:end]
+        if depth == 1 and (name in (_PARENT, _STATE)):
+            colon = _skip_space(payload, end)
+            value = _skip_space(payload, colon + 1)
+            if payload[colon] == 0x3A and payload[value] == _QUOTE:
+                end = _string_end(payload, value)
+                found.append((name, start, value, end))
+
+
+def _string_end(payload: bytes, start: int) -> int:
+    at = start + 1
+    while True:
+        at = payload.find(b'"', at)
+        if at < 0:
+            raise IndexError
+        first = at
+        while payload[first - 1] == 0x5C:
+            first -= 1
         at += 1
+        if (at - first) & 1:  # an even number of backslashes before it: it ends the string
+            return at
 
 
-def _loads(text: bytes) -> "Any":
-    import json
+def _skip_space(payload: bytes, at: int) -> int:
+    while payload[at] in _SPACE:
+        at += 1
+    return at
 
-    return json.loads(text)
+
+def _string(payload: bytes, member: "Member") -> str:
+    import json  # noqa: PLC0415 - most devices and gateways never need it
+
+    text = json.loads(payload[member[2] : member[3]].decode())
+    return text if isinstance(text, str) else ""
+
+
+_decode: "Callable[[str], object] | None" = None
 
 
 def _is_object(payload: bytes) -> bool:
-    import json
-
+    global _decode  # noqa: PLW0603 - made once, when first needed
+    if _decode is None:
+        _decode = _make_decoder()
     try:
-        return isinstance(json.loads(payload.decode()), dict)
-    except (ValueError, RecursionError, AttributeError):
+        return isinstance(_decode(payload.decode()), dict)
+    except (ValueError, RuntimeError, AttributeError):  # RuntimeError: nested deeper than the interpreter can follow
         return False
+
+
+def _make_decoder() -> "Callable[[str], object]":
+    import json  # noqa: PLC0415
+
+    if not hasattr(json, "JSONDecoder"):  # MicroPython
+        return json.loads
+    # int() refuses numbers of thousands of digits, and NaN is not JSON (RFC 8259 section 6).
+    return json.JSONDecoder(parse_int=float, parse_constant=_refuse).decode
+
+
+def _refuse(name: str) -> object:
+    raise ValueError(name)

@@ -3,7 +3,7 @@
 from . import traceparent
 from .context import TraceContext
 from .errors import TraceContextError
-from .mqtt import Extracted, with_state
+from .mqtt import Extracted, complete
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def extract_rocketmq(properties: "Mapping[str, str]", trace_context: "str | None
         parent = properties.get("traceparent") or trace_context or properties.get(TRACE_CONTEXT)
         if not parent:
             return Extracted(None, None)
-        context, problem = with_state(
+        context, problem = complete(
             traceparent.decode(parent), properties.get("tracestate") or "", properties.get("baggage") or ""
         )
         return Extracted(context, problem)

@@ -1,4 +1,4 @@
-"""A level at the end of an MQTT topic as a carrier, for MQTT 3.1.1, which has no user properties."""
+"""A suffix of an MQTT topic as a carrier, for MQTT 3.1.1, which has no user properties."""
 
 from . import compact
 from .context import TraceContext, make
@@ -14,17 +14,17 @@ MAX_TOPIC_BYTES = 65535
 def inject_topic(topic: str, context: TraceContext, retain: bool = False) -> str:
     """The topic to publish to. A suffix already there is replaced.
 
-    The topic comes back as it is when the message is to be retained (a broker would keep one message per trace) or when
-    it would grow over 65535 bytes.
+    The topic comes back as it is when the message is to be retained (a broker would keep one message per trace) and
+    when it would grow over 65535 bytes.
     """
     if retain:
         return topic
-    result = extract_topic(topic)[0] + SUFFIX + context.compact
-    return result if len(result) <= MAX_TOPIC_BYTES // 4 or len(result.encode()) <= MAX_TOPIC_BYTES else topic
+    result = split_topic(topic)[0] + SUFFIX + context.compact
+    return result if len(result.encode()) <= MAX_TOPIC_BYTES else topic
 
 
 def extract_topic(topic: str) -> tuple[str, "TraceContext | None"]:
-    """The plain topic and the context, if there was one. Never raises."""
+    """The plain topic, and the context if there was one. Never raises."""
     plain, context, _ = split_topic(topic)
     return plain, context
 
@@ -32,18 +32,19 @@ def extract_topic(topic: str) -> tuple[str, "TraceContext | None"]:
 def split_topic(topic: str) -> tuple[str, "TraceContext | None", "str | None"]:
     """The plain topic, the context and the problem. Never raises.
 
-    A suffix that does not decode is taken off as well: it must not keep the message from its route.
+    A suffix that does not decode is taken off as well: a context must not keep the message from its route.
     """
     try:
         at = topic.rfind("/")
-        if at < 5 or topic[at - 4 : at + 1] != SUFFIX:
+        if at < len(SUFFIX) or topic[at - 4 : at + 1] != SUFFIX:
             return topic, None, None
-        plain, text = topic[: at - 4], topic[at + 1 :]
-        return plain, make(compact.decode(text), "", ""), None
-    except TraceContextError as error:
-        return plain, None, error.problem
+        plain = topic[: at - 4]
     except (TypeError, AttributeError):
         return topic, None, None
+    try:
+        return plain, make(compact.decode(topic[at + 1 :]), "", ""), None
+    except TraceContextError as error:
+        return plain, None, error.problem
 
 
 def suffix_filter(topic_filter: str) -> "str | None":

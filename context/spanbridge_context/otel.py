@@ -1,0 +1,204 @@
+"""OpenTelemetry's interfaces over the codec. Needs ``opentelemetry-api``; nothing else in the codec imports it.
+
+``OTEL_PROPAGATORS=spanbridge,baggage`` makes it the process's propagator. Unlike OpenTelemetry's own it refuses several
+parents and a trailing newline, keeps every tracestate that Trace Context Level 2 allows, and reads the compact form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace.span import TraceState
+
+from .context import TraceContext
+from .errors import TraceContextError
+from .mqtt import COMPACT, W3C, extract_user_properties, is_ordinary
+from .tracestate import format_tracestate, normalise_tracestate, parse_tracestate
+
+__all__ = [
+    "Level2TraceState",
+    "PropertyMapGetter",
+    "PropertyMapSetter",
+    "SpanbridgePropagator",
+    "UserPropertyGetter",
+    "UserPropertySetter",
+    "from_span_context",
+    "property_map_getter",
+    "property_map_setter",
+    "to_span_context",
+    "user_property_getter",
+    "user_property_setter",
+]
+
+
+class Level2TraceState(TraceState):
+    """A TraceState with the keys that Level 2 allows, and the header as it came as long as nothing is changed.
+
+    :raises TraceContextError: the header is not a tracestate.
+    """
+
+    def __init__(self, header: str) -> None:
+        super().__init__()
+        self._header = normalise_tracestate(header)
+        for key, value in parse_tracestate(header):
+            self._dict.setdefault(key, value)  # of equal keys the left one is the newest
+
+    def to_header(self) -> str:
+        """The header's value."""
+        return self._header
+
+    def add(self, key: str, value: str) -> TraceState:
+        """With a new member at the left; as it is when the key is there, or the member is not legal."""
+        return self if key in self._dict else self._changed([(key, value)], key)
+
+    def update(self, key: str, value: str) -> TraceState:
+        """With the member at the left and its value changed; as it is when the member is not legal."""
+        return self._changed([(key, value)], key)
+
+    def delete(self, key: str) -> TraceState:
+        """Without a member."""
+        return self._changed([], key) if key in self._dict else self
+
+    def _changed(self, first: list[tuple[str, str]], without: str) -> TraceState:
+        members = first + [member for member in self._dict.items() if member[0] != without]
+        try:
+            return Level2TraceState(format_tracestate(members))
+        except TraceContextError:
+            return self
+
+
+def to_span_context(context: TraceContext, is_remote: bool = True) -> SpanContext:
+    """OpenTelemetry's form of a context. Baggage is not part of it."""
+    return SpanContext(
+        int.from_bytes(context.trace_id_bytes, "big"),
+        int.from_bytes(context.span_id_bytes, "big"),
+        is_remote,
+        TraceFlags(context.flags),
+        Level2TraceState(context.tracestate) if context.tracestate else None,
+    )
+
+
+def from_span_context(span_context: SpanContext, baggage: str = "") -> TraceContext:
+    """The codec's form of a span's context. A tracestate that is not valid is left out.
+
+    :raises TraceContextError: the span context is not valid, or the baggage is not.
+    """
+    header = span_context.trace_state.to_header() if span_context.trace_state else ""
+    try:
+        header = normalise_tracestate(header)
+    except TraceContextError:
+        header = ""
+    return TraceContext(
+        span_context.trace_id.to_bytes(16, "big"),
+        span_context.span_id.to_bytes(8, "big"),
+        int(span_context.trace_flags) & 0xFF,
+        header,
+        baggage,
+    )
+
+
+class SpanbridgePropagator(TextMapPropagator):
+    """Trace context through any carrier with a getter and a setter. Baggage has a propagator of its own.
+
+    :param form: what is written: ``"w3c"`` (``traceparent``) or ``"compact"`` (``tp``). Both are read.
+    :raises TraceContextError: another form.
+    """
+
+    def __init__(self, form: str = W3C) -> None:
+        if form not in (W3C, COMPACT):
+            raise TraceContextError("form: neither 'compact' nor 'w3c'")
+        self._compact = form == COMPACT
+
+    @property
+    def fields(self) -> set[str]:
+        """The names that :meth:`inject` may set."""
+        return {"tp" if self._compact else "traceparent", "tracestate"}
+
+    def extract(
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+    ) -> Context:
+        """The context with the carrier's span in it; as it is when the carrier holds no valid parent."""
+        if context is None:
+            context = Context()
+        found = [
+            (name, value) for name in ("traceparent", "tp", "tracestate") for value in getter.get(carrier, name) or ()
+        ]
+        extracted = extract_user_properties(found).context if found else None
+        if extracted is None:
+            return context
+        return trace.set_span_in_context(NonRecordingSpan(to_span_context(extracted)), context)
+
+    def inject(
+        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
+    ) -> None:
+        """Write the current span's context; nothing when it is not valid."""
+        span_context = trace.get_current_span(context).get_span_context()
+        if not span_context.is_valid:
+            return
+        own = from_span_context(span_context)
+        if self._compact:
+            setter.set(carrier, "tp", own.compact)
+        else:
+            setter.set(carrier, "traceparent", own.traceparent)
+        if own.tracestate:
+            setter.set(carrier, "tracestate", own.tracestate)
+
+
+class UserPropertyGetter(Getter[Sequence[tuple[str, str]]]):
+    """Reads MQTT v5 user properties: a list of pairs in which a name may occur more than once."""
+
+    def get(self, carrier: Sequence[tuple[str, str]], key: str) -> list[str] | None:
+        """All values of a name, in order; None when there are none."""
+        return [value for name, value in carrier if name == key] or None
+
+    def keys(self, carrier: Sequence[tuple[str, str]]) -> list[str]:
+        """The names, each once."""
+        return list(dict.fromkeys(name for name, _ in carrier))
+
+
+class UserPropertySetter(Setter[list[tuple[str, str]]]):
+    """Writes MQTT v5 user properties. Changes the list: give it a copy when the application uses it again."""
+
+    def set(self, carrier: list[tuple[str, str]], key: str, value: str) -> None:
+        """Put a value in place of those the name has. A parent also takes the place of an old parent and its state."""
+        old = ("traceparent", "tp", "tracestate") if key in ("traceparent", "tp") else (key,)
+        carrier[:] = [item for item in carrier if item[0] not in old or is_ordinary(item)]
+        carrier.append((key, value))
+
+
+class PropertyMapGetter(Getter[Mapping[str, str]]):
+    """Reads RocketMQ user properties."""
+
+    def get(self, carrier: Mapping[str, str], key: str) -> list[str] | None:
+        """The value of a name as a list of one; None when there is none."""
+        value = carrier.get(key)
+        return None if value is None else [value]
+
+    def keys(self, carrier: Mapping[str, str]) -> list[str]:
+        """The names."""
+        return list(carrier)
+
+
+class PropertyMapSetter(Setter[MutableMapping[str, str]]):
+    """Writes RocketMQ user properties."""
+
+    def set(self, carrier: MutableMapping[str, str], key: str, value: str) -> None:
+        """Set a value."""
+        carrier[key] = value
+
+
+user_property_getter = UserPropertyGetter()
+user_property_setter = UserPropertySetter()
+property_map_getter = PropertyMapGetter()
+property_map_setter = PropertyMapSetter()
