@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytest_plugins = ["spanbridge.devstack.pytest_plugin"]
+
 
 @pytest.fixture(
     params=[
