@@ -1,1 +1,60 @@
 """MQTT adapters: sources for v5 and v3.1.1."""
+
+from __future__ import annotations
+
+from spanbridge.core.errors import SourceError
+from spanbridge.mqtt.options import MAX_PACKET_SIZE, MqttOptions, Subscription, TlsOptions, Will
+from spanbridge.mqtt.source import MqttSource
+from spanbridge.mqtt.tls import client_context
+from spanbridge.ports import Reporter, Source
+
+__all__ = ["MqttOptions", "Subscription", "TlsOptions", "Will", "create_source"]
+
+
+def create_source(options: MqttOptions, reporter: Reporter) -> Source:
+    """Make a source; nothing is connected before ``run``. Reads the TLS files, so call it where blocking is allowed.
+
+    Only the library of the version asked for is imported.
+
+    :raises SourceError: an option cannot work, or a TLS file cannot be used.
+    """
+    _check(options)
+    tls = None if options.tls is None else client_context(options.tls)
+    if options.version == "5":
+        from spanbridge.mqtt import v5  # noqa: PLC0415 - mqtt5 is not loaded for 3.1.1
+
+        v5.check(options)
+        return MqttSource(options, reporter, v5.V5Connection, tls)
+    from spanbridge.mqtt import v311  # noqa: PLC0415 - paho is not loaded for 5
+
+    v311.check(options)
+    return MqttSource(options, reporter, v311.V311Connection, tls)
+
+
+def _check(options: MqttOptions) -> None:
+    """What neither version can carry.
+
+    :raises SourceError: naming the option.
+    """
+    limits = {
+        "keep_alive": (options.keep_alive, 0, 0xFFFF),
+        "session_expiry": (options.session_expiry, 0, 0xFFFF_FFFF),
+        "receive_maximum": (options.receive_maximum, 1, 0xFFFF),
+        "topic_alias_maximum": (options.topic_alias_maximum, 0, 0xFFFF),
+        "maximum_packet_size": (options.maximum_packet_size, 128, MAX_PACKET_SIZE),
+    }
+    for name, (value, low, high) in limits.items():
+        if not low <= value <= high:
+            raise SourceError(f"{options.name}: {name} is {value}, allowed are {low} to {high}", reason="config")
+    for subscription in options.subscriptions:
+        _check_subscription(options.name, subscription)
+
+
+def _check_subscription(name: str, subscription: Subscription) -> None:
+    share = subscription.share
+    if not subscription.filter or (share is not None and (not share or set(share) & set("/+#"))):
+        raise SourceError(f"{name}: subscription {subscription.wire_filter!r} is not a topic filter", reason="config")
+    if subscription.qos not in (0, 1, 2) or subscription.retain_handling not in (0, 1, 2):
+        raise SourceError(
+            f"{name}: subscription {subscription.wire_filter!r}: qos and retain_handling are 0, 1 or 2", reason="config"
+        )

@@ -1,0 +1,53 @@
+"""From nothing to an accepted MQTT connection, with every way that fails told apart."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+from spanbridge.mqtt.connection import Accepted, Connection
+from spanbridge.mqtt.errors import ConnectError
+
+
+async def dial(connection: Connection, tls: ssl.SSLContext | None) -> Accepted:
+    """Connect, shake TLS hands and wait for CONNACK, all within ``connect_timeout``.
+
+    :raises ConnectError: nobody answered, or TLS failed.
+    :raises SourceError: the broker refused, or sent what it must not.
+    """
+    options = connection.options
+    loop = asyncio.get_running_loop()
+    server_name = None if tls is None else ((options.tls and options.tls.server_name) or options.host)
+    stage = "did not accept a connection"
+    try:
+        async with asyncio.timeout(options.connect_timeout):
+            await loop.create_connection(
+                lambda: connection, options.host, options.port, ssl=tls, server_hostname=server_name
+            )
+            stage = "accepted the connection and did not answer CONNECT"
+            return await asyncio.shield(connection.accepted)
+    except TimeoutError:
+        text = f"{connection.peer} {stage} within {options.connect_timeout:g} s"
+        raise ConnectError(text, reason="timeout") from None
+    except OSError as error:
+        raise _connect_error(connection.peer, error) from None
+    finally:
+        if not connection.accepted.done() or connection.accepted.exception() is not None:
+            await connection.abort()
+
+
+def _connect_error(peer: str, error: OSError) -> ConnectError:
+    """Say what went wrong without the numbers and addresses that libraries put around it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConnectError(f"TLS with {peer} failed: {error.verify_message}", reason="tls_certificate")
+    if isinstance(error, ssl.SSLError):
+        said = (error.reason or "handshake failure").replace("_", " ").lower()
+        return ConnectError(f"TLS with {peer} failed: {said}", reason="tls")
+    if isinstance(error, socket.gaierror):
+        return ConnectError(f"the name of {peer} does not resolve: {error.strerror}", reason="name_resolution")
+    if isinstance(error, ConnectionRefusedError):
+        return ConnectError(f"{peer} refused the TCP connection: nothing listens there", reason="connection_refused")
+    if isinstance(error, ConnectionError):
+        return ConnectError(f"{peer} closed the connection while it was being made", reason="connection_reset")
+    return ConnectError(f"{peer} cannot be reached: {error.strerror or error}", reason="unreachable")

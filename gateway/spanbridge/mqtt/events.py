@@ -1,0 +1,168 @@
+"""What an MQTT source reports. Labels stay low in cardinality; texts name the cause first, then what happens next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spanbridge.core.events import Event, Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SourceEvent(Event):
+    """``source`` is the configured name of the connection, ``broker`` its host and port."""
+
+    source: str
+    broker: str
+
+    def labels(self) -> dict[str, str]:
+        return {"source": self.source}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure(_SourceEvent):
+    """``reason`` is the stable word of the error, ``cause`` one line for people, ``retry_in`` seconds."""
+
+    reason: str
+    cause: str
+    retry_in: float
+
+    def labels(self) -> dict[str, str]:
+        return {"source": self.source, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected(_SourceEvent):
+    """The broker accepted the connection and answered every subscription."""
+
+    name: ClassVar[str] = "mqtt.connected"
+
+    client_id: str
+    session_present: bool
+    subscriptions: int
+
+    def text(self) -> str:
+        session = "resumed the session" if self.session_present else "with a new session"
+        return (
+            f"{self.source}: connected to {self.broker} as {self.client_id!r}, {session}, "
+            f"{self.subscriptions} subscription(s)"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectFailed(_Failure):
+    """No connection came about: nobody there, TLS failed, or no CONNACK in time."""
+
+    name: ClassVar[str] = "mqtt.connect.failed"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    def text(self) -> str:
+        return f"{self.source}: {self.cause}; trying again in {self.retry_in:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused(_Failure):
+    """The broker answered CONNECT with a refusal: usually something an operator has to mend."""
+
+    name: ClassVar[str] = "mqtt.connect.refused"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    def text(self) -> str:
+        return f"{self.source}: {self.cause}; trying again in {self.retry_in:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnected(_Failure):
+    """An established connection ended without our asking. The broker keeps what is unacknowledged."""
+
+    name: ClassVar[str] = "mqtt.disconnected"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    def text(self) -> str:
+        return (
+            f"{self.source}: {self.cause}; unacknowledged messages stay with the broker, "
+            f"connecting again in {self.retry_in:.1f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadPacket(_Failure):
+    """The broker sent a packet that is malformed, too large or against the protocol."""
+
+    name: ClassVar[str] = "mqtt.bad_packet"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    def text(self) -> str:
+        return f"{self.source}: {self.cause}; disconnected, connecting again in {self.retry_in:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionRefused(_SourceEvent):
+    """The broker does not grant a subscription. The others work on; this one is asked for again."""
+
+    name: ClassVar[str] = "mqtt.subscription.refused"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    filter: str
+    reason: str
+    cause: str
+    retry_in: float
+
+    def labels(self) -> dict[str, str]:
+        return {"source": self.source, "reason": self.reason}
+
+    def text(self) -> str:
+        return (
+            f"{self.source}: {self.broker} refused the subscription {self.filter!r}: {self.cause}; "
+            f"asking again in {self.retry_in:.1f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionDowngraded(_SourceEvent):
+    """The broker grants less than the QoS asked for."""
+
+    name: ClassVar[str] = "mqtt.subscription.downgraded"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    filter: str
+    asked: int
+    granted: int
+
+    def labels(self) -> dict[str, str]:
+        return {"source": self.source, "granted_qos": str(self.granted)}
+
+    def text(self) -> str:
+        loss = "messages can be lost before they reach the gateway" if self.granted == 0 else "messages still arrive"
+        return (
+            f"{self.source}: {self.broker} grants QoS {self.granted} for {self.filter!r} where {self.asked} was asked; "
+            f"{loss}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLost(_SourceEvent):
+    """A reconnect found no session where there had been one: the broker dropped what it kept for us."""
+
+    name: ClassVar[str] = "mqtt.session.lost"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    def text(self) -> str:
+        return (
+            f"{self.source}: {self.broker} no longer has the session of this client; messages it kept while the "
+            "gateway was away are gone, subscribing anew"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discarded(_SourceEvent):
+    """QoS 0 messages that arrived while intake was stopped; the broker sends QoS 1 and 2 again later."""
+
+    name: ClassVar[str] = "mqtt.discarded"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    def labels(self) -> dict[str, str]:
+        return {"source": self.source, "reason": "stopping"}
+
+    def text(self) -> str:
+        return f"{self.source}: stopping; {self.count} QoS 0 message(s) that still arrived were discarded"

@@ -1,0 +1,107 @@
+"""What an MQTT source is told. Plain values: reading configuration files is the config package's work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Version = Literal["5", "3.1.1"]
+
+MAX_PACKET_SIZE = 268_435_460
+"""Largest MQTT packet there can be, in bytes: a remaining length of 268 435 455 and a five-byte fixed header
+(MQTT 5.0 section 2.1.4)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsOptions:
+    """TLS towards the broker. Paths are PEM files; ``ca_file`` None means the system's certificate authorities.
+
+    ``cert_file`` and ``key_file`` are the client's own (mutual TLS). ``server_name`` is the name that the
+    certificate must carry when it differs from the host connected to. ``verify`` false accepts any certificate.
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    key_password: str | None = field(default=None, repr=False)
+    server_name: str | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Will:
+    """The message that the broker publishes when this client vanishes (MQTT 5.0 section 3.1.2.5).
+
+    ``delay`` is the Will Delay Interval in seconds; v3.1.1 has none and publishes at once.
+    """
+
+    topic: str
+    payload: bytes = b""
+    qos: int = 0
+    retain: bool = False
+    delay: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """One topic filter. v3.1.1 knows ``filter``, ``qos`` and, on brokers that extend it, ``share``.
+
+    ``no_local`` keeps messages away that this connection itself published; it is left out for shared subscriptions,
+    where it is a protocol error (MQTT-3.8.3-4). ``retain_handling`` is 0 (retained messages when the session is new),
+    1 (when the subscription is new) or 2 (never): MQTT 5.0 section 3.8.3.1. ``share`` is the group's name of a shared
+    subscription (``$share/<share>/<filter>``, section 4.8.2).
+    """
+
+    filter: str
+    qos: int = 1
+    no_local: bool = True
+    retain_as_published: bool = True
+    retain_handling: int = 0
+    share: str | None = None
+
+    @property
+    def wire_filter(self) -> str:
+        """The filter as it is sent to the broker."""
+        return self.filter if self.share is None else f"$share/{self.share}/{self.filter}"
+
+    @property
+    def has_wildcard(self) -> bool:
+        """Whether the filter needs the broker's Wildcard Subscription Available."""
+        return "+" in self.filter or "#" in self.filter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttOptions:
+    """One MQTT connection.
+
+    ``keep_alive``, ``session_expiry``, ``connect_timeout`` and the ``backoff_`` pair are seconds; ``keep_alive`` 0
+    turns it off. ``maximum_packet_size`` is in bytes and bounds memory per packet for both versions.
+    ``receive_maximum`` (unacknowledged messages), ``session_expiry`` and ``topic_alias_maximum`` are told to v5
+    brokers; v3.1.1 has no such fields.
+
+    ``clean_start`` discards the broker's session once, with the first connection; later reconnects resume, since
+    what was in flight would be lost otherwise. In v3.1.1 a clean session cannot be resumed at all: there, messages in
+    flight when a connection breaks are lost.
+
+    An empty ``client_id`` lets a v5 broker choose; the chosen one is kept for reconnects.
+    """
+
+    name: str
+    host: str
+    port: int = 1883
+    version: Version = "5"
+    client_id: str = ""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: TlsOptions | None = None
+    keep_alive: int = 30
+    clean_start: bool = False
+    session_expiry: int = 86_400
+    receive_maximum: int = 1024
+    topic_alias_maximum: int = 64
+    maximum_packet_size: int = 4 * 1024 * 1024
+    subscriptions: tuple[Subscription, ...] = ()
+    will: Will | None = None
+    connect_timeout: float = 10.0
+    backoff_initial: float = 0.25
+    backoff_maximum: float = 30.0

@@ -1,0 +1,315 @@
+"""The source: keeps one connection up, subscribed and accounted for. The same for both protocol versions."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from spanbridge.core.errors import SourceError
+from spanbridge.core.events import Event
+from spanbridge.core.message import Publish
+from spanbridge.core.retry import Backoff
+from spanbridge.mqtt import events
+from spanbridge.mqtt.connection import Accepted, Connection, Granted, Intake
+from spanbridge.mqtt.dial import dial
+from spanbridge.mqtt.errors import PacketError, RefusedError
+from spanbridge.mqtt.options import MqttOptions, Subscription
+from spanbridge.mqtt.session import ReceiverSession
+from spanbridge.ports import Deliver, Link, PeerStatus, Reporter
+
+ConnectionFactory = Callable[[MqttOptions, str, ReceiverSession, Intake], Connection]
+
+_STABLE_AFTER = 5.0
+"""Seconds that a connection has to last for its end not to count as one more failure in a row: a broker that
+accepts and then throws us out, or a client id that two clients fight over, must not be met with a busy loop."""
+
+
+class MqttSource:
+    """Implements the ``Source`` port. Made by :func:`spanbridge.mqtt.create_source`."""
+
+    def __init__(
+        self, options: MqttOptions, reporter: Reporter, factory: ConnectionFactory, tls: ssl.SSLContext | None
+    ) -> None:
+        self._options = options
+        self._reporter = reporter
+        self._factory = factory
+        self._tls = tls
+        self._broker = f"{options.host}:{options.port}"
+        self._client_id = options.client_id
+        self._session = ReceiverSession()
+        self._intake = Intake(self._discarded)
+        self._backoff = Backoff(options.backoff_initial, options.backoff_maximum)
+        self._connection: Connection | None = None
+        self._accepted: Accepted | None = None
+        self._granted: dict[str, Granted] = {}
+        self._link = Link.IDLE
+        self._since_ns = time.time_ns()
+        self._last_error: str | None = None
+        self._connects = 0
+        self._closing = False
+        self._step: asyncio.Task[None] | None = None
+        self._ended: asyncio.Event | None = None
+
+    # -- the port ---------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The configured name."""
+        return self._options.name
+
+    @property
+    def status(self) -> PeerStatus:
+        """The connection as of now."""
+        return PeerStatus(self.name, self._link, self._since_ns, self._last_error, self._detail())
+
+    async def run(self, deliver: Deliver) -> None:
+        """Connect, subscribe and deliver until :meth:`close`. One call per source.
+
+        :raises RuntimeError: it runs already, or did.
+        """
+        if self._ended is not None:
+            raise RuntimeError(f"source {self.name!r} was run before")
+        self._ended = asyncio.Event()
+        self._intake.deliver = deliver
+        try:
+            while not self._closing:
+                await self._interruptible(self._connect_and_serve())
+        finally:
+            self._set_link(Link.CLOSED)
+            self._ended.set()
+
+    def settle(self, publishes: Sequence[Publish]) -> None:
+        """Acknowledge in the order given, in one write."""
+        if self._connection is not None:
+            self._connection.settle(publishes)
+        else:
+            self._session.settle(publishes)
+
+    def pause(self) -> None:
+        """Stop reading the socket."""
+        self._pause(paused=True)
+
+    def resume(self) -> None:
+        """Read again."""
+        self._pause(paused=False)
+
+    async def stop_intake(self) -> None:
+        """Deliver nothing more; acknowledgements, QoS 2 handshakes and keep-alive go on."""
+        self._intake.open = False
+
+    async def close(self) -> None:
+        """Flush, disconnect in order, keep the session."""
+        self._closing = True
+        self._intake.open = False
+        if self._connection is not None:
+            await self._connection.disconnect()
+        if self._step is not None:
+            self._step.cancel()
+        if self._ended is None:
+            self._set_link(Link.CLOSED)
+        else:
+            await self._ended.wait()
+
+    # -- the life of a connection -----------------------------------------------------------------------------------
+
+    async def _interruptible(self, step: Any) -> None:
+        """Await a step that :meth:`close` may cancel without cancelling the caller."""
+        self._step = task = asyncio.ensure_future(step)
+        try:
+            await asyncio.wait({task})
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+            self._step = None
+        if not task.cancelled():
+            task.result()
+
+    async def _connect_and_serve(self) -> None:
+        """One connection from CONNECTING to its end, and the pause after it."""
+        loop = asyncio.get_running_loop()
+        self._set_link(Link.CONNECTING)
+        began: float | None = None
+        connection = self._factory(self._options, self._client_id, self._session, self._intake)
+        try:
+            accepted = await dial(connection, self._tls)
+            began = loop.time()
+            await self._serve(connection, accepted)
+        except SourceError as error:
+            self._connection = None
+            if self._closing:
+                return
+            if began is not None and loop.time() - began >= _STABLE_AFTER:
+                self._backoff.reset()
+            await self._back_off(error, established=began is not None)
+        finally:
+            self._connection = None
+            await connection.abort()
+
+    async def _serve(self, connection: Connection, accepted: Accepted) -> None:
+        """Subscribe, then wait for the end of the connection.
+
+        :raises SourceError: why it ended.
+        """
+        self._connection = connection
+        connection.apply_pause()
+        self._note_session(accepted)
+        wanted = self._to_subscribe(accepted)
+        retry = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
+        while wanted:
+            answers = await connection.subscribe(wanted, fresh=not accepted.session_present)
+            delay = retry.next_delay(random.random())  # noqa: S311 - jitter, not a secret
+            wanted = self._note_answers(wanted, answers, delay)
+            if self._link is not Link.UP:
+                self._note_up(accepted)
+            if wanted:
+                await asyncio.wait({connection.closed}, timeout=delay)
+                if connection.closed.done():
+                    break
+        if self._link is not Link.UP:
+            self._note_up(accepted)
+        cause = await asyncio.shield(connection.closed)
+        if cause is not None:
+            raise cause
+
+    def _to_subscribe(self, accepted: Accepted) -> list[Subscription]:
+        """All of them, since asking again is harmless in MQTT 5.0 (with retain handling 1) and mends what was lost.
+
+        A 3.1.1 broker sends its retained messages again with every SUBSCRIBE (MQTT-3.8.4-3): there, what this very
+        session was granted before is left alone.
+        """
+        if self._options.version == "3.1.1" and accepted.session_present:
+            had = self._granted
+            return [
+                s for s in self._options.subscriptions if s.wire_filter not in had or had[s.wire_filter].qos is None
+            ]
+        return list(self._options.subscriptions)
+
+    async def _back_off(self, error: SourceError, *, established: bool) -> None:
+        delay = self._backoff.next_delay(random.random())  # noqa: S311 - jitter, not a secret
+        self._last_error = str(error)
+        self._set_link(Link.BACKOFF)
+        kind = _event_for(error, established=established)
+        self._report(kind(source=self.name, broker=self._broker, reason=error.reason, cause=str(error), retry_in=delay))
+        await asyncio.sleep(delay)
+
+    # -- notes ------------------------------------------------------------------------------------------------------
+
+    def _note_session(self, accepted: Accepted) -> None:
+        self._accepted = accepted
+        self._client_id = accepted.client_id
+        if not accepted.session_present:
+            if self._connects and self._persistent:
+                self._report(events.SessionLost(source=self.name, broker=self._broker))
+            self._granted = {}
+        self._connects += 1
+
+    def _note_up(self, accepted: Accepted) -> None:
+        self._set_link(Link.UP)
+        if all(granted.qos is not None for granted in self._granted.values()):
+            self._last_error = None
+        self._report(
+            events.Connected(
+                source=self.name,
+                broker=self._broker,
+                client_id=accepted.client_id,
+                session_present=accepted.session_present,
+                subscriptions=sum(granted.qos is not None for granted in self._granted.values()),
+            )
+        )
+
+    def _note_answers(
+        self, asked: Sequence[Subscription], answers: Sequence[Granted], delay: float
+    ) -> list[Subscription]:
+        """Record what the broker granted; return what it refused."""
+        refused = []
+        for subscription, answer in zip(asked, answers, strict=True):
+            name = subscription.wire_filter
+            self._granted[name] = answer
+            if answer.qos is None:
+                refused.append(subscription)
+                self._last_error = f"subscription {name!r} refused: {answer.cause}"
+                self._report(
+                    events.SubscriptionRefused(
+                        source=self.name,
+                        broker=self._broker,
+                        filter=name,
+                        reason=answer.reason,
+                        cause=answer.cause,
+                        retry_in=delay,
+                    )
+                )
+            elif answer.qos < subscription.qos:
+                self._report(
+                    events.SubscriptionDowngraded(
+                        source=self.name,
+                        broker=self._broker,
+                        filter=name,
+                        asked=subscription.qos,
+                        granted=answer.qos,
+                    )
+                )
+        if not refused and self._link is Link.UP:
+            self._last_error = None
+        return refused
+
+    def _set_link(self, link: Link) -> None:
+        if link is not self._link:
+            self._link = link
+            self._since_ns = time.time_ns()
+
+    def _pause(self, *, paused: bool) -> None:
+        self._intake.paused = paused
+        if self._connection is not None:
+            self._connection.apply_pause()
+
+    @property
+    def _persistent(self) -> bool:
+        """Whether the broker was asked to keep a session beyond the connection."""
+        if self._options.version == "3.1.1":
+            return not self._options.clean_start
+        return self._options.session_expiry > 0
+
+    def _discarded(self, count: int) -> None:
+        self._report(events.Discarded(source=self.name, broker=self._broker, count=count))
+
+    def _report(self, event: Event) -> None:
+        self._reporter.report(event)
+
+    def _detail(self) -> dict[str, Any]:
+        accepted = self._accepted
+        return {
+            "version": self._options.version,
+            "broker": self._broker,
+            "client_id": self._client_id,
+            "session_present": None if accepted is None else accepted.session_present,
+            "session_expiry": None if accepted is None else accepted.session_expiry,
+            "in_flight": self._session.in_flight,
+            "paused": self._intake.paused,
+            "intake_open": self._intake.open,
+            "reconnects": max(self._connects - 1, 0),
+            "messages": self._intake.messages,
+            "subscriptions": [self._subscription_detail(subscription) for subscription in self._options.subscriptions],
+        }
+
+    def _subscription_detail(self, subscription: Subscription) -> dict[str, Any]:
+        answer = self._granted.get(subscription.wire_filter)
+        detail: dict[str, Any] = {
+            "filter": subscription.wire_filter,
+            "granted_qos": None if answer is None else answer.qos,
+        }
+        if answer is not None and answer.qos is None:
+            detail["error"] = answer.cause
+        return detail
+
+
+def _event_for(error: SourceError, *, established: bool) -> Callable[..., Event]:
+    if isinstance(error, RefusedError):
+        return events.Refused
+    if isinstance(error, PacketError):
+        return events.BadPacket
+    return events.Disconnected if established else events.ConnectFailed
