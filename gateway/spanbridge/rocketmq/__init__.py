@@ -1,1 +1,22 @@
 """RocketMQ 5 adapter: an asyncio gRPC producer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
+
+if TYPE_CHECKING:
+    from spanbridge.ports import Reporter, Sink
+
+__all__ = ["RocketmqOptions", "TlsOptions", "create_sink"]
+
+
+def create_sink(options: RocketmqOptions, reporter: Reporter) -> Sink:
+    """A sink for one cluster. Loads gRPC and protobuf (about 24 MiB resident) only now.
+
+    :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``.
+    """
+    from spanbridge.rocketmq.sink import RocketmqSink  # noqa: PLC0415 - see above
+
+    return RocketmqSink(options, reporter)

@@ -1,0 +1,174 @@
+"""What RocketMQ 5 accepts as names and properties, as pure functions shared by configuration, translation and adapter.
+
+The rules are those of the 5.5.0 proxy and broker: ``Validators.checkTopic`` and ``TopicValidator`` for topics,
+``SendMessageActivity`` and ``GrpcValidator`` of the gRPC proxy for everything else, ``MessageConst`` for reserved
+property names. Limits are the proxy's defaults (``ProxyConfig``); an operator may have changed them there.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2s
+
+MAX_TOPIC_LENGTH = 127
+"""Characters; ``Validators.TOPIC_MAX_LENGTH``."""
+MAX_MESSAGE_GROUP_BYTES = 63
+"""UTF-8 bytes; the proxy refuses 64 and more (``maxMessageGroupSize``)."""
+MAX_USER_PROPERTIES = 128
+"""Entries; ``userPropertyMaxNum``."""
+MAX_PROPERTIES_BYTES = 16 * 1024
+"""UTF-8 bytes of all user property names and values, the tag and the keys together; ``maxUserPropertySize``."""
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""Bytes; ``maxMessageSize``, until the server's settings say otherwise."""
+
+_TOPIC = re.compile(r"[%|a-zA-Z0-9_-]+")
+_NOT_TOPIC = re.compile(r"[^a-zA-Z0-9_-]")
+# Guava's CharMatcher.javaIsoControl, which the proxy applies: C0, DEL and C1.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_WHITESPACE = re.compile(r"\s+")
+
+_SYSTEM_TOPICS = frozenset({
+    "TBW102", "SCHEDULE_TOPIC_XXXX", "BenchmarkTest", "RMQ_SYS_TRANS_HALF_TOPIC", "RMQ_SYS_TRACE_TOPIC",
+    "RMQ_SYS_TRANS_OP_HALF_TOPIC", "TRANS_CHECK_MAX_TIME_TOPIC", "SELF_TEST_TOPIC", "OFFSET_MOVED_EVENT",
+    "CHECKPOINT_TOPIC",
+})  # fmt: skip
+_SYSTEM_TOPIC_PREFIX = "rmq_sys_"
+
+# MessageConst.STRING_HASH_SET: the proxy answers ILLEGAL_MESSAGE_PROPERTY_KEY.
+_REFUSED_NAMES = frozenset({
+    "TRACE_ON", "MSG_REGION", "KEYS", "TAGS", "WAIT", "DELAY", "RETRY_TOPIC", "ORIGIN_GROUP", "REAL_TOPIC",
+    "REAL_QID", "TRAN_MSG", "PGROUP", "MIN_OFFSET", "MAX_OFFSET", "BUYER_ID", "ORIGIN_MESSAGE_ID", "TRANSFER_FLAG",
+    "CORRECTION_FLAG", "MQ2_FLAG", "RECONSUME_TIME", "UNIQ_KEY", "MAX_RECONSUME_TIMES", "CONSUME_START_TIME",
+    "POP_CK", "POP_CK_OFFSET", "1ST_POP_TIME", "TRAN_PREPARED_QUEUE_OFFSET", "DUP_INFO", "EXTEND_UNIQ_INFO",
+    "INSTANCE_ID", "CORRELATION_ID", "REPLY_TO_CLIENT", "TTL", "ARRIVE_TIME", "PUSH_REPLY_TIME", "CLUSTER",
+    "MSG_TYPE", "INNER_MULTI_QUEUE_OFFSET", "TIMER_DELAY_MS", "TIMER_DELAY_SEC", "TIMER_DELIVER_MS",
+    "TIMER_ENQUEUE_MS", "TIMER_DEQUEUE_MS", "TIMER_ROLL_TIMES", "TIMER_OUT_MS", "TIMER_DEL_UNIQKEY",
+    "TIMER_DELAY_LEVEL", "__BORNHOST", "BORN_TIMESTAMP", "DLQ_ORIGIN_TOPIC", "DLQ_ORIGIN_MESSAGE_ID", "__CRC32#",
+    "_SYS_MSG_PRIORITY_", "__LITE_TOPIC",
+})  # fmt: skip
+# Let through by the proxy, yet they have a meaning to the broker: they would change type, queue or lifetime.
+_DANGEROUS_NAMES = frozenset({
+    "__SHARDINGKEY", "TRACE_CONTEXT", "__transactionId__", "TRANSACTION_CHECK_TIMES",
+    "CHECK_IMMUNITY_TIME_IN_SECONDS", "INNER_NUM", "INNER_BASE", "INNER_MULTI_DISPATCH", "REDIRECT",
+    "PROPERTY_FORWARD_QUEUE_ID",
+})  # fmt: skip
+RESERVED_PROPERTY_NAMES = _REFUSED_NAMES | _DANGEROUS_NAMES
+_TRANSIENT_PREFIX = "__RMQ.TRANSIENT."
+
+
+def topic_problem(topic: str) -> str | None:
+    """Why ``topic`` cannot be a RocketMQ topic to send to, or None."""
+    if not topic:
+        return "is empty"
+    if len(topic) > MAX_TOPIC_LENGTH:
+        return f"has {len(topic)} characters, more than {MAX_TOPIC_LENGTH}"
+    if _TOPIC.fullmatch(topic) is None:
+        return "has characters other than letters, digits, '_', '-', '%' and '|'"
+    if topic in _SYSTEM_TOPICS or topic.startswith(_SYSTEM_TOPIC_PREFIX):
+        return "is a system topic"
+    if topic.startswith(("%RETRY%", "%DLQ%")):
+        return "is a retry or dead-letter topic, which takes no batches"
+    return None
+
+
+def sanitise_topic(text: str) -> str:
+    """``text`` with everything outside ``[A-Za-z0-9_-]`` replaced by ``_``; at most 127 characters.
+
+    ``%`` and ``|`` are legal, but written for namespaces and retry topics, so text from outside loses them. What is
+    too long keeps its start and ends in a digest, so that two long names stay two. Otherwise two texts can become
+    one: the caller checks its configured names for that.
+    """
+    name = _NOT_TOPIC.sub("_", text) or "_"
+    if len(name) <= MAX_TOPIC_LENGTH:
+        return name
+    digest = blake2s(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return f"{name[: MAX_TOPIC_LENGTH - 17]}_{digest}"
+
+
+def tag_problem(tag: str) -> str | None:
+    """Why ``tag`` is not legal, or None. An empty tag is no tag, which the caller expresses by None."""
+    if not tag.strip():
+        return "is blank"
+    if "|" in tag:
+        return "contains '|'"
+    return _text_problem(tag)
+
+
+def sanitise_tag(text: str) -> str | None:
+    """``text`` with ``|`` and control characters replaced by ``_``; None when nothing is left."""
+    tag = _CONTROL.sub("_", text.replace("|", "_")).strip()
+    return encodable(tag) or None
+
+
+def key_problem(key: str) -> str | None:
+    """Why ``key`` is not legal, or None. RocketMQ joins keys with blanks, so one that holds a blank becomes two."""
+    if not key:
+        return "is empty"
+    if _WHITESPACE.search(key):
+        return "contains white space, which separates keys"
+    return _text_problem(key)
+
+
+def sanitise_key(text: str) -> str | None:
+    """``text`` with white space and control characters replaced by ``_``; None when nothing is left."""
+    key = _CONTROL.sub("_", _WHITESPACE.sub("_", text.strip()))
+    return encodable(key) or None
+
+
+def group_problem(group: str) -> str | None:
+    """Why ``group`` cannot be a message group, or None."""
+    if not group.strip():
+        return "is blank"
+    problem = _text_problem(group)
+    if problem is None and len(group.encode()) > MAX_MESSAGE_GROUP_BYTES:
+        problem = f"has more than {MAX_MESSAGE_GROUP_BYTES} bytes"
+    return problem
+
+
+def sanitise_group(text: str) -> str | None:
+    """A legal message group for ``text``, the same for the same text; None when the text is blank.
+
+    MQTT topics may be far longer than a message group: what does not fit keeps its start and ends in a digest of
+    the whole, so that two devices never share a group by being cut.
+    """
+    group = encodable(_CONTROL.sub("_", text))
+    if not group.strip():
+        return None
+    raw = group.encode()
+    if len(raw) <= MAX_MESSAGE_GROUP_BYTES:
+        return group
+    digest = blake2s(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    start = raw[: MAX_MESSAGE_GROUP_BYTES - 17].decode("utf-8", "ignore")
+    return f"{start}~{digest}"
+
+
+def property_name_problem(name: str) -> str | None:
+    """Why ``name`` cannot be the name of a user property, or None."""
+    if not name:
+        return "is empty"
+    if name in RESERVED_PROPERTY_NAMES or name.startswith(_TRANSIENT_PREFIX):
+        return "is reserved by RocketMQ"
+    return _text_problem(name)
+
+
+def property_value_problem(value: str) -> str | None:
+    """Why ``value`` cannot be the value of a user property, or None."""
+    return _text_problem(value)
+
+
+def encodable(text: str) -> str:
+    """``text`` with lone surrogates, which UTF-8 cannot carry, replaced by ``?``."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _text_problem(text: str) -> str | None:
+    # str.isprintable is the cheap first look: it is false for every control character and every surrogate.
+    if text.isprintable():
+        return None
+    if _CONTROL.search(text):
+        return "contains a control character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "contains a lone surrogate, which UTF-8 cannot carry"
+    return None

@@ -1,0 +1,196 @@
+"""Getting encoded messages stored: which requests to make of a batch, in which order, to which proxy, how often.
+
+A proxy of RocketMQ up to 5.5.0 chooses the queue of a request by its first message's group only when the request holds
+one message; a request of several goes to the next queue in turn, whatever their groups
+(``SendMessageActivity.SendMessageQueueSelector``). And the broker's timer looks at single messages only. Hence:
+
+- no group: one request for the batch, any proxy;
+- a group, and the topic has one writable queue: one request for the batch, which cannot land elsewhere;
+- a group, and several queues: one request a message, one at a time within a group, groups side by side;
+- a delivery timestamp: one request a message, side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from itertools import count
+from zlib import crc32
+
+from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
+from spanbridge.core.retry import Backoff
+from spanbridge.ports import Reporter
+from spanbridge.rocketmq.endpoint import Endpoint
+from spanbridge.rocketmq.events import SendRetried
+from spanbridge.rocketmq.options import RocketmqOptions
+from spanbridge.rocketmq.routes import Route, Target
+from spanbridge.rocketmq.stubs import DELAY, FIFO, NORMAL, service
+
+UNORDERED = -1
+"""The lane of messages without a group."""
+DELAYED = -2
+"""The lane of messages with a delivery timestamp."""
+
+_STORED_KEPT = 65_536
+_OVERHEAD = 256
+"""Bytes by which the broker's form of a message may exceed ours: system properties it adds, and framing."""
+
+# The error that decides what happens to a batch, when several requests of it failed: what an operator must mend comes
+# first, and content is blamed last, since blame makes the caller take the batch apart.
+_GRAVITY: tuple[type[SinkError], ...] = (SinkMisconfigured, SinkUnavailable, SinkThrottled, SinkRejected)
+
+
+def lane_of(kind: int, group: str | None, lanes: int) -> int:
+    """The lane of a message. It depends on the group alone: routes come and go, a group never changes lanes."""
+    if kind == DELAY:
+        return DELAYED
+    return UNORDERED if group is None else crc32(group.encode()) % lanes
+
+
+def kind_of(lane: int) -> int:
+    """The ``MessageType`` of all messages in a lane."""
+    return NORMAL if lane == UNORDERED else DELAY if lane == DELAYED else FIFO
+
+
+class Dispatcher:
+    """Sends batches along routes. ``endpoint`` gives the endpoint for an address, ``retry`` a fresh backoff."""
+
+    def __init__(
+        self,
+        options: RocketmqOptions,
+        endpoint: Callable[[str], Endpoint],
+        retry: Callable[[], Backoff],
+        reporter: Reporter,
+    ) -> None:
+        self.max_request_bytes = 4 * 1024 * 1024
+        self._options = options
+        self._endpoint = endpoint
+        self._retry = retry
+        self._reporter = reporter
+        self._turn = count(random.randrange(1 << 16))  # noqa: S311 - spreads gateways over proxies
+        self._singles = asyncio.Semaphore(options.single_requests)
+        # Messages stored by a send that failed as a whole. The caller brings them again; they are not sent again.
+        self._stored: set[bytes] = set()
+
+    async def send(self, route: Route, lane: int, batch: Sequence[bytes]) -> None:
+        """See :meth:`spanbridge.ports.Sink.send`."""
+        if self._stored:
+            batch = self._leave_out_stored(batch)
+        target = route.targets[lane % len(route.targets)] if lane >= 0 else None
+        chains: list[list[Sequence[bytes]]]
+        if lane == DELAYED:
+            chains = [[(message,)] for message in batch]
+        elif target is None or target.queues == 1:
+            chains = [self._pieces(batch)]
+        else:
+            chains = by_group(batch)
+        if len(chains) == 1 and len(chains[0]) == 1:
+            await self._deliver(route, target, chains[0][0])
+        elif chains:
+            await self._deliver_chains(route, target, chains)
+
+    def _leave_out_stored(self, batch: Sequence[bytes]) -> Sequence[bytes]:
+        rest = [message for message in batch if message not in self._stored]
+        if len(rest) < len(batch):
+            self._stored.difference_update(batch)
+        return rest
+
+    def _pieces(self, batch: Sequence[bytes]) -> list[Sequence[bytes]]:
+        """The batch, cut where the broker would find a request too large."""
+        limit = self.max_request_bytes
+        if sum(map(len, batch)) + _OVERHEAD * len(batch) <= limit:
+            return [batch] if batch else []
+        pieces: list[Sequence[bytes]] = []
+        start = size = 0
+        for index, message in enumerate(batch):
+            size += len(message) + _OVERHEAD
+            if size > limit and index > start:
+                pieces.append(batch[start:index])
+                start, size = index, len(message) + _OVERHEAD
+        pieces.append(batch[start:])
+        return pieces
+
+    async def _deliver_chains(self, route: Route, target: Target | None, chains: list[list[Sequence[bytes]]]) -> None:
+        """Chains side by side, each in order and ended by its first failure.
+
+        :raises SinkError: one of those, when there are any; what is stored by then will be left out next time.
+        """
+        stored: list[bytes] = []
+
+        async def run(chain: list[Sequence[bytes]]) -> SinkError | None:
+            for request in chain:
+                try:
+                    async with self._singles:
+                        await self._deliver(route, target, request)
+                except SinkError as error:
+                    return error
+                stored.extend(request)
+            return None
+
+        results = await asyncio.gather(*map(run, chains))
+        errors = [error for error in results if error is not None]
+        if errors:
+            if len(self._stored) + len(stored) > _STORED_KEPT:
+                self._stored.clear()  # they may be stored twice then, never lost
+            self._stored.update(stored)
+            raise min(errors, key=_gravity)
+
+    async def _deliver(self, route: Route, target: Target | None, batch: Sequence[bytes]) -> None:
+        """One request, tried up to ``attempts`` times.
+
+        :raises SinkError: the last attempt's.
+        """
+        request = batch[0] if len(batch) == 1 else b"".join(batch)
+        backoff = self._retry()
+        turn = next(self._turn)
+        hung: set[str] = set()
+        for attempt in range(self._options.attempts):
+            endpoint = self._choose(route, target, turn + attempt, hung)
+            try:
+                await endpoint.send(request, route.topic)
+            except (SinkUnavailable, SinkThrottled) as error:
+                if error.reason == "deadline_exceeded":
+                    hung.add(endpoint.address)
+                if attempt + 1 == self._options.attempts or self._nobody_left(route, target, hung):
+                    raise
+                self._reporter.report(SendRetried(reason=error.reason, cause=str(error), count=len(batch)))
+                await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
+            else:
+                return
+
+    def _choose(self, route: Route, target: Target | None, turn: int, hung: set[str]) -> Endpoint:
+        """The next proxy in turn, those that do not answer last. Grouped messages keep to their target's."""
+        addresses = _addresses(route, target)
+        if target is not None:
+            turn = 0  # all of a lane through one proxy while it answers
+        ring = [self._endpoint(addresses[(turn + i) % len(addresses)]) for i in range(len(addresses))]
+        return min(ring, key=lambda endpoint: (endpoint.address in hung, endpoint.up is False))
+
+    @staticmethod
+    def _nobody_left(route: Route, target: Target | None, hung: set[str]) -> bool:
+        """Whether every proxy has let a deadline pass: another try would only wait as long again."""
+        return hung.issuperset(_addresses(route, target))
+
+
+def _addresses(route: Route, target: Target | None) -> tuple[str, ...]:
+    if target is not None:
+        return target.addresses
+    if len(route.targets) == 1:
+        return route.targets[0].addresses
+    return tuple(dict.fromkeys(address for target in route.targets for address in target.addresses))
+
+
+def by_group(batch: Sequence[bytes]) -> list[list[Sequence[bytes]]]:
+    """One-message requests, a list for each group, in order."""
+    if len(batch) == 1:
+        return [[batch]]
+    parsed = service.SendMessageRequest.FromString(b"".join(batch)).messages
+    groups: dict[str, list[Sequence[bytes]]] = {}
+    for message, raw in zip(parsed, batch, strict=True):
+        groups.setdefault(message.system_properties.message_group, []).append((raw,))
+    return list(groups.values())
+
+
+def _gravity(error: SinkError) -> int:
+    return next((rank for rank, kind in enumerate(_GRAVITY) if isinstance(error, kind)), len(_GRAVITY))

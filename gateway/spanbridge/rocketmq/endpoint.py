@@ -1,0 +1,210 @@
+"""One proxy address: its gRPC channel, its calls with deadlines, and whether it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from grpc import aio
+
+from spanbridge.core.errors import SinkError, SinkMisconfigured
+from spanbridge.ports import Reporter
+from spanbridge.rocketmq.auth import Credentials
+from spanbridge.rocketmq.errors import OK, build, judge_code, judge_grpc
+from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
+from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
+from spanbridge.rocketmq.stubs import SERVICE, code_name, service
+
+T = TypeVar("T")
+
+_SILENT = 2
+"""Deadlines in a row without an answer after which the connection itself is taken for dead."""
+
+
+def load_credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
+    """Read the PEM files. Blocking.
+
+    :raises SinkMisconfigured: a file cannot be read, or something is asked for that gRPC for Python cannot do.
+    """
+    if not tls.verify:
+        raise SinkMisconfigured(
+            "rocketmq tls: verify = false is not possible with gRPC for Python. Put the server's own certificate "
+            "into ca_file and the name it was issued for into server_name",
+            reason="tls",
+        )
+    if tls.key_password is not None:
+        raise SinkMisconfigured(
+            "rocketmq tls: gRPC for Python reads no encrypted keys. Store key_file without a password "
+            "(openssl pkey -in KEY -out PLAIN) and protect it by its file mode",
+            reason="tls",
+        )
+    if (tls.cert_file is None) != (tls.key_file is None):
+        raise SinkMisconfigured("rocketmq tls: cert_file and key_file go together", reason="tls")
+
+    def read(path: str | None) -> bytes | None:
+        try:
+            return Path(path).read_bytes() if path is not None else None
+        except OSError as error:
+            raise SinkMisconfigured(f"rocketmq tls: {path}: {error.strerror}", reason="tls") from None
+
+    return grpc.ssl_channel_credentials(read(tls.ca_file), read(tls.key_file), read(tls.cert_file))
+
+
+def channel_options(options: RocketmqOptions) -> list[tuple[str, Any]]:
+    """Channel arguments: come back within a second of the peer, and leave retries to us."""
+    arguments: list[tuple[str, Any]] = [
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # In gRPC this is also how long one connection attempt may take.
+        ("grpc.min_reconnect_backoff_ms", int(options.connect_timeout * 1000)),
+        # A replaced channel must not be handed the connection it replaces.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),
+        ("grpc.service_config_disable_resolution", 1),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+        # No grpc.keepalive_time_ms: the proxy keeps Netty's default of five minutes between pings and answers more
+        # with GOAWAY. Heartbeats with a deadline find a silent peer instead.
+    ]
+    if options.tls is not None and options.tls.server_name:
+        arguments.append(("grpc.ssl_target_name_override", options.tls.server_name))
+    return arguments
+
+
+class Endpoint:
+    """A channel to one ``host:port``. ``up`` is None until the first answer or failure."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        options: RocketmqOptions,
+        headers: Credentials,
+        tls: grpc.ChannelCredentials | None,
+        reporter: Reporter,
+        on_change: Callable[[Endpoint], None],
+    ) -> None:
+        self.address = address
+        self.up: bool | None = None
+        self.last_error: str | None = None
+        self._options = options
+        self._headers = headers
+        self._tls = tls
+        self._reporter = reporter
+        self._on_change = on_change
+        self._silent = 0
+        self._retired: set[asyncio.Task[None]] = set()
+        self._channel, self._send = self._connect()
+
+    def _connect(self) -> tuple[Any, Any]:
+        arguments = channel_options(self._options)
+        channel = (
+            aio.insecure_channel(self.address, options=arguments)
+            if self._tls is None
+            else aio.secure_channel(self.address, self._tls, options=arguments)
+        )
+        # No request serializer: the request is bytes already.
+        send = channel.unary_unary(
+            SERVICE + "SendMessage", response_deserializer=service.SendMessageResponse.FromString
+        )
+        return channel, send
+
+    async def send(self, request: bytes, topic: str) -> None:
+        """Send the bytes of a ``SendMessageRequest``; return once all of it is stored.
+
+        :raises SinkError: mapped from the answer, or from there being none.
+        """
+        what = f"topic {topic!r}"
+        response = await self._answered(self._send, request, what, self._options.request_timeout)
+        status = response.status
+        if status.code != OK:
+            # MULTIPLE_RESULTS: the first entry that failed speaks for the batch.
+            status = next((entry.status for entry in response.entries if entry.status.code != OK), status)
+            raise self._refused(status, what)
+        if not response.entries:
+            raise self._refused(response.status, what)
+
+    async def call(self, method: str, request: Any, response_type: Any, what: str, timeout: float) -> Any:
+        """A unary call whose response carries a status.
+
+        :raises SinkError: mapped from the answer, or from there being none.
+        """
+        handle = self._channel.unary_unary(
+            SERVICE + method,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response_type.FromString,
+        )
+        response = await self._answered(handle, request, what, timeout)
+        if response.status.code != OK:
+            raise self._refused(response.status, what)
+        return response
+
+    def telemetry(self) -> Any:
+        """Open the telemetry stream. No deadline: it lives as long as the connection."""
+        handle = self._channel.stream_stream(
+            SERVICE + "Telemetry",
+            request_serializer=service.TelemetryCommand.SerializeToString,
+            response_deserializer=service.TelemetryCommand.FromString,
+        )
+        return handle(metadata=self._headers.metadata())
+
+    async def _answered(self, handle: Any, request: Any, what: str, timeout: float) -> Any:
+        try:
+            response = await handle(request, timeout=timeout, metadata=self._headers.metadata())
+        except aio.AioRpcError as error:
+            raise self.failed(error, what) from None
+        self._silent = 0
+        if self.up is not True:
+            self._set(True, None, "")
+        return response
+
+    def failed(self, error: aio.AioRpcError, what: str) -> SinkError:
+        """Take note of a call that ended without an answer, and say what it means."""
+        code = error.code()
+        cause = self._headers.redact(f"{code.name} ({error.details() or 'no details'})")
+        mapped = build(judge_grpc(code, error.details() or ""), what, self.address, cause)
+        if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+            self._set(False, str(mapped), mapped.reason)
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self._silent += 1
+            if self._silent >= _SILENT:
+                self.replace("silent")
+        return mapped
+
+    def _refused(self, status: Any, what: str) -> SinkError:
+        text = self._headers.redact(status.message)
+        name = code_name(status.code)
+        cause = f"{name} ({text})" if text and text != name else name
+        return build(judge_code(status.code, status.message), what, self.address, cause)
+
+    def _set(self, up: bool, error: str | None, reason: str) -> None:
+        changed, self.up = self.up is not up, up
+        self.last_error = error if error is not None else self.last_error
+        if not changed:
+            return
+        if up:
+            self._reporter.report(EndpointUp(endpoint=self.address))
+        else:
+            self._reporter.report(EndpointDown(endpoint=self.address, reason=reason, cause=error or ""))
+        self._on_change(self)
+
+    def replace(self, reason: str) -> None:
+        """Use a new connection from now on; calls on the old one may still finish."""
+        self._silent = 0
+        old = self._channel
+        self._channel, self._send = self._connect()
+        task = asyncio.get_running_loop().create_task(old.close(grace=self._options.request_timeout))
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+        self._reporter.report(ChannelReplaced(endpoint=self.address, reason=reason))
+
+    async def close(self) -> None:
+        """Close the channel and those it replaced."""
+        await self._channel.close()
+        for task in tuple(self._retired):
+            task.cancel()
+        if self._retired:
+            await asyncio.gather(*self._retired, return_exceptions=True)

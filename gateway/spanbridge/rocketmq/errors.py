@@ -1,0 +1,160 @@
+"""What RocketMQ answered, as an error that says what can be done about it.
+
+Two vocabularies meet here: gRPC status codes, when no answer of RocketMQ arrived, and RocketMQ's own ``Code``
+(definition.proto), inside a response. A proxy that runs inside the broker answers every refusal of the broker with
+INTERNAL_SERVER_ERROR and the broker's remark as text (``LocalMessageService``), so the text has to be read for those.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from grpc import StatusCode
+
+from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
+from spanbridge.rocketmq.stubs import code_name, definition
+
+_C = definition.Code
+
+OK: int = _C.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How to treat an answer: the error's class, its reason, and what an operator can do."""
+
+    error: type[SinkError]
+    reason: str
+    advice: str = ""
+
+
+_AGAIN = "It is tried again."
+_CONTENT = "This message can never be stored as it is."
+_ACCESS = "Check the access key, its secret, and that the account may publish (PUB) to the topic."
+_CREATE = "Create the topic (mqadmin updateTopic) or correct the route."
+_TYPE = (
+    "The topic's message.type does not fit: a message group needs FIFO, a delivery timestamp DELAY, neither NORMAL "
+    "(mqadmin updateTopic -a +message.type=...)."
+)
+
+_MISCONFIGURED: dict[str, str] = {
+    "ILLEGAL_ACCESS_POINT": "Correct the endpoints.",
+    "ILLEGAL_TOPIC": "Correct the route's topic.",
+    "TOPIC_NOT_FOUND": _CREATE,
+    "NOT_FOUND": _CREATE,
+    "MESSAGE_PROPERTY_CONFLICT_WITH_TYPE": _TYPE,
+    "UNAUTHORIZED": _ACCESS,
+    "FORBIDDEN": "Check the topic's write permission and the account's rights.",
+    "PAYMENT_REQUIRED": "The account is suspended.",
+    "NOT_IMPLEMENTED": "The server does not know this request: RocketMQ 5 with a gRPC proxy is needed.",
+    "UNSUPPORTED": "The server does not support this request.",
+    "VERSION_UNSUPPORTED": "The server's version does not support this request.",
+}
+_REJECTED = (
+    "ILLEGAL_MESSAGE_TAG", "ILLEGAL_MESSAGE_KEY", "ILLEGAL_MESSAGE_GROUP", "ILLEGAL_MESSAGE_PROPERTY_KEY",
+    "ILLEGAL_MESSAGE_ID", "ILLEGAL_DELIVERY_TIME", "MESSAGE_CORRUPTED", "PAYLOAD_TOO_LARGE", "MESSAGE_BODY_TOO_LARGE",
+    "MESSAGE_BODY_EMPTY", "REQUEST_HEADER_FIELDS_TOO_LARGE", "MESSAGE_PROPERTIES_TOO_LARGE",
+)  # fmt: skip
+_UNAVAILABLE: dict[str, str] = {
+    "REQUEST_TIMEOUT": _AGAIN,
+    "INTERNAL_ERROR": _AGAIN,
+    "INTERNAL_SERVER_ERROR": _AGAIN,
+    "PROXY_TIMEOUT": "The proxy got no answer from the broker in time. " + _AGAIN,
+    # Stored, but not as safely as the cluster is configured to: not a success.
+    "HA_NOT_AVAILABLE": "Stored on the master, but no replica was there to take it. " + _AGAIN,
+    "MASTER_PERSISTENCE_TIMEOUT": "The broker did not flush to disk in time. " + _AGAIN,
+    "SLAVE_PERSISTENCE_TIMEOUT": "The replica did not confirm in time. " + _AGAIN,
+}
+_THROTTLED = ("TOO_MANY_REQUESTS", "LITE_TOPIC_QUOTA_EXCEEDED", "LITE_SUBSCRIPTION_QUOTA_EXCEEDED")
+
+
+def _by_code() -> dict[int, Verdict]:
+    table: dict[str, Verdict] = {}
+    table |= {name: Verdict(SinkMisconfigured, name.lower(), advice) for name, advice in _MISCONFIGURED.items()}
+    table |= {name: Verdict(SinkRejected, name.lower(), _CONTENT) for name in _REJECTED}
+    table |= {name: Verdict(SinkUnavailable, name.lower(), advice) for name, advice in _UNAVAILABLE.items()}
+    table |= {name: Verdict(SinkThrottled, name.lower(), "Sending slows down.") for name in _THROTTLED}
+    known = dict(_C.items())
+    return {known[name]: verdict for name, verdict in table.items() if name in known}
+
+
+CODES = _by_code()
+
+# Remarks of the broker (BrokerFastFailure, SendMessageProcessor, AbstractSendMessageProcessor), first match wins.
+_REMARKS: tuple[tuple[re.Pattern[str], Verdict], ...] = tuple(
+    (re.compile(pattern), verdict)
+    for pattern, verdict in (
+        (
+            r"_CLEAN_QUEUE\]|PC_SYNCHRONIZED\]|REJECTREQUEST\]|broker busy|flow control",
+            Verdict(SinkThrottled, "broker_busy", "Sending slows down."),
+        ),
+        (
+            r"message is illegal|timer message illegal|length too long|message size exceed",
+            Verdict(SinkRejected, "message_illegal", _CONTENT),
+        ),
+        (r"topic\[.*\] not exist|No topic route info", Verdict(SinkMisconfigured, "topic_not_found", _CREATE)),
+        (
+            r"is forbidden|[Nn]o permission|not has permission",
+            Verdict(SinkMisconfigured, "forbidden", _MISCONFIGURED["FORBIDDEN"]),
+        ),
+        (
+            r"disk is full|service not available|SERVICE_NOT_AVAILABLE",
+            Verdict(SinkUnavailable, "store_unavailable", "Look at the broker's disk and store. " + _AGAIN),
+        ),
+        (
+            r"in-sync replicas not enough",
+            Verdict(SinkUnavailable, "replicas_not_enough", "Look at the broker's replicas. " + _AGAIN),
+        ),
+    )
+)
+
+_GRPC: dict[StatusCode, Verdict] = {
+    StatusCode.DEADLINE_EXCEEDED: Verdict(SinkUnavailable, "deadline_exceeded", "Nothing answered in time. " + _AGAIN),
+    StatusCode.UNAVAILABLE: Verdict(SinkUnavailable, "unavailable", _AGAIN),
+    StatusCode.RESOURCE_EXHAUSTED: Verdict(SinkThrottled, "resource_exhausted", "Sending slows down."),
+    StatusCode.UNAUTHENTICATED: Verdict(SinkMisconfigured, "unauthenticated", _ACCESS),
+    StatusCode.PERMISSION_DENIED: Verdict(SinkMisconfigured, "permission_denied", _ACCESS),
+    StatusCode.UNIMPLEMENTED: Verdict(
+        SinkMisconfigured, "unimplemented", "This is no gRPC proxy of RocketMQ 5: check the endpoint's port."
+    ),
+    StatusCode.INVALID_ARGUMENT: Verdict(SinkMisconfigured, "invalid_argument", "Check the configuration."),
+}
+_TLS = re.compile(r"CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|[Hh]andshake|SSL_ERROR|certificate")
+_TLS_VERDICT = Verdict(
+    SinkMisconfigured,
+    "tls",
+    "Check that the endpoint speaks TLS, that ca_file holds its issuer, and server_name.",
+)
+_TOO_LARGE = re.compile(r"exceeds maximum size|larger than max|too large")
+
+
+def judge_code(code: int, text: str) -> Verdict:
+    """The verdict on a ``Code`` of RocketMQ with its text. Not for OK."""
+    if code in {_C.INTERNAL_SERVER_ERROR, _C.INTERNAL_ERROR}:
+        for pattern, verdict in _REMARKS:
+            if pattern.search(text):
+                return verdict
+    verdict_or_none = CODES.get(code)
+    if verdict_or_none is not None:
+        return verdict_or_none
+    # Unknown: what the server blames on the request is for an operator (the message is kept), the rest may pass.
+    name = code_name(code).lower() if code in _C.values() else "unknown_code"
+    if 40000 <= code < 50000:
+        return Verdict(SinkMisconfigured, name)
+    return Verdict(SinkUnavailable, name, _AGAIN)
+
+
+def judge_grpc(code: StatusCode, details: str) -> Verdict:
+    """The verdict on a call that ended without a response of RocketMQ."""
+    if code is StatusCode.UNAVAILABLE and _TLS.search(details):
+        return _TLS_VERDICT
+    if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(details):
+        return Verdict(SinkRejected, "payload_too_large", _CONTENT)
+    return _GRPC.get(code) or Verdict(SinkUnavailable, code.name.lower(), _AGAIN)
+
+
+def build(verdict: Verdict, what: str, endpoint: str, cause: str) -> SinkError:
+    """The error itself. ``what`` names the request and topic, ``cause`` is already redacted."""
+    advice = f" {verdict.advice}" if verdict.advice else ""
+    return verdict.error(f"RocketMQ at {endpoint}, {what}: {cause.rstrip('. ')}.{advice}", reason=verdict.reason)

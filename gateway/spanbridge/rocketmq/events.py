@@ -1,0 +1,114 @@
+"""What the sink tells the operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spanbridge.core.events import Event, Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointUp(Event):
+    """An endpoint answered, for the first time or again."""
+
+    name: ClassVar[str] = "rocketmq.endpoint.up"
+    endpoint: str
+
+    def labels(self) -> dict[str, str]:
+        return {"endpoint": self.endpoint}
+
+    def text(self) -> str:
+        return f"RocketMQ at {self.endpoint} answers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointDown(Event):
+    """An endpoint that answered does not any more, or never did."""
+
+    name: ClassVar[str] = "rocketmq.endpoint.down"
+    severity: ClassVar[Severity] = Severity.WARNING
+    endpoint: str
+    reason: str
+    cause: str
+
+    def labels(self) -> dict[str, str]:
+        return {"endpoint": self.endpoint, "reason": self.reason}
+
+    def text(self) -> str:
+        return f"{self.cause} Messages wait; the connection is tried again until it answers."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelReplaced(Event):
+    """A connection that had gone silent, or that the server asked to leave, was replaced by a new one."""
+
+    name: ClassVar[str] = "rocketmq.channel.replaced"
+    endpoint: str
+    reason: str
+
+    def labels(self) -> dict[str, str]:
+        return {"endpoint": self.endpoint, "reason": self.reason}
+
+    def text(self) -> str:
+        return f"RocketMQ at {self.endpoint}: connection replaced ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendRetried(Event):
+    """A send failed and is tried again inside the sink. ``count`` is the number of messages."""
+
+    name: ClassVar[str] = "rocketmq.send.retries"
+    severity: ClassVar[Severity] = Severity.DEBUG
+    reason: str
+    cause: str
+
+    def labels(self) -> dict[str, str]:
+        return {"reason": self.reason}
+
+    def text(self) -> str:
+        return f"{self.cause} Trying again."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteLearned(Event):
+    """A topic's route was seen for the first time, or changed."""
+
+    name: ClassVar[str] = "rocketmq.route.changes"
+    topic: str
+    queues: int
+    types: str
+
+    def text(self) -> str:
+        return f"RocketMQ topic {self.topic!r} has {self.queues} writable queue(s) and takes {self.types or 'nothing'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRefreshFailed(Event):
+    """A route could not be refreshed; the known one stays in use."""
+
+    name: ClassVar[str] = "rocketmq.route.refresh_failures"
+    severity: ClassVar[Severity] = Severity.WARNING
+    reason: str
+    cause: str
+
+    def labels(self) -> dict[str, str]:
+        return {"reason": self.reason}
+
+    def text(self) -> str:
+        return f"{self.cause} The route known so far stays in use."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCommandRefused(Event):
+    """The server asked for something a producing gateway does not do."""
+
+    name: ClassVar[str] = "rocketmq.server_commands.refused"
+    severity: ClassVar[Severity] = Severity.DEBUG
+    command: str
+
+    def labels(self) -> dict[str, str]:
+        return {"command": self.command}
+
+    def text(self) -> str:
+        return f"RocketMQ asked for {self.command}, which this gateway does not do: answered so"

@@ -1,0 +1,57 @@
+"""What a sink is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsOptions:
+    """TLS towards the proxy. Paths to PEM files; None means the system's CA certificates, or no client certificate.
+
+    ``server_name`` is the name to verify in the server's certificate when it differs from the endpoint's host.
+    gRPC for Python offers neither encrypted client keys nor a connection that skips verification: ``key_password``
+    and ``verify=False`` are refused with advice when the sink starts.
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    key_password: str | None = field(default=None, repr=False)
+    server_name: str | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RocketmqOptions:
+    """A RocketMQ 5 cluster as a producer sees it. Durations in seconds.
+
+    ``endpoints`` are the proxies' gRPC addresses, ``host:port`` separated by ``;``. ``topics`` are those known in
+    advance; others join when first sent to. ``request_timeout`` bounds one request, ``attempts`` how often a send is
+    tried inside before it is raised to the caller, with pauses from ``backoff_initial`` up to ``backoff_maximum``
+    (the server's own settings replace these two when they arrive).
+
+    ``ordered_lanes`` is how many batches of grouped messages of one topic may be under way at once.
+    ``single_requests`` bounds how many one-message requests run side by side where batching is impossible.
+    ``follow_routes`` sends to the addresses the route names (as the official clients do); off, only the configured
+    endpoints are used, for clusters that announce addresses unreachable from here.
+    """
+
+    endpoints: str
+    namespace: str = ""
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    security_token: str | None = field(default=None, repr=False)
+    tls: TlsOptions | None = None
+    name: str = "rocketmq"
+    topics: tuple[str, ...] = ()
+    request_timeout: float = 3.0
+    connect_timeout: float = 3.0
+    attempts: int = 3
+    backoff_initial: float = 0.01
+    backoff_maximum: float = 1.0
+    heartbeat_interval: float = 10.0
+    route_refresh_interval: float = 30.0
+    ordered_lanes: int = 4
+    single_requests: int = 64
+    follow_routes: bool = True

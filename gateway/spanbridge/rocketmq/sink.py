@@ -1,0 +1,268 @@
+"""The sink: RocketMQ 5 over gRPC on the caller's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkUnavailable
+from spanbridge.core.message import Address
+from spanbridge.core.retry import Backoff
+from spanbridge.ports import Link, PeerStatus, Reporter
+from spanbridge.rocketmq.auth import Credentials
+from spanbridge.rocketmq.dispatch import Dispatcher, kind_of, lane_of
+from spanbridge.rocketmq.encode import Encoder, Prepared, message_type
+from spanbridge.rocketmq.endpoint import Endpoint, load_credentials
+from spanbridge.rocketmq.ids import MessageIds, client_id
+from spanbridge.rocketmq.options import RocketmqOptions
+from spanbridge.rocketmq.routes import Route, Routes, read_route
+from spanbridge.rocketmq.session import Session, access_point, settings_command
+from spanbridge.rocketmq.stubs import definition, service
+
+# What the cluster says when a route that was right is not any more.
+_ROUTE_AT_FAULT = frozenset({
+    "topic_not_found", "not_found", "forbidden", "no_writable_queue", "message_property_conflict_with_type",
+})  # fmt: skip
+
+
+class RocketmqSink:
+    """Implements :class:`spanbridge.ports.Sink`. One for each cluster; belongs to the loop that starts it."""
+
+    generation = 0
+    """Lanes follow from the group alone, so nothing prepared is ever out of date."""
+
+    def __init__(self, options: RocketmqOptions, reporter: Reporter) -> None:
+        self._options = options
+        self._reporter = reporter
+        self._addresses = parse_endpoints(options.endpoints)
+        self._client_id = client_id()
+        self._headers = Credentials(options, self._client_id)
+        self._encoder = Encoder(MessageIds())
+        self._tls: grpc.ChannelCredentials | None = None
+        self._endpoints: dict[str, Endpoint] = {}
+        self._sessions: dict[str, Session] = {}
+        self._routes = Routes(self._query_route, reporter)
+        self._dispatcher = Dispatcher(options, self._endpoint, self._retry, reporter)
+        self._backoff = (options.backoff_initial, options.backoff_maximum, 2.0)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._link = Link.IDLE
+        self._since_ns = time.time_ns()
+        self._last_ok_ns: int | None = None
+        self._last_error: str | None = None
+        self.encode = self._encoder.encode  # the bound method itself: one call less on the hot path
+
+    def prepare(self, address: Address) -> Prepared:
+        """See :meth:`spanbridge.ports.Sink.prepare`."""
+        lane = lane_of(message_type(address), address.group, self._options.ordered_lanes)
+        return Prepared(address, self._options.namespace, lane)
+
+    def lane(self, prepared: Prepared) -> int:
+        """See :meth:`spanbridge.ports.Sink.lane`. -2 holds messages with a delivery timestamp."""
+        return prepared.lane
+
+    async def start(self) -> None:
+        """See :meth:`spanbridge.ports.Sink.start`.
+
+        :raises SinkMisconfigured: the TLS options cannot be used.
+        """
+        if self._link is not Link.IDLE:
+            return
+        if self._options.tls is not None:
+            self._tls = await asyncio.to_thread(load_credentials, self._options.tls)
+        self._change(Link.CONNECTING)
+        for address in self._addresses:
+            self._endpoint(address)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._warm_up()), loop.create_task(self._keep_routes())]
+
+    async def send(self, topic: str, lane: int, batch: Sequence[bytes]) -> None:
+        """See :meth:`spanbridge.ports.Sink.send`."""
+        if self._link in {Link.IDLE, Link.CLOSED}:
+            raise SinkUnavailable(f"the RocketMQ sink is {self._link.value}", reason="closed")
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            route = await self._routes.get(topic)
+            route.check(kind_of(lane))
+            await self._dispatcher.send(route, lane, batch)
+        except SinkError as error:
+            self._last_error = str(error)
+            if error.reason in _ROUTE_AT_FAULT:
+                self._routes.invalidate(topic)
+            raise
+        else:
+            self._last_ok_ns = time.time_ns()
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def probe(self) -> None:
+        """See :meth:`spanbridge.ports.Sink.probe`: a heartbeat, and a route when any topic is known."""
+        topic = next(iter(self._routes.known), None) or next(iter(self._options.topics), None)
+        error: SinkError = SinkUnavailable("the RocketMQ sink is not started", reason="closed")
+        for session in sorted(self._sessions.values(), key=lambda session: session.endpoint.up is False):
+            try:
+                async with asyncio.timeout(2 * self._options.request_timeout):
+                    await session.heartbeat(self._options.request_timeout)
+                    if topic is not None:
+                        await self._query_route_at(session.endpoint, topic)
+            except SinkError as failure:
+                error = failure
+            else:
+                return
+        raise error
+
+    async def close(self) -> None:
+        """See :meth:`spanbridge.ports.Sink.close`."""
+        if self._link is Link.CLOSED:
+            return
+        self._change(Link.CLOSED)
+        await self._idle.wait()  # every request has a deadline
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._routes.close()
+        await asyncio.gather(*(session.close() for session in self._sessions.values()))
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints.values()))
+
+    @property
+    def status(self) -> PeerStatus:
+        """See :attr:`spanbridge.ports.Sink.status`."""
+        return PeerStatus(
+            name=self._options.name,
+            link=self._link,
+            since_ns=self._since_ns,
+            last_error=self._last_error,
+            detail={
+                "client_id": self._client_id,
+                "endpoints": {
+                    endpoint.address: {
+                        "up": endpoint.up,
+                        "telemetry_stream": self._sessions[endpoint.address].stream_up,
+                        "last_error": endpoint.last_error,
+                    }
+                    for endpoint in self._endpoints.values()
+                },
+                "topics": {
+                    route.topic: {"queues": route.queues, "types": route.type_names}
+                    for route in self._routes.known.values()
+                },
+                "in_flight": self._in_flight,
+                "telemetry_stream": any(session.stream_up for session in self._sessions.values()),
+                "max_body_bytes": self._encoder.max_body_bytes,
+                "last_ok_ns": self._last_ok_ns,
+            },
+        )
+
+    def _endpoint(self, address: str) -> Endpoint:
+        endpoint = self._endpoints.get(address)
+        if endpoint is None:
+            endpoint = Endpoint(
+                address,
+                options=self._options,
+                headers=self._headers,
+                tls=self._tls,
+                reporter=self._reporter,
+                on_change=self._on_endpoint_change,
+            )
+            self._endpoints[address] = endpoint
+            session = Session(endpoint, self._options, self._settings, self._on_settings, self._reporter)
+            self._sessions[address] = session
+            session.start()
+        return endpoint
+
+    def _settings(self) -> Any:
+        topics = {*self._options.topics, *self._routes.known}
+        return settings_command(self._options, self._addresses, topics)
+
+    def _on_settings(self, settings: Any) -> None:
+        """Take over what the server prescribes: the largest body, and the pauses between attempts."""
+        if settings.publishing.max_body_size > 0:
+            self._encoder.max_body_bytes = settings.publishing.max_body_size
+            self._dispatcher.max_request_bytes = settings.publishing.max_body_size
+        policy = settings.backoff_policy.exponential_backoff
+        initial, maximum = policy.initial.ToMilliseconds() / 1000, policy.max.ToMilliseconds() / 1000
+        if 0 < initial <= maximum:
+            self._backoff = (initial, maximum, max(policy.multiplier, 1.0))
+
+    def _retry(self) -> Backoff:
+        initial, maximum, factor = self._backoff
+        return Backoff(initial, maximum, factor)
+
+    def _on_endpoint_change(self, endpoint: Endpoint) -> None:
+        if endpoint.last_error is not None and not endpoint.up:
+            self._last_error = endpoint.last_error
+        if self._link is Link.CLOSED:
+            return
+        ups = [known.up for known in self._endpoints.values()]
+        self._change(Link.UP if True in ups else Link.CONNECTING if None in ups else Link.BACKOFF)
+
+    def _change(self, link: Link) -> None:
+        if link is not self._link:
+            self._link = link
+            self._since_ns = time.time_ns()
+
+    async def _query_route(self, topic: str) -> Route:
+        """Ask the configured endpoints in turn, those that answered last time first."""
+        error: SinkError = SinkUnavailable("no endpoint", reason="unavailable")
+        order = sorted(self._addresses, key=lambda address: self._endpoint(address).up is False)
+        for address in order:
+            try:
+                route = await self._query_route_at(self._endpoint(address), topic)
+            except SinkUnavailable as failure:
+                error = failure
+            else:
+                if topic not in self._routes.known:
+                    asyncio.get_running_loop().call_soon(self._announce)
+                return route
+        raise error
+
+    async def _query_route_at(self, endpoint: Endpoint, topic: str) -> Route:
+        request = service.QueryRouteRequest(
+            topic=definition.Resource(name=topic, resource_namespace=self._options.namespace),
+            endpoints=access_point(self._addresses),
+        )
+        timeout = self._options.request_timeout
+        response = await endpoint.call(
+            "QueryRoute", request, service.QueryRouteResponse, f"route of topic {topic!r}", timeout
+        )
+        return read_route(topic, response, None if self._options.follow_routes else self._addresses)
+
+    def _announce(self) -> None:
+        for session in self._sessions.values():
+            session.announce()
+
+    async def _warm_up(self) -> None:
+        """Learn the routes known to be needed, so that the first message does not wait for them."""
+        results = await asyncio.gather(*map(self._routes.get, self._options.topics), return_exceptions=True)
+        for result in results:
+            if isinstance(result, SinkError):
+                self._last_error = str(result)
+
+    async def _keep_routes(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.route_refresh_interval)
+            await self._routes.refresh()
+
+
+def parse_endpoints(text: str) -> tuple[str, ...]:
+    """``host:port`` items separated by ``;``.
+
+    :raises SinkMisconfigured: an item is something else.
+    """
+    items = tuple(item.strip() for item in text.split(";") if item.strip())
+    for item in items:
+        host, _, port = item.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536 or "/" in host:
+            raise SinkMisconfigured(f"rocketmq endpoints: {item!r} is not host:port", reason="illegal_access_point")
+    if not items:
+        raise SinkMisconfigured("rocketmq endpoints: none given", reason="illegal_access_point")
+    return tuple(dict.fromkeys(items))
