@@ -10,10 +10,11 @@ from spanbridge.core.ack import AckLedger, InFlight
 from spanbridge.core.batch import Lane
 from spanbridge.core.errors import SinkRejected
 from spanbridge.core.message import Address, Publish
+from spanbridge.core.policy import ContextPolicy
 from spanbridge.ports import Clock, Reporter, Sink, Source
 from spanbridge.telemetry import MessageTrace, Tracer, UplinkMetrics
 from spanbridge.uplink import events
-from spanbridge.uplink.plan import Plan, Planner
+from spanbridge.uplink.plan import UNROUTABLE, Plan, Planner
 from spanbridge_context import TraceContext, extract_json, split_topic, split_user_properties
 
 SUFFIX = "/~tp/"
@@ -131,7 +132,7 @@ class Intake:
             found, problem, user = split_user_properties(publish.user_properties)
             context = context or found
             outcome = problem or ("valid" if context is not None else outcome)
-        filter_ = plan.filter if plan is not None else "(unroutable)"
+        filter_ = plan.filter if plan is not None else UNROUTABLE
         if plan is None:
             refused = Refused("unroutable", f"no route takes topic {publish.topic!r}")
             return *self._refuse(publish, filter_, refused), outcome
@@ -148,12 +149,17 @@ class Intake:
     def _forward(
         self, publish: Publish, plan: Plan, context: TraceContext | None, user: Sequence[tuple[str, str]]
     ) -> tuple[InFlight, Lane]:
+        if plan.route.name == UNROUTABLE:
+            cause = f"no route takes topic {publish.topic!r}"
+            self._reporter.report(
+                events.MessagesDiverted(reason="unroutable", cause=cause, topic=plan.route.topic.text)
+            )
         if plan.route.max_payload is not None and len(publish.payload) > plan.route.max_payload:
             raise Refused("too_large", f"{len(publish.payload)} bytes on route {plan.route.name!r}")
         trace: MessageTrace | None = None
         try:
             ready = self._planner.ready(plan, publish, user)
-            trace = ready.tracer.begin(publish, context)
+            trace = ready.tracer.begin(publish, context, ready.address)
             carried = context_properties(trace, context if plan.route.trust else None)
             properties = translate.properties(publish, user, carried)
             encoded = self._sink.encode(
@@ -181,8 +187,15 @@ class Intake:
     def _reject(self, publish: Publish, filter_: str, refused: Refused, topic: str) -> tuple[InFlight, Lane]:
         prepared = self._sink.prepare(Address(topic=topic, properties=((REASON, refused.reason),)))
         context, _, user = split_user_properties(publish.user_properties)
-        trace = self._tracer.route(filter=filter_, topic=topic).begin(publish, context)
-        carried = [("mqtt.topic", publish.topic), ("mqtt.qos", str(publish.qos)), *context_properties(trace, context)]
+        plan = self._planner.find(publish.topic)
+        trust = plan is None or plan.route.trust
+        tracer = self._tracer.route(filter=filter_, topic=topic, policy=ContextPolicy.CONTINUE, trust=trust)
+        trace = tracer.begin(publish, context)
+        carried = [
+            ("mqtt.topic", publish.topic),
+            ("mqtt.qos", str(publish.qos)),
+            *context_properties(trace, context if trust else None),
+        ]
         items = [item for item in translate.properties(publish, user, carried).items if translate.is_legal(item)]
         encoded = self._sink.encode(prepared, publish.payload or translate.EMPTY_BODY, items, publish.received_ns)
         self._reporter.report(events.MessagesDiverted(reason=refused.reason, cause=str(refused), topic=topic))
@@ -192,7 +205,7 @@ class Intake:
 
 def context_properties(trace: MessageTrace, context: TraceContext | None) -> list[tuple[str, str]]:
     """What carries a trace on in RocketMQ: the user properties that OpenTelemetry's own instrumentations read."""
-    items = [("traceparent", trace.traceparent)]
+    items = [("traceparent", trace.traceparent)] if trace.traceparent else []
     if trace.tracestate:
         items.append(("tracestate", trace.tracestate))
     if context is not None and context.baggage:

@@ -15,10 +15,8 @@ from spanbridge.ports import Clock, Reporter, Sink, Source
 from spanbridge.telemetry import Tracer, UplinkMetrics
 from spanbridge.uplink import events
 from spanbridge.uplink.intake import Intake
-from spanbridge.uplink.plan import Lanes, Planner
+from spanbridge.uplink.plan import UNROUTABLE, Lanes, Planner
 from spanbridge.uplink.sender import Sender
-
-UNROUTABLE = "(unroutable)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

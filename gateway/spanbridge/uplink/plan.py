@@ -8,11 +8,14 @@ from weakref import WeakValueDictionary
 
 from spanbridge.core import translate
 from spanbridge.core.batch import BatchLimits, Lane
-from spanbridge.core.message import Publish
+from spanbridge.core.message import Address, Publish
 from spanbridge.core.policy import Carrier
 from spanbridge.core.routes import Match, RouteTable
 from spanbridge.ports import Sink
 from spanbridge.telemetry import RouteTracer, Tracer
+
+UNROUTABLE = "(unroutable)"
+"""Stands for a route where there is none, and names the catch-all."""
 
 CACHED_TOPICS = 16384
 """Plans kept per source. About 1 KiB each; a fleet with more topics pays for planning again, not with memory."""
@@ -25,6 +28,8 @@ class Ready(NamedTuple):
     lane: Lane
     tracer: RouteTracer
     generation: int
+    address: Address | None
+    """For the trace's attributes; None when it differs from message to message."""
 
 
 class Plan:
@@ -111,4 +116,5 @@ class Planner:
         tracer = self._tracer.route(
             filter=route.filter.text, topic=address.topic, policy=route.context, trust=route.trust
         )
-        return Ready(prepared, self.lanes.get(address.topic, self._sink.lane(prepared)), tracer, generation)
+        lane = self.lanes.get(address.topic, self._sink.lane(prepared))
+        return Ready(prepared, lane, tracer, generation, None if route.per_message else address)
