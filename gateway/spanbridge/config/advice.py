@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spanbridge.config.models import Mqtt, Route, is_loopback
+from spanbridge.config.models import Mqtt, Route
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, Loc
+from spanbridge.core.hosts import is_loopback
 from spanbridge.core.policy import ContextPolicy
 from spanbridge.core.template import Template
 

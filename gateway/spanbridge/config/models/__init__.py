@@ -11,7 +11,7 @@ from spanbridge.config.models.base import Section
 from spanbridge.config.models.mqtt import Mqtt, Tls, Will
 from spanbridge.config.models.rocketmq import Rocketmq
 from spanbridge.config.models.routes import Route
-from spanbridge.config.models.runtime import Admin, Batch, Telemetry, Uplink, is_loopback
+from spanbridge.config.models.runtime import Admin, Batch, Telemetry, Uplink
 from spanbridge.core import routes as core
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Uplink",
     "Will",
     "default_name",
-    "is_loopback",
 ]
 
 

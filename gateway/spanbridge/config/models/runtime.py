@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from spanbridge.config.models.base import Duration, Section, Size, invalid
+from spanbridge.core.hosts import is_loopback
 from spanbridge.core.rocketmq_rules import topic_problem
 
 
@@ -94,16 +94,6 @@ class Admin(Section):
         if self.max_probe_age < self.probe_interval:
             raise invalid("`max_probe_age` is smaller than `probe_interval`, so the gateway would never stay ready")
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Telemetry(Section):

@@ -1,0 +1,98 @@
+"""What the admin server answers, apart from HTTP: a path and the headers that matter in, a status and a body out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from spanbridge.core.health import Readiness
+from spanbridge.core.hosts import is_loopback
+
+Metrics = Callable[[str], tuple[bytes, str]]
+"""Takes the Accept header, returns the exposition and its Content-Type."""
+
+_JSON = "application/json; charset=utf-8"
+_HTML = "text/html; charset=utf-8"
+_PATHS = ("/", "/livez", "/readyz", "/metrics", "/status")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response."""
+
+    status: int
+    body: bytes
+    content_type: str = _JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def as_json(status: int, content: object, headers: Mapping[str, str] | None = None) -> Answer:
+    """``content`` as indented JSON: people read it with curl."""
+    body = json.dumps(content, indent=2, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
+    return Answer(status, body, headers=headers or {})
+
+
+def error(status: int, message: str, headers: Mapping[str, str] | None = None, **more: object) -> Answer:
+    """An error in the one form all of them have."""
+    return as_json(status, {"error": message, **more}, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The pages over what the gateway hands in. ``loopback`` says that the server listens on loopback only."""
+
+    readiness: Callable[[], Readiness]
+    status: Callable[[], Mapping[str, Any]]
+    metrics: Metrics | None
+    loopback: bool = True
+
+    def answer(self, method: str, path: str, accept: str, host: str | None) -> Answer:
+        """Answer one request. ``host`` is the Host header, None when there was none."""
+        if self.loopback and host is not None and not names_loopback(host):
+            # A page in the operator's browser could reach us under its own name (DNS rebinding).
+            return error(403, "this server answers to localhost and loopback addresses only", host=host[:255])
+        if path not in _PATHS:
+            return error(404, "no such page", pages=list(_PATHS))
+        if method not in ("GET", "HEAD"):
+            return error(405, f"{path} takes GET and HEAD", {"Allow": "GET, HEAD"})
+        return self._page(path, accept)
+
+    def _page(self, path: str, accept: str) -> Answer:
+        match path:
+            case "/livez":
+                return as_json(200, {"live": True})
+            case "/readyz":
+                return self._readyz()
+            case "/status":
+                return as_json(200, self.status())
+            case "/metrics":
+                return self._metrics(accept)
+            case _:
+                return index()
+
+    def _readyz(self) -> Answer:
+        verdict = self.readiness()
+        reasons = [{"code": reason.code, "message": reason.message} for reason in verdict.reasons]
+        return as_json(200 if verdict.ready else 503, {"ready": verdict.ready, "reasons": reasons})
+
+    def _metrics(self, accept: str) -> Answer:
+        if self.metrics is None:
+            return error(404, "metrics for Prometheus are off", hint="set `prometheus = true` in [telemetry]")
+        body, content_type = self.metrics(accept)
+        return Answer(200, body, content_type)
+
+
+def index() -> Answer:
+    """The status page. It holds no data itself and loads nothing from elsewhere."""
+    body = resources.files(__package__).joinpath("index.html").read_bytes()
+    policy = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    return Answer(200, body, _HTML, {"Content-Security-Policy": policy})
+
+
+def names_loopback(host: str) -> bool:
+    """Whether a Host header names this machine's loopback (RFC 9110 section 7.2: ``host[:port]``)."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return is_loopback(name)

@@ -1,0 +1,165 @@
+"""The HTTP side, on aiohttp's low-level server: a router and middlewares for five fixed pages would be weight only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from spanbridge.admin.pages import Answer, Metrics, Pages, error
+from spanbridge.core.errors import SpanbridgeError
+from spanbridge.core.events import Event, Severity
+from spanbridge.core.health import Readiness
+from spanbridge.core.hosts import is_loopback
+from spanbridge.ports import Reporter
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+_SHUTDOWN_TIMEOUT = 2.0
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "spanbridge"}
+
+
+class AdminError(SpanbridgeError):
+    """The admin server cannot listen. The message names address and cause."""
+
+    reason = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminListening(Event):
+    """The admin server listens."""
+
+    name: ClassVar[str] = "admin.listening"
+    counted: ClassVar[bool] = False
+
+    url: str
+
+    def text(self) -> str:
+        """The address."""
+        return f"admin server listens on {self.url}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminExposed(Event):
+    """The admin server can be reached from other machines."""
+
+    name: ClassVar[str] = "admin.exposed"
+    severity: ClassVar[Severity] = Severity.WARNING
+    counted: ClassVar[bool] = False
+
+    host: str
+
+    def text(self) -> str:
+        """What that means."""
+        return f"admin server on {self.host} is open to other machines, without TLS or a password"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminPageFailed(Event):
+    """A page could not be made. The request was answered with 500."""
+
+    name: ClassVar[str] = "admin.page_failed"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    path: str
+    cause: str
+
+    def labels(self) -> dict[str, str]:
+        """The page: one of a fixed few."""
+        return {"path": self.path}
+
+    def text(self) -> str:
+        """Page and cause."""
+        return f"admin page {self.path} failed: {self.cause}; answered 500"
+
+
+class AdminServer:
+    """Health, metrics and status over HTTP.
+
+    :param readiness: makes the verdict for ``/readyz``.
+    :param status: makes the JSON-able content of ``/status``.
+    :param metrics: makes ``/metrics`` from the Accept header; None turns the page off.
+
+    All three are called on the event loop and have to be quick.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        readiness: Callable[[], Readiness],
+        status: Callable[[], Mapping[str, Any]],
+        reporter: Reporter,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._reporter = reporter
+        self._loopback = is_loopback(host)
+        self._pages = Pages(readiness, status, metrics, self._loopback)
+        self._server: asyncio.Server | None = None
+        self._manager: web.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port in use once started, else the one asked for."""
+        if self._server is not None and self._server.sockets:
+            return int(self._server.sockets[0].getsockname()[1])
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Where the server is reached, without a trailing slash."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen.
+
+        :raises AdminError: the address is in use, not ours or not allowed.
+        """
+        from aiohttp import web  # noqa: PLC0415 - 15 MiB that a gateway without an admin server does without
+
+        from spanbridge.admin.protocol import protocol_factory  # noqa: PLC0415
+
+        self._manager = web.Server(self._handle)
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(protocol_factory(self._manager, loop), self._host, self._port)
+        except OSError as cause:
+            text = (cause.strerror or str(cause)).lower()
+            hint = "set another `port` in [admin], or `enabled = false`"
+            raise AdminError(f"cannot listen on {self._host} port {self._port}: {text}; {hint}") from cause
+        if not self._loopback:
+            self._reporter.report(AdminExposed(host=self._host))
+        self._reporter.report(AdminListening(url=self.url))
+
+    async def stop(self) -> None:
+        """Close the port, end what is under way. Idempotent."""
+        server, manager = self._server, self._manager
+        self._server = self._manager = None
+        if server is not None:
+            server.close()
+        if manager is not None:
+            await manager.shutdown(_SHUTDOWN_TIMEOUT)
+        if server is not None:
+            await server.wait_closed()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        from aiohttp import web  # noqa: PLC0415
+
+        answer = self._answer(
+            request.method, request.path, request.headers.get("Accept", ""), request.headers.get("Host")
+        )
+        headers = {**_HEADERS, **answer.headers, "Content-Type": answer.content_type}
+        return web.Response(status=answer.status, body=answer.body, headers=headers)
+
+    def _answer(self, method: str, path: str, accept: str, host: str | None) -> Answer:
+        try:
+            return self._pages.answer(method, path, accept, host)
+        except Exception as cause:  # noqa: BLE001 - whatever a page's maker does must not end the connection silently
+            self._reporter.report(AdminPageFailed(path=path, cause=f"{type(cause).__name__}: {cause}"))
+            return error(500, "this page could not be made; the gateway's log says why")
