@@ -13,6 +13,7 @@ Handler = Callable[[Any], Delivery | None]
 """Describes one message, or returns None while its instrumentor is not active."""
 
 _handlers: dict[type, Handler] = {}
+_named: dict[str, Handler] = {}
 
 # A message's class names the library it comes from; the instrumentor registers its handlers when it is imported.
 _KNOWN: Final = {
@@ -25,6 +26,11 @@ _KNOWN: Final = {
 def register(message_type: type, handler: Handler) -> None:
     """Let ``handler`` describe messages of ``message_type`` and its subclasses."""
     _handlers[message_type] = handler
+
+
+def register_name(qualified: str, handler: Handler) -> None:
+    """As :func:`register`, by the class's ``module.qualname``, for a library that is not to be imported for it."""
+    _named[qualified] = handler
 
 
 def describe(message: object) -> Delivery | None:
@@ -62,7 +68,7 @@ def _handler_of(kind: type) -> Handler | None:
 
 def _registered(kind: type) -> Handler | None:
     for base in kind.__mro__:
-        handler = _handlers.get(base)
+        handler = _handlers.get(base) or _named.get(f"{base.__module__}.{base.__qualname__}")
         if handler is not None:
             return handler
     return None

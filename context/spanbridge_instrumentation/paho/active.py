@@ -1,0 +1,121 @@
+"""Which clients are instrumented, and by what: everything that the replaced methods ask before they do anything."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.util.types import AttributeValue
+
+from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.telemetry import Telemetry
+from .options import Options
+
+SYSTEM: Final = "mqtt"
+_KEY: Final = "_spanbridge_instrumentation"
+_MAX_LABELS: Final = 512
+
+Labels = dict[str, AttributeValue]
+
+
+@dataclass(slots=True)
+class Instrumentation:
+    """One ``instrument()`` call: where its spans and metrics go, and its options."""
+
+    telemetry: Telemetry
+    options: Options
+    _labels: dict[tuple[str, str, int, str | None], Labels] = field(default_factory=dict)
+
+    def labels(self, operation: str, kind: str, host: str, port: int, template: str | None) -> Labels:
+        """The metric labels, and first attributes of the span. Cached: not to be changed."""
+        key = (operation, host, port, template)
+        found = self._labels.get(key)
+        if found is None:
+            if len(self._labels) >= _MAX_LABELS:
+                self._labels.clear()
+            found = {
+                semconv.SYSTEM: SYSTEM,
+                semconv.OPERATION_NAME: operation,
+                semconv.OPERATION_TYPE: kind,
+            }
+            if host:
+                found[semconv.SERVER_ADDRESS] = host
+                if port:
+                    found[semconv.SERVER_PORT] = port
+            if template is not None:
+                found[semconv.DESTINATION_TEMPLATE] = template
+            self._labels[key] = found
+        return found
+
+
+class ClientState:
+    """What we keep of one client, on the client: it lives as long as that. Never refers to the client."""
+
+    __slots__ = ("__weakref__", "client_id", "disabled", "own")
+
+    def __init__(self) -> None:
+        self.own: Instrumentation | None = None
+        self.disabled = False
+        self.client_id: str | None = None
+
+
+class _Active:
+    """The process-wide instrumentation, and the latest one of a single client, for messages without a client."""
+
+    def __init__(self) -> None:
+        self.everywhere: Instrumentation | None = None
+        self.singles: weakref.WeakSet[ClientState] = weakref.WeakSet()
+
+
+_active = _Active()
+
+
+def instrumentation_of(client: Any) -> Instrumentation | None:
+    """What instruments the client; None when nothing does or instrumentation is suppressed in this context."""
+    state = client.__dict__.get(_KEY)
+    found = _active.everywhere
+    if state is not None and (state.disabled or state.own is not None):
+        found = None if state.disabled else state.own
+    return found if found is not None and is_instrumentation_enabled() else None
+
+
+def instrumentation_of_message() -> Instrumentation | None:
+    """What instruments messages whose client is not known."""
+    if _active.everywhere is not None:
+        return _active.everywhere
+    return next((state.own for state in _active.singles if state.own is not None), None)
+
+
+def anything_instrumented() -> bool:
+    """Whether any client is."""
+    return instrumentation_of_message() is not None
+
+
+def state_of(client: Any) -> tuple[ClientState, bool]:
+    """The client's state, made when there is none yet, and whether it was made."""
+    state = client.__dict__.get(_KEY)
+    if state is not None:
+        return state, False
+    return client.__dict__.setdefault(_KEY, ClientState()), True
+
+
+def set_everywhere(instrumentation: Instrumentation | None) -> None:
+    """Instrument every client of this process, or none but those with an instrumentation of their own."""
+    _active.everywhere = instrumentation
+
+
+def set_single(client: Any, instrumentation: Instrumentation | None) -> None:
+    """Instrument this client by itself; None: not at all, whatever is instrumented elsewhere."""
+    state, _ = state_of(client)
+    state.own = instrumentation
+    state.disabled = instrumentation is None
+    _active.singles.add(state)
+
+
+def forget_single(client: Any) -> None:
+    """Let the client be treated as all others are."""
+    state, _ = state_of(client)
+    state.own = None
+    state.disabled = False

@@ -1,0 +1,152 @@
+"""Trace contexts in paho's messages: v5 user properties, and for MQTT 3.1.1 what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from opentelemetry import propagate
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace import get_current_span
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from spanbridge_context import (
+    TraceContext,
+    extract_user_properties,
+    inject_json,
+    inject_topic,
+    inject_user_properties,
+)
+from spanbridge_context.payload import extract_json
+from spanbridge_context.topic import split_topic
+
+from spanbridge_instrumentation._shared.context import incoming
+
+Pairs = list[tuple[str, str]]
+
+_EMPTY = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+
+
+class Carried(str):
+    """A topic that knows which context its message came with, in whatever message object it ends up.
+
+    For MQTT 3.1.1, where reading the context takes it out of topic or payload: client libraries on top of paho make
+    their own message objects, but all copy the topic.
+    """
+
+    __slots__ = ("found",)
+    found: TraceContext | None
+
+
+class CarriedBytes(bytes):
+    """The form in which paho keeps the topic; ``MQTTMessage.topic`` decodes it with each access."""
+
+    found: TraceContext | None = None
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        text = Carried(super().decode(encoding, errors))
+        text.found = self.found
+        return text
+
+
+class Found(NamedTuple):
+    """A message's context, and why one was dropped (a short stable word) or None."""
+
+    context: Context | None
+    problem: str | None
+
+
+def user_properties(properties: Properties | None) -> Pairs:
+    """The user properties, never None. The list is the object's own: not to be changed."""
+    if properties is None:
+        return []
+    found = properties.__dict__.get("UserProperty")
+    return found if isinstance(found, list) else []
+
+
+def with_user_properties(properties: Properties | None, pairs: Pairs) -> Properties:
+    """A copy with other user properties. Assigning ``UserProperty`` appends, and callers reuse their object."""
+    source = _EMPTY if properties is None else properties
+    copy = object.__new__(type(source))
+    copy.__dict__.update(source.__dict__)
+    copy.__dict__["UserProperty"] = pairs
+    return copy
+
+
+def written(properties: Properties | None, context: TraceContext, span: Context, form: str) -> Properties:
+    """A copy of the properties with the context in them. ``span``: the same as OpenTelemetry has it."""
+    pairs = user_properties(properties)
+    if form != "propagator":
+        return with_user_properties(properties, inject_user_properties(pairs, context, form))
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, span)
+    kept = [pair for pair in pairs if pair[0] not in carrier]
+    return with_user_properties(properties, [*kept, *carrier.items()])
+
+
+def written_v311(topic: str, payload: Any, retain: bool, context: TraceContext, carrier: str) -> tuple[str, Any]:
+    """Topic and payload with the context in one of them."""
+    if carrier == "topic":
+        return inject_topic(topic, context, retain), payload
+    if carrier == "json" and isinstance(payload, str | bytes | bytearray):
+        raw = payload.encode() if isinstance(payload, str) else bytes(payload)
+        changed = inject_json(raw, context)
+        return topic, payload if changed == raw else changed
+    return topic, payload
+
+
+def restore_v311(message: Any, carrier: str) -> None:
+    """Give a received message back the topic and payload that were published, and remember its context."""
+    if carrier == "topic":
+        plain, found, _ = split_topic(message.topic)
+        if plain != message.topic:
+            _remember(message, plain, found)
+    elif carrier == "json":
+        payload, found, _ = extract_json(bytes(message.payload))
+        if found is not None:
+            message.payload = payload
+            _remember(message, message.topic, found)
+
+
+def read(topic: str, properties: Properties | None, base: Context, form: str) -> Found:
+    """The context that a message came with, on top of ``base``."""
+    if isinstance(topic, Carried):
+        return Found(None if topic.found is None else incoming(topic.found, base), None)
+    pairs = user_properties(properties)
+    if not pairs:
+        return Found(None, None)
+    found, problem = extract_user_properties(pairs)
+    if found is not None:
+        return Found(incoming(found, base), problem)
+    if form == "propagator":
+        context = propagate.extract(_grouped(pairs), base, _GETTER)
+        if get_current_span(context) is not get_current_span(base):
+            return Found(context, None)
+    return Found(None, problem)
+
+
+def _remember(message: Any, topic: str, found: TraceContext | None) -> None:
+    carried = CarriedBytes(topic.encode())
+    carried.found = found
+    message.topic = carried
+
+
+def _grouped(pairs: Pairs) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for name, value in pairs:
+        grouped.setdefault(name.lower(), []).append(value)
+    return grouped
+
+
+class _PairsGetter(Getter[Mapping[str, list[str]]]):
+    def get(self, carrier: Mapping[str, Sequence[str]], key: str) -> list[str] | None:
+        found = carrier.get(key.lower())
+        return None if found is None else list(found)
+
+    def keys(self, carrier: Mapping[str, Sequence[str]]) -> list[str]:
+        return list(carrier)
+
+
+_GETTER = _PairsGetter()

@@ -1,0 +1,192 @@
+"""Messages that arrive: the ``process`` span around the application's callbacks, or what ``process(message)`` needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from opentelemetry.context import get_current
+from opentelemetry.util.types import AttributeValue
+from paho.mqtt.client import MQTTMessage, MQTTv5
+
+from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.handlers import register, register_name
+from spanbridge_instrumentation._shared.processing import Delivery, Processing
+from spanbridge_instrumentation._shared.safety import internal_error
+from .active import Instrumentation, instrumentation_of, instrumentation_of_message
+from .carriers import read, restore_v311
+from .publishing import QOS, RETAIN, Original, correlation
+from .templates import filters_of
+
+DUP: Final = "messaging.mqtt.dup"
+PROBLEM: Final = "spanbridge.context.problem"
+
+
+def replace_handle_on_message(original: Original) -> Original:
+    """Where paho hands one message to its callbacks: one span, however many filtered callbacks match.
+
+    The one place that sees every way of giving a callback: the property, the decorators, ``message_callback_add``, and
+    subclasses that override ``on_message``; also those given before the instrumentation came.
+    """
+
+    def handle_on_message(client: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
+        instrumentation = instrumentation_of(client)
+        processing = None if instrumentation is None else _begin(instrumentation, client, message)
+        if processing is None:
+            return original(client, message, *args, **kwargs)
+        processing.start()
+        restore = _watch_suppressed(client, processing)
+        try:
+            return original(client, message, *args, **kwargs)
+        except BaseException as error:
+            processing.fail(error)
+            raise
+        finally:
+            if restore is not None:
+                restore()
+            processing.end()
+
+    return handle_on_message
+
+
+def replace_subscribe(original: Original) -> Original:
+    """``Client.subscribe``: its filters are the templates of what arrives."""
+
+    def subscribe(client: Any, topic: Any, *args: Any, **kwargs: Any) -> Any:
+        _learn(client, topic)
+        return original(client, topic, *args, **kwargs)
+
+    return subscribe
+
+
+def replace_message_callback_add(original: Original) -> Original:
+    """``Client.message_callback_add``: as with subscriptions."""
+
+    def message_callback_add(client: Any, sub: Any, *args: Any, **kwargs: Any) -> Any:
+        _learn(client, sub)
+        return original(client, sub, *args, **kwargs)
+
+    return message_callback_add
+
+
+def describe_paho(message: Any) -> Delivery | None:
+    """What ``process(message)`` needs of a paho message that was handed on from its callback."""
+    instrumentation = instrumentation_of_message()
+    return None if instrumentation is None else _delivery(instrumentation, message, message.topic)
+
+
+def describe_aiomqtt(message: Any) -> Delivery | None:
+    """The same of an aiomqtt message, whose topic is an object around the text."""
+    instrumentation = instrumentation_of_message()
+    return None if instrumentation is None else _delivery(instrumentation, message, message.topic.value)
+
+
+def register_handlers() -> None:
+    """Tell ``process`` of the message classes; aiomqtt need not be installed."""
+    register(MQTTMessage, describe_paho)
+    register_name("aiomqtt.message.Message", describe_aiomqtt)
+
+
+def _begin(instrumentation: Instrumentation, client: Any, message: Any) -> Processing | None:
+    """The processing of one message by callbacks; None when there are none, or they only put it into a queue."""
+    try:
+        options = instrumentation.options
+        if client.protocol != MQTTv5 and options.v311_carrier != "none":
+            restore_v311(message, options.v311_carrier)
+        topic = _topic(message)
+        if not _has_callback(client, topic):
+            return None
+        host, port = client.host, 0 if client.transport == "unix" else client.port
+        template = None if topic is None else options.templates.of(topic)
+        if _queues(client, topic):
+            # The application pulls: it says process(message) itself, and the delivery is counted here.
+            labels = instrumentation.labels("receive", "receive", host, port, template)
+            instrumentation.telemetry.consumed(1, labels)
+            return None
+        delivery = _delivery(instrumentation, message, topic, host, port)
+        instrumentation.telemetry.consumed(1, delivery.labels)
+        return Processing((message,), (delivery,))
+    except Exception:  # noqa: BLE001  the message is delivered
+        internal_error("a received message")
+        return None
+
+
+def _delivery(
+    instrumentation: Instrumentation, message: Any, topic: str | None, host: str = "", port: int = 0
+) -> Delivery:
+    options = instrumentation.options
+    template = None if topic is None else options.templates.of(topic)
+    labels = instrumentation.labels("process", "process", host, port, template)
+    attributes: dict[str, AttributeValue] = dict(labels)
+    link: dict[str, AttributeValue] = {}
+    if topic is not None:
+        # str(): the topic may carry its context, which exporters need not know.
+        link[semconv.DESTINATION_NAME] = attributes[semconv.DESTINATION_NAME] = str(topic)
+    attributes[QOS] = message.qos
+    attributes[RETAIN] = bool(message.retain)
+    attributes[DUP] = bool(getattr(message, "dup", False))
+    attributes[semconv.BODY_SIZE] = len(message.payload)
+    conversation = correlation(message.properties)
+    if conversation is not None:
+        attributes[semconv.CONVERSATION_ID] = conversation
+    found = read(topic or "", message.properties, get_current(), options.context_format)
+    if found.problem is not None:
+        attributes[PROBLEM] = found.problem
+    hook = options.consume_hook
+    return Delivery(
+        telemetry=instrumentation.telemetry,
+        name="process" if template is None else f"process {template}",
+        attributes=attributes,
+        labels=labels,
+        context=found.context,
+        link_attributes=link,
+        hook=None if hook is None else lambda span: hook(span, message),
+    )
+
+
+def _topic(message: Any) -> str | None:
+    """The topic, None when it is not UTF-8: paho hands such messages to ``on_message`` all the same."""
+    try:
+        topic: str = message.topic
+    except UnicodeDecodeError:
+        return None
+    return topic
+
+
+def _has_callback(client: Any, topic: str | None) -> bool:
+    if client.on_message is not None:
+        return True
+    filtered = getattr(client, "_on_message_filtered", None)
+    return topic is not None and filtered is not None and next(iter(filtered.iter_match(topic)), None) is not None
+
+
+def _queues(client: Any, topic: str | None) -> bool:
+    """Whether the callback is aiomqtt's, which puts the message into a queue that the application reads."""
+    owner = getattr(client.on_message, "__self__", None)
+    return owner is not None and any(base.__module__.startswith("aiomqtt.") for base in type(owner).__mro__)
+
+
+def _watch_suppressed(client: Any, processing: Processing) -> Callable[[], None] | None:
+    """With ``suppress_exceptions`` paho logs what a callback raises and goes on: read it from that log call."""
+    if not getattr(client, "suppress_exceptions", False):
+        return None
+    log = client._easy_log
+
+    def easy_log(level: Any, fmt: str, *args: Any) -> None:
+        for each in args:
+            if isinstance(each, Exception):
+                processing.fail(each)
+        log(level, fmt, *args)
+
+    client.__dict__["_easy_log"] = easy_log
+    return lambda: client.__dict__.pop("_easy_log", None)
+
+
+def _learn(client: Any, subscription: object) -> None:
+    try:
+        instrumentation = instrumentation_of(client)
+        if instrumentation is not None:
+            for each in filters_of(subscription):
+                instrumentation.options.templates.learn(each)
+    except Exception:  # noqa: BLE001  the subscription is made
+        internal_error("a subscription")

@@ -1,0 +1,254 @@
+"""``Client.publish``: the ``send`` span, and the context in the message."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import Link, SpanContext, SpanKind, get_current_span, set_span_in_context
+from opentelemetry.util.types import AttributeValue
+from paho.mqtt.client import MQTTv5
+from paho.mqtt.properties import Properties
+
+from spanbridge_context import extract_user_properties
+
+from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.context import incoming, outgoing
+from spanbridge_instrumentation._shared.safety import call_hook, internal_error
+from .active import ClientState, Instrumentation, instrumentation_of, state_of
+from .carriers import user_properties, written, written_v311
+from .pending import CLIENT_GONE, DISCONNECTED, DROPPED, PENDING, Publish
+
+QOS: Final = "messaging.mqtt.qos"
+RETAIN: Final = "messaging.mqtt.retain"
+
+Original = Callable[..., Any]
+
+
+def replace_publish(original: Original) -> Original:
+    """``Client.publish``, also as subclasses, aiomqtt and ``paho.mqtt.publish`` call it."""
+
+    def publish(  # noqa: PLR0917  paho's own signature
+        client: Any,
+        topic: Any,
+        payload: Any = None,
+        qos: int = 0,
+        retain: bool = False,
+        properties: Properties | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        instrumentation = instrumentation_of(client)
+        if instrumentation is None:
+            return original(client, topic, payload, qos, retain, properties, *args, **kwargs)
+        sending, message = _begin(instrumentation, client, (topic, payload, qos, retain, properties))
+        try:
+            info = original(client, message[0], message[1], qos, retain, message[2], *args, **kwargs)
+        except BaseException as error:
+            if sending is not None:
+                sending.raised(error)
+            raise
+        if sending is not None:
+            try:
+                PENDING.wait(sending, info)
+            except Exception:  # noqa: BLE001  the message is on its way
+                internal_error("waiting for an acknowledgement")
+        return info
+
+    return publish
+
+
+def replace_do_on_publish(original: Original) -> Original:
+    """Where paho hears of a PUBACK or PUBCOMP, whether or not there is an ``on_publish`` to tell of it."""
+
+    def do_on_publish(client: Any, mid: int, reason_code: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            message = client._out_messages.get(mid)
+            if message is not None:
+                PENDING.acknowledged(message.info, reason_code)
+        except Exception:  # noqa: BLE001
+            internal_error("an acknowledgement")
+        return original(client, mid, reason_code, *args, **kwargs)
+
+    return do_on_publish
+
+
+def replace_set_as_published(original: Original) -> Original:
+    """Where paho marks a QoS 0 message as written to the socket, or as lost at a reconnect."""
+
+    def set_as_published(info: Any) -> Any:
+        result = original(info)
+        try:
+            PENDING.published(info)
+        except Exception:  # noqa: BLE001
+            internal_error("the end of a publish")
+        return result
+
+    return set_as_published
+
+
+def replace_do_on_disconnect(original: Original) -> Original:
+    """When the application disconnects, what is unacknowledged stays so. After a loss paho sends it again."""
+
+    def do_on_disconnect(client: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            from_broker = kwargs.get("packet_from_broker", args[0] if args else False)
+            code = kwargs.get("v1_rc", args[1] if len(args) > 1 else None)
+            if len(PENDING) and not from_broker and code == 0:
+                PENDING.give_up_client(state_of(client)[0], DISCONNECTED)
+        except Exception:  # noqa: BLE001
+            internal_error("a disconnect")
+        return original(client, *args, **kwargs)
+
+    return do_on_disconnect
+
+
+def replace_drop_out_messages(original: Original) -> Original:
+    """``Client.drop_out_messages`` (paho 2.2): the application gave these messages up."""
+
+    def drop_out_messages(client: Any, *args: Any, **kwargs: Any) -> Any:
+        dropped = original(client, *args, **kwargs)
+        try:
+            PENDING.give_up([message.info for message in dropped], DROPPED)
+        except Exception:  # noqa: BLE001
+            internal_error("dropped messages")
+        return dropped
+
+    return drop_out_messages
+
+
+Message = tuple[Any, Any, int, bool, Properties | None]
+Changed = tuple[Any, Any, Properties | None]
+
+
+def _begin(instrumentation: Instrumentation, client: Any, message: Message) -> tuple[Publish | None, Changed]:
+    """The publish that begins, and topic, payload and properties to hand to paho. Never raises."""
+    topic, payload, _, _, properties = message
+    sending = None
+    try:
+        parent = get_current()
+        custom = _custom_context(client, properties, parent)
+        if custom is not None and not get_current_span(parent).get_span_context().is_valid:
+            parent = custom[1]
+        sending = _start(instrumentation, client, message, parent, None if custom is None else custom[0])
+        if custom is not None:
+            return sending, (topic, payload, properties)
+        return sending, _inject(instrumentation, client, message, sending, parent)
+    except Exception:  # noqa: BLE001  the message goes as it is
+        internal_error("start of a send span")
+        return sending, (topic, payload, properties)
+
+
+def _custom_context(client: Any, properties: Properties | None, parent: Context) -> tuple[SpanContext, Context] | None:
+    """A creation context that the caller put into the message, unless the send span refines it.
+
+    The convention wants it left alone and linked ("Producer spans"). Of the same trace, though, it is what a message
+    that is being forwarded came with: kept, the next hop would hang on the wrong span.
+    """
+    if client.protocol != MQTTv5:
+        return None
+    pairs = user_properties(properties)
+    found = extract_user_properties(pairs).context if pairs else None
+    if found is None:
+        return None
+    context = incoming(found, parent)
+    span = get_current_span(context).get_span_context()
+    if get_current_span(parent).get_span_context().trace_id == span.trace_id:
+        return None
+    return span, context
+
+
+def _start(
+    instrumentation: Instrumentation, client: Any, message: Message, parent: Context, link: SpanContext | None
+) -> Publish:
+    topic, payload, qos, retain, properties = message
+    options = instrumentation.options
+    state = _prepared_state(client)
+    named = isinstance(topic, str) and topic != ""
+    template = options.templates.of(topic) if named else None
+    labels = instrumentation.labels("send", "send", client.host, _port(client), template)
+    attributes = dict(labels)
+    if named:
+        attributes[semconv.DESTINATION_NAME] = topic
+    attributes[QOS] = qos
+    span = instrumentation.telemetry.tracer.start_span(
+        "send" if template is None else f"send {template}",
+        parent,
+        SpanKind.PRODUCER,
+        attributes,
+        links=() if link is None else (Link(link),),
+    )
+    if span.is_recording():
+        span.set_attributes(_details(state, payload, retain, properties))
+        if options.publish_hook is not None:
+            call_hook("a publish hook", options.publish_hook, span, topic, payload, properties)
+    return Publish(instrumentation, state, span, labels)
+
+
+def _inject(
+    instrumentation: Instrumentation, client: Any, message: Message, sending: Publish, parent: Context
+) -> Changed:
+    topic, payload, _, retain, properties = message
+    span = sending.span.get_span_context()
+    if not span.is_valid:
+        return topic, payload, properties
+    options = instrumentation.options
+    if client.protocol == MQTTv5:
+        if properties is not None and not isinstance(properties, Properties):
+            return topic, payload, properties
+        context = outgoing(span, parent)
+        form = options.context_format
+        return topic, payload, written(properties, context, set_span_in_context(sending.span, parent), form)
+    if options.v311_carrier != "none" and isinstance(topic, str):
+        topic, payload = written_v311(topic, payload, retain, outgoing(span, parent), options.v311_carrier)
+    return topic, payload, properties
+
+
+def _prepared_state(client: Any) -> ClientState:
+    state, new = state_of(client)
+    if new:
+        # Nobody is left to hear of an acknowledgement once the client is gone.
+        weakref.finalize(client, PENDING.give_up_client, state, CLIENT_GONE).atexit = False
+        name = getattr(client, "_client_id", None)
+        state.client_id = name.decode(errors="replace") if isinstance(name, bytes) and name else None
+    return state
+
+
+def _details(
+    state: ClientState, payload: Any, retain: bool, properties: Properties | None
+) -> dict[str, AttributeValue]:
+    details: dict[str, AttributeValue] = {RETAIN: bool(retain)}
+    if state.client_id:
+        details[semconv.CLIENT_ID] = state.client_id
+    size = _size(payload)
+    if size is not None:
+        details[semconv.BODY_SIZE] = size
+    conversation = correlation(properties)
+    if conversation is not None:
+        details[semconv.CONVERSATION_ID] = conversation
+    return details
+
+
+def correlation(properties: Any) -> str | None:
+    """MQTT's correlation data as a conversation id, when it is text."""
+    data = getattr(properties, "CorrelationData", None)
+    if not isinstance(data, bytes):
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.hex()
+
+
+def _size(payload: Any) -> int | None:
+    if payload is None:
+        return 0
+    if isinstance(payload, str):
+        return len(payload.encode())
+    return len(payload) if isinstance(payload, bytes | bytearray) else len(str(payload))
+
+
+def _port(client: Any) -> int:
+    return 0 if client.transport == "unix" else client.port

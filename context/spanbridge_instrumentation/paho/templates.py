@@ -1,0 +1,90 @@
+"""From MQTT topics to templates of low cardinality.
+
+A topic holds device names, so it is an attribute of spans and never part of a span's name or of a metric's labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from paho.mqtt.matcher import MQTTMatcher
+
+from spanbridge_instrumentation._shared.safety import call_hook, warn_once
+
+TopicTemplate = Callable[[str], str | None]
+"""A user's own mapping: a topic to its template, None when it has none."""
+
+MAX_FILTERS = 64
+"""Filters that a process may turn into templates by subscribing: names and labels stay this few."""
+
+_MAX_CACHED = 4096
+
+
+class Templates:
+    """Finds a topic's template: by the user's function, else the user's filters, else what was subscribed to.
+
+    Only filters with a wildcard count, since one without is a raw topic. Of several that match, the most specific wins.
+    """
+
+    def __init__(self, filters: Iterable[str] = (), function: TopicTemplate | None = None) -> None:
+        self._function = function
+        self._given = _matcher(filters)
+        self._learnt = _matcher(())
+        self._known: set[str] = set()
+        self._cache: dict[str, str | None] = {}
+
+    def learn(self, topic_filter: str) -> None:
+        """Take a filter that the application subscribes to, or has a callback for, as a template."""
+        plain = _without_share(topic_filter)
+        if plain in self._known or not ("+" in plain or "#" in plain):
+            return
+        if len(self._known) >= MAX_FILTERS:
+            warn_once("templates", "more than %d topic filters: further ones are no templates", MAX_FILTERS)
+            return
+        # A new matcher each time: other threads may be reading the one in use.
+        self._known.add(plain)
+        self._learnt = _matcher(self._known)
+        self._cache = {}
+
+    def of(self, topic: str) -> str | None:
+        """The topic's template, or None."""
+        cache = self._cache
+        if topic in cache:
+            return cache[topic]
+        found = call_hook("topic_template", self._function, topic) if self._function is not None else None
+        if found is None:
+            found = _first(self._given, topic) or _first(self._learnt, topic)
+        if len(cache) >= _MAX_CACHED:
+            cache.clear()
+        cache[topic] = found
+        return found
+
+
+def filters_of(subscription: object) -> list[str]:
+    """The filters in the first argument of ``Client.subscribe``: a string, a pair, or a list of pairs."""
+    if isinstance(subscription, str):
+        return [subscription]
+    if isinstance(subscription, tuple) and subscription and isinstance(subscription[0], str):
+        return [subscription[0]]
+    if isinstance(subscription, list):
+        return [name for each in subscription for name in filters_of(each)]
+    return []
+
+
+def _without_share(topic_filter: str) -> str:
+    """``$share/group/filter`` names the subscription, not the topics (MQTT 5.0 section 4.8.2)."""
+    if topic_filter.startswith("$share/"):
+        return topic_filter.split("/", 2)[-1]
+    return topic_filter
+
+
+def _matcher(filters: Iterable[str]) -> MQTTMatcher:
+    matcher = MQTTMatcher()  # type: ignore[no-untyped-call]
+    for each in filters:
+        matcher[each] = each
+    return matcher
+
+
+def _first(matcher: MQTTMatcher, topic: str) -> str | None:
+    found: str | None = next(iter(matcher.iter_match(topic)), None)  # type: ignore[no-untyped-call]
+    return found
