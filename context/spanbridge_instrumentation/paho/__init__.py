@@ -28,6 +28,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from spanbridge_instrumentation._shared.patching import Patches
 from spanbridge_instrumentation._shared.safety import LOG
 from spanbridge_instrumentation._shared.telemetry import Telemetry
+
 from . import consuming, publishing
 from .active import Instrumentation, anything_instrumented, forget_single, set_everywhere, set_single
 from .options import read_options

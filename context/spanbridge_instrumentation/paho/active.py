@@ -11,6 +11,7 @@ from opentelemetry.util.types import AttributeValue
 
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.telemetry import Telemetry
+
 from .options import Options
 
 SYSTEM: Final = "mqtt"

@@ -21,7 +21,6 @@ from spanbridge_context import (
 )
 from spanbridge_context.payload import extract_json
 from spanbridge_context.topic import split_topic
-
 from spanbridge_instrumentation._shared.context import incoming
 
 Pairs = list[tuple[str, str]]

@@ -13,6 +13,7 @@ from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.handlers import register, register_name
 from spanbridge_instrumentation._shared.processing import Delivery, Processing
 from spanbridge_instrumentation._shared.safety import internal_error
+
 from .active import Instrumentation, instrumentation_of, instrumentation_of_message
 from .carriers import read, restore_v311
 from .publishing import QOS, RETAIN, Original, correlation

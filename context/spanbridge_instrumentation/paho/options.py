@@ -10,6 +10,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span
 
 from spanbridge_instrumentation._shared.safety import choice, number
+
 from .templates import Templates, TopicTemplate
 
 PublishHook = Callable[[Span, str, Any, Any], Any]

@@ -15,6 +15,7 @@ from paho.mqtt.enums import MQTTErrorCode
 
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.safety import call_hook, error_type, internal_error
+
 from .active import ClientState, Instrumentation, Labels
 from .options import MAX_PENDING
 

@@ -13,10 +13,10 @@ from paho.mqtt.client import MQTTv5
 from paho.mqtt.properties import Properties
 
 from spanbridge_context import extract_user_properties
-
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.context import incoming, outgoing
 from spanbridge_instrumentation._shared.safety import call_hook, internal_error
+
 from .active import ClientState, Instrumentation, instrumentation_of, state_of
 from .carriers import user_properties, written, written_v311
 from .pending import CLIENT_GONE, DISCONNECTED, DROPPED, PENDING, Publish
