@@ -1,1 +1,20 @@
-"""The command line."""
+"""The command line.
+
+Only the standard library is imported here: without the ``gateway`` extra, the command says what to install.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry point of the ``spanbridge`` command. Ends the process with the command's exit code."""
+    try:
+        import typer  # noqa: F401, PLC0415 - the base install has no dependencies
+    except ImportError:
+        sys.stderr.write('spanbridge: the command line needs its extra: pip install "spanbridge[gateway]"\n')
+        sys.exit(1)
+    from spanbridge.cli.commands import build  # noqa: PLC0415
+
+    build()()

@@ -1,0 +1,161 @@
+"""The commands. What a command needs is imported when it runs, so that ``--help`` and ``run`` stay light."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import spanbridge
+from spanbridge.cli import exits
+from spanbridge.cli.plugins import add_plugins
+from spanbridge.core.errors import SpanbridgeError
+
+DEFAULT_FILE = Path("spanbridge.toml")
+
+ConfigFile = Annotated[
+    Path,
+    typer.Option("-c", "--config", metavar="FILE", envvar="SPANBRIDGE_CONFIG", help="Configuration file (TOML)."),
+]
+
+
+def build() -> typer.Typer:
+    """The whole command line, with the commands that other parts plug in."""
+    app = typer.Typer(
+        name="spanbridge",
+        help="Gateway between MQTT and Apache RocketMQ that carries one W3C trace context across both.",
+        epilog="Example: spanbridge init && spanbridge check && spanbridge run",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    app.command(epilog="Example: spanbridge run -c spanbridge.toml")(run)
+    app.command(epilog="Example: spanbridge check -c spanbridge.toml --json | jq .problems")(check)
+    app.command(epilog="Example: spanbridge init /etc/spanbridge/spanbridge.toml")(init)
+    app.command(epilog="Example: spanbridge version")(version)
+    reference = typer.Typer(
+        help="Reference of the configuration.", epilog="Example: spanbridge config docs | less", no_args_is_help=True
+    )
+    reference.command(epilog="Example: spanbridge config schema > spanbridge.schema.json")(schema)
+    reference.command(epilog="Example: spanbridge config docs > configuration.md")(docs)
+    app.add_typer(reference, name="config")
+    add_plugins(app)
+    return app
+
+
+def root(
+    version_wanted: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+    if version_wanted:
+        version()
+        raise typer.Exit(exits.OK)
+
+
+def run(config: ConfigFile = DEFAULT_FILE) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C, then drain and stop.
+
+    Exit codes: 0 stopped in order, 1 failed at run time, 2 the configuration has errors.
+    """
+    from spanbridge.config import examine  # noqa: PLC0415
+
+    report = examine(config, os.environ)
+    if report.config is None or report.warnings:
+        from spanbridge.cli.present import show_problems  # noqa: PLC0415
+
+        show_problems(config, report, stream=sys.stderr)
+    if report.config is None:
+        raise typer.Exit(exits.USAGE)
+    raise typer.Exit(_run(report.config))
+
+
+def _run(config: object) -> int:
+    from spanbridge import app  # noqa: PLC0415
+
+    try:
+        return int(app.run(config))
+    except SpanbridgeError as error:
+        _complain(str(error))
+        return exits.FAILURE
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+
+
+def check(
+    config: ConfigFile = DEFAULT_FILE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
+    schema_wanted: Annotated[bool, typer.Option("--schema", help="Print the JSON schema and check nothing.")] = False,
+) -> None:
+    """Check a configuration and tell everything that is wrong with it. Connects to nothing.
+
+    Exit codes: 0 valid, 2 it has errors (with --strict: or warnings).
+    """
+    if schema_wanted:
+        schema()
+        return
+    from spanbridge.cli.present import print_json, show_problems, show_valid  # noqa: PLC0415
+    from spanbridge.config import examine  # noqa: PLC0415
+
+    report = examine(config, os.environ)
+    if as_json:
+        print_json(config, report)
+    else:
+        show_problems(config, report, stream=sys.stdout)
+        if report.config is not None:
+            show_valid(config, report.config)
+    if report.errors or (strict and report.warnings):
+        raise typer.Exit(exits.USAGE)
+
+
+def init(
+    file: Annotated[
+        Path, typer.Argument(metavar="[FILE]", help="File to write; - for standard output.")
+    ] = DEFAULT_FILE,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+) -> None:
+    """Write a commented configuration to start from. It is valid as it stands."""
+    from spanbridge.config.example import EXAMPLE  # noqa: PLC0415
+
+    if str(file) == "-":
+        sys.stdout.write(EXAMPLE)
+        return
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as stream:
+            stream.write(EXAMPLE)
+    except FileExistsError:
+        _complain(f"{file} exists; --force overwrites it")
+        raise typer.Exit(exits.USAGE) from None
+    except OSError as error:
+        _complain(f"cannot write {file}: {(error.strerror or str(error)).lower()}")
+        raise typer.Exit(exits.FAILURE) from None
+    sys.stdout.write(f"wrote {file}; next: spanbridge check -c {file}\n")
+
+
+def version() -> None:
+    """Print the version."""
+    sys.stdout.write(f"spanbridge {spanbridge.__version__}\n")
+
+
+def schema() -> None:
+    """Print the JSON schema of the configuration, for editors and CI."""
+    from spanbridge.config.docs import json_schema  # noqa: PLC0415
+
+    sys.stdout.write(json_schema())
+
+
+def docs() -> None:
+    """Print the configuration reference (Markdown)."""
+    from spanbridge.config.docs import markdown  # noqa: PLC0415
+
+    sys.stdout.write(markdown())
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"spanbridge: {text}\n")

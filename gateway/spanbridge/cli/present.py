@@ -1,0 +1,99 @@
+"""How findings look: a table on a terminal, one line each when piped, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from spanbridge.config import Config, Problem, Report
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+def show_problems(file: Path, report: Report, *, stream: TextIO) -> None:
+    """Write all findings to ``stream``; nothing when there are none."""
+    if not report.problems:
+        return
+    if stream.isatty():
+        _show_table(file, report, stream)
+        return
+    for problem in report.problems:
+        stream.write(plain_line(file, problem) + "\n")
+    stream.write(f"{file}: {_counts(report)}\n")
+
+
+def plain_line(file: Path, problem: Problem) -> str:
+    """``file:line: severity: path: message, got value (hint)``, the form that editors and CI systems know."""
+    line = f":{problem.line}" if problem.line is not None else ""
+    where = f" {problem.path}:" if problem.path else ""
+    source = f" (from {problem.source})" if problem.source else ""
+    value = f", got {problem.value}" if problem.value is not None else ""
+    hint = f" ({problem.hint})" if problem.hint else ""
+    return f"{file}{line}: {problem.severity}:{where} {problem.message}{source}{value}{hint}"
+
+
+def print_json(file: Path, report: Report) -> None:
+    """The report as one JSON object on standard output."""
+    content = {
+        "file": str(file),
+        "valid": report.config is not None,
+        "problems": [problem.as_dict() for problem in report.problems],
+    }
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def show_valid(file: Path, config: Config) -> None:
+    """One line of praise, and what the file amounts to."""
+    brokers = _plural(len(config.mqtt), "MQTT connection")
+    sys.stdout.write(f"{file} is valid: {brokers}, {_plural(len(config.routes), 'route')}\n")
+
+
+def _counts(report: Report) -> str:
+    parts = [_plural(len(report.errors), "error")] if report.errors else []
+    parts += [_plural(len(report.warnings), "warning")] if report.warnings else []
+    return ", ".join(parts)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _show_table(file: Path, report: Report, stream: TextIO) -> None:
+    from rich import box  # noqa: PLC0415 - on terminals only
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=box.ROUNDED, show_lines=True, title=Text(f"{file}: {_counts(report)}"), title_justify="left")
+    table.add_column("line", justify="right", style="dim")
+    table.add_column("setting", style="bold", overflow="fold")
+    table.add_column("problem", ratio=1, overflow="fold")
+    for problem in report.problems:
+        line = str(problem.line) if problem.line is not None else ""
+        table.add_row(line, _setting(problem), _description(problem))
+    Console(file=stream, highlight=False).print(table)
+
+
+def _setting(problem: Problem) -> Text:
+    from rich.text import Text  # noqa: PLC0415
+
+    text = Text(problem.path or "(file)")
+    if problem.source:
+        text.append(f"\n{problem.source}", style="not bold dim")
+    return text
+
+
+def _description(problem: Problem) -> Text:
+    from rich.text import Text  # noqa: PLC0415
+
+    text = Text()
+    text.append(problem.severity, style="bold red" if problem.severity == "error" else "bold yellow")
+    text.append(f": {problem.message}")
+    if problem.value is not None:
+        text.append("\ngot ", style="dim").append(problem.value)
+    if problem.hint:
+        text.append("\nhint: ", style="green").append(problem.hint)
+    return text
