@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ import spanbridge
 from spanbridge.cli import exits
 from spanbridge.cli.plugins import add_plugins
 from spanbridge.core.errors import SpanbridgeError
+
+if TYPE_CHECKING:
+    from spanbridge.config import Config
 
 DEFAULT_FILE = Path("spanbridge.toml")
 
@@ -47,15 +50,18 @@ def build() -> typer.Typer:
     return app
 
 
+def _version_and_exit(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit(exits.OK)
+
+
 def root(
-    version_wanted: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version_and_exit, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Take the options that stand before a command."""
-    if version_wanted:
-        version()
-        raise typer.Exit(exits.OK)
 
 
 def run(config: ConfigFile = DEFAULT_FILE) -> None:
@@ -75,7 +81,7 @@ def run(config: ConfigFile = DEFAULT_FILE) -> None:
     raise typer.Exit(_run(report.config))
 
 
-def _run(config: object) -> int:
+def _run(config: Config) -> int:
     from spanbridge import app  # noqa: PLC0415
 
     try:

@@ -66,7 +66,7 @@ def _type_hint(details: ErrorDetails, loc: Loc) -> str | None:
     if kind == "list_type" and loc == ("routes",):
         return "write `[[routes]]`, with two brackets"
     if kind in ("bool_type", "int_type", "float_type") and isinstance(value, str):
-        return "without quotes"
+        return "write it without quotes"
     return None
 
 
