@@ -2,7 +2,8 @@
 
 paho-mqtt hands over a message, rocketmq-python-client sends it with ``send_async``, and the MQTT acknowledgement
 leaves when that has a result. What is in flight is bounded (by Receive Maximum, and a semaphore since brokers overrun
-it), a failed send is tried again, nothing is acknowledged that is not stored. With ``--traced`` each message gets the
+it), acknowledgements leave in receive order (MQTT-4.6.0-2; rumqttd stalls a client that breaks it), a failed send is
+tried again, nothing is acknowledged that is not stored. With ``--traced`` each message gets the
 two spans of the semantic conventions from the OpenTelemetry SDK, as children of the device's context, which travels on.
 """
 
@@ -12,7 +13,9 @@ import argparse
 import signal
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -28,6 +31,15 @@ from paho.mqtt.properties import Properties
 
 from rocketmq import ClientConfiguration, Credentials, Message, Producer
 
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A message whose acknowledgement is owed."""
+
+    received: mqtt.MQTTMessage
+    stored: bool = False
+
+
 IN_FLIGHT = 256
 """The best of 64 to 1024 for this client (higher ones only add latency)."""
 
@@ -39,6 +51,8 @@ class Bridge:
         self._options = options
         self._tracer = trace.get_tracer("baseline") if options.traced else None
         self._slots = threading.BoundedSemaphore(IN_FLIGHT)
+        self._owed: deque[Pending] = deque()
+        self._lock = threading.Lock()
         configuration = ClientConfiguration(options.endpoints, Credentials())
         self._producer = Producer(configuration, (options.topic,))
         self._mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, options.client_id, protocol=mqtt.MQTTv5, manual_ack=True)
@@ -68,12 +82,15 @@ class Bridge:
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, received: mqtt.MQTTMessage) -> None:
         self._slots.acquire()
+        pending = Pending(received)
+        with self._lock:
+            self._owed.append(pending)
         message = Message()
         message.topic = self._options.topic
         message.body = received.payload
         message.add_property("mqtt.topic", received.topic)
         if self._tracer is None:
-            self._send(message, received, None)
+            self._send(message, pending, None)
             return
         carrier = dict(getattr(received.properties, "UserProperty", ()))
         with self._tracer.start_as_current_span(
@@ -107,21 +124,29 @@ class Bridge:
             propagate.inject(outgoing, trace.set_span_in_context(span))
             for key, value in outgoing.items():
                 message.add_property(key, value)
-            self._send(message, received, span)
+            self._send(message, pending, span)
 
-    def _send(self, message: Message, received: mqtt.MQTTMessage, span: Span | None) -> None:
+    def _send(self, message: Message, pending: Pending, span: Span | None) -> None:
         def settle(result: Future[Any]) -> None:
             if result.exception() is not None:
                 # From a thread of its own: the client's callback thread would wait for itself.
-                threading.Timer(0.1, self._send, (message, received, span)).start()
+                threading.Timer(0.1, self._send, (message, pending, span)).start()
                 return
             if span is not None:
                 span.set_attribute("messaging.message.id", result.result().message_id)
                 span.end()
-            self._mqtt.ack(received.mid, received.qos)
-            self._slots.release()
+            self._settle(pending)
 
         self._producer.send_async(message).add_done_callback(settle)
+
+    def _settle(self, pending: Pending) -> None:
+        """Acknowledge everything that is stored up to the first message that is not."""
+        with self._lock:
+            pending.stored = True
+            while self._owed and self._owed[0].stored:
+                received = self._owed.popleft().received
+                self._mqtt.ack(received.mid, received.qos)
+                self._slots.release()
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ import sys
 import time
 from binascii import b2a_base64, b2a_hex
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from bench.payload import Phase, pack
 
@@ -132,11 +132,10 @@ class Publisher(asyncio.Protocol):
         return out
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=1 << 18)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._transport.set_write_buffer_limits(high=1 << 18)
         body = b"\x00\x04MQTT\x05\x02\x00\x3c\x00" + string(self._client_id)
-        transport.write(b"\x10" + varint(len(body)) + body)
+        self._transport.write(b"\x10" + varint(len(body)) + body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the broker closed the generator's connection: {exc}")
