@@ -30,8 +30,8 @@ def decode(text: str) -> bytes:
     try:
         if len(text) == LENGTH and text[34] in _LAST and "+" not in text and "/" not in text:
             # The decoder skips characters it does not know; then there are fewer than 26 bytes, or none.
-            raw = a2b_base64(text.replace("-", "+").replace("_", "/") + "=")
-    except (TypeError, ValueError, AttributeError):
+            raw = a2b_base64((text.replace("-", "+").replace("_", "/") + "=").encode())
+    except Exception:  # noqa: BLE001 - MicroPython's library raises bare Exception where others raise binascii.Error
         raw = b""
     if len(raw) != 26:
         raise TraceContextError("compact form: not 35 characters of base64url")

@@ -3,7 +3,7 @@
 import os
 
 from . import compact, traceparent
-from .baggage import parse_baggage
+from .baggage import cap_baggage, parse_baggage
 from .errors import TraceContextError
 from .traceparent import FLAG_RANDOM, FLAG_SAMPLED, KNOWN_FLAGS
 from .tracestate import normalise_tracestate
@@ -40,7 +40,7 @@ class TraceContext:
         self._raw = traceparent.check(raw)
         self._tracestate = normalise_tracestate(tracestate)
         parse_baggage(baggage)
-        self._baggage = baggage
+        self._baggage = cap_baggage(baggage)[0]
 
     @classmethod
     def new(cls, sampled: bool = True) -> "TraceContext":

@@ -20,7 +20,9 @@ def inject_topic(topic: str, context: TraceContext, retain: bool = False) -> str
     if retain:
         return topic
     result = split_topic(topic)[0] + SUFFIX + context.compact
-    return result if len(result.encode()) <= MAX_TOPIC_BYTES else topic
+    # A character has at most four bytes, so that most topics need not be encoded to know.
+    fits = len(result) * 4 <= MAX_TOPIC_BYTES or len(result.encode("utf-8", "surrogatepass")) <= MAX_TOPIC_BYTES
+    return result if fits else topic
 
 
 def extract_topic(topic: str) -> tuple[str, "TraceContext | None"]:

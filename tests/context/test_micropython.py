@@ -1,0 +1,160 @@
+"""The codec runs on MicroPython as it is: the same files, the same vectors, the device example.
+
+MicroPython is the npm package of its WebAssembly build, run by Node. It is fetched once into the user's cache; without
+Node, npm or the package the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from spanbridge_context import extract_topic, extract_user_properties
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "@micropython/micropython-webassembly-pyscript"
+VERSION = "1.27.0"
+MiB = 1024 * 1024
+
+
+def cache_directory() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "spanbridge" / f"micropython-{VERSION}"
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Path:
+    """The package's main file. Skips by name what the machine does not have."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("MicroPython's WebAssembly build needs node and npm on the PATH")
+    main = cache_directory() / "node_modules" / PACKAGE / "micropython.mjs"
+    if not main.exists():
+        main.parents[3].mkdir(parents=True, exist_ok=True)
+        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", main.parents[3], f"{PACKAGE}@{VERSION}"]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"npm could not fetch {PACKAGE} within a minute")
+        if result.returncode != 0 or not main.exists():
+            pytest.skip(f"npm could not fetch {PACKAGE}")
+    return main
+
+
+def codec_files() -> dict[str, str]:
+    """The codec without its OpenTelemetry module, as it is copied to a device."""
+    folder = ROOT / "context" / "spanbridge_context"
+    return {
+        f"spanbridge_context/{path.name}": path.read_text("utf-8")
+        for path in folder.glob("*.py")
+        if path.name != "otel.py"
+    }
+
+
+def run(interpreter: Path, program: str, files: dict[str, str] | None = None, heap: int = MiB) -> str:
+    given = json.dumps({"files": codec_files() | (files or {}), "program": program})
+    script = Path(__file__).with_name("micropython.mjs")
+    result = subprocess.run(
+        ["node", script, interpreter, str(heap)], input=given, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def test_it_really_is_micropython(interpreter: Path) -> None:
+    assert run(interpreter, "import sys; print(sys.implementation.name)").strip() == "micropython"
+
+
+# MicroPython's own json reads NaN, a trailing comma and the like; a device trusts the objects it is sent that far.
+LENIENT = {
+    "json-payload": [
+        "invalid JSON: something behind",
+        "invalid JSON: no commas",
+        "invalid JSON: trailing comma",
+        "invalid JSON: control character",
+        "invalid JSON: not a number",
+        "a very long number",
+    ]
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docs" / "vectors").glob("*.json")))
+def test_vectors_hold(interpreter: Path, name: str) -> None:
+    files = {
+        "vector_checks.py": Path(__file__).with_name("vector_checks.py").read_text("utf-8"),
+        "vectors.json": (ROOT / "docs" / "vectors" / f"{name}.json").read_text("utf-8"),
+    }
+    program = f"""
+import json
+import vector_checks
+count, failures = vector_checks.check_file({name!r}, json.load(open("/vectors.json")), {LENIENT.get(name, [])!r})
+print(json.dumps([count, failures]))
+"""
+    count, failures = json.loads(run(interpreter, program, files, heap=16 * MiB))
+    assert failures == []
+    vectors = json.loads(files["vectors.json"])
+    assert count == sum(len(part) for part in vectors.values() if isinstance(part, list)) - len(LENIENT.get(name, []))
+
+
+def test_new_contexts_differ_and_cannot_be_changed(interpreter: Path) -> None:
+    program = """
+from spanbridge_context import TraceContext
+contexts = {TraceContext.new() for _ in range(100)}
+context = contexts.pop()
+try:
+    context.trace_id = "0" * 32
+    print("changed")
+except AttributeError:
+    print(len(contexts), context.child().trace_id == context.trace_id, context.sampled, TraceContext.new(False).flags)
+"""
+    assert run(interpreter, program).split() == ["99", "True", "True", "2"]
+
+
+def test_codec_fits_a_small_heap(interpreter: Path) -> None:
+    program = """
+import gc
+gc.collect()
+before = gc.mem_alloc()
+import spanbridge_context
+gc.collect()
+print(gc.mem_alloc() - before)
+"""
+    assert 0 < int(run(interpreter, program, heap=128 * 1024)) < 48 * 1024
+
+
+def test_device_example_publishes_what_a_gateway_reads(interpreter: Path) -> None:
+    """The example's two ways, v5 and v3.1.1, with a client that prints instead of a network."""
+    client = """
+class MQTTClient:
+    def __init__(self, client_id, server, port=1883):
+        pass
+
+    def connect(self):
+        pass
+
+    def publish(self, topic, payload, retain=False, qos=0, properties=None):
+        import json
+        print(json.dumps([topic, payload.decode(), qos, properties]))
+
+    def disconnect(self):
+        pass
+"""
+    example = (ROOT / "examples" / "micropython" / "device.py").read_text("utf-8")
+    printed = run(
+        interpreter, "import device\ndevice.main(count=2, pause=0)", {"device.py": example, "client.py": client}
+    )
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("[")]
+    assert len(lines) == 4
+    for topic, payload, qos, properties in lines:
+        plain, context = extract_topic(topic)
+        if context is None:
+            context = extract_user_properties([tuple(item) for item in properties]).context
+        assert plain == "site/a12/dev/7/temperature"
+        assert json.loads(payload)["unit"] == "C"
+        assert qos == 1
+        assert context is not None
+        assert context.sampled
