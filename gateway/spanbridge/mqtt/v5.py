@@ -236,7 +236,7 @@ def _granted(packet: mqtt5.SubAckPacket) -> Granted:
     if len(packet.reason_codes) != 1:
         raise protocol_error(f"SUBACK with {len(packet.reason_codes)} reason codes for one filter")
     code = packet.reason_codes[0]
-    if code < 0x80:
+    if int(code) < 0x80:  # the codec's enumerations only look like IntEnum: they compare for equality alone
         return Granted(int(code))
     return Granted(None, _reason(code), _words(code, packet.reason_str, None))
 
@@ -254,7 +254,7 @@ def _reason(code: IntEnum) -> str:
 
 def _words(code: IntEnum, said: str | None, elsewhere: str | None) -> str:
     """A reason code for people, with what the broker added. The broker's text is quoted, so it stays one line."""
-    text = f"{code.name.lower().replace('_', ' ')} (0x{code:02X})"
+    text = f"{code.name.lower().replace('_', ' ')} (0x{int(code):02X})"
     if said:
         text += f", it says {said[:200]!r}"
     if elsewhere:
