@@ -10,8 +10,8 @@ from spanbridge.core.routes import Route, RouteError, RouteTable, TopicFilter, m
 from spanbridge.core.template import Template
 
 
-def route(text: str, name: str = "", source: str | None = None) -> Route:
-    return Route(name=name or text, filter=TopicFilter.parse(text), topic=Template.parse("t"), source=source)
+def route(text: str, name: str = "") -> Route:
+    return Route(name=name or text, filter=TopicFilter.parse(text), topic=Template.parse("t"))
 
 
 def matches(filter_: str, topic: str) -> bool:
@@ -69,13 +69,9 @@ def test_wildcards_do_not_reach_system_topics() -> None:
     assert explicit is not None
 
 
-def test_two_routes_of_one_shape_are_an_error_unless_their_sources_differ() -> None:
+def test_two_routes_of_one_shape_are_an_error() -> None:
     with pytest.raises(RouteError, match="same topics"):
         RouteTable([route("a/{x}"), route("a/+")])
-    table = RouteTable([route("a/{x}", source="one"), route("a/+", source="two")], source="two")
-    found = table.match("a/1")
-    assert found is not None
-    assert found.route.source == "two"
 
 
 @given(st.lists(FILTERS, min_size=1, max_size=5, unique=True), TOPICS)

@@ -24,7 +24,7 @@ class BatchLimits:
 class Lane:
     """Messages of one RocketMQ topic that may share a request. An ordered lane has one request on its way at most."""
 
-    __slots__ = ("_limits", "_requests", "in_flight", "key", "pending", "pending_bytes", "topic")
+    __slots__ = ("__weakref__", "_limits", "_requests", "in_flight", "key", "pending", "pending_bytes", "topic")
 
     def __init__(self, topic: str, key: int, limits: BatchLimits) -> None:
         self.topic = topic

@@ -128,19 +128,18 @@ class _Node:
 class RouteTable:
     """Finds the route of a topic: the most specific one wins, level by level from the left (literal, ``+``, ``#``).
 
-    Not the first in the file: a catch-all stays a catch-all wherever it stands. Two routes of the same shape and source
+    Not the first in the file: a catch-all stays a catch-all wherever it stands. Two routes of the same shape
     are an error, since nothing could decide between them.
     """
 
-    def __init__(self, routes: Iterable[Route], source: str | None = None) -> None:
-        """Build the table of the routes that apply to ``source``.
+    def __init__(self, routes: Iterable[Route]) -> None:
+        """Build the table.
 
         :raises RouteError: two of them match exactly the same topics.
         """
         self._root = _Node()
         for route in routes:
-            if route.source is None or source is None or route.source == source:
-                self._add(route)
+            self._add(route)
 
     def _add(self, route: Route) -> None:
         node = self._root

@@ -57,6 +57,7 @@ class Uplink:
         self._settings = settings
         self._lanes = Lanes(settings.limits)
         self._intakes: list[Intake] = []
+        self._routes: list[tuple[Intake, list[Route]]] = []
         self._paused = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -69,23 +70,24 @@ class Uplink:
 
         :raises RouteError: two of the routes match the same topics.
         """
-        table = RouteTable(_with_catch_all(list(routes), self._settings.unroutable_topic), source.name)
+        mine = [route for route in routes if route.source in (None, source.name)]
+        table = RouteTable(_with_catch_all(mine, self._settings.unroutable_topic))
         planner = Planner(
             table, self._sink, self._tracer, self._lanes, gateway=self._settings.gateway, client_id=client_id
         )
-        self._intakes.append(
-            Intake(
-                source,
-                planner,
-                self._sink,
-                tracer=self._tracer,
-                metrics=self._metrics,
-                reporter=self._reporter,
-                clock=self._clock,
-                submit=self.sender.submit,
-                rejected_topic=self._settings.rejected_topic,
-            )
+        intake = Intake(
+            source,
+            planner,
+            self._sink,
+            tracer=self._tracer,
+            metrics=self._metrics,
+            reporter=self._reporter,
+            clock=self._clock,
+            submit=self.sender.submit,
+            rejected_topic=self._settings.rejected_topic,
         )
+        self._intakes.append(intake)
+        self._routes.append((intake, mine))
 
     async def run(self) -> None:
         """Forward until :meth:`drain`; returns when every source has closed."""
@@ -144,6 +146,14 @@ class Uplink:
             "paused": self._paused,
             "last_error": self.sender.last_error,
         }
+
+    def routes(self) -> list[dict[str, Any]]:
+        """For /status: each source's routes."""
+        return [
+            {"source": intake.source.name, "filter": route.filter.text, "topic": route.topic.text, "name": route.name}
+            for intake, routes in self._routes
+            for route in routes
+        ]
 
     def _hold(self) -> None:
         """Stop reading when enough is in flight: brokers overrun Receive Maximum, so the socket is the bound."""

@@ -1,0 +1,121 @@
+"""From the configuration's models to the options that adapters and pipelines take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from spanbridge import mqtt, rocketmq
+from spanbridge.config import Config, Mqtt, Route, Tls
+from spanbridge.config.models.mqtt import DEFAULT_PORTS
+from spanbridge.core.batch import BatchLimits
+from spanbridge.core.policy import Carrier
+from spanbridge.core.routes import TopicFilter, minimal_filters
+from spanbridge.uplink import UplinkSettings
+from spanbridge_context import suffix_filter
+
+
+def mqtt_options(config: Config, broker: Mqtt) -> mqtt.MqttOptions:
+    """One broker's connection, with the subscriptions that its routes need."""
+    url = urlsplit(broker.url)
+    tls = broker.tls or (Tls() if url.scheme == "mqtts" else None)
+    return mqtt.MqttOptions(
+        host=url.hostname or "",
+        port=url.port or DEFAULT_PORTS[url.scheme],
+        client_id=config.client_id(broker),
+        tls=mqtt.TlsOptions(**_tls(tls)) if tls is not None else None,
+        subscriptions=subscriptions(broker, config.routes_of(broker)),
+        will=_will(broker),
+        **_same(
+            broker,
+            "name version username password keep_alive clean_start session_expiry receive_maximum "
+            "topic_alias_maximum maximum_packet_size connect_timeout backoff_initial backoff_maximum",
+        ),
+    )
+
+
+def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
+    """The cluster's connection."""
+    cluster = config.rocketmq
+    return rocketmq.RocketmqOptions(
+        topics=known_topics(config),
+        tls=rocketmq.TlsOptions(**_tls(cluster.tls)) if cluster.tls is not None else None,
+        **_same(
+            cluster,
+            "endpoints namespace access_key secret_key security_token name connect_timeout request_timeout attempts "
+            "heartbeat_interval route_refresh_interval backoff_initial backoff_maximum ordered_lanes single_requests "
+            "follow_routes",
+        ),
+    )
+
+
+def uplink_settings(config: Config) -> UplinkSettings:
+    """Bounds and extra destinations of the uplink."""
+    uplink = config.uplink
+    return UplinkSettings(
+        gateway=config.name,
+        max_in_flight=uplink.max_in_flight,
+        max_in_flight_bytes=uplink.max_in_flight_bytes,
+        limits=BatchLimits(uplink.batch.max_messages, uplink.batch.max_bytes, uplink.batch.concurrency),
+        unroutable_topic=uplink.unroutable_topic,
+        rejected_topic=uplink.rejected_topic,
+    )
+
+
+def subscriptions(broker: Mqtt, routes: Iterable[Route]) -> tuple[mqtt.Subscription, ...]:
+    """The fewest subscriptions that bring what the routes need, each with the highest QoS that a route of it asks for.
+
+    A filter whose devices may append their context to the topic is subscribed to in that form as well.
+    """
+    wanted: list[tuple[TopicFilter, int]] = []
+    for route in routes:
+        parsed = TopicFilter.parse(route.filter)
+        wanted.append((parsed, route.qos))
+        suffixed = suffix_filter(parsed.mqtt) if Carrier.TOPIC_SUFFIX in route.carriers else None
+        if suffixed is not None:
+            wanted.append((TopicFilter.parse(suffixed), route.qos))
+    return tuple(
+        mqtt.Subscription(
+            filter=kept.mqtt,
+            qos=max(qos for parsed, qos in wanted if kept.covers(parsed)),
+            no_local=broker.no_local if broker.no_local is not None else broker.share is None,
+            retain_as_published=broker.retain_as_published,
+            retain_handling=broker.retain_handling,
+            share=broker.share,
+        )
+        for kept in minimal_filters(parsed for parsed, _ in wanted)
+    )
+
+
+def known_topics(config: Config) -> tuple[str, ...]:
+    """RocketMQ topics that are named outright; those made from templates show up with the first message."""
+    topics = [route.topic for route in config.build_routes()]
+    fixed = [topic.text for topic in topics if not topic.fields and "{{" not in topic.text and "}}" not in topic.text]
+    extra = [config.uplink.unroutable_topic, config.uplink.rejected_topic]
+    return tuple(dict.fromkeys([*fixed, *(topic for topic in extra if topic is not None)]))
+
+
+def _will(broker: Mqtt) -> mqtt.Will | None:
+    if broker.will is None:
+        return None
+    payload = broker.will.payload.encode()
+    return mqtt.Will(payload=payload, **_same(broker.will, "topic qos retain delay"))
+
+
+def _tls(tls: Tls) -> dict[str, Any]:
+    return _same(tls, "ca_file cert_file key_file key_password server_name verify")
+
+
+def _same(model: object, names: str) -> dict[str, Any]:
+    """Settings whose names and meaning are the options' own."""
+    return {name: _plain(getattr(model, name)) for name in names.split()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,73 @@
+"""Running a gateway as a process: event loop, signals, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+from spanbridge.app.gateway import Gateway
+from spanbridge.config import Config
+from spanbridge.core.errors import SpanbridgeError
+from spanbridge.telemetry import Telemetry
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+
+
+def run(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; return the process's exit code.
+
+    A second signal stops at once: what is unacknowledged stays with the MQTT broker.
+    """
+    telemetry = Telemetry(config.telemetry)
+    try:
+        gateway = Gateway(config, telemetry)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run(gateway))
+    except SpanbridgeError as error:
+        telemetry.log_fatal(str(error))
+        return EXIT_FAILED
+    except BaseExceptionGroup as group:
+        known, unknown = group.split(SpanbridgeError)
+        if unknown is not None or known is None:
+            raise
+        telemetry.log_fatal("; ".join(str(error) for error in _leaves(known)))
+        return EXIT_FAILED
+    except asyncio.CancelledError:
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+async def _run(gateway: Gateway) -> None:
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+    assert main is not None
+    stop = asyncio.Event()
+    causes: list[str] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        if causes:
+            main.cancel()
+        causes.append(number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await gateway.run(stop, lambda: causes[0])
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop where it is installed: it is not to be had for every platform."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _leaves(group: BaseExceptionGroup[SpanbridgeError]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

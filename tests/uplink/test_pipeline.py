@@ -1,0 +1,359 @@
+"""The uplink's behaviour, with scripted peers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from spanbridge.core.batch import BatchLimits
+from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SinkUnavailable
+from spanbridge.core.message import Publish
+from spanbridge.core.policy import Carrier
+from spanbridge.core.template import Template
+from spanbridge.telemetry import Tracer
+from spanbridge.uplink import Uplink, UplinkSettings
+from spanbridge_context import TraceContext, inject_json, inject_topic, inject_user_properties, parse_traceparent
+
+from .fakes import FakeClock, FakeMetrics, FakeReporter, FakeSink, FakeSource, Stored, route
+
+pytestmark = pytest.mark.anyio
+
+
+class Spans:
+    """Counts the spans that ended."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    def add(self, spans: Any) -> None:
+        self.ended += len(spans)
+
+
+class Rig:
+    """An uplink with one source and fakes around it."""
+
+    def __init__(self, *routes: Any, **settings: Any) -> None:
+        self.source, self.sink, self.clock = FakeSource(), FakeSink(), FakeClock()
+        self.reporter, self.metrics, self.spans = FakeReporter(), FakeMetrics(), Spans()
+        self.uplink = Uplink(
+            self.sink,
+            tracer=Tracer(self.spans, sampler=ALWAYS_ON),
+            metrics=self.metrics,  # type: ignore[arg-type]
+            reporter=self.reporter,
+            clock=self.clock,
+            settings=UplinkSettings(gateway="gw", **settings),
+        )
+        self.uplink.attach(self.source, routes or [route("devices/{device}/#")], client_id="edge")
+        self.ids = iter(range(1, 10_000))
+
+    def publish(self, topic: str = "devices/d1/t", payload: bytes = b"x", **fields: Any) -> Publish:
+        fields.setdefault("qos", 1)
+        fields.setdefault("packet_id", next(self.ids))
+        return Publish(topic, payload, epoch=fields.pop("epoch", 1), received_ns=self.clock.now, **fields)
+
+    def deliver(self, *publishes: Publish) -> None:
+        assert self.source.deliver is not None
+        self.source.deliver(list(publishes))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def running(*routes: Any, **settings: Any) -> AsyncIterator[Rig]:
+    rig = Rig(*routes, **settings)
+    task = asyncio.create_task(rig.uplink.run())
+    await rig.until(lambda: rig.source.deliver is not None)
+    try:
+        yield rig
+    finally:
+        rig.sink.gate.set()
+        rig.sink.respond = lambda batch: None
+        await rig.uplink.drain(5)
+        await task
+
+
+async def test_a_message_goes_through_and_is_acknowledged_after_it_is_stored() -> None:
+    async with running() as rig:
+        rig.sink.gate.clear()
+        rig.deliver(rig.publish(user_properties=[("site", "ulm")]))
+        await rig.until(lambda: bool(rig.sink.requests))
+        assert rig.source.settled == []
+        rig.sink.gate.set()
+        await rig.until(lambda: rig.source.settled == [1])
+        (stored,) = rig.sink.stored
+        assert (stored.topic, stored.body) == ("out", b"x")
+        assert stored.properties["mqtt.topic"] == "devices/d1/t"
+        assert stored.properties["mqtt.user.site"] == "ulm"
+        assert stored.properties["spanbridge.path"] == "gw"
+        assert rig.spans.ended == 3, "process, send, and the batch's own"
+        assert rig.metrics.counts["sent", "out", ""] == 1
+        assert rig.metrics.counts["processed", "devices/{device}/#", ""] == 1
+
+
+async def test_the_context_of_a_v5_device_travels_on_as_child_with_state_and_baggage() -> None:
+    context = TraceContext.new().replace(tracestate="vendor=1", baggage="user=7")
+    async with running() as rig:
+        rig.deliver(rig.publish(user_properties=inject_user_properties([("a", "b")], context)))
+        await rig.until(lambda: bool(rig.sink.stored))
+        properties = rig.sink.stored[0].properties
+        sent = parse_traceparent(properties["traceparent"])
+        assert sent.trace_id == context.trace_id
+        assert sent.span_id != context.span_id
+        assert (properties["tracestate"], properties["baggage"]) == ("vendor=1", "user=7")
+        assert "mqtt.user.tp" not in properties
+        assert rig.metrics.counts["context", "valid"] == 1
+
+
+async def test_carriers_of_v311_devices_are_taken_off_before_the_route_sees_them() -> None:
+    routes = [
+        route("suffix/+", carriers=frozenset({Carrier.TOPIC_SUFFIX})),
+        route("json/+", carriers=frozenset({Carrier.JSON_PAYLOAD})),
+        route("plain/#"),
+    ]
+    context = TraceContext.new()
+    async with running(*routes) as rig:
+        payload = inject_json(b'{"t": 1}', context)
+        rig.deliver(
+            rig.publish(inject_topic("suffix/a", context)),
+            rig.publish("json/a", payload),
+            rig.publish(inject_topic("plain/a", context)),
+            rig.publish("suffix/b/~tp/" + "A" * 35),
+        )
+        await rig.until(lambda: len(rig.sink.stored) == 4)
+        suffix, json, plain, malformed = rig.sink.stored
+        assert suffix.properties["mqtt.topic"] == "suffix/a"
+        assert parse_traceparent(suffix.properties["traceparent"]).trace_id == context.trace_id
+        assert json.body == b'{"t": 1}'
+        assert parse_traceparent(json.properties["traceparent"]).trace_id == context.trace_id
+        assert plain.properties["mqtt.topic"] == inject_topic("plain/a", context), "not opted in: left alone"
+        assert malformed.properties["mqtt.topic"] == "suffix/b", "no context can stop a message"
+
+
+async def test_a_malformed_context_is_dropped_and_counted_and_the_message_goes_on() -> None:
+    async with running() as rig:
+        rig.deliver(rig.publish(user_properties=[("traceparent", "00-0-0-01")]))
+        await rig.until(lambda: bool(rig.sink.stored))
+        outcomes = {key[1] for key in rig.metrics.counts if key[0] == "context"}
+        assert outcomes.isdisjoint({"valid", "absent"})
+
+
+async def test_acknowledgements_keep_receive_order_across_lanes() -> None:
+    async with running(route("a/{g}", message_group=Template.parse("{g}"))) as rig:
+        order: list[str] = []
+
+        def slow_first(batch: list[Stored]) -> None:
+            if batch[0].group == "g" and len(order) == 0:
+                order.append("failed once")
+                raise SinkUnavailable("away")
+
+        rig.sink.respond = slow_first
+        rig.deliver(rig.publish("a/g"), rig.publish("a/gg"), rig.publish("a/ggg"))
+        await rig.until(lambda: len(rig.source.settled) == 3)
+        assert rig.source.settled == [1, 2, 3]
+
+
+async def test_an_idle_uplink_sends_at_once_and_a_busy_one_fills_batches() -> None:
+    async with running(limits=BatchLimits(max_messages=8, concurrency=1)) as rig:
+        rig.sink.gate.clear()
+        rig.deliver(rig.publish())
+        await rig.until(lambda: len(rig.sink.requests) == 1)
+        for _ in range(20):
+            rig.deliver(rig.publish())
+        rig.sink.gate.set()
+        await rig.until(lambda: len(rig.source.settled) == 21)
+        assert [len(request) for request in rig.sink.requests] == [1, 8, 8, 4]
+
+
+@pytest.mark.parametrize("error", [SinkUnavailable("refused"), SinkMisconfigured("no topic"), RuntimeError("a bug")])
+async def test_whatever_fails_is_tried_again_until_it_is_stored(error: Exception) -> None:
+    async with running() as rig:
+        failures = iter([error] * 3)
+
+        def respond(batch: list[Stored]) -> None:
+            for failure in failures:
+                raise failure
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish())
+        await rig.until(lambda: rig.source.settled == [1])
+        assert len(rig.sink.requests) == 4
+        assert len(rig.clock.slept) == 3
+        assert rig.reporter.names().count("send.failures") == 3
+        assert rig.reporter.names().count("send.recoveries") == 1
+
+
+async def test_a_refused_message_in_a_batch_is_found_and_the_others_are_stored_in_order() -> None:
+    async with running() as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            if any(message.body == b"bad" for message in batch):
+                raise SinkRejected("illegal", reason="illegal_property")
+
+        rig.sink.respond = respond
+        rig.deliver(*[rig.publish(payload=b"bad" if n == 5 else b"%d" % n) for n in range(9)])
+        await rig.until(lambda: len(rig.source.settled) == 9)
+        assert [message.body for message in rig.sink.stored] == [b"%d" % n for n in range(9) if n != 5]
+        assert rig.metrics.counts["dropped", "devices/{device}/#", "illegal_property"] == 1
+        assert "messages.dropped" in rig.reporter.names()
+
+
+async def test_refused_messages_go_to_the_rejected_topic_where_there_is_one() -> None:
+    async with running(rejected_topic="dead") as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            if batch[0].topic == "out":
+                raise SinkRejected("illegal", reason="illegal_property")
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish(payload=b"one"))
+        await rig.until(lambda: rig.source.settled == [1])
+        (stored,) = rig.sink.stored
+        assert stored.topic == "dead"
+        assert stored.properties["spanbridge.rejected"] == "illegal_property"
+        assert "dropped" not in {key[0] for key in rig.metrics.counts}
+
+
+async def test_a_rejected_topic_that_refuses_too_ends_in_a_counted_drop() -> None:
+    async with running(rejected_topic="dead") as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            raise SinkRejected("never", reason="illegal_property")
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish(payload=b"one"), rig.publish(payload=b"y" * 2000))
+        await rig.until(lambda: rig.source.settled == [1, 2])
+        dropped = {key[2] for key in rig.metrics.counts if key[0] == "dropped"}
+        assert dropped == {"illegal_property", "too_large"}
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "reason"),
+    [("elsewhere", b"x", "unroutable"), ("devices/d1/t", b"x" * 2000, "too_large")],
+)
+async def test_what_cannot_be_forwarded_is_counted_and_acknowledged_in_order(
+    topic: str, payload: bytes, reason: str
+) -> None:
+    async with running() as rig:
+        rig.sink.gate.clear()
+        rig.deliver(rig.publish(), rig.publish(topic, payload), rig.publish())
+        assert rig.source.settled == [], "an acknowledgement never overtakes"
+        rig.sink.gate.set()
+        await rig.until(lambda: rig.source.settled == [1, 2, 3])
+        assert sum(count for key, count in rig.metrics.counts.items() if key[0] == "dropped" and key[2] == reason) == 1
+
+
+async def test_unroutable_messages_go_to_the_catch_all() -> None:
+    async with running(unroutable_topic="rest") as rig:
+        rig.deliver(rig.publish("elsewhere"))
+        await rig.until(lambda: rig.source.settled == [1])
+        assert rig.sink.stored[0].topic == "rest"
+        assert "messages.diverted" in rig.reporter.names()
+
+
+async def test_a_message_that_was_here_before_is_not_forwarded_again() -> None:
+    async with running() as rig:
+        rig.deliver(rig.publish(user_properties=[("spanbridge.path", "other,gw")]))
+        await rig.until(lambda: rig.source.settled == [1])
+        assert rig.sink.stored == []
+        rig.deliver(rig.publish(user_properties=[("spanbridge.path", "other")]))
+        await rig.until(lambda: len(rig.sink.stored) == 1)
+        assert rig.sink.stored[0].properties["spanbridge.path"] == "other,gw"
+
+
+async def test_reading_stops_at_the_bound_and_goes_on_when_a_quarter_is_free() -> None:
+    async with running(max_in_flight=8, limits=BatchLimits(max_messages=2, concurrency=1)) as rig:
+        rig.sink.gate.clear()
+        rig.deliver(*[rig.publish() for _ in range(8)])
+        assert rig.source.reading is False
+        rig.sink.gate.set()
+        await rig.until(lambda: rig.source.reading)
+        await rig.until(lambda: len(rig.source.settled) == 8)
+
+
+async def test_messages_that_expire_while_rocketmq_is_away_are_dropped_on_purpose() -> None:
+    async with running() as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            if rig.clock.now < 3_000_000_000:
+                raise SinkUnavailable("away")
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish(payload=b"short", expiry=1), rig.publish(payload=b"long", expiry=3600))
+        await rig.until(lambda: rig.source.settled == [1, 2])
+        assert [message.body for message in rig.sink.stored] == [b"long"]
+        assert rig.metrics.counts["dropped", "devices/{device}/#", "expired"] == 1
+
+
+async def test_a_redelivery_after_a_reconnect_is_not_forwarded_twice() -> None:
+    async with running() as rig:
+        rig.sink.gate.clear()
+        rig.deliver(rig.publish(packet_id=7))
+        await rig.until(lambda: bool(rig.sink.requests))
+        rig.deliver(rig.publish(packet_id=7, dup=True, epoch=2))
+        rig.sink.gate.set()
+        await rig.until(lambda: rig.source.settled == [7])
+        assert len(rig.sink.stored) == 1
+
+
+async def test_without_the_old_session_both_copies_are_forwarded() -> None:
+    async with running() as rig:
+        rig.sink.gate.clear()
+        rig.deliver(rig.publish(packet_id=7))
+        await rig.until(lambda: bool(rig.sink.requests))
+        rig.source.session_present = False
+        rig.deliver(rig.publish(packet_id=7, dup=True, epoch=2))
+        rig.sink.gate.set()
+        await rig.until(lambda: len(rig.sink.stored) == 2)
+        await rig.until(lambda: rig.source.settled == [7])
+
+
+async def test_a_drain_that_meets_its_deadline_leaves_the_rest_unacknowledged() -> None:
+    rig = Rig()
+    task = asyncio.create_task(rig.uplink.run())
+    await rig.until(lambda: rig.source.deliver is not None)
+    rig.sink.gate.clear()
+    rig.deliver(rig.publish())
+    await rig.until(lambda: bool(rig.sink.requests))
+    assert await rig.uplink.drain(0.01) == 1
+    await task
+    assert rig.source.settled == []
+    assert rig.source.stopped
+    assert "drain.incomplete" in rig.reporter.names()
+
+
+async def test_templates_over_user_properties_are_worked_out_for_each_message() -> None:
+    async with running(route("a", topic="t-{user.site|none}")) as rig:
+        rig.deliver(
+            rig.publish("a", user_properties=[("site", "ulm")]),
+            rig.publish("a", user_properties=[("site", "bonn")]),
+            rig.publish("a"),
+        )
+        await rig.until(lambda: len(rig.sink.stored) == 3)
+        assert sorted(message.topic for message in rig.sink.stored) == ["t-bonn", "t-none", "t-ulm"]
+
+
+async def test_routes_that_change_are_asked_for_again() -> None:
+    async with running() as rig:
+        rig.deliver(rig.publish())
+        await rig.until(lambda: len(rig.sink.stored) == 1)
+        rig.sink.generation += 1
+        rig.deliver(rig.publish())
+        await rig.until(lambda: rig.source.settled == [1, 2])
+
+
+async def test_the_age_of_the_oldest_message_is_told() -> None:
+    async with running() as rig:
+        assert rig.uplink.oldest_age() == 0
+        rig.sink.gate.clear()
+        rig.deliver(rig.publish())
+        rig.clock.now += 5_000_000_000
+        assert rig.uplink.oldest_age() == pytest.approx(5)
+        assert rig.uplink.status()["in_flight"] == 1
