@@ -165,7 +165,8 @@ class FakeMetrics:
         assert seconds >= 0
         self.counts["operations", topic, error or ""] += 1
 
-    def batch(self, topic: str, size: int) -> None:
+    def batch(self, topic: str, size: int, seconds: float | None = None) -> None:
+        assert seconds is None or seconds >= 0
         self.counts["batch", topic] += size
 
 

@@ -15,7 +15,7 @@ from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SinkUnavaila
 from spanbridge.core.message import Publish
 from spanbridge.core.policy import Carrier
 from spanbridge.core.template import Template
-from spanbridge.telemetry import Tracer
+from spanbridge.telemetry import Peer, Tracer
 from spanbridge.uplink import Uplink, UplinkSettings
 from spanbridge_context import TraceContext, inject_json, inject_topic, inject_user_properties, parse_traceparent
 
@@ -48,7 +48,7 @@ class Rig:
             clock=self.clock,
             settings=UplinkSettings(gateway="gw", **settings),
         )
-        self.uplink.attach(self.source, routes or [route("devices/{device}/#")], client_id="edge")
+        self.uplink.attach(self.source, routes or [route("devices/{device}/#")], Peer("broker", 1883, "edge"))
         self.ids = iter(range(1, 10_000))
 
     def publish(self, topic: str = "devices/d1/t", payload: bytes = b"x", **fields: Any) -> Publish:

@@ -10,9 +10,13 @@ from spanbridge.core.events import Event, Severity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagesDropped(Event):
-    """Messages that will not reach RocketMQ, on purpose. Acknowledged to the MQTT broker, so that others can pass."""
+    """Messages that will not reach RocketMQ, on purpose. Acknowledged to the MQTT broker, so that others can pass.
+
+    Counted as ``spanbridge.dropped``, by route, beside the place that reports it.
+    """
 
     name: ClassVar[str] = "messages.dropped"
+    counted: ClassVar[bool] = False
     severity: ClassVar[Severity] = Severity.WARNING
 
     reason: str

@@ -12,7 +12,7 @@ from spanbridge.core.message import Publish
 from spanbridge.core.routes import Route, RouteTable, TopicFilter
 from spanbridge.core.template import Template
 from spanbridge.ports import Clock, Reporter, Sink, Source
-from spanbridge.telemetry import Tracer, UplinkMetrics
+from spanbridge.telemetry import Peer, Tracer, UplinkMetrics
 from spanbridge.uplink import events
 from spanbridge.uplink.intake import Intake
 from spanbridge.uplink.plan import UNROUTABLE, Lanes, Planner
@@ -65,16 +65,14 @@ class Uplink:
             sink, tracer=tracer, metrics=metrics, reporter=reporter, clock=clock, settled=self._relieve
         )
 
-    def attach(self, source: Source, routes: Iterable[Route], *, client_id: str) -> None:
-        """Add a source before :meth:`run`.
+    def attach(self, source: Source, routes: Iterable[Route], peer: Peer) -> None:
+        """Add a source before :meth:`run`. ``peer`` describes its broker, and names us there.
 
         :raises RouteError: two of the routes match the same topics.
         """
         mine = [route for route in routes if route.source in (None, source.name)]
         table = RouteTable(_with_catch_all(mine, self._settings.unroutable_topic))
-        planner = Planner(
-            table, self._sink, self._tracer, self._lanes, gateway=self._settings.gateway, client_id=client_id
-        )
+        planner = Planner(table, self._sink, self._tracer, self._lanes, gateway=self._settings.gateway, peer=peer)
         intake = Intake(
             source,
             planner,

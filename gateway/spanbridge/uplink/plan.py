@@ -12,7 +12,7 @@ from spanbridge.core.message import Address, Publish
 from spanbridge.core.policy import Carrier
 from spanbridge.core.routes import Match, RouteTable
 from spanbridge.ports import Sink
-from spanbridge.telemetry import RouteTracer, Tracer
+from spanbridge.telemetry import Peer, RouteTracer, Tracer
 
 UNROUTABLE = "(unroutable)"
 """Stands for a route where there is none, and names the catch-all."""
@@ -70,14 +70,14 @@ class Planner:
     """Makes and caches the plans of one source."""
 
     def __init__(
-        self, table: RouteTable, sink: Sink, tracer: Tracer, lanes: Lanes, *, gateway: str, client_id: str
+        self, table: RouteTable, sink: Sink, tracer: Tracer, lanes: Lanes, *, gateway: str, peer: Peer
     ) -> None:
         self.lanes = lanes
         self._table = table
         self._sink = sink
         self._tracer = tracer
         self._gateway = gateway
-        self._client_id = client_id
+        self._peer = peer
         self._plans: dict[str, Plan] = {}
 
     def find(self, topic: str) -> Plan | None:
@@ -110,11 +110,15 @@ class Planner:
 
     def _prepare(self, match: Match, publish: Publish, path: str) -> Ready:
         generation = self._sink.generation
-        address = translate.address(match, publish, path=path, client_id=self._client_id)
+        address = translate.address(match, publish, path=path, client_id=self._peer.client_id)
         prepared = self._sink.prepare(address)
         route = match.route
         tracer = self._tracer.route(
-            filter=route.filter.text, topic=address.topic, policy=route.context, trust=route.trust
+            filter=route.filter.text,
+            topic=address.topic,
+            policy=route.context,
+            trust=route.trust,
+            source=self._peer,
         )
         lane = self.lanes.get(address.topic, self._sink.lane(prepared))
         return Ready(prepared, lane, tracer, generation, None if route.per_message else address)

@@ -85,7 +85,7 @@ class Sender:
                 if failing_since is not None:
                     seconds = (ended - failing_since) / 1e9
                     self._reporter.report(events.SendRecovered(topic=lane.topic, seconds=seconds))
-                self._done(batch, ended)
+                self._done(lane.topic, batch, ended)
                 return
             if isinstance(error, SinkRejected):
                 await self._isolate(lane, batch, error)
@@ -153,10 +153,11 @@ class Sender:
         self._settle(expired)
         return [entry for entry in batch if not _expired(entry, now)]
 
-    def _done(self, batch: list[InFlight], now: int) -> None:
+    def _done(self, topic: str, batch: list[InFlight], now: int) -> None:
         self.sent += len(batch)
         self.last_error = None
         self._tracer.settled([entry.trace for entry in batch], now)
+        self._metrics.batch(topic, len(batch), (now - batch[0].publish.received_ns) / 1e9)
         for (filter_, received), entries in groupby(batch, lambda entry: (entry.filter, entry.publish.received_ns)):
             self._metrics.process_duration(filter_, (now - received) / 1e9, sum(1 for _ in entries))
         self._settle(batch)
