@@ -1,0 +1,124 @@
+"""Who plays in the demonstration: the devices and the consumer, each the command of a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from spanbridge.demo.traces import Step
+
+GATEWAY = "spanbridge"
+CONSUMER = "consumer"
+_PACKAGED = Path(__file__).with_name("examples")
+
+
+def example(name: str) -> Path:
+    """The path of a script of ``examples/``: in the wheel beside this module, in a checkout at its top.
+
+    :raises FileNotFoundError: this installation has no examples.
+    """
+    for folder in (_PACKAGED, Path(__file__).parents[3] / "examples"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"the example {name} is not part of this installation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Addresses that commands need."""
+
+    v5_host: str
+    v5_port: int
+    v311_host: str
+    v311_port: int
+    endpoints: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A simulated device. Its readings carry ``name`` and are numbered from 1; its spans are those of ``service``.
+
+    ``steps`` is the chain of spans that the trace of each of its messages must hold.
+    """
+
+    service: str
+    name: str
+    about: str
+    carrier: str
+    messages: int
+    burst: int
+    command: list[str]
+    topic: str
+    steps: tuple[Step, ...]
+
+    @property
+    def readings(self) -> set[tuple[str, int]]:
+        """What the consumer must print of this device: its name and the number of the reading."""
+        return {(self.name, seq) for seq in range(1, self.messages + self.burst + 1)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """All of them. Another cast (instrumented scripts, say) plays the same piece."""
+
+    devices: tuple[Device, ...]
+    consumer: list[str]
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Every service name, in the order in which a message meets them."""
+        return (*(device.service for device in self.devices), GATEWAY, CONSUMER)
+
+
+def steps(service: str) -> tuple[Step, ...]:
+    """The spans of one message: the device's send, the gateway's two, the consumer's."""
+    return (
+        Step(service, "PRODUCER", "mqtt"),
+        Step(GATEWAY, "CONSUMER", "mqtt"),
+        Step(GATEWAY, "PRODUCER", "rocketmq"),
+        Step(CONSUMER, "CONSUMER", "rocketmq"),
+    )
+
+
+def hand_instrumented(places: Places, messages: int) -> Cast:
+    """The scripts of ``examples/``, which use ``spanbridge_context`` and the OpenTelemetry SDK themselves.
+
+    Half of ``messages`` are single ones of the v5 device, a quarter is its burst, a quarter the v3.1.1 device sends.
+    """
+    burst = meter = max(1, messages // 4)
+    single = max(1, messages - burst - meter)
+    v5 = Device(
+        service="device-v5",
+        name="sensor-1",
+        about="MQTT v5 device",
+        carrier="user property tp",
+        messages=single,
+        burst=burst,
+        topic="telemetry",
+        command=[
+            *_python("device_v5.py", places.v5_host, places.v5_port, "sensor-1", single),
+            *("--burst", str(burst)),
+        ],
+        steps=steps("device-v5"),
+    )
+    v311 = Device(
+        service="meter-v311",
+        name="meter-1",
+        about="MQTT v3.1.1 device",
+        carrier="topic suffix /~tp/…",
+        messages=meter,
+        burst=0,
+        topic="meter-readings",
+        command=_python("device_v311.py", places.v311_host, places.v311_port, "meter-1", meter),
+        steps=steps("meter-v311"),
+    )
+    consumer = [sys.executable, str(example("consumer.py")), "--endpoints", places.endpoints]
+    for device in (v5, v311):
+        consumer += ["--topic", device.topic]
+    return Cast(devices=(v5, v311), consumer=consumer)
+
+
+def _python(script: str, host: str, port: int, name: str, messages: int) -> list[str]:
+    command = [sys.executable, str(example(script)), "--host", host, "--port", str(port), "--name", name]
+    return [*command, "--messages", str(messages)]

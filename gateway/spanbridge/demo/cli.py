@@ -1,0 +1,124 @@
+"""``spanbridge demo``: one trace from simulated devices through the gateway to a RocketMQ consumer, on real brokers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median, quantiles
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from spanbridge.demo.cast import Cast, hand_instrumented
+from spanbridge.demo.keep import NEXT, look_around
+from spanbridge.demo.otlp import OtlpReceiver
+from spanbridge.demo.play import Outcome, play
+from spanbridge.demo.stage import Stage
+from spanbridge.demo.view import Colours, summary_panel, trace_panel
+from spanbridge.devstack import DevstackError
+from spanbridge.devstack.progress import for_terminal
+
+_PLAIN_WIDTH = 118
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: spanbridge demo --messages 100 --keep")
+def demo(
+    messages: Annotated[int, typer.Option(min=4, max=10_000, help="Messages to send, of all devices together.")] = 40,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Follow one trace from simulated devices through the gateway to a RocketMQ consumer.
+
+    Starts real brokers, the gateway, two devices and a consumer, each a process of its own, and prints what they
+    exported. Exit codes: 0 every message and every span arrived, 1 something is missing or did not start.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = _console(as_json)
+    try:
+        with OtlpReceiver() as receiver, Stage(receiver) as stage:
+            cast, outcome = _run(console, stage, messages)
+            colours = Colours(cast.services)
+            _show(console, outcome, colours)
+            if as_json:
+                print(json.dumps(_as_dict(outcome)), flush=True)
+            if keep:
+                look_around(console, stage, cast, colours)
+            else:
+                console.print(NEXT)
+    except DevstackError as error:
+        console.print(Text(f"✗ {error}", "bold red"))
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("\n[dim]everything has ended[/]")
+        raise typer.Exit(130 if not keep else 0) from None
+    raise typer.Exit(0 if outcome.ok else 1)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _console(as_json: bool) -> Console:
+    console = Console(stderr=as_json, highlight=False)
+    return console if console.is_terminal else Console(stderr=as_json, highlight=False, width=_PLAIN_WIDTH)
+
+
+def _run(console: Console, stage: Stage, messages: int) -> tuple[Cast, Outcome]:
+    with _act(console, "brokers", "RocketMQ 5.5, MQTT 5 and MQTT 3.1.1, real ones on free ports"):
+        stage.start_brokers(for_terminal())
+    cast = hand_instrumented(stage.places, messages)
+    with _act(console, "gateway", "spanbridge run, and a consumer on the official RocketMQ client"):
+        stage.start_bridge(cast)
+    with _act(console, "devices", f"two MQTT clients send {messages} messages, each in a trace of its own"):
+        return cast, play(stage, cast)
+
+
+@contextmanager
+def _act(console: Console, name: str, about: str) -> Iterator[None]:
+    begin = time.monotonic()
+    label = f"[bold]{name:<8}[/] [dim]{about}[/]"
+    with console.status(label) if console.is_terminal else _quiet():
+        yield
+    console.print(f"[green]✓[/] {label} [dim]{time.monotonic() - begin:.1f} s[/]")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    yield
+
+
+def _show(console: Console, outcome: Outcome, colours: Colours) -> None:
+    console.print()
+    for title, trace in outcome.shown:
+        console.print(trace_panel(trace, title, colours))
+    console.print(summary_panel(outcome.tallies, _latency(outcome), outcome.duplicates, outcome.problems))
+
+
+def _latency(outcome: Outcome) -> tuple[float, float] | None:
+    """Median and 99th percentile in milliseconds."""
+    found = outcome.latencies_ms
+    return (median(found), quantiles(found, n=100, method="inclusive")[98]) if len(found) > 1 else None
+
+
+def _as_dict(outcome: Outcome) -> dict[str, Any]:
+    tallies = outcome.tallies
+    latency = _latency(outcome)
+    return {
+        "ok": outcome.ok,
+        "sent": sum(tally.sent for tally in tallies),
+        "received": sum(tally.received for tally in tallies),
+        "lost": sum(tally.lost for tally in tallies),
+        "duplicates": outcome.duplicates,
+        "complete_traces": sum(tally.complete for tally in tallies),
+        "p50_ms": round(latency[0], 3) if latency else None,
+        "p99_ms": round(latency[1], 3) if latency else None,
+        "problems": outcome.problems,
+        "traces": [{"kind": title, "trace_id": trace.trace_id} for title, trace in outcome.shown],
+    }

@@ -1,0 +1,230 @@
+"""The demonstration's processes: brokers, gateway, consumer and devices, all ending with this one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from spanbridge.demo.cast import CONSUMER, GATEWAY, Cast, Device, Places
+from spanbridge.demo.otlp import OtlpReceiver
+from spanbridge.devstack import Devstack, ServiceError
+from spanbridge.devstack.ports import LOOPBACK, PortLease
+from spanbridge.devstack.process import KeeperClient, Service
+from spanbridge.devstack.progress import Progress, silent
+
+_READY_SECONDS = 30.0
+_DEVICE_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+# What the caller's shell says about OpenTelemetry is not for the demonstration. An empty value counts as none
+# (OpenTelemetry specification, "Environment Variable Specification", "Parsing empty value").
+_NEUTRAL = dict.fromkeys(
+    (
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER",
+        "OTEL_TRACES_SAMPLER_ARG", "OTEL_PROPAGATORS",
+    ),
+    "",
+) | {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "none",
+     "OTEL_BSP_SCHEDULE_DELAY": "200"}  # fmt: skip
+
+
+class Stage:
+    """Everything the demonstration runs. A context manager: leaving it ends every process.
+
+    Usage: :meth:`start_brokers`, :meth:`start_bridge`, then :meth:`play` for the devices.
+    """
+
+    def __init__(self, receiver: OtlpReceiver) -> None:
+        self.receiver = receiver
+        self.directory = Path(tempfile.mkdtemp(prefix="spanbridge-demo-"))
+        self._ports = PortLease()
+        self.admin_port = self._ports.take()
+        self._keeper = KeeperClient(self.directory)
+        self._stack: Devstack | None = None
+        self._consumer: Service | None = None
+        self._gateway: Service | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._keeper.close()
+        self._ports.release()
+        if self._stack is not None:
+            self._stack.down()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def stack(self) -> Devstack:
+        """The brokers; only after :meth:`start_brokers`."""
+        assert self._stack is not None
+        return self._stack
+
+    @property
+    def places(self) -> Places:
+        """Addresses for the cast's commands."""
+        v5, v311 = self.stack.mqtt_v5, self.stack.mqtt_v311
+        return Places(
+            v5_host=v5.host,
+            v5_port=v5.port,
+            v311_host=v311.host,
+            v311_port=v311.port,
+            endpoints=self.stack.rocketmq.endpoints,
+        )
+
+    @property
+    def config_path(self) -> Path:
+        """The gateway's configuration."""
+        return self.directory / "spanbridge.toml"
+
+    @property
+    def admin_url(self) -> str:
+        """The gateway's admin server."""
+        return f"http://{LOOPBACK}:{self.admin_port}"
+
+    def start_brokers(self, progress: Progress = silent) -> None:
+        """Start RocketMQ and both MQTT brokers, and create the topics.
+
+        :raises DevstackError: one did not come up, or its parts could not be fetched.
+        """
+        self._stack = Devstack.up(progress=progress)
+        for topic in ("telemetry", "meter-readings"):
+            self._stack.rocketmq.create_topic(topic)
+
+    def start_bridge(self, cast: Cast) -> None:
+        """Start gateway and consumer, and wait until both are ready.
+
+        :raises ServiceError: one ended, or was not ready in time; holds the end of its log.
+        """
+        self.config_path.write_text(gateway_config(self.places, self.admin_port))
+        command = [str(Path(sys.executable).with_name("spanbridge")), "run", "-c", str(self.config_path)]
+        self._gateway = self._service(GATEWAY, command, "grpc")
+        self._consumer = self._service(CONSUMER, cast.consumer)
+        self._gateway.start()
+        self._consumer.start()
+        self._await(self._gateway, self._gateway_ready)
+        self._await(self._consumer, lambda: "ready" in self._lines(CONSUMER))
+
+    def play(self, devices: tuple[Device, ...]) -> None:
+        """Run the devices side by side until each has sent everything and has it acknowledged.
+
+        :raises ServiceError: a device failed, or took too long; holds the end of its log.
+        """
+        services = [self._service(device.service, device.command) for device in devices]
+        for service in services:
+            service.start()
+        for service in services:
+            deadline = time.monotonic() + _DEVICE_SECONDS
+            while (code := self._keeper.request(do="poll", name=service.name)["code"]) is None:
+                if time.monotonic() > deadline:
+                    raise ServiceError(f"{service.name} did not end in time", log=service.log_tail())
+                time.sleep(_POLL_SECONDS)
+            if code:
+                raise ServiceError(f"{service.name} failed (exit code {code})", log=service.log_tail())
+
+    def printed(self) -> list[tuple[str, int]]:
+        """Device and number of every reading that the consumer printed so far."""
+        found = []
+        for line in self._lines(CONSUMER):
+            if line.startswith("{"):
+                reading = json.loads(line)
+                found.append((str(reading["device"]), int(reading["seq"])))
+        return found
+
+    def failure(self) -> str | None:
+        """Why gateway or consumer no longer run, with the end of the log; None while both do."""
+        for service in (self._gateway, self._consumer):
+            if service is not None and not service.running:
+                return f"{service.name} ended:\n{service.log_tail(10)}"
+        return None
+
+    def log_path(self, name: str) -> Path:
+        """Where a process logs, by its service name."""
+        return self.directory / f"{name}.log"
+
+    def environment(self, service: str, protocol: str = "http/protobuf") -> dict[str, str]:
+        """The environment that makes a process export its spans here under a name."""
+        return {**_NEUTRAL, **self.receiver.environment(protocol), "OTEL_SERVICE_NAME": service}
+
+    def _service(self, name: str, command: list[str], protocol: str = "http/protobuf") -> Service:
+        # The home directory, because rocketmq-python-client logs into it.
+        env: Mapping[str, str] = {
+            **self.environment(name, protocol),
+            "HOME": str(self.directory),
+            "PYTHONUNBUFFERED": "1",
+        }
+        return Service(keeper=self._keeper, name=name, argv=command, directory=self.directory, env=env)
+
+    def _await(self, service: Service, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while not ready():
+            if not service.running:
+                raise ServiceError(f"{service.name} ended before it was ready", log=service.log_tail())
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{service.name} was not ready in {_READY_SECONDS:.0f} s", log=service.log_tail())
+            time.sleep(_POLL_SECONDS)
+
+    def _gateway_ready(self) -> bool:
+        connection = http.client.HTTPConnection(LOOPBACK, self.admin_port, timeout=1)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.client.OK
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def _lines(self, name: str) -> list[str]:
+        try:
+            text = self.log_path(name).read_text(errors="replace")
+        except FileNotFoundError:
+            return []
+        return text[: text.rfind("\n") + 1].splitlines()
+
+
+def gateway_config(places: Places, admin_port: int) -> str:
+    """The gateway's configuration: two brokers, a route for each, everything else as it comes."""
+    return f"""\
+name = "demo"
+
+[[mqtt]]
+name = "v5"
+url = "mqtt://{places.v5_host}:{places.v5_port}"
+client_id = "demo-v5"
+
+[[mqtt]]
+name = "v311"
+url = "mqtt://{places.v311_host}:{places.v311_port}"
+version = "3.1.1"
+client_id = "demo-v311"
+
+[rocketmq]
+endpoints = "{places.endpoints}"
+
+[[routes]]
+source = "v5"
+filter = "devices/{{device}}/telemetry"
+topic = "telemetry"
+keys = ["{{device}}"]
+
+[[routes]]
+source = "v311"
+filter = "meters/{{meter}}/reading"
+topic = "meter-readings"
+keys = ["{{meter}}"]
+carriers = ["topic-suffix"]
+
+[admin]
+port = {admin_port}
+"""

@@ -1,0 +1,192 @@
+"""How the demonstration looks: traces as trees on a common time axis, and the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from spanbridge.demo.otlp_model import Span
+from spanbridge.demo.traces import Node, Trace
+
+_PALETTE = ("bright_cyan", "bright_magenta", "bright_yellow", "bright_green", "bright_blue", "bright_red")
+_BAR_CELLS = 34
+_CROSSINGS = {"mqtt": "MQTT", "rocketmq": "RocketMQ"}
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """A colour for each service, the same in every tree."""
+
+    services: tuple[str, ...]
+
+    def of(self, service: str) -> str:
+        """The service's colour; white for one that is not known."""
+        if service not in self.services:
+            return "white"
+        return _PALETTE[self.services.index(service) % len(_PALETTE)]
+
+
+def trace_panel(trace: Trace, title: str, colours: Colours) -> Panel:
+    """A trace as a tree: who did what, inside of what, when and for how long."""
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
+    table.add_column(no_wrap=True, width=_BAR_CELLS)
+    table.add_column(no_wrap=True, justify="right", width=9)
+    table.add_column(no_wrap=True, justify="right", width=9)
+    table.add_row(Text("process and span", "dim"), Text("time →", "dim"), Text("started", "dim"), Text("took", "dim"))
+    axis = _Axis(trace.start_ns, trace.end_ns)
+    for line in _lines(trace, colours):
+        if line.span is None:
+            table.add_row(line.label)
+            continue
+        started = f"+{_duration(line.span.start_ns - trace.start_ns)}"
+        bar = axis.bar(line.span, line.colour)
+        table.add_row(line.label, bar, Text(started, "dim"), _duration(line.span.end_ns - line.span.start_ns))
+    subtitle = Text.assemble(("trace ", "dim"), (trace.trace_id, "bold"))
+    return Panel(
+        table, title=Text(title, "bold"), title_align="left", subtitle=subtitle, subtitle_align="right",
+        box=box.ROUNDED, border_style="grey50", padding=(0, 1),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    label: Text
+    span: Span | None = None
+    colour: str = ""
+
+
+def _lines(trace: Trace, colours: Colours) -> Iterator[_Line]:
+    for root in trace.roots:
+        yield from _node_lines(root, None, "", "", colours)
+
+
+def _node_lines(node: Node, above: Span | None, guide: str, below: str, colours: Colours) -> Iterator[_Line]:
+    span, colour, service = node.span, colours.of(node.span.service), ""
+    if above is None or above.service != span.service:
+        service = f"{span.service}  "
+    if above is not None and service:
+        yield _Line(Text.assemble((below[:-3] + "│  ", "grey50"), (_crossing(span), "italic grey62")))
+    yield _Line(
+        Text.assemble((guide, "grey50"), ("● ", colour), (service, f"bold {colour}"), span.name, _fault(span)),
+        span,
+        colour,
+    )
+    rest = len(node.linked) + len(node.children)
+    for linked in node.linked:
+        rest -= 1
+        yield _batch_line(linked, below + ("├─ " if rest else "└─ "), colours)
+    for child in node.children:
+        rest -= 1
+        tee, bar = ("├─ ", "│  ") if rest else ("└─ ", "   ")
+        yield from _node_lines(child, span, below + tee, below + bar, colours)
+
+
+def _batch_line(span: Span, guide: str, colours: Colours) -> _Line:
+    count = span.attributes.get("messaging.batch.message_count", len(span.links))
+    colour = colours.of(span.service)
+    label = Text.assemble((guide, "grey50"), ("◌ ", colour), span.name, (f"  linked batch of {count}", "italic grey62"))
+    return _Line(label, span, f"dim {colour}")
+
+
+def _crossing(span: Span) -> str:
+    """What the context travelled by, between two processes: the receiving span's messaging system tells."""
+    return f"↓ {_CROSSINGS.get(str(span.attributes.get('messaging.system', '')), 'another process')}"
+
+
+def _fault(span: Span) -> Text:
+    return Text(f"  {span.attributes.get('error.type', 'error')}", "bold red") if span.status == "ERROR" else Text()
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    start_ns: int
+    end_ns: int
+
+    def bar(self, span: Span, colour: str) -> Text:
+        """A bar at the span's place on the axis, to half a cell; never so short that it is not seen."""
+        halves = _BAR_CELLS * 2
+        scale = halves / max(1, self.end_ns - self.start_ns)
+        begin = min(round((span.start_ns - self.start_ns) * scale), halves - 1)
+        end = min(max(round((span.end_ns - self.start_ns) * scale), begin + 1), halves)
+        return Text.assemble(("─" * (begin // 2), "grey23"), (_bar(begin, end), colour))
+
+
+def _bar(begin: int, end: int) -> str:
+    """The line between two positions given in half cells, from the cell that holds ``begin``."""
+    if begin // 2 == (end - 1) // 2 and end - begin == 1:
+        return "╺" if begin % 2 else "╸"
+    left = "╺" if begin % 2 else ""
+    right = "╸" if end % 2 else ""
+    return left + "━" * (end // 2 - (begin + 1) // 2) + right
+
+
+def _duration(nanoseconds: int) -> str:
+    if nanoseconds < 999_500:
+        return f"{nanoseconds / 1e3:.0f} µs"
+    if nanoseconds < 999_500_000:
+        return f"{nanoseconds / 1e6:.1f} ms"
+    return f"{nanoseconds / 1e9:.2f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What became of the messages of one device."""
+
+    device: str
+    carrier: str
+    sent: int
+    received: int
+    complete: int
+    lost: int
+
+
+def summary_panel(
+    tallies: Sequence[Tally], latency: tuple[float, float] | None, duplicates: int, problems: Sequence[str]
+) -> Panel:
+    """Messages and traces, counted. ``latency``: device to consumer, median and 99th percentile, in milliseconds."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="dim")
+    table.add_column("device")
+    table.add_column("carries its context in", ratio=1)
+    for name in ("sent", "received", "lost", "complete traces"):
+        table.add_column(name, justify="right")
+    for tally in tallies:
+        table.add_row(tally.device, Text(tally.carrier, "dim"), *_counts(tally))
+    if len(tallies) > 1:
+        table.add_section()
+        table.add_row(Text("all", "bold"), "", *_counts(_total(tallies)), style="bold")
+    parts: list[RenderableType] = [table]
+    if latency is not None:
+        text = f"device → consumer: median {latency[0]:.1f} ms, 99th percentile {latency[1]:.1f} ms"
+        parts.append(Text(text, "dim"))
+    if duplicates:
+        parts.append(Text(f"{duplicates} arrived twice: delivery is at least once", "dim"))
+    parts += [Text(f"✗ {problem}", "bold red") for problem in problems]
+    if not problems:
+        parts.append(Text("✓ every message arrived, and every trace is whole", "bold green"))
+    border = "red" if problems else "green"
+    return Panel(Group(*parts), title=Text("Summary", "bold"), title_align="left", border_style=border, padding=(0, 1))
+
+
+def _counts(tally: Tally) -> Iterable[Text]:
+    yield Text(str(tally.sent))
+    yield Text(str(tally.received))
+    yield Text(str(tally.lost), "bold red" if tally.lost else "green")
+    yield Text(f"{tally.complete} of {tally.sent}", "green" if tally.complete == tally.sent else "bold red")
+
+
+def _total(tallies: Sequence[Tally]) -> Tally:
+    return Tally(
+        device="all",
+        carrier="",
+        sent=sum(tally.sent for tally in tallies),
+        received=sum(tally.received for tally in tallies),
+        complete=sum(tally.complete for tally in tallies),
+        lost=sum(tally.lost for tally in tallies),
+    )
