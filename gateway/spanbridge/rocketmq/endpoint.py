@@ -13,7 +13,7 @@ from grpc import aio
 from spanbridge.core.errors import SinkError, SinkMisconfigured
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.auth import Credentials
-from spanbridge.rocketmq.errors import OK, build, judge_code, judge_grpc
+from spanbridge.rocketmq.errors import OK, build, clean, judge_code, judge_grpc
 from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
 from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
 from spanbridge.rocketmq.stubs import SERVICE, code_name, service
@@ -175,7 +175,7 @@ class Endpoint:
         return mapped
 
     def _refused(self, status: Any, what: str) -> SinkError:
-        text = self._headers.redact(status.message)
+        text = self._headers.redact(clean(status.message))
         name = code_name(status.code)
         cause = f"{name} ({text})" if text and text != name else name
         return build(judge_code(status.code, status.message), what, self.address, cause)

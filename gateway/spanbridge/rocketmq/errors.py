@@ -90,7 +90,7 @@ _REMARKS: tuple[tuple[re.Pattern[str], Verdict], ...] = tuple(
             Verdict(SinkThrottled, "broker_busy", "Sending slows down."),
         ),
         (
-            r"message is illegal|timer message illegal|length too long|message size exceed",
+            r"message is illegal|timer message illegal|length too long|size exceed",
             Verdict(SinkRejected, "message_illegal", _CONTENT),
         ),
         (r"topic\[.*\] not exist|No topic route info", Verdict(SinkMisconfigured, "topic_not_found", _CREATE)),
@@ -126,11 +126,15 @@ _TLS_VERDICT = Verdict(
     "tls",
     "Check that the endpoint speaks TLS, that ca_file holds its issuer, and server_name.",
 )
+_GONE = re.compile(r"expected type is UNSPECIFIED")
+_NOISE = re.compile(r"\b(?:[a-z]+\.)+[A-Z]\w*(?:Exception|Error): | For more information, please visit the url, \S+")
 _TOO_LARGE = re.compile(r"exceeds maximum size|larger than max|too large")
 
 
 def judge_code(code: int, text: str) -> Verdict:
     """The verdict on a ``Code`` of RocketMQ with its text. Not for OK."""
+    if code == _C.MESSAGE_PROPERTY_CONFLICT_WITH_TYPE and _GONE.search(text):
+        code = _C.TOPIC_NOT_FOUND  # deleted since its route was learnt: the broker knows no type of it any more
     if code in {_C.INTERNAL_SERVER_ERROR, _C.INTERNAL_ERROR}:
         for pattern, verdict in _REMARKS:
             if pattern.search(text):
@@ -143,6 +147,11 @@ def judge_code(code: int, text: str) -> Verdict:
     if 40000 <= code < 50000:
         return Verdict(SinkMisconfigured, name)
     return Verdict(SinkUnavailable, name, _AGAIN)
+
+
+def clean(text: str) -> str:
+    """A server's text without Java class names and links that tell an operator nothing."""
+    return _NOISE.sub("", text)
 
 
 def judge_grpc(code: StatusCode, details: str) -> Verdict:

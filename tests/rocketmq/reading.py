@@ -1,0 +1,103 @@
+"""Reads back what a topic holds, over the stubs: every message with its queue and offset."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from grpc import aio
+
+from spanbridge.rocketmq.session import access_point
+from spanbridge.rocketmq.stubs import SERVICE, definition, service
+
+
+class Reader:
+    """A simple consumer that receives from every queue until it has what is expected, and acknowledges it."""
+
+    def __init__(self, endpoints: str, topic: str, group: str) -> None:
+        self._address = endpoints
+        self._topic = definition.Resource(name=topic)
+        self._group = definition.Resource(name=group)
+        self._headers = (
+            ("x-mq-language", "PYTHON"),
+            ("x-mq-protocol", "v2"),
+            ("x-mq-client-version", "5.0.0"),
+            ("x-mq-client-id", f"reader@{group}"),
+        )
+
+    async def read(self, expected: int, timeout: float = 30.0) -> list[Any]:
+        """``Message``s, sorted by queue and offset. Fails the test when fewer come in time."""
+        got: dict[tuple[int, int], Any] = {}
+        async with aio.insecure_channel(self._address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            stream = await self._subscribe(channel)
+            queues = await self._queues(channel)
+            deadline = time.monotonic() + timeout
+            while len(got) < expected and time.monotonic() < deadline:
+                for messages in await asyncio.gather(*(self._receive(channel, queue) for queue in queues)):
+                    for message in messages:
+                        at = message.system_properties
+                        got[at.queue_id, at.queue_offset] = message
+            stream.cancel()
+        assert len(got) >= expected, f"{len(got)} of {expected} messages read back"
+        return [got[key] for key in sorted(got)]
+
+    async def _subscribe(self, channel: Any) -> Any:
+        stream = channel.stream_stream(
+            SERVICE + "Telemetry",
+            request_serializer=service.TelemetryCommand.SerializeToString,
+            response_deserializer=service.TelemetryCommand.FromString,
+        )(metadata=self._headers)
+        command = service.TelemetryCommand()
+        command.settings.client_type = definition.ClientType.SIMPLE_CONSUMER
+        command.settings.access_point.CopyFrom(access_point([self._address]))
+        command.settings.subscription.group.CopyFrom(self._group)
+        entry = command.settings.subscription.subscriptions.add()
+        entry.topic.CopyFrom(self._topic)
+        entry.expression.type = definition.FilterType.TAG
+        entry.expression.expression = "*"
+        await stream.write(command)
+        await stream.read()
+        return stream
+
+    async def _call(self, channel: Any, method: str, request: Any, response: Any) -> Any:
+        call = channel.unary_unary(
+            SERVICE + method,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response.FromString,
+        )
+        return await call(request, timeout=5, metadata=self._headers)
+
+    async def _queues(self, channel: Any) -> list[Any]:
+        request = service.QueryRouteRequest(topic=self._topic, endpoints=access_point([self._address]))
+        response = await self._call(channel, "QueryRoute", request, service.QueryRouteResponse)
+        assert response.message_queues, response.status
+        return list(response.message_queues)
+
+    async def _receive(self, channel: Any, queue: Any) -> list[Any]:
+        request = service.ReceiveMessageRequest(group=self._group, message_queue=queue, batch_size=32)
+        request.filter_expression.type = definition.FilterType.TAG
+        request.filter_expression.expression = "*"
+        request.invisible_duration.FromSeconds(30)
+        request.long_polling_timeout.FromMilliseconds(1500)
+        call = channel.unary_stream(
+            SERVICE + "ReceiveMessage",
+            request_serializer=service.ReceiveMessageRequest.SerializeToString,
+            response_deserializer=service.ReceiveMessageResponse.FromString,
+        )
+        messages = []
+        async for part in call(request, timeout=10, metadata=self._headers):
+            if part.WhichOneof("content") == "message":
+                messages.append(part.message)
+        if messages:
+            await self._ack(channel, messages)
+        return messages
+
+    async def _ack(self, channel: Any, messages: list[Any]) -> None:
+        request = service.AckMessageRequest(group=self._group, topic=self._topic)
+        for message in messages:
+            request.entries.add(
+                message_id=message.system_properties.message_id,
+                receipt_handle=message.system_properties.receipt_handle,
+            )
+        await self._call(channel, "AckMessage", request, service.AckMessageResponse)

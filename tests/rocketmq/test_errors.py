@@ -1,0 +1,118 @@
+"""Every answer becomes an error that says what can be done."""
+
+from __future__ import annotations
+
+import pytest
+from grpc import StatusCode
+
+from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
+from spanbridge.rocketmq.errors import build, clean, judge_code, judge_grpc
+from spanbridge.rocketmq.stubs import definition
+
+CODE = definition.Code
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("TOPIC_NOT_FOUND", SinkMisconfigured),
+        ("UNAUTHORIZED", SinkMisconfigured),
+        ("FORBIDDEN", SinkMisconfigured),
+        ("ILLEGAL_TOPIC", SinkMisconfigured),
+        ("MESSAGE_PROPERTY_CONFLICT_WITH_TYPE", SinkMisconfigured),
+        ("MESSAGE_BODY_TOO_LARGE", SinkRejected),
+        ("MESSAGE_PROPERTIES_TOO_LARGE", SinkRejected),
+        ("ILLEGAL_MESSAGE_TAG", SinkRejected),
+        ("ILLEGAL_MESSAGE_KEY", SinkRejected),
+        ("ILLEGAL_MESSAGE_GROUP", SinkRejected),
+        ("ILLEGAL_MESSAGE_ID", SinkRejected),
+        ("TOO_MANY_REQUESTS", SinkThrottled),
+        ("INTERNAL_SERVER_ERROR", SinkUnavailable),
+        ("PROXY_TIMEOUT", SinkUnavailable),
+        ("MASTER_PERSISTENCE_TIMEOUT", SinkUnavailable),
+        ("SLAVE_PERSISTENCE_TIMEOUT", SinkUnavailable),
+        ("HA_NOT_AVAILABLE", SinkUnavailable),
+    ],
+)
+def test_codes(name: str, error: type[SinkError]) -> None:
+    verdict = judge_code(CODE.Value(name), name)
+    assert verdict.error is error
+    assert verdict.reason == name.lower()
+
+
+def test_every_code_of_the_protocol_has_a_verdict_with_a_stable_reason() -> None:
+    for name, number in CODE.items():
+        verdict = judge_code(number, "")
+        assert issubclass(verdict.error, SinkError)
+        assert verdict.reason == name.lower()
+
+
+def test_codes_from_the_future_keep_the_message() -> None:
+    assert judge_code(40999, "") == judge_code(41999, "")
+    assert judge_code(40999, "").error is SinkMisconfigured
+    assert judge_code(59999, "").error is SinkUnavailable
+    assert judge_code(59999, "").reason == "unknown_code"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "reason"),
+    [
+        ("[TIMEOUT_CLEAN_QUEUE]broker busy, start flow control for a while", SinkThrottled, "broker_busy"),
+        ("[PCBUSY_CLEAN_QUEUE]broker busy, start flow control for a while", SinkThrottled, "broker_busy"),
+        ("[REJECTREQUEST]system busy, start flow control for a while", SinkThrottled, "broker_busy"),
+        ("the message is illegal, maybe msg body or properties length not matched.", SinkRejected, "message_illegal"),
+        ("message body size exceeded. RuntimeException.", SinkRejected, "message_illegal"),
+        ("topic[x] not exist, apply first please!", SinkMisconfigured, "topic_not_found"),
+        ("Sending message to topic[x] is forbidden.", SinkMisconfigured, "forbidden"),
+        ("service not available now. the broker's disk is full", SinkUnavailable, "store_unavailable"),
+        ("in-sync replicas not enough", SinkUnavailable, "replicas_not_enough"),
+        ("something new", SinkUnavailable, "internal_server_error"),
+    ],
+)
+def test_remarks_of_a_broker_behind_its_own_proxy(text: str, error: type[SinkError], reason: str) -> None:
+    verdict = judge_code(CODE.INTERNAL_SERVER_ERROR, text)
+    assert (verdict.error, verdict.reason) == (error, reason)
+
+
+def test_a_topic_deleted_meanwhile_is_not_taken_for_a_wrong_type() -> None:
+    text = "TopicMessageType validate failed, the expected type is UNSPECIFIED, but actual type is NORMAL"
+    assert judge_code(CODE.MESSAGE_PROPERTY_CONFLICT_WITH_TYPE, text).reason == "topic_not_found"
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "error", "reason"),
+    [
+        (StatusCode.UNAVAILABLE, "Connection refused", SinkUnavailable, "unavailable"),
+        (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", SinkUnavailable, "deadline_exceeded"),
+        (StatusCode.UNAVAILABLE, "Ssl handshake failed: CERTIFICATE_VERIFY_FAILED", SinkMisconfigured, "tls"),
+        (StatusCode.UNIMPLEMENTED, "", SinkMisconfigured, "unimplemented"),
+        (StatusCode.UNAUTHENTICATED, "", SinkMisconfigured, "unauthenticated"),
+        (StatusCode.PERMISSION_DENIED, "", SinkMisconfigured, "permission_denied"),
+        (StatusCode.RESOURCE_EXHAUSTED, "quota", SinkThrottled, "resource_exhausted"),
+        (StatusCode.RESOURCE_EXHAUSTED, "gRPC message exceeds maximum size 1", SinkRejected, "payload_too_large"),
+        (StatusCode.INTERNAL, "", SinkUnavailable, "internal"),
+    ],
+)
+def test_calls_without_an_answer(code: StatusCode, details: str, error: type[SinkError], reason: str) -> None:
+    verdict = judge_grpc(code, details)
+    assert (verdict.error, verdict.reason) == (error, reason)
+
+
+def test_every_grpc_status_has_a_verdict() -> None:
+    for code in StatusCode:
+        assert issubclass(judge_grpc(code, "").error, SinkError)
+
+
+def test_the_text_names_place_cause_and_remedy() -> None:
+    error = build(judge_code(CODE.TOPIC_NOT_FOUND, ""), "topic 'x'", "h:1", "TOPIC_NOT_FOUND (no route.)")
+    assert str(error) == (
+        "RocketMQ at h:1, topic 'x': TOPIC_NOT_FOUND (no route.). "
+        "Create the topic (mqadmin updateTopic) or correct the route."
+    )
+
+
+def test_java_noise_is_taken_out() -> None:
+    text = (
+        "org.apache.rocketmq.proxy.common.ProxyException: no route For more information, please visit the url, http://x"
+    )
+    assert clean(text) == "no route"
