@@ -81,7 +81,7 @@ def shown_value(root: type[Section], data: Any, loc: Loc) -> str | None:
     """The value at ``loc`` as text to show; None for tables, lists, unknown keys and whatever may be secret."""
     field = field_at(root, loc)
     value = value_at(data, loc)
-    if field is None or is_secret(field) or not isinstance(value, str | int | float):
+    if field is None or is_secret(field) or section_in(field.annotation) or not isinstance(value, str | int | float):
         return None
     text = f'"{_CREDENTIALS.sub("//***@", value)}"' if isinstance(value, str) else str(value).lower()
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

@@ -53,7 +53,8 @@ class Rocketmq(Section):
             raise invalid("names no endpoint", 'write `endpoints = "host:8081"`')
         for item in items:
             host, separator, port = item.rpartition(":")
-            if not separator or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+            broken = not separator or not host or any(character in host for character in ", \t/")
+            if broken or not port.isdecimal() or not 1 <= int(port) <= 65535:
                 raise invalid("is not `host:port`", _endpoint_hint(item))
         return ";".join(items)
 

@@ -1,0 +1,256 @@
+"""The admin server over real sockets, with a plain HTTP client and with bytes that are not HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from spanbridge.admin import AdminError, AdminServer
+from spanbridge.core.events import Event, Severity
+from spanbridge.core.health import Readiness, Reason
+
+pytestmark = pytest.mark.anyio
+
+READY = Readiness()
+STATUS = {"name": "edge", "routes": [{"route": "a/{b}", "messages": 3}]}
+
+
+class Events:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+
+    def report(self, event: Event) -> None:
+        self.seen.append(event)
+
+
+class Reply:
+    """A parsed HTTP response."""
+
+    def __init__(self, raw: bytes) -> None:
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        first, *rest = head.decode().split("\r\n")
+        self.status = int(first.split(" ")[1])
+        self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@asynccontextmanager
+async def running(
+    *,
+    verdict: Readiness = READY,
+    status: Callable[[], Mapping[str, Any]] = lambda: STATUS,
+    metrics: Callable[[str], tuple[bytes, str]] | None = None,
+    events: Events | None = None,
+    host: str = "127.0.0.1",
+) -> AsyncIterator[AdminServer]:
+    server = AdminServer(
+        host, 0, readiness=lambda: verdict, status=status, metrics=metrics, reporter=events or Events()
+    )
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+async def raw(server: AdminServer, request: bytes) -> Reply:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(request)
+        return Reply(await asyncio.wait_for(reader.read(), 5))
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def get(
+    server: AdminServer, path: str, *, method: str = "GET", headers: str = "", host: str = "localhost"
+) -> Reply:
+    request = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
+    return await raw(server, request.encode())
+
+
+async def test_live() -> None:
+    async with running() as server:
+        reply = await get(server, "/livez")
+    assert (reply.status, reply.json()) == (200, {"live": True})
+    assert reply.headers["content-type"] == "application/json; charset=utf-8"
+    assert reply.headers["cache-control"] == "no-store"
+
+
+async def test_ready() -> None:
+    async with running() as server:
+        reply = await get(server, "/readyz?verbose")
+    assert (reply.status, reply.json()) == (200, {"ready": True, "reasons": []})
+
+
+async def test_not_ready_says_why() -> None:
+    verdict = Readiness((Reason("probe_failed", "the last probe of RocketMQ failed: refused"),))
+    async with running(verdict=verdict) as server:
+        reply = await get(server, "/readyz")
+    assert reply.status == 503
+    assert reply.json() == {
+        "ready": False,
+        "reasons": [{"code": "probe_failed", "message": "the last probe of RocketMQ failed: refused"}],
+    }
+
+
+async def test_status() -> None:
+    async with running() as server:
+        reply = await get(server, "/status")
+    assert (reply.status, reply.json()) == (200, STATUS)
+
+
+async def test_status_shows_what_json_has_no_word_for_as_text() -> None:
+    async with running(status=lambda: {"odd": {1, 2}.__class__, "broken": "\ud800"}) as server:
+        reply = await get(server, "/status")
+    assert reply.status == 200
+    assert reply.json()["odd"] == "<class 'set'>"
+
+
+async def test_metrics_negotiates() -> None:
+    def metrics(accept: str) -> tuple[bytes, str]:
+        return b"up 1\n", "application/openmetrics-text" if "openmetrics" in accept else "text/plain; version=0.0.4"
+
+    async with running(metrics=metrics) as server:
+        plain = await get(server, "/metrics")
+        negotiated = await get(server, "/metrics", headers="Accept: application/openmetrics-text\r\n")
+    assert (plain.body, plain.headers["content-type"]) == (b"up 1\n", "text/plain; version=0.0.4")
+    assert negotiated.headers["content-type"] == "application/openmetrics-text"
+
+
+async def test_metrics_turned_off() -> None:
+    async with running() as server:
+        reply = await get(server, "/metrics")
+    assert reply.status == 404
+    assert "prometheus = true" in reply.json()["hint"]
+
+
+async def test_the_page_loads_nothing_from_elsewhere() -> None:
+    async with running() as server:
+        reply = await get(server, "/")
+    assert reply.status == 200
+    assert reply.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    assert b"http://" not in reply.body
+    assert b"https://" not in reply.body
+
+
+async def test_unknown_page_lists_the_pages() -> None:
+    async with running() as server:
+        reply = await get(server, "/healthz")
+    assert reply.status == 404
+    assert "/readyz" in reply.json()["pages"]
+
+
+async def test_other_methods() -> None:
+    async with running() as server:
+        posted = await get(server, "/status", method="POST")
+        headed = await get(server, "/status", method="HEAD")
+    assert (posted.status, posted.headers["allow"]) == (405, "GET, HEAD")
+    assert (headed.status, headed.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_gets_a_json_error(request_bytes: bytes) -> None:
+    async with running() as server:
+        reply = await raw(server, request_bytes)
+        alive = await get(server, "/livez")
+    assert reply.status == 400
+    assert reply.json() == {"error": "the request is not valid HTTP/1.1"}
+    assert alive.status == 200
+
+
+async def test_oversized_headers() -> None:
+    async with running() as server:
+        reply = await get(server, "/livez", headers=f"X-Long: {'x' * 20000}\r\n")
+    assert reply.status == 400
+    assert "error" in reply.json()
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9464", "[::1]:9464", "LocalHost:1"])
+async def test_loopback_names(host: str) -> None:
+    async with running() as server:
+        assert (await get(server, "/livez", host=host)).status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "10.0.0.1:9464"])
+async def test_other_names_are_refused_on_loopback(host: str) -> None:
+    async with running() as server:
+        reply = await get(server, "/status", host=host)
+    assert reply.status == 403
+    assert "error" in reply.json()
+
+
+async def test_open_to_others_warns_and_takes_any_name() -> None:
+    events = Events()
+    async with running(host="0.0.0.0", events=events) as server:
+        reply = await get(server, "/livez", host="gateway.example:9464")
+    assert reply.status == 200
+    warnings = [event.text() for event in events.seen if event.severity is Severity.WARNING]
+    assert warnings == ["admin server on 0.0.0.0 is open to other machines, without TLS or a password"]
+
+
+async def test_a_page_that_fails_is_reported_and_the_server_stays() -> None:
+    def broken() -> dict[str, Any]:
+        raise RuntimeError("hunter2")
+
+    events = Events()
+    async with running(status=broken, events=events) as server:
+        reply = await get(server, "/status")
+        alive = await get(server, "/livez")
+    assert reply.status == 500
+    assert b"hunter2" not in reply.body
+    assert alive.status == 200
+    failed = events.seen[-1]
+    assert (failed.name, failed.labels()) == ("admin.page_failed", {"path": "/status"})
+    assert "RuntimeError: hunter2" in failed.text()
+
+
+async def test_a_port_in_use_is_one_clear_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = AdminServer("127.0.0.1", port, readiness=Readiness, status=dict, reporter=Events())
+        with pytest.raises(AdminError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: .*in use"):
+            await server.start()
+        await server.stop()
+
+
+async def test_stop_closes_kept_connections_and_can_be_repeated() -> None:
+    async with running() as server:
+        assert server.url == f"http://127.0.0.1:{server.port}"
+        port = server.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"}\n"), 5)
+        await server.stop()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        await server.stop()
+    with pytest.raises(OSError, match=r"(?i)refused|connect"):
+        await asyncio.open_connection("127.0.0.1", port)
+
+
+def test_importing_the_package_does_not_load_aiohttp() -> None:
+    code = "import sys, spanbridge.admin; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,333 @@
+"""Reading a configuration: defaults, the environment, and every error at once with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from spanbridge.config import Config, ConfigError, Problem, Report, examine, examine_text, load
+from spanbridge.core.policy import Carrier, ContextPolicy
+
+MINIMAL = """\
+[mqtt]
+url = "mqtt://127.0.0.1:1883"
+[rocketmq]
+endpoints = "127.0.0.1:8081"
+[[routes]]
+filter = "devices/{device}/telemetry"
+topic = "telemetry"
+"""
+
+README = """\
+[mqtt]
+url = "mqtt://127.0.0.1:1883"
+client_id = "spanbridge-edge-1"
+version = "5"
+[rocketmq]
+endpoints = "127.0.0.1:8081"
+[[routes]]
+filter = "devices/{device}/telemetry"
+topic = "telemetry"
+keys = ["{device}"]
+message_group = "{device}"
+context = "continue"
+"""
+
+
+def read(text: str, environ: Mapping[str, str] | None = None, base: Path = Path()) -> Report:
+    return examine_text(text, environ or {}, base=base)
+
+
+def config_of(text: str, environ: Mapping[str, str] | None = None, base: Path = Path()) -> Config:
+    report = read(text, environ, base)
+    assert report.config is not None, [problem.text() for problem in report.problems]
+    return report.config
+
+
+def only_error(text: str, environ: Mapping[str, str] | None = None) -> Problem:
+    report = read(text, environ)
+    assert report.config is None
+    assert len(report.errors) == 1, [problem.text() for problem in report.errors]
+    return report.errors[0]
+
+
+def with_mqtt(*lines: str) -> str:
+    return MINIMAL.replace("[rocketmq]", "\n".join([*lines, "[rocketmq]"]))
+
+
+def with_rocketmq(*lines: str) -> str:
+    return MINIMAL.replace("[[routes]]", "\n".join([*lines, "[[routes]]"]))
+
+
+def with_route(*lines: str) -> str:
+    return MINIMAL + "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("text", [MINIMAL, README])
+def test_a_few_lines_are_enough_and_raise_no_warning(text: str) -> None:
+    report = read(text)
+    assert report.problems == []
+    assert report.config is not None
+
+
+def test_defaults_are_filled_in() -> None:
+    config = config_of(MINIMAL)
+    broker = config.mqtt[0]
+    assert (broker.name, broker.host, broker.port, broker.version) == ("mqtt", "127.0.0.1", 1883, "5")
+    assert broker.effective_no_local
+    assert broker.tls_options is None
+    assert config.client_id(broker) == config.name
+    assert config.name.startswith("spanbridge-")
+    assert config.uplink.batch.max_messages == 128
+    assert config.routes[0].context is ContextPolicy.CONTINUE
+    assert config.admin.host == "127.0.0.1"
+
+
+def test_routes_build_for_the_core() -> None:
+    text = with_route('carriers = ["topic-suffix", "json-payload"]', 'context = "link"', 'keys = ["{device}"]')
+    route = config_of(
+        text.replace('"mqtt://127.0.0.1:1883"', '"mqtt://127.0.0.1:1883"\nversion = "3.1.1"')
+    ).build_routes()[0]
+    assert route.name == route.filter.text == "devices/{device}/telemetry"
+    assert route.filter.mqtt == "devices/+/telemetry"
+    assert route.carriers == {Carrier.TOPIC_SUFFIX, Carrier.JSON_PAYLOAD}
+    assert route.context is ContextPolicy.LINK
+    assert [key.text for key in route.keys] == ["{device}"]
+
+
+def test_several_brokers_and_sources() -> None:
+    config = config_of("""
+[[mqtt]]
+name = "a"
+url = "mqtts://[::1]"
+[[mqtt]]
+name = "b"
+url = "mqtt://b.example:2883"
+share = "gateways"
+[rocketmq]
+endpoints = "one:8081; two:8081"
+[[routes]]
+filter = "x/{y}"
+topic = "all"
+[[routes]]
+filter = "z/+"
+topic = "only-b"
+source = "b"
+""")
+    a, b = config.mqtt
+    assert (a.host, a.port) == ("::1", 8883)
+    assert a.tls_options is not None
+    assert (b.host, b.port, b.effective_no_local) == ("b.example", 2883, False)
+    assert [route.topic for route in config.routes_of(a)] == ["all"]
+    assert [route.topic for route in config.routes_of(b)] == ["all", "only-b"]
+    assert config.rocketmq.endpoints == "one:8081;two:8081"
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [('"500ms"', 0.5), ('"2s"', 2.0), ('"1.5m"', 90.0), ("7", 7.0), ("0.25", 0.25), ('"10"', 10.0)],
+)
+def test_durations(written: str, seconds: float) -> None:
+    assert config_of(with_mqtt(f"connect_timeout = {written}")).mqtt[0].connect_timeout == seconds
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [('"1MiB"', 1 << 20), ('"512KiB"', 512 << 10), ('"2MB"', 2_000_000), ("4096", 4096)]
+)
+def test_sizes(written: str, size: int) -> None:
+    assert config_of(with_mqtt(f"maximum_packet_size = {written}")).mqtt[0].maximum_packet_size == size
+
+
+def test_all_errors_show_at_once_with_path_line_value_and_hint() -> None:
+    report = read("""\
+[mqtt]
+url = "tcp://127.0.0.1:1883"
+pasword = "hunter2"
+receive_maximum = "100"
+[rocketmq]
+endpoints = "http://127.0.0.1:8081"
+[[routes]]
+filter = "devices/{device}/telemetry"
+topic = "telemetry-{devcie}"
+context = "folow"
+[[routes]]
+filter = "a/#/b"
+topic = "x"
+[uplnk]
+""")
+    assert report.config is None
+    found = {problem.path: problem for problem in report.errors}
+    assert set(found) == {
+        "mqtt.url",
+        "mqtt.pasword",
+        "mqtt.receive_maximum",
+        "rocketmq.endpoints",
+        "routes[0].topic",
+        "routes[0].context",
+        "routes[1].filter",
+        "uplnk",
+    }
+    assert [problem.line for problem in report.errors] == [2, 3, 4, 6, 9, 10, 12, 14]
+    assert found["mqtt.url"].value == '"tcp://127.0.0.1:1883"'
+    assert found["mqtt.url"].hint == "`tcp://` is written `mqtt://` here"
+    assert found["mqtt.pasword"].hint == "did you mean `password`?"
+    assert found["routes[0].topic"].hint == "did you mean `device`?"
+    assert found["routes[0].context"].message == "must be `continue`, `link` or `passthrough`"
+    assert found["uplnk"].hint == "did you mean `uplink`?"
+
+
+def test_load_raises_with_all_problems(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[mqtt]\n")
+    with pytest.raises(ConfigError) as raised:
+        load(file, {})
+    assert [problem.path for problem in raised.value.problems] == ["rocketmq", "routes", "mqtt.url"]
+    assert "mqtt.url (line 1): is missing" in str(raised.value)
+
+
+def test_load_returns_the_config(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(README)
+    assert load(file, {}).mqtt[0].client_id == "spanbridge-edge-1"
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    missing = examine(tmp_path / "none.toml", {}).errors[0]
+    assert "does not exist" in missing.message
+    assert missing.hint is not None
+    assert "spanbridge init" in missing.hint
+    assert "is a directory" in examine(tmp_path, {}).errors[0].message
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    assert "not UTF-8" in examine(binary, {}).errors[0].message
+
+
+def test_syntax_errors_name_line_and_column_but_do_not_repeat_the_line() -> None:
+    problem = only_error("[mqtt]\npassword = hunter2\n")
+    assert problem.line == 2
+    assert "column 12" in problem.message
+    assert problem.hint == "text values need quotes"
+    assert "hunter2" not in problem.text()
+
+
+def test_routes_written_as_a_table() -> None:
+    problem = only_error(MINIMAL.replace("[[routes]]", "[routes]"))
+    assert problem.path == "routes"
+    assert problem.hint == "write `[[routes]]`, with two brackets"
+
+
+def test_a_setting_in_the_wrong_section() -> None:
+    assert only_error(with_rocketmq("keep_alive = 3")).hint == "it belongs to [mqtt]"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("127.0.0.1:1883", "is not a URL"),
+        ("http://h:1", "neither `mqtt` nor `mqtts`"),
+        ("wss://h", "WebSocket"),
+        ("mqtt://", "names no host"),
+        ("mqtt://h:0", "port"),
+        ("mqtt://h:99999", "port"),
+        ("mqtt://h:1883/topic", "nothing may follow"),
+        ("mqtt://user:hunter2@h", "credentials"),
+        ("mqtt://[::1", "invalid IPv6 URL"),
+    ],
+)
+def test_bad_urls(url: str, message: str) -> None:
+    problem = only_error(MINIMAL.replace("mqtt://127.0.0.1:1883", url))
+    assert problem.path == "mqtt.url"
+    assert message in problem.message
+    assert "hunter2" not in problem.text()
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("keep_alive = 70000", "mqtt.keep_alive"),
+        ('keep_alive = "1.5s"', "mqtt.keep_alive"),
+        ('connect_timeout = "soon"', "mqtt.connect_timeout"),
+        ('maximum_packet_size = "4 quarts"', "mqtt.maximum_packet_size"),
+        ("version = 5", "mqtt.version"),
+        ('version = "3.1"', "mqtt.version"),
+        ('share = "a/b"', "mqtt.share"),
+        ('share = "g"\nno_local = true', "mqtt"),
+        ("receive_maximum = 0", "mqtt.receive_maximum"),
+        ("clean_start = 1", "mqtt.clean_start"),
+        ("backoff_initial = 40", "mqtt"),
+        ('tls = { server_name = "x" }', "mqtt"),
+        ('will = { topic = "a/+" }', "mqtt.will.topic"),
+        ('name = "a b"', "mqtt.name"),
+    ],
+)
+def test_bad_mqtt_settings(line: str, path: str) -> None:
+    assert only_error(with_mqtt(line)).path == path
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ('access_key = "a"', "rocketmq"),
+        ('security_token = "a"', "rocketmq"),
+        ("tls = { verify = false }", "rocketmq"),
+        ("attempts = 0", "rocketmq.attempts"),
+        ("request_timeout = 0", "rocketmq.request_timeout"),
+    ],
+)
+def test_bad_rocketmq_settings(line: str, path: str) -> None:
+    assert only_error(with_rocketmq(line)).path == path
+
+
+@pytest.mark.parametrize("endpoints", ["", ";", "host", "host:", "host:x", ":8081", "host:0", "a:1,b:2"])
+def test_bad_endpoints(endpoints: str) -> None:
+    assert only_error(MINIMAL.replace("127.0.0.1:8081", endpoints)).path == "rocketmq.endpoints"
+
+
+@pytest.mark.parametrize(
+    ("lines", "path", "message"),
+    [
+        ('tag = "{nope}"', "routes[0].tag", "no level named `{nope}`"),
+        ('tag = "a{"', "routes[0].tag", "unbalanced"),
+        ('tag = ""', "routes[0].tag", "is empty"),
+        ('tag = "a|b"', "routes[0].tag", "contains '|'"),
+        ('keys = ["ok", "{topic[3]}"]', "routes[0].keys[1]", "always empty"),
+        ('keys = ["two words"]', "routes[0].keys[0]", "white space"),
+        ('keys = "x"', "routes[0].keys", "must be a list"),
+        ("qos = 3", "routes[0].qos", "must be"),
+        ('carriers = ["topic"]', "routes[0].carriers[0]", "must be"),
+        ('source = "nobody"', "routes[0].source", "no `[[mqtt]]` has this name"),
+        ("max_payload = 0", "routes[0].max_payload", "greater than or equal to 1"),
+    ],
+)
+def test_bad_routes(lines: str, path: str, message: str) -> None:
+    problem = only_error(with_route(lines))
+    assert problem.path == path
+    assert message in problem.message
+
+
+@pytest.mark.parametrize("topic", ["plant/a", "rmq_sys_x", "%RETRY%g", "x" * 128])
+def test_topics_that_rocketmq_does_not_take(topic: str) -> None:
+    assert only_error(MINIMAL.replace('topic = "telemetry"', f'topic = "{topic}"')).path == "routes[0].topic"
+
+
+@pytest.mark.parametrize(
+    ("lines", "path"),
+    [
+        ('[uplink]\nunroutable_topic = "a b"', "uplink.unroutable_topic"),
+        ("[uplink]\nmax_in_flight_bytes = 65536", "uplink"),
+        ("[uplink.batch]\nmax_messages = 0", "uplink.batch.max_messages"),
+        ('[admin]\nhost = "0.0.0.0"', "admin"),
+        ("[admin]\nprobe_interval = 60", "admin"),
+        ('[telemetry]\nlog_format = "jsn"', "telemetry.log_format"),
+        ("[telemetry.resource]\nx = 1", "telemetry.resource.x"),
+    ],
+)
+def test_bad_runtime_settings(lines: str, path: str) -> None:
+    assert only_error(with_route(lines)).path == path
+
+
+def test_nothing_given_can_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        config_of(MINIMAL).admin.port = 1  # type: ignore[misc]
