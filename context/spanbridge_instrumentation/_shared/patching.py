@@ -28,8 +28,12 @@ class Patches:
         function = original.__func__ if isinstance(original, staticmethod | classmethod) else original
         if function is None or not callable(function):
             return False
-        if any(owner is known and name == method for known, method, _ in self._done):
-            return True
+        for done in self._done:
+            if done[:2] == (owner, name):
+                if _holds(function, done[2]):
+                    return True
+                self._done.remove(done)  # somebody restored the method over our heads
+                break
         replacement = functools.wraps(function)(make(function))
         setattr(replacement, _ORIGINAL, original)
         wrapped = type(original)(replacement) if isinstance(original, staticmethod | classmethod) else replacement
@@ -47,3 +51,12 @@ class Patches:
             else:
                 kept.append((owner, name, replacement))
         self._done = kept[::-1]
+
+
+def _holds(function: object, replacement: object) -> bool:
+    """Whether ``replacement`` is in the chain of wrappers, as ``functools.wraps`` and wrapt leave it."""
+    for _ in range(100):
+        if function is None or function is replacement:
+            break
+        function = getattr(function, "__wrapped__", None)
+    return function is replacement

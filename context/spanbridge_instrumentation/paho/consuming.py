@@ -98,7 +98,7 @@ def _begin(instrumentation: Instrumentation, client: Any, message: Any) -> Proce
         if not _has_callback(client, topic):
             return None
         host, port = client.host, 0 if client.transport == "unix" else client.port
-        template = None if topic is None else options.templates.of(topic)
+        template = None if topic is None else options.templates.of_received(topic)
         if _queues(client, topic):
             # The application pulls: it says process(message) itself, and the delivery is counted here.
             labels = instrumentation.labels("receive", "receive", host, port, template)
@@ -116,7 +116,7 @@ def _delivery(
     instrumentation: Instrumentation, message: Any, topic: str | None, host: str = "", port: int = 0
 ) -> Delivery:
     options = instrumentation.options
-    template = None if topic is None else options.templates.of(topic)
+    template = None if topic is None else options.templates.of_received(topic)
     labels = instrumentation.labels("process", "process", host, port, template)
     attributes: dict[str, AttributeValue] = dict(labels)
     link: dict[str, AttributeValue] = {}

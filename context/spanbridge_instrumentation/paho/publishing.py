@@ -167,7 +167,7 @@ def _start(
     options = instrumentation.options
     state = _prepared_state(client)
     named = isinstance(topic, str) and topic != ""
-    template = options.templates.of(topic) if named else None
+    template = options.templates.of_sent(topic) if named else None
     labels = instrumentation.labels("send", "send", client.host, _port(client), template)
     attributes = dict(labels)
     if named:

@@ -31,7 +31,8 @@ class Templates:
         self._given = _matcher(filters)
         self._learnt = _matcher(())
         self._known: set[str] = set()
-        self._cache: dict[str, str | None] = {}
+        self._sent: dict[str, str | None] = {}
+        self._received: dict[str, str | None] = {}
 
     def learn(self, topic_filter: str) -> None:
         """Take a filter that the application subscribes to, or has a callback for, as a template."""
@@ -44,20 +45,22 @@ class Templates:
         # A new matcher each time: other threads may be reading the one in use.
         self._known.add(plain)
         self._learnt = _matcher(self._known)
-        self._cache = {}
+        self._received = {}
 
-    def of(self, topic: str) -> str | None:
-        """The topic's template, or None."""
-        cache = self._cache
-        if topic in cache:
-            return cache[topic]
-        found = call_hook("topic_template", self._function, topic) if self._function is not None else None
-        if found is None:
-            found = _first(self._given, topic) or _first(self._learnt, topic)
-        if len(cache) >= _MAX_CACHED:
-            cache.clear()
-        cache[topic] = found
-        return found
+    def of_sent(self, topic: str) -> str | None:
+        """The template of a topic that is published to: the user's alone, since subscriptions say nothing of it."""
+        return _cached(self._sent, topic, self._own)
+
+    def of_received(self, topic: str) -> str | None:
+        """The template of a topic that a message arrived on."""
+        return _cached(self._received, topic, self._own_or_learnt)
+
+    def _own(self, topic: str) -> str | None:
+        found = call_hook("topic_template", self._function, topic)
+        return found if isinstance(found, str) else _first(self._given, topic)
+
+    def _own_or_learnt(self, topic: str) -> str | None:
+        return self.of_sent(topic) or _first(self._learnt, topic)
 
 
 def filters_of(subscription: object) -> list[str]:
@@ -76,6 +79,16 @@ def _without_share(topic_filter: str) -> str:
     if topic_filter.startswith("$share/"):
         return topic_filter.split("/", 2)[-1]
     return topic_filter
+
+
+def _cached(cache: dict[str, str | None], topic: str, find: TopicTemplate) -> str | None:
+    if topic in cache:
+        return cache[topic]
+    found = find(topic)
+    if len(cache) >= _MAX_CACHED:
+        cache.clear()
+    cache[topic] = found
+    return found
 
 
 def _matcher(filters: Iterable[str]) -> MQTTMatcher:
