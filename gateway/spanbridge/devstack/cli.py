@@ -2,29 +2,241 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
+from spanbridge.devstack import remoting, show
+from spanbridge.devstack.errors import DevstackError, ServiceError
+from spanbridge.devstack.jars import ensure_jars
 from spanbridge.devstack.progress import for_terminal
 from spanbridge.devstack.stack import Devstack
+from spanbridge.devstack.state import StackState, claim, find, is_claimed, publish, state_path
 
-app = typer.Typer(help="Real brokers without docker or root.", no_args_is_help=True)
+_NOT_UP = 3  # as the LSB has it for the status of a service that does not run
+_DETACH_SECONDS = 120.0
+
+app = typer.Typer(
+    help="Real RocketMQ and MQTT brokers on free ports, without docker or root.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
 
 
-@app.callback()
-def _group() -> None:
-    """Real brokers without docker or root."""
+class Part(StrEnum):
+    """What can be started on its own."""
+
+    ROCKETMQ = "rocketmq"
+    MQTT = "mqtt"
+
+
+Name = Annotated[str, typer.Option(help="Which stack; several can be up side by side.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.command(
+    epilog="Example: `spanbridge devstack up --detach && spanbridge devstack env > .env && spanbridge devstack down`"
+)
+def up(
+    *,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when ready; `down` ends it.")] = False,
+    only: Annotated[Part | None, typer.Option(help="Start this part alone.")] = None,
+    mqtt: Annotated[str, typer.Option(envvar="SPANBRIDGE_MQTT", help="mosquitto, iotcore or auto.")] = "auto",
+    name: Name = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Start the brokers, and keep them until Ctrl-C.
+
+    The first start fetches RocketMQ's jars (about 100 MB) from Maven Central, or from the repository in
+    `SPANBRIDGE_MAVEN_URL`, into the cache (`SPANBRIDGE_CACHE`).
+    """
+    with _errors():
+        if detach:
+            _up_detached(name, only, mqtt)
+            show.ready(_require(name), as_json=as_json)
+        else:
+            _up_foreground(name, only, mqtt, as_json=as_json)
+
+
+@app.command(epilog="Exit code: 0 all parts answer, 1 one does not, 3 the stack is not up.")
+def status(*, name: Name = "default", as_json: AsJson = False) -> None:
+    """Ask every part whether it answers."""
+    with _errors():
+        state = _require(name)
+        health = show.health(state)
+        show.status(state, health, as_json=as_json)
+    if any(problem is not None for problem in health.values()):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `spanbridge devstack logs rocketmq --lines 200`")
+def logs(
+    service: Annotated[str | None, typer.Argument(help="One process; all when left out.")] = None,
+    *,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines of each.")] = 40,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing until Ctrl-C.")] = False,
+    name: Name = "default",
+) -> None:
+    """Print the brokers' logs."""
+    with _errors():
+        known = _require(name).logs
+        if service is not None and service not in known:
+            raise DevstackError(f"no process named {service!r}", hint=f"there are: {', '.join(known)}")
+        show.logs({service: known[service]} if service else known, lines=lines, follow=follow)
 
 
 @app.command()
-def up() -> None:
-    """Start the brokers and keep them until Ctrl-C."""
-    with Devstack.up(progress=for_terminal()) as stack:
-        for name, value in stack.env().items():
-            typer.echo(f"{name}={value}")
+def env(*, name: Name = "default", as_json: AsJson = False) -> None:
+    """Print where everything is, as lines for a `.env` file."""
+    with _errors():
+        values = _require(name).env
+    typer.echo(json.dumps(values) if as_json else "\n".join(f"{key}={value}" for key, value in values.items()))
+
+
+@app.command(epilog="Example: `spanbridge devstack topic telemetry --type FIFO`")
+def topic(
+    topic_name: Annotated[str, typer.Argument(metavar="TOPIC")],
+    *,
+    message_type: Annotated[str, typer.Option("--type", help="NORMAL, FIFO, DELAY, TRANSACTION...")] = "NORMAL",
+    queues: Annotated[int, typer.Option(min=1)] = 4,
+    name: Name = "default",
+) -> None:
+    """Create a RocketMQ topic (the broker makes none by itself)."""
+    with _errors():
+        port = _rocketmq(_require(name))
+        remoting.create_topic(port, topic_name, message_type=message_type.upper(), queues=queues)
+
+
+@app.command()
+def group(
+    group_name: Annotated[str, typer.Argument(metavar="GROUP")],
+    *,
+    fifo: Annotated[bool, typer.Option("--fifo", help="Deliver each message group in order.")] = False,
+    name: Name = "default",
+) -> None:
+    """Create a RocketMQ consumer group."""
+    with _errors():
+        remoting.create_group(_rocketmq(_require(name)), group_name, fifo=fifo, max_attempts=16)
+
+
+@app.command()
+def down(*, name: Name = "default") -> None:
+    """End the stack and remove its data. It is no error when it is not up."""
+    with _errors():
+        state = find(name)
+        if state is None:
+            typer.echo(f"{name}: not up")
+            return
+        os.kill(state.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 30
+        while is_claimed(name):
+            if time.monotonic() > deadline:
+                raise DevstackError(f"process {state.pid} does not end", hint=f"kill -9 {state.pid}")
+            time.sleep(0.05)
+    typer.echo(f"{name}: down")
+
+
+def _up_foreground(name: str, only: Part | None, mqtt: str, *, as_json: bool) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    wants_mqtt = only is not Part.ROCKETMQ
+    with claim(name) as path:
         try:
-            while True:
-                time.sleep(3600)
+            with Devstack.up(
+                rocketmq=only is not Part.MQTT,
+                mqtt_v5=wants_mqtt,
+                mqtt_v311=wants_mqtt,
+                mqtt=mqtt,
+                progress=for_terminal(),
+            ) as stack:
+                state = StackState.of(name, stack)
+                publish(path, state)
+                show.ready(state, as_json=as_json)
+                _watch(stack)
         except KeyboardInterrupt:
-            typer.echo("stopping")
+            typer.echo("stopped", err=True)
+
+
+def _watch(stack: Devstack) -> NoReturn:
+    while True:
+        time.sleep(1)
+        for service in stack.services:
+            if not service.running:
+                raise ServiceError(f"{service.name} ended by itself", log=service.log_tail())
+
+
+def _up_detached(name: str, only: Part | None, mqtt: str) -> None:
+    if is_claimed(name):
+        with claim(name):  # says so
+            return
+    if only is not Part.MQTT:
+        ensure_jars(for_terminal())  # here, where somebody watches the progress
+    log = state_path(name).with_suffix(".log")
+    options = ["--name", name, "--mqtt", mqtt] + (["--only", only.value] if only else [])
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "spanbridge.devstack.cli", "up", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _DETACH_SECONDS
+    while find(name) is None:
+        if process.poll() is not None:
+            raise DevstackError("the stack did not come up", log=_tail(log))
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise DevstackError(f"the stack was not up after {_DETACH_SECONDS:.0f} s", log=_tail(log))
+        time.sleep(0.05)
+
+
+def _require(name: str) -> StackState:
+    state = find(name)
+    if state is None:
+        typer.echo(f"{name}: not up (start it with `spanbridge devstack up`)", err=True)
+        raise typer.Exit(_NOT_UP)
+    return state
+
+
+def _rocketmq(state: StackState) -> int:
+    if "rocketmq" not in state.parts:
+        raise DevstackError("this stack has no RocketMQ", hint="start it without --only mqtt")
+    return int(state.parts["rocketmq"]["broker_port"])
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """What went wrong as one message and exit code 1, never as a stack trace."""
+    try:
+        yield
+    except DevstackError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+if __name__ == "__main__":
+    app(prog_name="spanbridge devstack")

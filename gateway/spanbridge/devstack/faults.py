@@ -1,6 +1,7 @@
 """A TCP proxy on loopback that misbehaves on demand: what lies between a client and its broker.
 
-It runs in a thread of its own, so that synchronous and asynchronous tests alike can steer it while their client is busy.
+It runs in a thread of its own, so that synchronous and asynchronous tests alike can steer it while their client is
+busy.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from spanbridge.devstack.ports import LOOPBACK
 
@@ -167,7 +168,7 @@ class FaultProxy:
         self._thread.join(10)
         self._loop.close()
 
-    def __enter__(self) -> FaultProxy:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,7 +1,7 @@
 """RocketMQ's jars: pinned by a lock file, fetched once from a Maven repository, kept in the user's cache.
 
-A file is written beside its place as ``*.part`` under an exclusive lock, hashed, and renamed into place, so a file that is
-there is whole, an interrupted download is resumed (RFC 9110 section 14, Range), and two processes may fetch at once.
+A file is written beside its place as ``*.part`` under an exclusive lock, hashed, and renamed into place. So a file that
+is there is whole, an interrupted download is resumed (RFC 9110 section 14), and two processes may fetch at once.
 """
 
 from __future__ import annotations
@@ -170,7 +170,10 @@ def _transfer(part: BinaryIO, jar: Jar, advance: Advance, given_up: threading.Ev
 
 def _digest(part: BinaryIO) -> str:
     part.seek(0)
-    return hashlib.file_digest(part, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    while chunk := part.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _place(jar: Jar) -> Path:

@@ -25,10 +25,13 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PARENT_CHECK_SECONDS = 0.5
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def _die_with_keeper() -> None:
+def _prepare_child() -> None:
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_DFL)  # a signal that is ignored stays so across execve(2)
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -64,7 +67,7 @@ class Keeper:
                 cwd=request["cwd"],
                 env=request["env"],
                 start_new_session=True,
-                preexec_fn=_die_with_keeper,  # noqa: PLW1509 - there is one thread only
+                preexec_fn=_prepare_child,  # noqa: PLW1509 - there is one thread only
             )
         self._processes[name] = process
         return {"pid": process.pid, "code": None}
@@ -95,7 +98,7 @@ def _serve(keeper: Keeper, parent: int) -> None:
 def main() -> None:
     """Serve until the parent has gone, then end everything and remove the stack's directory."""
     parent, directory = int(sys.argv[1]), sys.argv[2]
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)  # it ends with its parent, not by Ctrl-C to the whole group
     keeper = Keeper()
     try:

@@ -36,7 +36,7 @@ class MqttSetup:
         client_certificates: demand a certificate of that authority from clients as well (mutual TLS).
         max_packet_size: the largest packet accepted, in bytes.
         max_inflight: QoS 1 and 2 messages on the way to one client.
-        autosave: seconds between two saves of sessions and messages; they are always saved by ``stop`` (mosquitto only).
+        autosave: seconds between two saves of sessions and messages; ``stop`` always saves them (mosquitto only).
     """
 
     username: str | None = None
@@ -58,7 +58,7 @@ def choose_kind(version: Version, wanted: str | None = None) -> Kind:
 
     Args:
         version: the MQTT version that clients will speak.
-        wanted: ``mosquitto``, ``iotcore`` (the Python packages) or ``auto``; by default the variable ``SPANBRIDGE_MQTT``.
+        wanted: ``mosquitto``, ``iotcore`` (the Python packages) or ``auto``; by default what ``SPANBRIDGE_MQTT`` says.
 
     Raises:
         DevstackError: the one that is wanted is not there, or there is none of that name.
@@ -172,7 +172,7 @@ class MqttBroker:
         self._service.resume()
 
     def save(self) -> None:
-        """Have a persistent broker write its sessions and messages to disk now (it does so soon, not before this returns)."""
+        """Have a persistent broker write its sessions and messages to disk: soon, not before this returns."""
         if self.persistent:
             self._service.signal(signal.SIGUSR1)
 

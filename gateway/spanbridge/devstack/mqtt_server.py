@@ -22,10 +22,12 @@ def _rumqttd(config: str) -> None:
 def _amqtt(config: str) -> None:
     from amqtt.broker import Broker
 
+    settings = json.loads(Path(config).read_text())
+
     async def serve() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        broker = Broker(json.loads(Path(config).read_text()))
+        broker = Broker(settings)
         await broker.start()
         await stop.wait()
         await broker.shutdown()

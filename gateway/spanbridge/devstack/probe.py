@@ -64,17 +64,8 @@ def mqtt_round(target: MqttTarget) -> None:
 
     version = paho.MQTTv5 if target.version == "5" else paho.MQTTv311
     client = paho.Client(CallbackAPIVersion.VERSION2, f"ready-{uuid.uuid4().hex[:12]}", protocol=version)
-    if target.username is not None:
-        client.username_pw_set(target.username, target.password)
-    if target.tls is not None:
-        client.tls_set_context(target.tls)
-    topic = f"spanbridge/ready/{uuid.uuid4().hex}"
-    seen: list[str] = []
-    client.on_connect = lambda _c, _u, _f, code, _p: (
-        seen.append("refused") if code.is_failure else client.subscribe(topic, 1)
-    )
-    client.on_subscribe = lambda *_: client.publish(topic, b"round", 1)
-    client.on_message = lambda *_: seen.append("back")
+    _authenticate(client, target)
+    seen = _echo(client)
     try:
         client.connect(target.host, target.port)
         deadline = time.monotonic() + _ROUND_SECONDS
@@ -87,6 +78,36 @@ def mqtt_round(target: MqttTarget) -> None:
         client.disconnect()
     if seen != ["back"]:
         raise NotYet(f"MQTT on {target.host}:{target.port}: {seen[0] if seen else 'a message did not come back'}")
+
+
+def _authenticate(client: Any, target: MqttTarget) -> None:
+    if target.username is not None:
+        client.username_pw_set(target.username, target.password)
+    if target.tls is not None:
+        client.tls_set_context(target.tls)
+
+
+def _echo(client: Any) -> list[str]:
+    """Have the client send itself a message; the list gets what became of it."""
+    topic = f"spanbridge/ready/{uuid.uuid4().hex}"
+    seen: list[str] = []
+
+    def on_connect(_c: object, _u: object, _f: object, code: Any, _p: object) -> None:
+        if code.is_failure:
+            seen.append(f"refused: {code}")
+        else:
+            client.subscribe(topic, 1)
+
+    def on_subscribe(*_: object) -> None:
+        client.publish(topic, b"round", 1)
+
+    def on_message(*_: object) -> None:
+        seen.append("back")
+
+    client.on_connect = on_connect
+    client.on_subscribe = on_subscribe
+    client.on_message = on_message
+    return seen
 
 
 class RocketmqProbe:
@@ -121,7 +142,7 @@ class RocketmqProbe:
             try:
                 self._round(channel)
             except grpc.RpcError as error:
-                raise NotYet(f"gRPC proxy on {self._endpoints}: {error.details() or error.code()}") from error  # type: ignore[attr-defined]
+                raise NotYet(f"gRPC proxy on {self._endpoints}: {error.details() or error.code()}") from error
 
     def route(self, topic: str) -> None:
         """Ask the proxy for the topic's route.

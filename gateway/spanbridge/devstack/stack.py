@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from spanbridge.devstack.errors import DevstackError
 from spanbridge.devstack.mqtt import MqttBroker, MqttSetup, Version, choose_kind
@@ -89,6 +90,16 @@ class Devstack:
         return self._rocketmq
 
     @property
+    def rocketmq_or_none(self) -> RocketmqBroker | None:
+        """RocketMQ, or ``None`` when the stack was started without."""
+        return self._rocketmq
+
+    @property
+    def mqtt_brokers(self) -> Mapping[Version, MqttBroker]:
+        """The MQTT brokers by the version that they are for; one broker may be there for both."""
+        return self._mqtt
+
+    @property
     def mqtt_v5(self) -> MqttBroker:
         """The broker for MQTT v5; raises :class:`DevstackError` when the stack was started without."""
         return self._mqtt_of("5")
@@ -124,7 +135,7 @@ class Devstack:
         self._keeper.close()
         self._ports.release()
 
-    def __enter__(self) -> Devstack:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -146,14 +157,13 @@ class Devstack:
 
     def _add_mqtt(self, wanted: Mapping[Version, bool | MqttSetup], mqtt: str | None) -> None:
         for version, setup in wanted.items():
-            if setup is False:
-                continue
-            setup = MqttSetup() if setup is True else setup
-            kind = choose_kind(version, mqtt)
-            twin = next((b for b in self._mqtt.values() if (b.kind, b.setup) == (kind, setup)), None)
-            if twin is None:
-                name = "mqtt" if kind == "mosquitto" and not self._mqtt else f"mqtt-v{version.replace('.', '')}"
-                twin = MqttBroker(
-                    self._keeper, self._ports, self.directory / name, version=version, setup=setup, kind=kind
-                )
-            self._mqtt[version] = twin
+            if setup is not False:
+                self._mqtt[version] = self._mqtt_for(version, MqttSetup() if setup is True else setup, mqtt)
+
+    def _mqtt_for(self, version: Version, setup: MqttSetup, mqtt: str | None) -> MqttBroker:
+        kind = choose_kind(version, mqtt)
+        for other in self._mqtt.values():
+            if (other.kind, other.setup) == (kind, setup):
+                return other  # mosquitto speaks both versions
+        directory = self.directory / f"mqtt-v{version.replace('.', '')}"
+        return MqttBroker(self._keeper, self._ports, directory, version=version, setup=setup, kind=kind)

@@ -1,0 +1,96 @@
+"""What the command line prints about a stack: panels on a terminal, plain lines or JSON elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+from spanbridge.devstack.probe import MqttTarget, NotYet, RocketmqProbe, mqtt_round
+from spanbridge.devstack.rocketmq import READY_NAME
+from spanbridge.devstack.state import StackState
+
+_FOLLOW_SECONDS = 0.3
+
+
+def ready(state: StackState, *, as_json: bool) -> None:
+    """Ports and commands to paste."""
+    if as_json:
+        print(json.dumps(state.as_dict()), flush=True)
+        return
+    lines = [*_addresses(state), "", *_commands(state)]
+    if not sys.stdout.isatty():
+        print("\n".join(lines), flush=True)
+        return
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    title = "devstack is up" if state.name == "default" else f"devstack {state.name} is up"
+    Console().print(Panel(Text("\n".join(lines)), title=title, border_style="green", expand=False))
+
+
+def _addresses(state: StackState) -> list[str]:
+    labels = {"rocketmq": "RocketMQ 5 (gRPC)", "mqtt_v5": "MQTT v5", "mqtt_v311": "MQTT v3.1.1"}
+    return [
+        f"{labels[part]:<18} {where['host']}:{where['port']}" + (f"  {where['kind']}" if "kind" in where else "")
+        for part, where in state.parts.items()
+    ]
+
+
+def _commands(state: StackState) -> list[str]:
+    option = "" if state.name == "default" else f" --name {state.name}"
+    commands = [f"spanbridge devstack env{option} > .env"]
+    if "rocketmq" in state.parts:
+        commands.append(f"spanbridge devstack topic{option} telemetry")
+    if where := state.parts.get("mqtt_v5"):
+        address = f"-h {where['host']} -p {where['port']}"
+        commands.append(f"mosquitto_sub -V mqttv5 {address} -t '#' -v")
+        commands.append(f"mosquitto_pub -V mqttv5 {address} -q 1 -t devices/d1/up -m hello")
+    return [*commands, f"spanbridge devstack down{option}"]
+
+
+def health(state: StackState) -> dict[str, str | None]:
+    """For each part ``None`` when it answers, else what is wrong, found out by really using it."""
+    return {part: _problem(part, where) for part, where in state.parts.items()}
+
+
+def _problem(part: str, where: dict[str, str | int]) -> str | None:
+    host, port = str(where["host"]), int(where["port"])
+    try:
+        if part == "rocketmq":
+            RocketmqProbe(f"{host}:{port}", READY_NAME, READY_NAME).route(READY_NAME)
+        else:
+            mqtt_round(MqttTarget(host=host, port=port, version=str(where["version"])))
+    except NotYet as problem:
+        return str(problem)
+    return None
+
+
+def status(state: StackState, problems: dict[str, str | None], *, as_json: bool) -> None:
+    """One line for each part."""
+    if as_json:
+        print(json.dumps(state.as_dict() | {"problems": problems}))
+        return
+    for line, problem in zip(_addresses(state), problems.values(), strict=True):
+        print(f"{line}  {'ready' if problem is None else problem}")
+
+
+def logs(files: dict[str, str], *, lines: int, follow: bool) -> None:
+    """The end of each log, and then what is added to them."""
+    with ExitStack() as stack:
+        opened = {name: stack.enter_context(open(path, errors="replace")) for name, path in files.items()}
+        for name, log in opened.items():
+            _print_lines(name, deque(log, lines))
+        while follow:
+            time.sleep(_FOLLOW_SECONDS)
+            for name, log in opened.items():
+                _print_lines(name, log)
+
+
+def _print_lines(name: str, lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"{name} | {line.rstrip()}", flush=True)
