@@ -83,6 +83,9 @@ class MqttOptions:
     what was in flight would be lost otherwise. In v3.1.1 a clean session cannot be resumed at all: there, messages in
     flight when a connection breaks are lost.
 
+    ``topic_alias_maximum`` is 0, no aliases, by default: they save bytes, and brokers exist that resolve them wrongly
+    (rumqttd gives all topics of a wildcard subscription one alias), which would file messages under a wrong topic.
+
     An empty ``client_id`` lets a v5 broker choose; the chosen one is kept for reconnects.
     """
 
@@ -98,7 +101,7 @@ class MqttOptions:
     clean_start: bool = False
     session_expiry: int = 86_400
     receive_maximum: int = 1024
-    topic_alias_maximum: int = 64
+    topic_alias_maximum: int = 0
     maximum_packet_size: int = 4 * 1024 * 1024
     subscriptions: tuple[Subscription, ...] = ()
     will: Will | None = None
