@@ -27,6 +27,7 @@ else:
 COMPACT = "compact"
 W3C = "w3c"
 
+_DECODERS = {"tp": compact.decode, "traceparent": traceparent.decode}
 _NAMES = frozenset(("tp", "traceparent", "tracestate", "baggage"))
 
 
@@ -77,8 +78,9 @@ def split_user_properties(
                 rest.append(item)
         if not found:
             return None, None, rest
-        if len(found) == 1 and found[0][0] == "tp":  # what almost every message has
-            raw, _ = _attempt(compact.decode, found[0][1])
+        if len(found) == 1:  # what almost every message has
+            decode = _DECODERS.get(found[0][0])
+            raw = _attempt(decode, found[0][1])[0] if decode else None
             if raw is not None:
                 return make(raw, "", ""), None, rest
         return _read(properties, found)

@@ -88,25 +88,31 @@ def _without(payload: bytes, members: "list[Member]") -> bytes:
 def _members(payload: bytes) -> "list[Member]":
     """The context's members of the outermost object: those of its names, written without escapes, with string values.
 
-    Walks from string to string and counts the brackets between them, which is right because the payload is valid.
+    Walks from string to string and counts the brackets between them, which is right because the payload is valid, and
+    only as far as there are such names: no further than the first member of what :func:`inject_json` made.
     """
     found: list[Member] = []
     depth = 0
     end = 0
-    while True:
+    ahead = payload.count(_PARENT) + payload.count(_STATE)
+    while ahead:
         start = payload.find(b'"', end)
         if start < 0:
-            return found
+            break
         between = payload[end:start]
         depth += between.count(b"{") + between.count(b"[") - between.count(b"}") - between.count(b"]")
         end = _string_end(payload, start)
         name = payload[start:end]
-        if depth == 1 and (name in (_PARENT, _STATE)):
+        if name not in (_PARENT, _STATE):
+            continue
+        ahead -= 1
+        if depth == 1:
             colon = _skip_space(payload, end)
             value = _skip_space(payload, colon + 1)
             if payload[colon] == 0x3A and payload[value] == _QUOTE:
                 end = _string_end(payload, value)
                 found.append((name, start, value, end))
+    return found
 
 
 def _string_end(payload: bytes, start: int) -> int:
@@ -130,10 +136,13 @@ def _skip_space(payload: bytes, at: int) -> int:
 
 
 def _string(payload: bytes, member: "Member") -> str:
+    text = payload[member[2] : member[3]].decode()
+    if "\\" not in text:
+        return text[1:-1]
     import json  # noqa: PLC0415 - most devices and gateways never need it
 
-    text = json.loads(payload[member[2] : member[3]].decode())
-    return text if isinstance(text, str) else ""
+    unescaped = json.loads(text)
+    return unescaped if isinstance(unescaped, str) else ""
 
 
 _decode: "Callable[[str], object] | None" = None

@@ -19,11 +19,7 @@ def parse_tracestate(text: str) -> list[tuple[str, str]]:
     """
     if not isinstance(text, str):
         raise TraceContextError("tracestate: not a string", TRACESTATE)
-    members = []
-    for part in text.split(","):
-        member = part.strip(OWS)
-        if member:
-            members.append(_parse_member(member, part))
+    members = [_parse_member(member) for member in [part.strip(OWS) for part in text.split(",")] if member]
     if len(members) > MAX_MEMBERS:
         raise TraceContextError("tracestate: more than 32 members", TRACESTATE)
     return members
@@ -34,28 +30,25 @@ def normalise_tracestate(text: str) -> str:
 
     :raises TraceContextError: as :func:`parse_tracestate`.
     """
-    return format_tracestate(parse_tracestate(text)) if text else ""
+    return format_tracestate(parse_tracestate(text)) if text != "" else ""
 
 
 def format_tracestate(members: list[tuple[str, str]]) -> str:
     """The header value of members that :func:`parse_tracestate` gave."""
-    return ",".join([key + "=" + value for key, value in members])
+    return ",".join([f"{key}={value}" for key, value in members])
 
 
-def _parse_member(member: str, part: str) -> tuple[str, str]:
-    at = member.find("=")
-    key = member[:at]
-    value = member[at + 1 :]
+def _parse_member(member: str) -> tuple[str, str]:
+    key, _, value = member.partition("=")
     # ``x.strip(allowed)`` is empty exactly when every character is allowed: a character class at the speed of C.
     if (
-        at < 1
+        not key
         or not value
-        or len(key) > MAX_KEY
-        or len(value) > MAX_VALUE
-        or key[0] == "@"
         or key[0] not in _LCALPHA_DIGIT
         or key.strip(_KEY)
         or value.strip(_VALUE)
+        or len(key) > MAX_KEY
+        or len(value) > MAX_VALUE
     ):
         raise TraceContextError("tracestate: a member does not follow the grammar", TRACESTATE)
     return key, value

@@ -1,0 +1,159 @@
+"""TraceContext as a value, and what importing the codec costs."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import spanbridge_context
+from spanbridge_context import PROBLEMS, TraceContext, TraceContextError, parse_compact, parse_traceparent
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN = "00f067aa0ba902b7"
+TEXT = f"00-{TRACE}-{SPAN}-01"
+
+
+def test_fields_in_every_form() -> None:
+    context = TraceContext(TRACE, SPAN, 1, "rojo=1", "k=v")
+    assert (context.trace_id, context.span_id, context.flags, context.sampled) == (TRACE, SPAN, 1, True)
+    assert (context.tracestate, context.baggage) == ("rojo=1", "k=v")
+    assert context.trace_id_bytes == bytes.fromhex(TRACE)
+    assert context.span_id_bytes == bytes.fromhex(SPAN)
+    assert context.traceparent == TEXT
+    assert len(context.compact) == 35
+    assert parse_traceparent(TEXT) == parse_compact(context.compact) == TraceContext(TRACE, SPAN)
+
+
+def test_ids_may_be_bytes() -> None:
+    assert TraceContext(bytes.fromhex(TRACE), bytes.fromhex(SPAN)) == TraceContext(TRACE, SPAN)
+
+
+def test_it_is_a_value() -> None:
+    one, same, other = TraceContext(TRACE, SPAN), parse_traceparent(TEXT), TraceContext(TRACE, SPAN, 0)
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != TraceContext(TRACE, SPAN, tracestate="a=1")
+    assert one != TraceContext(TRACE, SPAN, baggage="a=1")
+    assert one != TEXT
+    assert {one, same, other} == {one, other}
+    assert copy.deepcopy(one) == one
+    assert pickle.loads(pickle.dumps(one)) == one
+
+
+@pytest.mark.parametrize(
+    "name", ["trace_id", "span_id", "flags", "sampled", "tracestate", "baggage", "traceparent", "x"]
+)
+def test_it_cannot_be_changed(name: str) -> None:
+    context = TraceContext(TRACE, SPAN)
+    with pytest.raises(AttributeError):
+        setattr(context, name, "1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("0" * 32, SPAN), "zero_id"),
+        ((TRACE, "0" * 16), "zero_id"),
+        ((TRACE.upper(), SPAN), "malformed"),
+        ((TRACE[1:], SPAN), "malformed"),
+        ((TRACE[:-2] + " 6", SPAN), "malformed"),
+        ((bytes(15), SPAN), "malformed"),
+        ((None, SPAN), "malformed"),
+        ((7, SPAN), "malformed"),
+        ((TRACE, SPAN, 256), "malformed"),
+        ((TRACE, SPAN, -1), "malformed"),
+        ((TRACE, SPAN, "01"), "malformed"),
+        ((TRACE, SPAN, 1, "A=1"), "tracestate"),
+        ((TRACE, SPAN, 1, None), "tracestate"),
+        ((TRACE, SPAN, 1, "", "no value"), "baggage"),
+        ((TRACE, SPAN, 1, "", None), "baggage"),
+        ((TRACE, SPAN, 1, "", "a=" + "x" * 8192), "baggage"),
+    ],
+)
+def test_what_w3c_does_not_allow_is_refused(arguments: tuple, problem: str) -> None:
+    with pytest.raises(TraceContextError) as caught:
+        TraceContext(*arguments)
+    assert caught.value.problem == problem
+    assert problem in PROBLEMS
+    assert isinstance(caught.value, ValueError)
+
+
+def test_the_error_does_not_repeat_what_came_from_outside() -> None:
+    with pytest.raises(TraceContextError) as caught:
+        parse_traceparent("secret-value")
+    assert "secret" not in str(caught.value)
+
+
+def test_new_starts_a_random_trace() -> None:
+    contexts = [TraceContext.new() for _ in range(200)]
+    assert len({context.trace_id for context in contexts}) == 200
+    assert len({context.span_id for context in contexts}) == 200
+    assert {context.flags for context in contexts} == {3}
+    assert {TraceContext.new(sampled=False).flags} == {2}
+    assert not TraceContext.new(sampled=False).sampled
+
+
+def test_child_keeps_the_trace_and_what_came_with_it() -> None:
+    context = TraceContext(TRACE, SPAN, 0xFF, "a=1", "k=v")
+    child = context.child()
+    assert (child.trace_id, child.tracestate, child.baggage) == (TRACE, "a=1", "k=v")
+    assert child.span_id != SPAN
+    assert child.flags == 0x03  # reserved flags are not ours to send on
+    assert context.child("b7ad6b7169203331") == context.child(bytes.fromhex("b7ad6b7169203331"))
+    assert context.child("b7ad6b7169203331").span_id == "b7ad6b7169203331"
+    for wrong in ("", "0" * 16, bytes(8), "x" * 16, 5):
+        with pytest.raises(TraceContextError):
+            context.child(wrong)
+
+
+def test_child_keeps_the_random_flag_as_it_is() -> None:
+    assert TraceContext(TRACE, SPAN, 1).child().flags == 1
+    assert TraceContext(TRACE, SPAN, 2).child().flags == 2
+
+
+def test_replace_changes_what_is_named() -> None:
+    context = TraceContext(TRACE, SPAN, 1, "a=1", "k=v")
+    assert context.replace() == context
+    assert context.replace(flags=0).traceparent == TEXT[:-2] + "00"
+    assert context.replace(tracestate="", baggage="") == TraceContext(TRACE, SPAN)
+    assert context.replace(trace_id="1" * 32, span_id="2" * 16).traceparent == f"00-{'1' * 32}-{'2' * 16}-01"
+    with pytest.raises(TraceContextError):
+        context.replace(span_id="0" * 16)
+
+
+def test_repr_holds_no_baggage() -> None:
+    text = repr(TraceContext(TRACE, SPAN, 1, "a=1", "user=alice"))
+    assert TEXT in text
+    assert "a=1" in text
+    assert "alice" not in text
+
+
+def test_all_names_are_there() -> None:
+    for name in spanbridge_context.__all__:
+        assert getattr(spanbridge_context, name) is not None
+
+
+def test_import_loads_little() -> None:
+    """A device image and a short-lived tool pay for what they import: no json, typing, re, asyncio, OpenTelemetry."""
+    program = """
+import sys
+before = set(sys.modules)
+import spanbridge_context
+after = set(sys.modules) - before
+print(" ".join(sorted(name for name in after if not name.startswith("spanbridge_context"))))
+"""
+    # -S: what an environment's .pth files load is not the codec's.
+    path = next(iter(spanbridge_context.__path__)).rsplit("/", 1)[0]
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {path!r})\n{program}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(result.stdout.split())
+    assert not loaded & {"typing", "re", "json", "random", "asyncio", "dataclasses", "logging", "opentelemetry"}
