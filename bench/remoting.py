@@ -33,6 +33,13 @@ class Stored(NamedTuple):
     queue_offset: int
     store_ms: int
     body: bytes
+    raw_properties: bytes = b""
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """User and system properties (``MessageDecoder.string2messageProperties``)."""
+        pairs = (item.split("\x01", 1) for item in self.raw_properties.decode().split("\x02") if "\x01" in item)
+        return {name: value for name, value in pairs}
 
 
 class Broker:
@@ -136,5 +143,9 @@ def decode(data: bytes) -> Iterator[Stored]:
         (store_ms,) = struct.unpack_from(">Q", data, cursor)
         cursor += 8 + (20 if sys_flag & _STORE_HOST_V6 else 8) + 4 + 8
         (body_size,) = struct.unpack_from(">I", data, cursor)
-        yield Stored(queue_offset, store_ms, data[cursor + 4 : cursor + 4 + body_size])
+        body_end = cursor + 4 + body_size
+        topic_end = body_end + 1 + data[body_end]
+        (size_of_properties,) = struct.unpack_from(">H", data, topic_end)
+        properties = data[topic_end + 2 : topic_end + 2 + size_of_properties]
+        yield Stored(queue_offset, store_ms, data[cursor + 4 : body_end], properties)
         at += size
