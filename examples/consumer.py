@@ -17,6 +17,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind
+
 from rocketmq import (
     ClientConfiguration,
     ConsumeResult,
@@ -26,7 +27,6 @@ from rocketmq import (
     MessageListener,
     PushConsumer,
 )
-
 from spanbridge_context.otel import SpanbridgePropagator
 
 provider = TracerProvider()
