@@ -39,7 +39,7 @@ class Stored(NamedTuple):
     def properties(self) -> dict[str, str]:
         """User and system properties (``MessageDecoder.string2messageProperties``)."""
         pairs = (item.split("\x01", 1) for item in self.raw_properties.decode().split("\x02") if "\x01" in item)
-        return {name: value for name, value in pairs}
+        return dict(pairs)
 
 
 class Broker:
