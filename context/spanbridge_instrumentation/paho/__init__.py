@@ -30,7 +30,7 @@ from spanbridge_instrumentation._shared.safety import LOG
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
 from . import consuming, publishing
-from .active import Instrumentation, anything_instrumented, forget_single, set_everywhere, set_single
+from .active import Instrumentation, anything_instrumented, clear, forget_single, set_everywhere, set_single
 from .options import read_options
 from .package import _instruments_any
 from .pending import PENDING
@@ -50,6 +50,8 @@ class PahoInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def instrumentation_dependencies(self) -> Collection[str]:
         return _instruments_any
+
+    # ``uninstrument()`` ends the instrumentation of single clients as well; what runs at that time ends as it should.
 
     def instrument_client(self, client: Any, **kwargs: Any) -> None:
         """Instrument one paho or aiomqtt client, made before or after; once more only changes its options.
@@ -76,7 +78,7 @@ class PahoInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             set_everywhere(_instrumentation(kwargs))
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        set_everywhere(None)
+        clear()
         _unpatch()
 
     def _supported(self) -> bool:

@@ -102,9 +102,16 @@ def state_of(client: Any) -> tuple[ClientState, bool]:
     return client.__dict__.setdefault(_KEY, ClientState()), True
 
 
-def set_everywhere(instrumentation: Instrumentation | None) -> None:
-    """Instrument every client of this process, or none but those with an instrumentation of their own."""
+def set_everywhere(instrumentation: Instrumentation) -> None:
+    """Instrument every client of this process but those with an instrumentation of their own."""
     _active.everywhere = instrumentation
+
+
+def clear() -> None:
+    """Instrument nothing any more."""
+    _active.everywhere = None
+    for state in list(_active.singles):
+        state.own = None
 
 
 def set_single(client: Any, instrumentation: Instrumentation | None) -> None:

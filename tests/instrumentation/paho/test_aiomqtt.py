@@ -96,7 +96,7 @@ async def test_errors_in_the_loop(instrumented: Any, mqtt_devstack: Any, topic: 
     async with client_of(mqtt_devstack) as client:
         await client.subscribe(topic, qos=1)
         await client.publish(topic, b"x", qos=1)
-        with anyio.fail_after(5), pytest.raises(ZeroDivisionError):
+        with anyio.fail_after(5), pytest.raises(ZeroDivisionError):  # noqa: PT012
             async for message in client.messages:
                 async with process(message):
                     raise ZeroDivisionError("broken")
