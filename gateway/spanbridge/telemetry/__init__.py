@@ -1,1 +1,22 @@
-"""Traces, metrics and internal events."""
+"""Traces, metrics and internal events: what the gateway tells about itself (docs/telemetry.md)."""
+
+from spanbridge.telemetry.facade import Telemetry
+from spanbridge.telemetry.peer import Peer
+from spanbridge.telemetry.reporter import EventReporter
+from spanbridge.telemetry.route import RouteTracer
+from spanbridge.telemetry.settings import Settings, TelemetrySettings
+from spanbridge.telemetry.trace import MessageTrace
+from spanbridge.telemetry.tracer import Tracer
+from spanbridge.telemetry.uplink_metrics import UplinkMetrics
+
+__all__ = [
+    "EventReporter",
+    "MessageTrace",
+    "Peer",
+    "RouteTracer",
+    "Settings",
+    "Telemetry",
+    "TelemetrySettings",
+    "Tracer",
+    "UplinkMetrics",
+]

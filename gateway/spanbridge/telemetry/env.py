@@ -1,0 +1,184 @@
+"""The OTEL_* variables of OTLP exporters (OpenTelemetry specification, "OpenTelemetry Protocol Exporter")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from spanbridge.core.errors import SpanbridgeError
+
+Signal = Literal["traces", "metrics"]
+Protocol = Literal["grpc", "http/protobuf"]
+
+
+class TelemetryConfigError(SpanbridgeError):
+    """An OTEL_* variable cannot be used. The message names it; values are shown only where they hold no secret."""
+
+    reason = "telemetry_config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtlpSettings:
+    """Where one signal goes. ``timeout`` is in seconds. ``target`` is ``host:port`` for gRPC, a URL for HTTP."""
+
+    signal: Signal
+    protocol: Protocol = "grpc"
+    target: str = "localhost:4317"
+    secure: bool = False
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    timeout: float = 10.0
+    compression: Literal["none", "gzip", "deflate"] = "none"
+    certificate: str | None = None
+    client_key: str | None = None
+    client_certificate: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The receiver for people: without user name, password or query."""
+        if self.protocol == "grpc":
+            return self.target
+        parts = urlsplit(self.target)
+        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def exporter_kind(signal: Signal, environ: Mapping[str, str]) -> str:
+    """``otlp``, ``console`` or ``none``.
+
+    Unlike the specification, nothing is exported unless a variable asks for it: a gateway without a collector should
+    not knock at localhost for ever. Any OTEL_EXPORTER_OTLP_* variable asks.
+
+    :raises TelemetryConfigError: an exporter that the gateway does not have.
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return "none"
+    name = f"OTEL_{signal.upper()}_EXPORTER"
+    kind = environ.get(name, "").strip().lower()
+    if not kind:
+        return "otlp" if any(key.startswith("OTEL_EXPORTER_OTLP_") and environ[key] for key in environ) else "none"
+    if kind not in ("otlp", "console", "none"):
+        raise TelemetryConfigError(f"{name}={kind!r} is not known here: use otlp, console or none")
+    return kind
+
+
+def otlp_settings(signal: Signal, environ: Mapping[str, str]) -> OtlpSettings:
+    """The exporter's settings; a signal's own variables (OTEL_EXPORTER_OTLP_TRACES_*) win over the common ones.
+
+    :raises TelemetryConfigError: a value that cannot be used.
+    """
+    variables = _Variables(signal, environ)
+    protocol = variables.choice("PROTOCOL", ("grpc", "http/protobuf"), "grpc")
+    target, secure = _grpc_target(variables) if protocol == "grpc" else _http_target(variables)
+    choices = ("none", "gzip") if protocol == "grpc" else ("none", "gzip", "deflate")
+    return OtlpSettings(
+        signal=signal,
+        protocol=protocol,  # type: ignore[arg-type]
+        target=target,
+        secure=secure,
+        headers=_headers(variables),
+        timeout=variables.milliseconds("TIMEOUT", 10_000),
+        compression=variables.choice("COMPRESSION", choices, "none"),  # type: ignore[arg-type]
+        certificate=variables.get("CERTIFICATE")[1] or None,
+        client_key=variables.get("CLIENT_KEY")[1] or None,
+        client_certificate=variables.get("CLIENT_CERTIFICATE")[1] or None,
+    )
+
+
+def milliseconds(name: str, environ: Mapping[str, str], default: int) -> float:
+    """A duration variable, in seconds.
+
+    :raises TelemetryConfigError: not a number, or negative.
+    """
+    return number(name, environ, default) / 1000
+
+
+def number(name: str, environ: Mapping[str, str], default: int) -> int:
+    """A whole number from zero up; the default when unset or empty.
+
+    :raises TelemetryConfigError: it is not.
+    """
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise TelemetryConfigError(f"{name}={text!r} is not a whole number from zero up")
+    return value
+
+
+class _Variables:
+    """Looks up ``OTEL_EXPORTER_OTLP_<SIGNAL>_<NAME>``, then ``OTEL_EXPORTER_OTLP_<NAME>``. Empty counts as unset."""
+
+    def __init__(self, signal: Signal, environ: Mapping[str, str]) -> None:
+        self.signal = signal
+        self._environ = environ
+
+    def get(self, name: str) -> tuple[str, str]:
+        """The variable that is set and its value; the common one and "" when neither is."""
+        own = f"OTEL_EXPORTER_OTLP_{self.signal.upper()}_{name}"
+        common = f"OTEL_EXPORTER_OTLP_{name}"
+        for variable in (own, common):
+            value = self._environ.get(variable, "").strip()
+            if value:
+                return variable, value
+        return common, ""
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        variable, value = self.get(name)
+        value = value.lower() or default
+        if value not in choices:
+            raise TelemetryConfigError(f"{variable}={value!r} is not known here: use {' or '.join(choices)}")
+        return value
+
+    def milliseconds(self, name: str, default: int) -> float:
+        variable, _ = self.get(name)
+        return milliseconds(variable, self._environ, default)
+
+
+def _grpc_target(variables: _Variables) -> tuple[str, bool]:
+    variable, endpoint = variables.get("ENDPOINT")
+    endpoint = endpoint or "http://localhost:4317"
+    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+    if not parts.hostname or not _port_is_valid(endpoint):
+        raise TelemetryConfigError(f"{variable} is not a URL or host:port that gRPC can reach")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if parts.scheme in ("http", "https"):
+        secure = parts.scheme == "https"
+    else:
+        secure = variables.get("INSECURE")[1].lower() != "true"
+    return f"{host}:{parts.port or 4317}", secure
+
+
+def _http_target(variables: _Variables) -> tuple[str, bool]:
+    variable, endpoint = variables.get("ENDPOINT")
+    endpoint = endpoint or "http://localhost:4318"
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _port_is_valid(endpoint):
+        raise TelemetryConfigError(f"{variable} is not an http:// or https:// URL")
+    if not variable.startswith(f"OTEL_EXPORTER_OTLP_{variables.signal.upper()}_"):
+        # A common endpoint is a base: the signal's path is appended. A signal's own is used as it is.
+        endpoint = f"{endpoint.rstrip('/')}/v1/{variables.signal}"
+    return endpoint, parts.scheme == "https"
+
+
+def _port_is_valid(endpoint: str) -> bool:
+    try:
+        return urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").port != 0
+    except ValueError:
+        return False
+
+
+def _headers(variables: _Variables) -> tuple[tuple[str, str], ...]:
+    variable, text = variables.get("HEADERS")
+    found: list[tuple[str, str]] = []
+    for pair in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = pair.partition("=")
+        name, value = unquote(name.strip()).lower(), unquote(value.strip())
+        if not equals or not name or not name.isascii() or "\n" in value or "\r" in value:
+            raise TelemetryConfigError(f"{variable} is not a list of name=value pairs separated by commas")
+        found.append((name, value))
+    return tuple(found)

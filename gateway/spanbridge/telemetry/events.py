@@ -1,0 +1,45 @@
+"""What telemetry itself reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spanbridge.core.events import Event, Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportFailed(Event):
+    """One request to the OTLP receiver failed. ``reason`` is a gRPC or HTTP status, or a short word."""
+
+    name: ClassVar[str] = "telemetry.export.failures"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    signal: str
+    reason: str
+    detail: str
+    retried: bool
+
+    def labels(self) -> dict[str, str]:
+        return {"otel.signal": self.signal, "error.type": self.reason}
+
+    def text(self) -> str:
+        then = "trying again, newer ones wait in a bounded buffer" if self.retried else "they are dropped and counted"
+        return f"cannot export {self.signal}: {self.detail}; {then}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryDropped(Event):
+    """Spans, or data points, that nobody will see. ``count`` is how many."""
+
+    name: ClassVar[str] = "telemetry.dropped"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    signal: str
+    reason: str
+
+    def labels(self) -> dict[str, str]:
+        return {"otel.signal": self.signal, "reason": self.reason}
+
+    def text(self) -> str:
+        return f"{self.count} {self.signal} dropped ({self.reason}); messages are not affected"

@@ -1,0 +1,150 @@
+"""Background export: spans as they come together, metrics at an interval. It never blocks and never holds up a message.
+
+A task on the gateway's loop: docs/adr/0051 has the measurement against a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spanbridge.core.retry import Backoff
+from spanbridge.ports import Reporter
+from spanbridge.telemetry.buffer import SpanBuffer
+from spanbridge.telemetry.env import Signal
+from spanbridge.telemetry.events import ExportFailed, TelemetryDropped
+from spanbridge.telemetry.transport import Outcome, Transport
+from spanbridge.telemetry.wire import RequestFrame
+
+
+@dataclass(slots=True)
+class Delivery:
+    """Sends one request until it is taken, refused for good, or ``give_up_after`` seconds have passed.
+
+    ``timeout`` (seconds) is of one attempt. Pauses grow with full jitter and respect what the receiver asks for; once
+    :attr:`closing` is set they are short, since the shutdown's deadline decides then.
+    """
+
+    signal: Signal
+    transport: Transport
+    reporter: Reporter
+    timeout: float
+    give_up_after: float
+    closing: asyncio.Event
+
+    async def send(self, body: bytes, count: int) -> Outcome:
+        """Send; what could not be delivered is reported as dropped, ``count`` of them."""
+        backoff = Backoff(initial=0.5, maximum=15.0)
+        started = time.monotonic()
+        while True:
+            outcome = await self.transport.send(body, self.timeout)
+            if not outcome.reason:
+                if outcome.rejected:
+                    self._dropped(outcome.rejected, "rejected")
+                return outcome
+            pause = max(backoff.next_delay(random.random()), outcome.retry_after or 0.0)  # noqa: S311 - jitter
+            again = outcome.retry and time.monotonic() - started + pause < self.give_up_after
+            self.reporter.report(
+                ExportFailed(signal=self.signal, reason=outcome.reason, detail=outcome.detail, retried=again)
+            )
+            if not again:
+                self._dropped(count, outcome.reason)
+                return outcome
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        if self.closing.is_set():
+            await asyncio.sleep(min(seconds, 0.1))
+            return
+        try:
+            await asyncio.wait_for(self.closing.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _dropped(self, count: int, reason: str) -> None:
+        self.reporter.report(TelemetryDropped(signal=self.signal, reason=reason, count=count))
+
+
+class SpanExporter:
+    """Empties a buffer: when a batch is full, else ``delay`` seconds after the last time."""
+
+    def __init__(self, buffer: SpanBuffer, frame: RequestFrame, delivery: Delivery, *, delay: float) -> None:
+        self._buffer = buffer
+        self._frame = frame
+        self._delivery = delivery
+        self._delay = delay
+        self._wake = asyncio.Event()
+        self._told = 0
+        self._under_way = 0
+        buffer.ready = self._wake.set
+
+    async def run(self) -> None:
+        """Export until closing, then what is left."""
+        closing = self._delivery.closing
+        while not closing.is_set():
+            woken = await self._wait()
+            await self._export(everything=not woken)
+        while self._buffer.spans:
+            await self._export(everything=True)
+        self._tell_dropped()
+
+    def abandon(self) -> None:
+        """Count what will never be sent: the deadline has passed."""
+        left = self._buffer.spans + self._under_way
+        if left:
+            self._delivery.reporter.report(TelemetryDropped(signal="traces", reason="shutdown", count=left))
+        self._tell_dropped()
+
+    def wake(self) -> None:
+        """Export now."""
+        self._wake.set()
+
+    async def _wait(self) -> bool:
+        """Whether it was a full batch, not the time, that ended the waiting."""
+        try:
+            await asyncio.wait_for(self._wake.wait(), self._delay)
+        except TimeoutError:
+            return False
+        self._wake.clear()
+        return True
+
+    async def _export(self, *, everything: bool) -> None:
+        """Send full batches, and with ``everything`` all that is there now: what comes meanwhile waits for more."""
+        due = self._buffer.spans if everything else 0
+        while self._buffer.batch_is_full or due > 0:
+            spans, count = self._buffer.take()
+            due -= count
+            self._under_way = count
+            await self._delivery.send(self._frame.wrap(spans), count)
+            self._under_way = 0
+            self._tell_dropped()
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        fresh = self._buffer.dropped - self._told
+        if fresh:
+            self._told = self._buffer.dropped
+            self._delivery.reporter.report(TelemetryDropped(signal="traces", reason="buffer_full", count=fresh))
+
+
+class MetricExporter:
+    """Sends what ``encode`` returns every ``interval`` seconds, and once more when closing."""
+
+    def __init__(self, encode: Callable[[], tuple[bytes, int]], delivery: Delivery, *, interval: float) -> None:
+        self._encode = encode
+        self._delivery = delivery
+        self._interval = interval
+
+    async def run(self) -> None:
+        """Export until closing."""
+        closing = self._delivery.closing
+        while not closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(closing.wait(), self._interval)
+            body, points = self._encode()
+            if points:
+                await self._delivery.send(body, points)

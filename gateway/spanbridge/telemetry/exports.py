@@ -1,0 +1,86 @@
+"""The export of both signals: its tasks and connections, from start to shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+from spanbridge.ports import Reporter
+from spanbridge.telemetry.buffer import SpanBuffer
+from spanbridge.telemetry.env import OtlpSettings, Signal
+from spanbridge.telemetry.exporter import Delivery, MetricExporter, SpanExporter
+from spanbridge.telemetry.meter import HotReader
+from spanbridge.telemetry.settings import ExportPlan
+from spanbridge.telemetry.transport import ConsoleTransport, Transport, create_transport
+from spanbridge.telemetry.wire import RequestFrame
+
+_GIVE_UP_AFTER = 300.0
+"""Seconds after which a request that the receiver keeps refusing gives way to the next, as the Collector does."""
+
+
+class Exports:
+    """Runs the exporters on the event loop on which :meth:`start` was called."""
+
+    def __init__(self, plan: ExportPlan, reporter: Reporter) -> None:
+        self._plan = plan
+        self._reporter = reporter
+        self._closing = asyncio.Event()
+        self._spans: SpanExporter | None = None
+        self._transports: list[Transport] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start_spans(self, buffer: SpanBuffer, frame: RequestFrame) -> None:
+        """Export what comes into the buffer.
+
+        :raises TelemetryConfigError: a certificate or key cannot be read.
+        """
+        delivery = self._delivery("traces", self._plan.traces_to, self._plan.span_timeout, _GIVE_UP_AFTER)
+        self._spans = SpanExporter(buffer, frame, delivery, delay=self._plan.span_delay)
+        self._run(self._spans.run(), "export-traces")
+
+    def start_metrics(self, reader: HotReader) -> None:
+        """Export metrics at their interval.
+
+        :raises TelemetryConfigError: a certificate or key cannot be read.
+        """
+        plan = self._plan
+        delivery = self._delivery("metrics", plan.metrics_to, plan.metric_timeout, plan.metric_interval)
+        exporter = MetricExporter(lambda: _encode(reader), delivery, interval=plan.metric_interval)
+        self._run(exporter.run(), "export-metrics")
+
+    async def shutdown(self, deadline: float) -> None:
+        """Send what is left within ``deadline`` seconds; what remains then is counted as dropped. Idempotent."""
+        self._closing.set()
+        if self._spans is not None:
+            self._spans.wake()
+        if self._tasks:
+            _, pending = await asyncio.wait(self._tasks, timeout=deadline)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tasks.clear()
+        if self._spans is not None:
+            self._spans.abandon()
+            self._spans = None
+        for transport in self._transports:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(transport.close(), 1.0)
+        self._transports.clear()
+
+    def _delivery(self, signal: Signal, to: OtlpSettings | None, timeout: float, give_up_after: float) -> Delivery:
+        transport = ConsoleTransport(signal) if to is None else create_transport(to)
+        self._transports.append(transport)
+        return Delivery(signal, transport, self._reporter, timeout, give_up_after, self._closing)
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+
+def _encode(reader: HotReader) -> tuple[bytes, int]:
+    from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics  # noqa: PLC0415
+
+    data = reader.read()
+    points = sum(len(m.data.data_points) for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics)
+    return encode_metrics(data).SerializeToString(), points

@@ -1,0 +1,184 @@
+"""Everything telemetry in one object: built outside the event loop, started and shut down on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from spanbridge import __version__
+from spanbridge.ports import Link, Sink, Source
+from spanbridge.telemetry import logs
+from spanbridge.telemetry.buffer import SpanBuffer
+from spanbridge.telemetry.exports import Exports
+from spanbridge.telemetry.hot import HotCounter
+from spanbridge.telemetry.meter import HotReader, Instruments, Reading
+from spanbridge.telemetry.peer import Peer
+from spanbridge.telemetry.reporter import EventReporter
+from spanbridge.telemetry.route import SCHEMA_URL
+from spanbridge.telemetry.settings import ExportPlan, Settings, TelemetrySettings, export_plan, resource
+from spanbridge.telemetry.temporality import preferred_temporality
+from spanbridge.telemetry.tracer import Tracer
+from spanbridge.telemetry.uplink_metrics import UplinkMetrics
+from spanbridge.telemetry.wire import RequestFrame
+
+_SCOPE = "spanbridge"
+_BUFFER_BYTES = 16 * 1024 * 1024
+_BATCH_BYTES = 3 * 1024 * 1024  # gRPC receivers refuse more than 4 MiB unless told otherwise
+_LOG_INTERVAL = 10.0
+
+
+class Load(Protocol):
+    """What gauges show of the uplink."""
+
+    @property
+    def in_flight(self) -> int:
+        """Messages received and not yet settled."""
+
+    def oldest_age(self) -> float | None:
+        """Seconds since the oldest of them arrived; 0 or None when there is none."""
+
+
+class Telemetry:
+    """Tracer, metrics, reporter, logging and their export. One per process.
+
+    ``source`` and ``target`` describe the MQTT broker and RocketMQ in spans and metrics.
+
+    :raises TelemetryConfigError: an OTEL_* variable cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        source: Peer | None = None,
+        target: Peer | None = None,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        settings = settings or TelemetrySettings()
+        logs.configure(settings.log_format, settings.log_level)
+        self._plan = export_plan(settings, environ)
+        self.resource = resource(settings, environ)
+        self._buffer = _buffer(self._plan)
+        self.tracer = Tracer(self._buffer, source=source, target=target)
+        self.metrics = UplinkMetrics(source, target)
+        self.instruments = Instruments(self.resource, InstrumentationScope(_SCOPE, __version__, SCHEMA_URL))
+        self._pulled = self.instruments.reader() if self._plan.pulled else None
+        self._pushed = self._push_reader(environ)
+        self._reporter = EventReporter(export=self._export_counter, interval=_LOG_INTERVAL, clock=clock)
+        self._register_metrics()
+        self._exports: Exports | None = None
+        self._flusher: asyncio.Task[None] | None = None
+
+    @property
+    def reporter(self) -> EventReporter:
+        """Counts and logs internal events."""
+        return self._reporter
+
+    async def start(self, uplink: Load | None = None, sources: Sequence[Source] = (), sink: Sink | None = None) -> None:
+        """Start exporting; what is handed over is shown in gauges.
+
+        :raises TelemetryConfigError: a certificate or key cannot be read.
+        """
+        self._register_gauges(uplink, sources, sink)
+        self._exports = Exports(self._plan, self._reporter)
+        if self._buffer is not None:
+            scope = (_SCOPE, __version__, SCHEMA_URL)
+            frame = RequestFrame(self.resource.attributes, self.resource.schema_url, *scope)
+            self._exports.start_spans(self._buffer, frame)
+        if self._pushed is not None:
+            self._exports.start_metrics(self._pushed)
+        self._flusher = asyncio.create_task(self._flush_forever(), name="flush-log")
+
+    async def shutdown(self, deadline: float) -> None:
+        """Send and log what is left, within ``deadline`` seconds. Idempotent."""
+        flusher, self._flusher = self._flusher, None
+        if flusher is not None:
+            flusher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await flusher
+        exports, self._exports = self._exports, None
+        if exports is not None:
+            await exports.shutdown(deadline)
+        self._reporter.flush(everything=True)
+        self.instruments.shutdown()
+
+    def prometheus(self, accept: str = "") -> tuple[bytes, str]:
+        """All metrics now, as text for the given Accept header, and its Content-Type."""
+        from spanbridge.telemetry import prometheus  # noqa: PLC0415 - most gateways are not scraped at once
+
+        content_type = prometheus.content_type(accept)
+        if self._pulled is None:
+            return b"# EOF\n" if content_type == prometheus.OPENMETRICS else b"", content_type
+        openmetrics = content_type == prometheus.OPENMETRICS
+        return prometheus.prometheus_text(self._pulled.read(), openmetrics=openmetrics), content_type
+
+    def gauge(self, name: str, read: Callable[[], Reading], *, unit: str = "", description: str = "") -> None:
+        """Export one more gauge: ``read`` returns a number or (number, attributes) pairs; quick, never raising."""
+        if self._measured:
+            self.instruments.gauge(name, read, unit=unit, description=description)
+
+    def log_fatal(self, text: str) -> None:
+        """Say why the process ends."""
+        logging.getLogger("spanbridge").error("%s", text)
+
+    @property
+    def _measured(self) -> bool:
+        return self._pulled is not None or self._pushed is not None
+
+    def _push_reader(self, environ: Mapping[str, str]) -> HotReader | None:
+        if self._plan.metrics == "none":
+            return None
+        return self.instruments.reader(preferred_temporality=preferred_temporality(environ))
+
+    def _export_counter(self, counter: HotCounter) -> None:
+        if self._measured:
+            self.instruments.counter(counter)
+
+    def _register_metrics(self) -> None:
+        for counter in self.metrics.counters:
+            self._export_counter(counter)
+        for histogram in self.metrics.histograms:
+            self.instruments.histogram(histogram)
+        buffer = self._buffer
+        if buffer is not None:
+            description = "Encoded spans that wait for the exporter."
+            self.gauge("spanbridge.telemetry.buffer", lambda: buffer.bytes, unit="By", description=description)
+
+    def _register_gauges(self, uplink: Load | None, sources: Sequence[Source], sink: Sink | None) -> None:
+        if uplink is not None:
+            load = uplink
+            text = "Messages received and not yet settled."
+            self.gauge("spanbridge.in_flight", lambda: load.in_flight, unit="{message}", description=text)
+            text = "Time since the oldest unsettled message arrived; 0 when there is none."
+            name = "spanbridge.oldest_unacknowledged.age"
+            self.gauge(name, lambda: load.oldest_age() or 0.0, unit="s", description=text)
+        if sources:
+            text = "1 while the connection to the MQTT broker is up, else 0."
+            self.gauge("spanbridge.source.up", lambda: [_up(one) for one in sources], description=text)
+        if sink is not None:
+            target = sink
+            text = "1 while RocketMQ can be reached, else 0."
+            self.gauge("spanbridge.sink.up", lambda: int(target.status.link is Link.UP), description=text)
+
+    async def _flush_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_LOG_INTERVAL)
+            self._reporter.flush()
+
+
+def _up(source: Source) -> tuple[float, dict[str, str]]:
+    return int(source.status.link is Link.UP), {"source": source.name}
+
+
+def _buffer(plan: ExportPlan) -> SpanBuffer | None:
+    if plan.traces == "none":
+        return None
+    return SpanBuffer(_BUFFER_BYTES, batch_spans=plan.batch_spans, batch_bytes=_BATCH_BYTES, max_spans=plan.max_spans)

@@ -1,0 +1,178 @@
+"""Prometheus exposition of the SDK's metrics data.
+
+Names, units and types follow the OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility"; the two
+formats are Prometheus text 0.0.4 and OpenMetrics 1.0.0.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from opentelemetry.sdk.metrics.export import Gauge, Histogram, Metric, MetricsData, Sum
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_:]+")
+_NOT_IN_LABELS = re.compile(r"[^a-zA-Z0-9_]+")
+_ANNOTATION = re.compile(r"\{[^}]*\}")
+_UNITS = {
+    "d": "days",
+    "h": "hours",
+    "min": "minutes",
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "nanoseconds",
+    "By": "bytes",
+    "KiBy": "kibibytes",
+    "MiBy": "mebibytes",
+    "%": "percent",
+    "1": "ratio",
+}
+
+
+def content_type(accept: str) -> str:
+    """The format for an Accept header: OpenMetrics only when asked for."""
+    return OPENMETRICS if "application/openmetrics-text" in accept else TEXT
+
+
+def prometheus_text(data: MetricsData, *, openmetrics: bool = False) -> bytes:
+    """All metrics of one resource in the exposition format."""
+    lines: list[str] = []
+    for resource_metrics in data.resource_metrics[:1]:
+        lines += _target_info(resource_metrics.resource, openmetrics)
+    families: dict[str, tuple[str, list[str]]] = {}
+    for resource_metrics in data.resource_metrics:
+        for scope_metrics in resource_metrics.scope_metrics:
+            scope = _scope_labels(scope_metrics.scope)
+            for metric in scope_metrics.metrics:
+                _add(families, metric, scope, openmetrics)
+    for kind, family in families.values():
+        lines += family if kind else ()
+    if openmetrics:
+        lines.append("# EOF")
+    return ("\n".join(lines) + "\n").encode() if lines else b""
+
+
+def _add(
+    families: dict[str, tuple[str, list[str]]], metric: Metric, scope: Mapping[str, Any], openmetrics: bool
+) -> None:
+    kind = _kind(metric)
+    if kind is None:
+        return
+    name = _name(metric.name, metric.unit or "", kind)
+    samples = [line for point in metric.data.data_points for line in _samples(name, kind, point, scope)]
+    if name not in families:
+        families[name] = (kind, _head(name, kind, metric, openmetrics))
+    # Of two metrics that come to the same name, the type of the first holds; the other's samples would not parse.
+    if families[name][0] == kind:
+        families[name][1].extend(samples)
+
+
+def _kind(metric: Metric) -> str | None:
+    data = metric.data
+    if isinstance(data, Sum):
+        return "counter" if data.is_monotonic else "gauge"
+    if isinstance(data, Gauge):
+        return "gauge"
+    return "histogram" if isinstance(data, Histogram) else None
+
+
+def _name(name: str, unit: str, kind: str) -> str:
+    """The family's name, without ``_total``."""
+    clean = _NOT_IN_NAMES.sub("_", name).strip("_")
+    if clean[:1].isdigit():
+        clean = f"_{clean}"
+    clean = clean.removesuffix("_total") if kind == "counter" else clean
+    suffix = _unit(unit, kind)
+    return clean if not suffix or clean.endswith(f"_{suffix}") else f"{clean}_{suffix}"
+
+
+def _unit(unit: str, kind: str) -> str:
+    plain = _ANNOTATION.sub("", unit).strip()
+    if plain == "1" and kind != "gauge":
+        return ""
+    if "/" in plain:
+        over, _, under = plain.partition("/")
+        return "_per_".join(filter(None, (_UNITS.get(over, over), _UNITS.get(under, under).removesuffix("s"))))
+    return _NOT_IN_NAMES.sub("_", _UNITS.get(plain, plain)).strip("_")
+
+
+def _head(name: str, kind: str, metric: Metric, openmetrics: bool) -> list[str]:
+    family = name if openmetrics or kind != "counter" else f"{name}_total"
+    lines = [f"# TYPE {family} {kind}"]
+    unit = _unit(metric.unit or "", kind)
+    if openmetrics and unit:
+        lines.append(f"# UNIT {family} {unit}")
+    if metric.description:
+        text = metric.description.replace("\\", "\\\\").replace("\n", "\\n")
+        lines.append(f"# HELP {family} {text.replace(chr(34), chr(92) + chr(34)) if openmetrics else text}")
+    return lines
+
+
+def _samples(name: str, kind: str, point: Any, scope: Mapping[str, Any]) -> Iterator[str]:
+    labels = _labels([*(point.attributes or {}).items(), *scope.items()])
+    if kind == "counter":
+        yield f"{name}_total{_braced(labels)} {_number(point.value)}"
+    elif kind == "gauge":
+        yield f"{name}{_braced(labels)} {_number(point.value)}"
+    else:
+        running = 0
+        for bound, count in zip((*point.explicit_bounds, float("inf")), point.bucket_counts, strict=True):
+            running += count
+            yield f"{name}_bucket{_braced([*labels, ('le', _bound(bound))])} {running}"
+        yield f"{name}_sum{_braced(labels)} {_number(point.sum)}"
+        yield f"{name}_count{_braced(labels)} {point.count}"
+
+
+def _labels(attributes: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
+    """Label names and values; values whose names come to the same are joined by ``;``."""
+    found: dict[str, str] = {}
+    for key, value in attributes:
+        name = _NOT_IN_LABELS.sub("_", key)
+        name = f"_{name}" if name[:1].isdigit() else name
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        found[name] = f"{found[name]};{text}" if name in found else text
+    return list(found.items())
+
+
+def _braced(labels: list[tuple[str, str]]) -> str:
+    if not labels:
+        return ""
+    escaped = (
+        (name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").encode("utf-8", "replace").decode())
+        for name, value in labels
+    )
+    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(value)
+
+
+def _bound(bound: float) -> str:
+    return _number(float(bound))
+
+
+def _scope_labels(scope: InstrumentationScope) -> dict[str, str]:
+    found = {"otel_scope_name": scope.name}
+    if scope.version:
+        found["otel_scope_version"] = scope.version
+    return found
+
+
+def _target_info(resource: Resource, openmetrics: bool) -> list[str]:
+    labels = _braced(_labels(resource.attributes.items()))
+    head = ["# TYPE target info"] if openmetrics else ["# TYPE target_info gauge"]
+    family = "target" if openmetrics else "target_info"
+    return [*head, f"# HELP {family} Target metadata", f"target_info{labels} 1"]

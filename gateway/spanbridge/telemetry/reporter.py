@@ -1,0 +1,96 @@
+"""Internal events become a counter each and log lines that do not flood."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spanbridge.core.events import Event
+from spanbridge.telemetry.hot import HotCounter
+
+_Key = tuple[type[Event], tuple[tuple[str, str], ...]]
+
+
+@dataclass(slots=True)
+class _Line:
+    logged_at: float
+    held_back: int = 0
+    newest: Event | None = None
+
+
+class EventReporter:
+    """Counts every event as ``spanbridge.<name>`` and logs it: at once, then at most once in ``interval`` seconds.
+
+    What was held back is told with the next line of its kind ("12 more like this in 10 s"), by :meth:`flush` at the
+    latest. A kind is an event's type with its labels. ``export`` is called with each new counter.
+    """
+
+    def __init__(
+        self,
+        *,
+        export: Callable[[HotCounter], None] | None = None,
+        interval: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._export = export
+        self._interval = interval
+        self._clock = clock
+        self._counters: dict[str, HotCounter] = {}
+        self._lines: dict[_Key, _Line] = {}
+
+    def report(self, event: Event) -> None:
+        """Take an event. Never raises, never blocks."""
+        try:
+            labels = tuple(sorted(event.labels().items()))
+            if event.counted:
+                self._counter(event.name).add(labels, event.count)
+            self._log((type(event), labels), event)
+        except Exception:
+            logging.getLogger(__name__).exception("an event could not be reported: %s", type(event).__name__)
+
+    def flush(self, *, everything: bool = False) -> None:
+        """Tell what is held back and due (all of it with ``everything``), and forget kinds that have gone quiet."""
+        now = self._clock()
+        for key, line in list(self._lines.items()):
+            due = now - line.logged_at >= self._interval
+            if line.newest is not None and (due or everything):
+                self._write(line.newest, line, now, repeats=line.held_back - 1)
+            elif due:
+                del self._lines[key]
+
+    def counted(self, name: str) -> int:
+        """How often an event of that name was counted, over all its labels."""
+        counter = self._counters.get(name)
+        return sum(counter.values.values()) if counter else 0
+
+    def _counter(self, name: str) -> HotCounter:
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = HotCounter(f"spanbridge.{name}", "{event}", f"Events of the kind {name}.")
+            self._counters[name] = counter
+            if self._export is not None:
+                self._export(counter)
+        return counter
+
+    def _log(self, key: _Key, event: Event) -> None:
+        now = self._clock()
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line(now)
+        elif now - line.logged_at < self._interval:
+            line.held_back += 1
+            line.newest = event
+            return
+        self._write(event, line, now, repeats=line.held_back)
+
+    def _write(self, event: Event, line: _Line, now: float, repeats: int) -> None:
+        logger = logging.getLogger(type(event).__module__)
+        if repeats:
+            logger.log(event.severity, "%s (%d more like this in %.0f s)", event.text(), repeats, now - line.logged_at)
+        else:
+            logger.log(event.severity, "%s", event.text())
+        line.logged_at = now
+        line.held_back = 0
+        line.newest = None

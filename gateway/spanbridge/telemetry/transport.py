@@ -1,0 +1,107 @@
+"""Getting encoded requests to an OTLP receiver: what every transport promises, and which one to use."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Protocol
+
+from spanbridge.telemetry.env import OtlpSettings, Signal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a request.
+
+    ``reason`` is "" when it was taken, else a short word for metrics; ``detail`` is for the log, without secrets.
+    ``retry`` says whether the protocol allows another attempt, ``retry_after`` (seconds) when the receiver wants it.
+    ``rejected`` spans or data points were refused out of a request that was taken otherwise.
+    """
+
+    reason: str = ""
+    detail: str = ""
+    retry: bool = False
+    retry_after: float | None = None
+    rejected: int = 0
+
+
+TAKEN = Outcome()
+
+
+class Transport(Protocol):
+    """Sends serialised ``Export...ServiceRequest`` messages of one signal."""
+
+    async def send(self, body: bytes, timeout: float) -> Outcome:
+        """Send one request; ``timeout`` is in seconds. Raises nothing but ``CancelledError``."""
+
+    async def close(self) -> None:
+        """Close connections. Idempotent."""
+
+
+def create_transport(settings: OtlpSettings) -> Transport:
+    """The transport for the protocol, loaded only now. Must be called on the event loop.
+
+    :raises TelemetryConfigError: a certificate or key cannot be read.
+    """
+    if settings.protocol == "grpc":
+        from spanbridge.telemetry.transport_grpc import GrpcTransport  # noqa: PLC0415
+
+        return GrpcTransport(settings)
+    from spanbridge.telemetry.transport_http import HttpTransport  # noqa: PLC0415
+
+    return HttpTransport(settings)
+
+
+class ConsoleTransport:
+    """Prints requests as JSON, one a line, on standard output: for a look at what would be sent."""
+
+    def __init__(self, signal: Signal) -> None:
+        self._signal = signal
+
+    async def send(self, body: bytes, timeout: float) -> Outcome:
+        """Print."""
+        from google.protobuf.json_format import MessageToJson  # noqa: PLC0415
+
+        if self._signal == "traces":
+            from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415
+                ExportTraceServiceRequest as Request,
+            )
+        else:
+            from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # type: ignore[assignment]  # noqa: PLC0415
+                ExportMetricsServiceRequest as Request,
+            )
+        sys.stdout.write(MessageToJson(Request.FromString(body), indent=None) + "\n")
+        sys.stdout.flush()
+        return TAKEN
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def partial_success(signal: Signal, body: bytes) -> Outcome:
+    """Read the receiver's answer: it may have refused a part (OTLP, "Partial Success")."""
+    if not body:
+        return TAKEN
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+
+    try:
+        if signal == "traces":
+            from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415
+                ExportTraceServiceResponse,
+            )
+
+            traces = ExportTraceServiceResponse.FromString(body).partial_success
+            return Outcome(rejected=traces.rejected_spans, detail=traces.error_message)
+        from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
+            ExportMetricsServiceResponse,
+        )
+
+        metrics = ExportMetricsServiceResponse.FromString(body).partial_success
+        return Outcome(rejected=metrics.rejected_data_points, detail=metrics.error_message)
+    except DecodeError:
+        return TAKEN  # the status said that it was taken
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    """What a receiver said, fit for a log line."""
+    return " ".join(text.split())[:limit]

@@ -1,0 +1,88 @@
+"""OTLP over HTTP with protobuf bodies (OTLP specification, "OTLP/HTTP")."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+import zlib
+from typing import Any
+
+import aiohttp
+
+from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError
+from spanbridge.telemetry.transport import Outcome, one_line, partial_success
+
+_RETRYABLE = frozenset({429, 502, 503, 504})
+_SMALL = 16 * 1024  # compressed at once; more goes to a thread
+
+
+class HttpTransport:
+    """One keep-alive session. Proxies are taken from the environment; redirects are not followed."""
+
+    def __init__(self, settings: OtlpSettings) -> None:
+        self._settings = settings
+        self._tls: ssl.SSLContext | bool = _tls(settings) if settings.secure else True
+        self._headers = {"content-type": "application/x-protobuf", "user-agent": "spanbridge", **dict(settings.headers)}
+        if settings.compression != "none":
+            self._headers["content-encoding"] = settings.compression
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, body: bytes, timeout: float) -> Outcome:
+        """See :class:`~spanbridge.telemetry.transport.Transport`."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(trust_env=True)
+        try:
+            async with self._session.post(
+                self._settings.target,
+                data=await self._compressed(body),
+                headers=self._headers,
+                ssl=self._tls,
+                timeout=aiohttp.ClientTimeout(total=timeout),
+                allow_redirects=False,
+            ) as response:
+                return self._outcome(response.status, response.headers, await response.read())
+        except TimeoutError:
+            return self._failure("timeout", f"did not answer within {timeout:g} s", retry=True)
+        except (aiohttp.ClientError, OSError) as error:
+            return self._failure("unavailable", one_line(str(error)) or type(error).__name__, retry=True)
+
+    async def close(self) -> None:
+        """See :class:`~spanbridge.telemetry.transport.Transport`."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _compressed(self, body: bytes) -> bytes:
+        kind = self._settings.compression
+        if kind == "none":
+            return body
+        compress: Any = gzip.compress if kind == "gzip" else zlib.compress
+        if len(body) < _SMALL:
+            return bytes(compress(body, 1))
+        return bytes(await asyncio.to_thread(compress, body, 1))
+
+    def _outcome(self, status: int, headers: Any, body: bytes) -> Outcome:
+        if 200 <= status < 300:
+            return partial_success(self._settings.signal, body)
+        retry_after = headers.get("Retry-After", "")
+        return Outcome(
+            reason=str(status),
+            detail=f"{self._settings.label} answered {status}",
+            retry=status in _RETRYABLE,
+            retry_after=float(retry_after) if retry_after.isdecimal() else None,
+        )
+
+    def _failure(self, reason: str, detail: str, *, retry: bool) -> Outcome:
+        return Outcome(reason=reason, detail=f"{self._settings.label}: {detail}", retry=retry)
+
+
+def _tls(settings: OtlpSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.certificate)
+        if settings.client_certificate is not None:
+            context.load_cert_chain(settings.client_certificate, settings.client_key)
+    except (OSError, ValueError) as error:
+        named = ", ".join(filter(None, (settings.certificate, settings.client_certificate, settings.client_key)))
+        raise TelemetryConfigError(f"OTEL_EXPORTER_OTLP_CERTIFICATE and CLIENT_*: {named}: {error}") from error
+    return context

@@ -1,0 +1,115 @@
+"""What the uplink counts and measures (docs/telemetry.md has the list with attributes and units)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from spanbridge.telemetry.hot import HotCounter, HotHistogram, Labels
+from spanbridge.telemetry.peer import Peer
+
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class UplinkMetrics:
+    """Hot-path metrics, cheap enough for every batch. Times are in seconds.
+
+    ``template`` is a route's filter and ``topic`` a RocketMQ topic: both come from the configuration, so their number
+    is bounded. ``error`` is an ``error.type``.
+    """
+
+    def __init__(self, source: Peer | None = None, target: Peer | None = None) -> None:
+        self._source = _where(source)
+        self._target = _where(target)
+        self._known: dict[tuple[str, str, str | None], Labels] = {}
+        self._consumed = HotCounter(
+            "messaging.client.consumed.messages",
+            "{message}",
+            "Number of messages that were delivered to the application.",
+        )
+        self._sent = HotCounter(
+            "messaging.client.sent.messages",
+            "{message}",
+            "Number of messages producer attempted to send to the broker.",
+        )
+        self._dropped = HotCounter("spanbridge.dropped", "{message}", "Messages dropped on purpose.")
+        self._context = HotCounter("spanbridge.context", "{message}", "Messages by what became of their trace context.")
+        self._operation = HotHistogram(
+            "messaging.client.operation.duration",
+            "s",
+            "Duration of messaging operation initiated by a producer or consumer client.",
+        )
+        self._process = HotHistogram("messaging.process.duration", "s", "Duration of processing operation.")
+        self._batch_size = HotHistogram(
+            "spanbridge.batch.size", "{message}", "Messages in one request to RocketMQ.", _BATCH_SIZES
+        )
+        self._batch_duration = HotHistogram(
+            "spanbridge.batch.duration", "s", "Time from the arrival of a batch's oldest message to RocketMQ's result."
+        )
+
+    @property
+    def counters(self) -> Iterable[HotCounter]:
+        """All counters."""
+        return (self._consumed, self._sent, self._dropped, self._context)
+
+    @property
+    def histograms(self) -> Iterable[HotHistogram]:
+        """All histograms."""
+        return (self._operation, self._process, self._batch_size, self._batch_duration)
+
+    def consumed(self, template: str, count: int, error: str | None = None) -> None:
+        """Messages that a route took from MQTT."""
+        self._consumed.add(self._mqtt(template, error), count)
+
+    def sent(self, topic: str, count: int, error: str | None = None) -> None:
+        """Messages of one send attempt."""
+        self._sent.add(self._rocketmq(topic, error), count)
+
+    def process_duration(self, template: str, seconds: float, count: int = 1, error: str | None = None) -> None:
+        """From receiving a message to settling it."""
+        self._process.record(self._mqtt(template, error), seconds, count)
+
+    def operation_duration(self, topic: str, seconds: float, error: str | None = None) -> None:
+        """One send attempt."""
+        self._operation.record(self._rocketmq(topic, error), seconds)
+
+    def batch(self, topic: str, size: int, seconds: float | None = None) -> None:
+        """A batch that RocketMQ stored; ``seconds`` since its oldest message arrived."""
+        labels = (("messaging.destination.name", topic),)
+        self._batch_size.record(labels, size)
+        if seconds is not None:
+            self._batch_duration.record(labels, seconds)
+
+    def dropped(self, template: str, reason: str, count: int = 1) -> None:
+        """Messages dropped on purpose; ``template`` is "" for those that no route took."""
+        self._dropped.add((("messaging.destination.template", template), ("reason", reason)), count)
+
+    def context(self, outcome: str, count: int = 1) -> None:
+        """What became of messages' trace contexts: ``continued``, ``started`` or the problem that extracting named."""
+        self._context.add((("outcome", outcome),), count)
+
+    def _mqtt(self, template: str, error: str | None) -> Labels:
+        key = ("mqtt", template, error)
+        return self._known.get(key) or self._learn(key, "process", "messaging.destination.template", self._source)
+
+    def _rocketmq(self, topic: str, error: str | None) -> Labels:
+        key = ("rocketmq", topic, error)
+        return self._known.get(key) or self._learn(key, "send", "messaging.destination.name", self._target)
+
+    def _learn(self, key: tuple[str, str, str | None], operation: str, destination: str, where: Labels) -> Labels:
+        system, name, error = key
+        labels: Labels = (
+            ("messaging.system", system),
+            ("messaging.operation.name", operation),
+            ("messaging.operation.type", operation),
+            (destination, name),
+            *where,
+        )
+        if error is not None:
+            labels += (("error.type", error),)
+        self._known[key] = labels
+        return labels
+
+
+def _where(peer: Peer | None) -> Labels:
+    attributes = peer.attributes() if peer is not None else {}
+    return tuple((name, value) for name, value in attributes.items() if name.startswith("server."))
