@@ -108,7 +108,7 @@ class Sink(Protocol):
 
     @property
     def generation(self) -> int:
-        """Grows when routes change, so that what :meth:`prepare` and :meth:`lane` gave before must be asked for again."""
+        """Grows when routes change: what :meth:`prepare` and :meth:`lane` gave before must be asked for again then."""
 
     @property
     def status(self) -> PeerStatus:
