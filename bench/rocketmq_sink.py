@@ -126,7 +126,7 @@ async def measure(
         request_serializer=service.SendMessageRequest.SerializeToString,
         response_deserializer=service.SendMessageResponse.FromString,
     )
-    headers = sink._headers.metadata()  # noqa: SLF001 - the same metadata for both ways
+    headers = sink._headers.metadata()  # the same metadata for both ways
 
     async def plain(count: int) -> None:
         now = time.time_ns()

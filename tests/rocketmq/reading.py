@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from grpc import aio
 
+from spanbridge.rocketmq.endpoint import ended
 from spanbridge.rocketmq.session import access_point
 from spanbridge.rocketmq.stubs import SERVICE, definition, service
 
@@ -29,18 +29,34 @@ class Reader:
     async def read(self, expected: int, timeout: float = 30.0) -> list[Any]:
         """``Message``s, sorted by queue and offset. Fails the test when fewer come in time."""
         got: dict[tuple[int, int], Any] = {}
+        enough = asyncio.Event()
         async with aio.insecure_channel(self._address, options=[("grpc.enable_http_proxy", 0)]) as channel:
             stream = await self._subscribe(channel)
-            queues = await self._queues(channel)
-            deadline = time.monotonic() + timeout
-            while len(got) < expected and time.monotonic() < deadline:
-                for messages in await asyncio.gather(*(self._receive(channel, queue) for queue in queues)):
-                    for message in messages:
-                        at = message.system_properties
-                        got[at.queue_id, at.queue_offset] = message
-            stream.cancel()
+            loop = asyncio.get_running_loop()
+            tasks = [
+                loop.create_task(self._drain(channel, queue, got, expected, enough))
+                for queue in await self._queues(channel)
+            ]
+            await asyncio.wait(
+                [*tasks, waiter := loop.create_task(enough.wait())], timeout=timeout, return_when="FIRST_COMPLETED"
+            )
+            for task in (*tasks, waiter):
+                task.cancel()
+            await asyncio.gather(*tasks, waiter, return_exceptions=True)
+            await ended(stream)
         assert len(got) >= expected, f"{len(got)} of {expected} messages read back"
         return [got[key] for key in sorted(got)]
+
+    async def _drain(
+        self, channel: Any, queue: Any, got: dict[tuple[int, int], Any], expected: int, enough: asyncio.Event
+    ) -> None:
+        # Ends by cancellation: an empty queue is held open by the server for seconds.
+        while True:
+            for message in await self._receive(channel, queue):
+                at = message.system_properties
+                got[at.queue_id, at.queue_offset] = message
+            if len(got) >= expected:
+                enough.set()
 
     async def _subscribe(self, channel: Any) -> Any:
         stream = channel.stream_stream(
@@ -85,10 +101,12 @@ class Reader:
             request_serializer=service.ReceiveMessageRequest.SerializeToString,
             response_deserializer=service.ReceiveMessageResponse.FromString,
         )
-        messages = []
-        async for part in call(request, timeout=10, metadata=self._headers):
-            if part.WhichOneof("content") == "message":
-                messages.append(part.message)
+        parts = call(request, timeout=10, metadata=self._headers)
+        try:
+            messages = [part.message async for part in parts if part.WhichOneof("content") == "message"]
+        except asyncio.CancelledError:
+            await ended(parts)
+            raise
         if messages:
             await self._ack(channel, messages)
         return messages

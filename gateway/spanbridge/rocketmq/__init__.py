@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
@@ -17,6 +18,8 @@ def create_sink(options: RocketmqOptions, reporter: Reporter) -> Sink:
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``.
     """
+    # gRPC's C core writes to standard error by itself, past our log and its rate limits. It reads this when it loads.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from spanbridge.rocketmq.sink import RocketmqSink  # noqa: PLC0415 - see above
 
     return RocketmqSink(options, reporter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,6 +73,17 @@ def channel_options(options: RocketmqOptions) -> list[tuple[str, Any]]:
     if options.tls is not None and options.tls.server_name:
         arguments.append(("grpc.ssl_target_name_override", options.tls.server_name))
     return arguments
+
+
+async def ended(call: Any) -> None:
+    """Cancel a call and wait until gRPC is through with it.
+
+    Its last word comes from gRPC's own thread, and may otherwise come after the loop has closed.
+    """
+    call.cancel()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1.0):
+            await call.code()
 
 
 class Endpoint:
@@ -152,10 +164,14 @@ class Endpoint:
         return handle(metadata=self._headers.metadata())
 
     async def _answered(self, handle: Any, request: Any, what: str, timeout: float) -> Any:
+        call = handle(request, timeout=timeout, metadata=self._headers.metadata())
         try:
-            response = await handle(request, timeout=timeout, metadata=self._headers.metadata())
+            response = await call
         except aio.AioRpcError as error:
             raise self.failed(error, what) from None
+        except asyncio.CancelledError:
+            await ended(call)
+            raise
         self._silent = 0
         if self.up is not True:
             self._set(True, None, "")

@@ -20,7 +20,7 @@ from spanbridge.core.errors import SinkError
 from spanbridge.core.retry import Backoff
 from spanbridge.core.rocketmq_rules import MAX_BODY_BYTES
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.endpoint import Endpoint
+from spanbridge.rocketmq.endpoint import Endpoint, ended
 from spanbridge.rocketmq.events import ServerCommandRefused
 from spanbridge.rocketmq.options import RocketmqOptions
 from spanbridge.rocketmq.stubs import definition, service
@@ -136,8 +136,8 @@ class Session:
                     return
         finally:
             writer.cancel()
-            stream.cancel()
             await asyncio.gather(writer, return_exceptions=True)
+            await ended(stream)
 
     async def _write_settings(self, stream: Any) -> None:
         while True:

@@ -1,0 +1,146 @@
+"""A RocketMQ proxy that does as it is told: throttles, refuses, hangs, forgets, commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Self
+
+import grpc
+from grpc import aio
+
+from spanbridge.rocketmq.stubs import definition, service
+
+OK = definition.Status(code=definition.Code.OK, message="OK")
+METHODS = {
+    "QueryRoute": service.QueryRouteRequest,
+    "SendMessage": service.SendMessageRequest,
+    "Heartbeat": service.HeartbeatRequest,
+    "NotifyClientTermination": service.NotifyClientTerminationRequest,
+}
+
+
+def status(name: str, text: str = "") -> Any:
+    """A ``Status`` by the name of its code."""
+    return definition.Status(code=definition.Code.Value(name), message=text)
+
+
+class FakeProxy:
+    """Started with ``async with``. ``answers`` is asked first, with method and request: a Status to refuse with, a
+    number of seconds to wait, a gRPC status to abort with, or None to do what a proxy does."""
+
+    def __init__(self, port: int = 0, *, queues: int = 1, types: tuple[str, ...] = ("NORMAL", "FIFO", "DELAY")) -> None:
+        self.port = port
+        self.queues = queues
+        self.types = types
+        self.max_body_size = 4 * 1024 * 1024
+        self.answers: Callable[[str, Any], Any] = lambda method, request: None
+        self.calls: list[tuple[str, dict[str, str]]] = []
+        self.batches: list[list[Any]] = []
+        self.settings: list[Any] = []
+        self.replies: list[Any] = []
+        self.commands: asyncio.Queue[Any] = asyncio.Queue()
+        self.others: list[FakeProxy] = []
+        """Brokers that this proxy's routes name besides itself."""
+        self.together = False
+        """Whether the others are behind the same addresses (a cluster proxy) or stand alone (local proxies)."""
+        self._server: Any = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [message.body for batch in self.batches for message in batch]
+
+    def count(self, method: str) -> int:
+        return sum(1 for called, _ in self.calls if called == method)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        self._server = aio.server(options=[("grpc.so_reuseport", 0)])
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                self._handler(name), request.FromString, lambda response: response.SerializeToString()
+            )
+            for name, request in METHODS.items()
+        }
+        handlers["Telemetry"] = grpc.stream_stream_rpc_method_handler(
+            self._telemetry, service.TelemetryCommand.FromString, service.TelemetryCommand.SerializeToString
+        )
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("apache.rocketmq.v2.MessagingService", handlers),)
+        )
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop(None)
+        await self._server.wait_for_termination()
+
+    def _handler(self, method: str) -> Any:
+        async def handle(request: Any, context: Any) -> Any:
+            self.calls.append((method, dict(context.invocation_metadata())))
+            answer = self.answers(method, request)
+            if isinstance(answer, (int, float)):
+                await asyncio.sleep(answer)
+                answer = None
+            if isinstance(answer, grpc.StatusCode):
+                await context.abort(answer, "told to")
+            return getattr(self, f"_{method}")(request, answer)
+
+        return handle
+
+    def _QueryRoute(self, request: Any, refusal: Any) -> Any:
+        response = service.QueryRouteResponse(status=refusal or OK)
+        members = [self, *self.others]
+        for number, member in enumerate(members):
+            shown = members if self.together else [member]
+            for index in range(member.queues):
+                queue = response.message_queues.add(id=index, permission=definition.Permission.READ_WRITE)
+                queue.topic.CopyFrom(request.topic)
+                queue.broker.name = f"broker-{number}"
+                for one in shown:
+                    queue.broker.endpoints.addresses.add(host="127.0.0.1", port=one.port)
+                queue.accept_message_types.extend(definition.MessageType.Value(name) for name in member.types)
+        return response
+
+    def _SendMessage(self, request: Any, refusal: Any) -> Any:
+        if refusal is not None:
+            return service.SendMessageResponse(status=refusal)
+        self.batches.append(list(request.messages))
+        return service.SendMessageResponse(status=OK, entries=[service.SendResultEntry(status=OK)])
+
+    def _Heartbeat(self, request: Any, refusal: Any) -> Any:
+        return service.HeartbeatResponse(status=refusal or OK)
+
+    def _NotifyClientTermination(self, request: Any, refusal: Any) -> Any:
+        return service.NotifyClientTerminationResponse(status=refusal or OK)
+
+    async def _telemetry(self, requests: Any, context: Any) -> None:
+        self.calls.append(("Telemetry", dict(context.invocation_metadata())))
+
+        async def speak() -> None:
+            while True:
+                await context.write(await self.commands.get())
+
+        speaker = asyncio.get_running_loop().create_task(speak())
+        try:
+            async for command in requests:
+                if command.WhichOneof("command") != "settings":
+                    self.replies.append(command)
+                    continue
+                self.settings.append(command.settings)
+                answer = service.TelemetryCommand(status=OK, settings=command.settings)
+                answer.settings.publishing.max_body_size = self.max_body_size
+                await context.write(answer)
+        finally:
+            speaker.cancel()
+            await asyncio.gather(speaker, return_exceptions=True)

@@ -1,0 +1,190 @@
+"""The sink on a real RocketMQ: what is sent is what is stored, where and in the order it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SinkUnavailable
+from spanbridge.core.events import Event
+from spanbridge.core.message import Address
+from spanbridge.devstack import FaultProxy
+from spanbridge.rocketmq import RocketmqOptions, TlsOptions
+from spanbridge.rocketmq.sink import RocketmqSink
+
+from .reading import Reader
+
+pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
+
+
+class Silent:
+    """A reporter for whom nothing is news."""
+
+    def report(self, event: Event) -> None:
+        pass
+
+
+@asynccontextmanager
+async def sink_to(endpoints: str, **options: Any) -> AsyncIterator[RocketmqSink]:
+    sink = RocketmqSink(RocketmqOptions(endpoints=endpoints, **options), Silent())
+    await sink.start()
+    try:
+        yield sink
+    finally:
+        await sink.close()
+
+
+def by_group(messages: list[Any]) -> tuple[dict[str, set[int]], dict[str, list[int]]]:
+    """Queues and bodies (as numbers) of each message group, in the order of storage."""
+    queues, bodies = defaultdict(set), defaultdict(list)
+    for message in messages:
+        group = message.system_properties.message_group
+        queues[group].add(message.system_properties.queue_id)
+        bodies[group].append(int(message.body))
+    return queues, bodies
+
+
+async def test_every_part_of_a_message_is_stored(devstack: Any) -> None:
+    topic, endpoints = devstack.topic(), devstack.rocketmq.endpoints
+    async with sink_to(endpoints, topics=(topic,)) as sink:
+        address = Address(topic, tag="tag-ü", keys=("k1", "k2"), properties=(("mqtt.topic", "a/ü"), ("empty", "")))
+        prepared = sink.prepare(address)
+        born_ns = time.time_ns()
+        parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        bodies = [b"\x00", b"\xff" * 70_000, *(b"%d" % n for n in range(48))]
+        batch = [sink.encode(prepared, body, (parent, ("n", str(n))), born_ns) for n, body in enumerate(bodies)]
+        await sink.send(topic, sink.lane(prepared), batch)
+        await sink.probe()
+        assert sink.status.detail["topics"][topic] == {"queues": 4, "types": ["NORMAL"]}
+    messages = await Reader(endpoints, topic, devstack.group()).read(50)
+    assert [message.body for message in messages] == bodies
+    for number, message in enumerate(messages):
+        system, properties = message.system_properties, dict(message.user_properties)
+        assert (system.tag, list(system.keys)) == ("tag-ü", ["k1", "k2"])
+        assert properties.pop("n") == str(number)
+        assert properties.pop("traceparent") == parent[1]
+        assert properties.pop("mqtt.topic") == "a/ü"
+        assert system.born_timestamp.ToMilliseconds() == born_ns // 1_000_000
+        assert len(system.message_id) == 34
+    assert len({message.system_properties.message_id for message in messages}) == 50
+
+
+@pytest.mark.parametrize("queues", [1, 4])
+async def test_groups_keep_their_queue_and_order_in_batches_and_alone(devstack: Any, queues: int) -> None:
+    topic, endpoints = devstack.topic("FIFO", queues=queues), devstack.rocketmq.endpoints
+    async with sink_to(endpoints) as sink:
+        forms = [sink.prepare(Address(topic, group=f"plant/7/device/{n}")) for n in range(24)]
+        for turn in range(3):
+            lanes = defaultdict(list)
+            for number in range(turn * 4, turn * 4 + 4):
+                for form in forms:
+                    lanes[sink.lane(form)].append(sink.encode(form, b"%d" % number, (), time.time_ns()))
+            assert len(lanes) > 1
+            await asyncio.gather(*(sink.send(topic, lane, batch) for lane, batch in lanes.items()))
+        # And one message in a request of its own, which the proxy places by its hash of the group.
+        for form in forms:
+            await sink.send(topic, sink.lane(form), [sink.encode(form, b"12", (), time.time_ns())])
+    messages = await Reader(endpoints, topic, devstack.group()).read(24 * 13)
+    used, order = by_group(messages)
+    assert all(len(ids) == 1 for ids in used.values())
+    assert len({next(iter(ids)) for ids in used.values()}) == queues
+    assert list(order.values()) == [list(range(13))] * 24
+
+
+async def test_delivery_timestamps_are_kept(devstack: Any) -> None:
+    topic, endpoints = devstack.topic("DELAY", queues=1), devstack.rocketmq.endpoints
+    due = int(time.time() * 1000) + 1500
+    async with sink_to(endpoints) as sink:
+        prepared = sink.prepare(Address(topic, delivery_timestamp_ms=due))
+        batch = [sink.encode(prepared, b"%d" % n, (), time.time_ns()) for n in range(5)]
+        await sink.send(topic, sink.lane(prepared), batch)
+    messages = await Reader(endpoints, topic, devstack.group()).read(5)
+    # The timer works in seconds: it may come up to one early against our clock.
+    assert time.time() * 1000 >= due - 1000
+    assert {message.body for message in messages} == {b"%d" % n for n in range(5)}
+    assert {message.system_properties.delivery_timestamp.ToMilliseconds() for message in messages} == {due}
+
+
+async def test_what_an_operator_has_to_mend(devstack: Any) -> None:
+    fifo, endpoints, missing = devstack.topic("FIFO", queues=1), devstack.rocketmq.endpoints, devstack.unique("missing")
+    async with sink_to(endpoints) as sink:
+        for topic, reason in ((missing, "topic_not_found"), (fifo, "message_property_conflict_with_type")):
+            prepared = sink.prepare(Address(topic))
+            with pytest.raises(SinkMisconfigured, match=topic) as caught:
+                await sink.send(topic, sink.lane(prepared), [sink.encode(prepared, b"x", (), time.time_ns())])
+            assert caught.value.reason == reason
+        await anyio.to_thread.run_sync(devstack.rocketmq.create_topic, missing)
+        await sink.send(missing, -1, [sink.encode(sink.prepare(Address(missing)), b"x", (), time.time_ns())])
+
+
+async def test_the_brokers_size_limits(devstack: Any) -> None:
+    topic, endpoints = devstack.topic(queues=1), devstack.rocketmq.endpoints
+    async with sink_to(endpoints) as sink:
+        prepared = sink.prepare(Address(topic))
+        limit: int = sink.status.detail["max_body_bytes"]
+        with pytest.raises(SinkRejected):
+            sink.encode(prepared, b"x" * (limit + 1), (), 1)
+        batch = [sink.encode(prepared, b"x" * (limit // 3), (), 1) for _ in range(4)]
+        await sink.send(topic, -1, batch)
+        await sink.send(topic, -1, [sink.encode(prepared, b"x" * limit, (), 1)])
+
+
+async def test_tls(devstack: Any, tmp_path: Path) -> None:
+    topic, rocketmq = devstack.topic(queues=1), devstack.rocketmq
+    ca = tmp_path / "ca.pem"
+    pem = await anyio.to_thread.run_sync(ssl.get_server_certificate, (rocketmq.host, rocketmq.port))
+    ca.write_text(pem)
+    options = {"tls": TlsOptions(ca_file=str(ca), server_name="localhost"), "topics": (topic,)}
+    async with sink_to(rocketmq.endpoints, **options) as sink:
+        await sink.send(topic, -1, [sink.encode(sink.prepare(Address(topic)), b"sealed", (), time.time_ns())])
+        await sink.probe()
+    async with sink_to(rocketmq.endpoints, tls=TlsOptions(), attempts=1) as sink:
+        with pytest.raises(SinkMisconfigured) as caught:
+            await sink.send(topic, -1, [sink.encode(sink.prepare(Address(topic)), b"x", (), 1)])
+        assert caught.value.reason == "tls"
+    (message,) = await Reader(rocketmq.endpoints, topic, devstack.group()).read(1)
+    assert message.body == b"sealed"
+
+
+async def test_a_line_that_goes_dead_and_comes_back(devstack: Any) -> None:
+    topic, rocketmq = devstack.topic(queues=1), devstack.rocketmq
+    with FaultProxy(rocketmq.host, rocketmq.port) as line:
+        async with sink_to(line.endpoints, follow_routes=False, request_timeout=0.5, heartbeat_interval=0.5) as sink:
+            prepared = sink.prepare(Address(topic))
+
+            async def send(body: bytes) -> None:
+                await sink.send(topic, -1, [sink.encode(prepared, body, (), time.time_ns())])
+
+            async def send_often(body: bytes) -> None:
+                for _ in range(5):
+                    await send(body)
+
+            async def send_until_stored(body: bytes) -> None:
+                with anyio.fail_after(15):
+                    while True:
+                        try:
+                            await send(body)
+                        except SinkUnavailable:
+                            await anyio.sleep(0.1)
+                        else:
+                            return
+
+            await send(b"before")
+            for fault in (line.blackhole, line.refuse, line.reset):
+                fault()
+                with pytest.raises(SinkUnavailable):
+                    await send_often(b"lost?")
+                line.resume()
+                await send_until_stored(fault.__name__.encode())
+    bodies = [message.body for message in await Reader(rocketmq.endpoints, topic, devstack.group()).read(4)]
+    assert {b"before", b"blackhole", b"refuse", b"reset"} <= set(bodies)

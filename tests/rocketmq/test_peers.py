@@ -1,0 +1,375 @@
+"""The sink against proxies that misbehave, on purpose and reproducibly."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+
+from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
+from spanbridge.core.events import Event
+from spanbridge.core.message import Address
+from spanbridge.ports import Link
+from spanbridge.rocketmq import RocketmqOptions, TlsOptions
+from spanbridge.rocketmq.dispatch import DELAYED, UNORDERED
+from spanbridge.rocketmq.sink import RocketmqSink
+from spanbridge.rocketmq.stubs import service
+
+from .fake_proxy import FakeProxy, status
+
+pytestmark = pytest.mark.anyio
+
+QUICK = RocketmqOptions(
+    endpoints="", request_timeout=0.3, backoff_initial=0.001, backoff_maximum=0.01, heartbeat_interval=0.1
+)
+
+
+class Recorder:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def report(self, event: Event) -> None:
+        self.events.append(event)
+
+    def names(self) -> list[str]:
+        return [event.name for event in self.events]
+
+
+@asynccontextmanager
+async def sink_to(*proxies: FakeProxy | str, **changes: Any) -> AsyncIterator[RocketmqSink]:
+    endpoints = ";".join(proxy if isinstance(proxy, str) else proxy.address for proxy in proxies)
+    reporter = changes.pop("reporter", None) or Recorder()
+    sink = RocketmqSink(replace(QUICK, endpoints=endpoints, **changes), reporter)
+    await sink.start()
+    try:
+        yield sink
+    finally:
+        await sink.close()
+
+
+def make(sink: RocketmqSink, count: int = 1, **address: Any) -> tuple[int, list[bytes]]:
+    prepared = sink.prepare(Address("t", **address))
+    return sink.lane(prepared), [sink.encode(prepared, b"%d" % n, (), time.time_ns()) for n in range(count)]
+
+
+async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def failing(sink: RocketmqSink, **address: Any) -> SinkError:
+    lane, batch = make(sink, **address)
+    with pytest.raises(SinkError) as caught:
+        await sink.send("t", lane, batch)
+    return caught.value
+
+
+async def test_what_a_session_looks_like() -> None:
+    async with FakeProxy() as proxy:
+        async with sink_to(proxy, topics=("t",), namespace="space") as sink:
+            lane, batch = make(sink, 3)
+            assert lane == UNORDERED
+            await sink.send("t", lane, batch)
+            await sink.probe()
+            await until(lambda: proxy.count("Heartbeat") >= 2 and sink.status.detail["telemetry_stream"])
+            assert sink.status.link is Link.UP
+            assert sink.status.detail["topics"] == {"t": {"queues": 1, "types": ["DELAY", "FIFO", "NORMAL"]}}
+            assert sink.status.detail["in_flight"] == 0
+        assert proxy.bodies == [b"0", b"1", b"2"]
+        assert proxy.batches[0][0].topic.resource_namespace == "space"
+        (settings, *_) = proxy.settings
+        assert settings.access_point.addresses[0].port == proxy.port
+        assert [topic.name for topic in settings.publishing.topics] == ["t"]
+        assert proxy.calls[-1][0] == "NotifyClientTermination"
+        assert {headers["x-mq-client-id"] for _, headers in proxy.calls} == {sink.status.detail["client_id"]}
+        assert sink.status.link is Link.CLOSED
+        await sink.close()
+        with pytest.raises(SinkUnavailable, match="closed"):
+            await sink.send("t", lane, batch)
+
+
+async def test_the_servers_limits_are_taken_over_and_new_topics_are_announced() -> None:
+    proxy = FakeProxy()
+    proxy.max_body_size = 1000
+    async with proxy, sink_to(proxy) as sink:
+        await until(lambda: sink.status.detail["max_body_bytes"] == 1000)
+        prepared = sink.prepare(Address("t"))
+        with pytest.raises(SinkRejected, match="over the cluster's limit of 1000"):
+            sink.encode(prepared, b"x" * 1001, (), 1)
+        await sink.send("t", *make(sink))
+        await until(lambda: [topic.name for topic in proxy.settings[-1].publishing.topics] == ["t"])
+        # 600 bytes each: two would be over the server's limit for a request.
+        big = [sink.encode(prepared, b"%d" % n * 600, (), 1) for n in range(3)]
+        await sink.send("t", UNORDERED, big)
+        assert [len(batch) for batch in proxy.batches] == [1, 1, 1, 1]
+
+
+async def test_throttling_is_retried_and_then_told() -> None:
+    async with FakeProxy() as proxy, sink_to(proxy) as sink:
+        refusals = [status("TOO_MANY_REQUESTS", "flow limit")] * 2
+        proxy.answers = lambda method, _: refusals.pop() if method == "SendMessage" and refusals else None
+        await sink.send("t", *make(sink))
+        assert proxy.bodies == [b"0"]
+        busy = status("INTERNAL_SERVER_ERROR", "[TIMEOUT_CLEAN_QUEUE]broker busy")
+        proxy.answers = lambda method, _: busy if method == "SendMessage" else None
+        before = proxy.count("SendMessage")
+        error = await failing(sink)
+        assert isinstance(error, SinkThrottled)
+        assert proxy.count("SendMessage") - before == QUICK.attempts
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("MESSAGE_BODY_TOO_LARGE", SinkRejected), ("UNAUTHORIZED", SinkMisconfigured), ("FORBIDDEN", SinkMisconfigured)],
+)
+async def test_what_no_retry_mends_is_told_at_once(code: str, kind: type[SinkError]) -> None:
+    async with FakeProxy() as proxy, sink_to(proxy) as sink:
+        proxy.answers = lambda method, _: status(code, "why") if method == "SendMessage" else None
+        error = await failing(sink)
+        assert isinstance(error, kind)
+        assert error.reason == code.lower()
+        assert proxy.address in str(error)
+        assert "topic 't'" in str(error)
+        assert proxy.count("SendMessage") == 1
+
+
+async def test_a_hanging_proxy_ends_by_deadline_and_is_reconnected() -> None:
+    async with FakeProxy() as proxy, sink_to(proxy, reporter=(recorder := Recorder())) as sink:
+        await sink.send("t", *make(sink))
+        proxy.answers = lambda method, _: 30.0
+        started = time.monotonic()
+        error = await failing(sink)
+        assert error.reason == "deadline_exceeded"
+        # One deadline, not three: there is no other proxy to try.
+        assert time.monotonic() - started < 3 * QUICK.request_timeout
+        await until(lambda: "rocketmq.channel.replaced" in recorder.names())
+        assert sink.status.link is Link.BACKOFF
+        with pytest.raises(SinkUnavailable):
+            await sink.probe()
+        proxy.answers = lambda method, _: None
+        await sink.send("t", *make(sink))
+        await sink.probe()
+        assert sink.status.link is Link.UP
+
+
+async def test_a_hanging_proxy_is_left_for_another() -> None:
+    async with FakeProxy() as good, FakeProxy() as bad, sink_to(good, bad) as sink:
+        good.others, good.together = [bad], True
+        bad.others, bad.together = [good], True
+        await sink.send("t", *make(sink))
+        bad.answers = lambda method, _: 30.0
+        for _ in range(6):
+            await sink.send("t", *make(sink))
+        assert len(good.bodies) + len(bad.bodies) == 7
+
+
+async def test_nobody_there_and_then_somebody() -> None:
+    async with FakeProxy() as proxy:
+        port = proxy.port
+    recorder = Recorder()
+    async with sink_to(f"127.0.0.1:{port}", reporter=recorder) as sink:
+        error = await failing(sink)
+        assert isinstance(error, SinkUnavailable)
+        assert sink.status.link is Link.BACKOFF
+        assert f"127.0.0.1:{port}" in (sink.status.last_error or "")
+        async with FakeProxy(port) as proxy:
+            started = time.monotonic()
+            while True:
+                try:
+                    await sink.send("t", *make(sink))
+                except SinkUnavailable:
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+            assert time.monotonic() - started < 5
+            assert proxy.bodies == [b"0"]
+            await until(lambda: sink.status.detail["telemetry_stream"])
+        assert recorder.names().count("rocketmq.endpoint.down") == 1
+        assert recorder.names().count("rocketmq.endpoint.up") == 1
+
+
+async def test_a_restarted_proxy_is_told_the_settings_again() -> None:
+    async with FakeProxy() as proxy, sink_to(proxy) as sink:
+        await until(lambda: proxy.settings)
+        known = len(proxy.settings)
+        forgotten = [status("UNRECOGNIZED_CLIENT_TYPE", "cannot find client settings for this client")]
+        proxy.answers = lambda method, _: forgotten.pop() if method == "Heartbeat" and forgotten else None
+        await until(lambda: len(proxy.settings) > known)
+        await proxy.stop()
+        await proxy.start()
+        known = len(proxy.settings)
+        await until(lambda: len(proxy.settings) > known)
+        await until(lambda: sink.status.detail["telemetry_stream"])
+
+
+async def test_commands_of_the_server() -> None:
+    recorder = Recorder()
+    async with FakeProxy() as proxy, sink_to(proxy, reporter=recorder) as sink:
+        await until(lambda: sink.status.detail["telemetry_stream"])
+        trace = service.PrintThreadStackTraceCommand(nonce="n1")
+        await proxy.commands.put(service.TelemetryCommand(print_thread_stack_trace_command=trace))
+        verify = service.VerifyMessageCommand(nonce="n2")
+        await proxy.commands.put(service.TelemetryCommand(verify_message_command=verify))
+        recover = service.RecoverOrphanedTransactionCommand(transaction_id="x")
+        await proxy.commands.put(service.TelemetryCommand(recover_orphaned_transaction_command=recover))
+        await until(lambda: recorder.names().count("rocketmq.server_commands.refused") == 3)
+        await until(lambda: len(proxy.replies) == 2)
+        assert [reply.thread_stack_trace.nonce or reply.verify_message_result.nonce for reply in proxy.replies] == [
+            "n1",
+            "n2",
+        ]
+        streams = proxy.count("Telemetry")
+        reconnect = service.ReconnectEndpointsCommand(nonce="n3")
+        await proxy.commands.put(service.TelemetryCommand(reconnect_endpoints_command=reconnect))
+        await until(lambda: proxy.count("Telemetry") > streams)
+        assert "rocketmq.channel.replaced" in recorder.names()
+        await sink.send("t", *make(sink))
+
+
+async def test_types_are_checked_before_anything_is_sent() -> None:
+    async with FakeProxy(types=("FIFO",)) as proxy, sink_to(proxy) as sink:
+        error = await failing(sink)
+        assert isinstance(error, SinkMisconfigured)
+        assert "topic 't' takes FIFO messages, not NORMAL" in str(error)
+        assert proxy.count("SendMessage") == 0
+        # The route is asked for again: the operator may have changed the topic.
+        proxy.types = ("NORMAL",)
+        await sink.send("t", *make(sink))
+
+
+async def test_a_topic_without_writable_queues() -> None:
+    async with FakeProxy(queues=0) as proxy, sink_to(proxy) as sink:
+        error = await failing(sink)
+        assert isinstance(error, SinkMisconfigured)
+        assert error.reason == "no_writable_queue"
+
+
+async def test_callers_share_one_route_query() -> None:
+    async with FakeProxy() as proxy, sink_to(proxy) as sink:
+        proxy.answers = lambda method, _: 0.05 if method == "QueryRoute" else None
+        await asyncio.gather(*(sink.send("t", *make(sink)) for _ in range(20)))
+        assert proxy.count("QueryRoute") == 1
+
+
+async def test_groups_on_one_queue_share_requests() -> None:
+    async with FakeProxy(queues=1) as proxy, sink_to(proxy, ordered_lanes=1) as sink:
+        messages = [make(sink, group=f"g{n}")[1][0] for n in range(10)]
+        await sink.send("t", 0, messages)
+        assert [len(batch) for batch in proxy.batches] == [10]
+
+
+async def test_groups_on_several_queues_go_one_by_one_in_their_order() -> None:
+    async with FakeProxy(queues=4) as proxy, sink_to(proxy, ordered_lanes=1, single_requests=8) as sink:
+        forms = [sink.prepare(Address("t", group=f"g{n}")) for n in range(10)]
+        proxy.answers = lambda method, request: 0.005 * (hash(request.SerializeToString()) % 3)
+        batch = [sink.encode(form, b"%d" % turn, (), 1) for turn in range(5) for form in forms]
+        await sink.send("t", 0, batch)
+        assert {len(sent) for sent in proxy.batches} == {1}
+        orders: dict[str, list[bytes]] = {}
+        for (message,) in proxy.batches:
+            orders.setdefault(message.system_properties.message_group, []).append(message.body)
+        assert list(orders.values()) == [[b"0", b"1", b"2", b"3", b"4"]] * 10
+
+
+async def test_what_was_stored_of_a_failed_batch_is_not_stored_twice() -> None:
+    async with FakeProxy(queues=4) as proxy, sink_to(proxy, ordered_lanes=1) as sink:
+        form, other = sink.prepare(Address("t", group="g")), sink.prepare(Address("t", group="other"))
+        batch = [sink.encode(form, b"%d" % n, (), 1) for n in range(4)] + [sink.encode(other, b"x", (), 1)]
+        proxy.answers = lambda method, request: (
+            status("UNAUTHORIZED") if method == "SendMessage" and request.messages[0].body == b"2" else None
+        )
+        with pytest.raises(SinkMisconfigured):
+            await sink.send("t", 0, batch)
+        assert sorted(proxy.bodies) == [b"0", b"1", b"x"]
+        proxy.answers = lambda method, request: None
+        await sink.send("t", 0, batch)
+        assert sorted(proxy.bodies) == [b"0", b"1", b"2", b"3", b"x"]
+        await sink.send("t", 0, batch[:1])  # remembered for that one time only
+        assert proxy.bodies.count(b"0") == 2
+
+
+async def test_delayed_messages_have_a_lane_and_requests_of_their_own() -> None:
+    async with FakeProxy() as proxy, sink_to(proxy) as sink:
+        lane, batch = make(sink, 3, delivery_timestamp_ms=1)
+        assert lane == DELAYED
+        await sink.send("t", lane, batch)
+        assert [len(sent) for sent in proxy.batches] == [1, 1, 1]
+
+
+async def test_a_group_stays_with_its_broker_when_brokers_stand_alone() -> None:
+    async with FakeProxy() as one, FakeProxy() as two, sink_to(one, ordered_lanes=8) as sink:
+        one.others = two.others = []
+        one.others = [two]
+        for turn in range(3):
+            for n in range(16):
+                form = sink.prepare(Address("t", group=f"g{n}"))
+                await sink.send("t", sink.lane(form), [sink.encode(form, b"%d" % turn, (), 1)])
+        groups = [
+            {message.system_properties.message_group for batch in proxy.batches for message in batch}
+            for proxy in (one, two)
+        ]
+        assert not groups[0] & groups[1]
+        assert all(groups)
+        for _ in range(4):
+            await sink.send("t", *make(sink))
+        assert b"0" in one.bodies
+        assert b"0" in two.bodies
+
+
+async def test_addresses_of_routes_can_be_left_aside() -> None:
+    async with FakeProxy() as proxy, FakeProxy() as other, sink_to(proxy, follow_routes=False) as sink:
+        proxy.others = [other]
+        for _ in range(4):
+            await sink.send("t", *make(sink))
+        assert len(proxy.bodies) == 4
+        assert list(sink.status.detail["endpoints"]) == [proxy.address]
+
+
+async def test_a_server_that_is_no_rocketmq() -> None:
+    async with FakeProxy() as proxy, sink_to(proxy) as sink:
+        proxy.answers = lambda method, _: grpc.StatusCode.UNIMPLEMENTED
+        error = await failing(sink)
+        assert isinstance(error, SinkMisconfigured)
+        assert "check the endpoint's port" in str(error)
+
+
+async def test_closing_waits_for_what_is_in_flight() -> None:
+    async with FakeProxy() as proxy:
+        async with sink_to(proxy) as sink:
+            await sink.send("t", *make(sink))
+            proxy.answers = lambda method, _: 0.1 if method == "SendMessage" else None
+            sending = asyncio.get_running_loop().create_task(sink.send("t", *make(sink)))
+            await until(lambda: sink.status.detail["in_flight"] == 1)
+        await sending
+        assert len(proxy.bodies) == 2
+
+
+@pytest.mark.parametrize("endpoints", ["", "host", "http://h:1", "h:0", "h:x"])
+def test_endpoints_that_are_none(endpoints: str) -> None:
+    with pytest.raises(SinkMisconfigured, match="rocketmq endpoints"):
+        RocketmqSink(replace(QUICK, endpoints=endpoints), Recorder())
+
+
+@pytest.mark.parametrize(
+    ("tls", "text"),
+    [
+        (TlsOptions(verify=False), "verify = false is not possible"),
+        (TlsOptions(key_password="p"), "no encrypted keys"),
+        (TlsOptions(cert_file="c"), "go together"),
+        (TlsOptions(ca_file="/nowhere/ca.pem"), "No such file"),
+    ],
+)
+async def test_tls_options_that_cannot_be_used(tls: TlsOptions, text: str) -> None:
+    sink = RocketmqSink(replace(QUICK, endpoints="127.0.0.1:1", tls=tls), Recorder())
+    with pytest.raises(SinkMisconfigured, match=text):
+        await sink.start()
+    await sink.close()
