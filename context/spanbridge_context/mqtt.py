@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     Properties = Sequence[tuple[str, str]]
+    Split = tuple[TraceContext | None, str | None, list[tuple[str, str]]]
 
     class Extracted(NamedTuple):
         """What a carrier held. ``problem`` is one of ``PROBLEMS`` or None; a context may come with a problem."""
@@ -79,18 +80,29 @@ def split_user_properties(
         if not found:
             return None, None, rest
         if len(found) == 1:  # what almost every message has
-            decode = _DECODERS.get(found[0][0])
-            raw = _attempt(decode, found[0][1])[0] if decode else None
+            name, value = found[0]
+            raw = _attempt(_DECODERS[name], value)[0] if name in _DECODERS else None
             if raw is not None:
                 return make(raw, "", ""), None, rest
-        return _read(properties, found)
+        return _read_each_once(found, rest) or _read(properties, found)
     except (TypeError, ValueError, LookupError, AttributeError):  # not a list of pairs of strings
         return None, None, list(properties) if isinstance(properties, (list, tuple)) else []
 
 
-def _read(
-    properties: "Properties", found: "Properties"
-) -> tuple["TraceContext | None", "str | None", list[tuple[str, str]]]:
+def _read_each_once(found: "Properties", rest: list[tuple[str, str]]) -> "Split | None":
+    # A valid parent, and each name once: all that was found is the context's.
+    values = dict(found)
+    if len(values) != len(found) or ("tp" in values) == ("traceparent" in values):
+        return None
+    name = "tp" if "tp" in values else "traceparent"
+    raw = _attempt(_DECODERS[name], values[name])[0]
+    if raw is None:
+        return None
+    context, problem = complete(raw, values.get("tracestate", ""), values.get("baggage", ""))
+    return context, problem, rest
+
+
+def _read(properties: "Properties", found: "Properties") -> "Split":
     parents = [_attempt(traceparent.decode, value) for name, value in found if name == "traceparent"]
     if not parents:
         attempts = [_attempt(compact.decode, value) for name, value in found if name == "tp"]

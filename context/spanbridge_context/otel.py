@@ -21,8 +21,8 @@ from opentelemetry.propagators.textmap import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from .context import TraceContext
-from .errors import TraceContextError
+from .context import TraceContext, make
+from .errors import ZERO_ID, TraceContextError
 from .mqtt import COMPACT, W3C, extract_user_properties, is_ordinary
 from .tracestate import format_tracestate, normalise_tracestate, parse_tracestate
 
@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 
+_FLAGS = tuple(TraceFlags(flags) for flags in range(256))
+
+
 class Level2TraceState(TraceState):
     """A TraceState with the keys that Level 2 allows, and the header as it came as long as nothing is changed.
 
@@ -49,10 +52,25 @@ class Level2TraceState(TraceState):
     """
 
     def __init__(self, header: str) -> None:
-        super().__init__()
+        # Not the base's: members are taken apart only when someone asks for one, most messages only pass through.
         self._header = normalise_tracestate(header)
-        for key, value in parse_tracestate(header):
-            self._dict.setdefault(key, value)  # of equal keys the left one is the newest
+        self._members: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, context: TraceContext) -> Level2TraceState:
+        """The state of a context, which was checked when the context was made."""
+        state = cls("")
+        state._header = context.tracestate
+        return state
+
+    @property
+    def _dict(self) -> dict[str, str]:  # type: ignore[override]
+        if self._members is None:
+            # Of equal keys the left one is the newest.
+            self._members = {}
+            for key, value in parse_tracestate(self._header):
+                self._members.setdefault(key, value)
+        return self._members
 
     def to_header(self) -> str:
         """The header's value."""
@@ -84,8 +102,8 @@ def to_span_context(context: TraceContext, is_remote: bool = True) -> SpanContex
         int.from_bytes(context.trace_id_bytes, "big"),
         int.from_bytes(context.span_id_bytes, "big"),
         is_remote,
-        TraceFlags(context.flags),
-        Level2TraceState(context.tracestate) if context.tracestate else None,
+        _FLAGS[context.flags],
+        Level2TraceState.of(context) if context.tracestate else None,
     )
 
 
@@ -94,18 +112,22 @@ def from_span_context(span_context: SpanContext, baggage: str = "") -> TraceCont
 
     :raises TraceContextError: the span context is not valid, or the baggage is not.
     """
-    header = span_context.trace_state.to_header() if span_context.trace_state else ""
+    if not span_context.is_valid:
+        raise TraceContextError("span context: not valid", ZERO_ID)
+    trace_id, span_id = span_context.trace_id.to_bytes(16, "big"), span_context.span_id.to_bytes(8, "big")
+    flags = span_context.trace_flags & 0xFF
+    if baggage:
+        return TraceContext(trace_id, span_id, flags, _header(span_context.trace_state), baggage)
+    return make(b"\0" + trace_id + span_id + bytes((flags,)), _header(span_context.trace_state), "")
+
+
+def _header(state: TraceState) -> str:
+    if isinstance(state, Level2TraceState):
+        return state.to_header()
     try:
-        header = normalise_tracestate(header)
+        return normalise_tracestate(state.to_header()) if state else ""
     except TraceContextError:
-        header = ""
-    return TraceContext(
-        span_context.trace_id.to_bytes(16, "big"),
-        span_context.span_id.to_bytes(8, "big"),
-        int(span_context.trace_flags) & 0xFF,
-        header,
-        baggage,
-    )
+        return ""
 
 
 class SpanbridgePropagator(TextMapPropagator):
@@ -131,10 +153,13 @@ class SpanbridgePropagator(TextMapPropagator):
         """The context with the carrier's span in it; as it is when the carrier holds no valid parent."""
         if context is None:
             context = Context()
-        found = [
-            (name, value) for name in ("traceparent", "tp", "tracestate") for value in getter.get(carrier, name) or ()
-        ]
-        extracted = extract_user_properties(found).context if found else None
+        found = [("traceparent", value) for value in getter.get(carrier, "traceparent") or ()]
+        if not found:
+            found = [("tp", value) for value in getter.get(carrier, "tp") or ()]
+        if not found:
+            return context
+        found += [("tracestate", value) for value in getter.get(carrier, "tracestate") or ()]
+        extracted = extract_user_properties(found).context
         if extracted is None:
             return context
         return trace.set_span_in_context(NonRecordingSpan(to_span_context(extracted)), context)
@@ -146,13 +171,15 @@ class SpanbridgePropagator(TextMapPropagator):
         span_context = trace.get_current_span(context).get_span_context()
         if not span_context.is_valid:
             return
-        own = from_span_context(span_context)
         if self._compact:
-            setter.set(carrier, "tp", own.compact)
-        else:
-            setter.set(carrier, "traceparent", own.traceparent)
-        if own.tracestate:
-            setter.set(carrier, "tracestate", own.tracestate)
+            setter.set(carrier, "tp", from_span_context(span_context).compact)
+        else:  # OpenTelemetry has the ids as numbers: the text comes from those at half the cost
+            ids = f"{span_context.trace_id:032x}-{span_context.span_id:016x}"
+            setter.set(carrier, "traceparent", f"00-{ids}-{span_context.trace_flags & 0xFF:02x}")
+        if span_context.trace_state:
+            header = _header(span_context.trace_state)
+            if header:
+                setter.set(carrier, "tracestate", header)
 
 
 class UserPropertyGetter(Getter[Sequence[tuple[str, str]]]):

@@ -7,8 +7,8 @@ MAX_KEY = 256
 MAX_VALUE = 256
 OWS = " \t"
 
-_LCALPHA_DIGIT = "abcdefghijklmnopqrstuvwxyz0123456789"
-_KEY = _LCALPHA_DIGIT + "_-*/@"
+_FIRST = "abcdefghijklmnopqrstuvwxyz0123456789"
+_KEY = _FIRST + "_-*/@"
 _VALUE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) not in ",=")
 
 
@@ -17,12 +17,7 @@ def parse_tracestate(text: str) -> list[tuple[str, str]]:
 
     :raises TraceContextError: a member does not follow the grammar, or there are more than 32 (problem ``tracestate``).
     """
-    if not isinstance(text, str):
-        raise TraceContextError("tracestate: not a string", TRACESTATE)
-    members = [_parse_member(member) for member in [part.strip(OWS) for part in text.split(",")] if member]
-    if len(members) > MAX_MEMBERS:
-        raise TraceContextError("tracestate: more than 32 members", TRACESTATE)
-    return members
+    return [(key, value) for key, _, value in [member.partition("=") for member in _members(text)]]
 
 
 def normalise_tracestate(text: str) -> str:
@@ -30,7 +25,7 @@ def normalise_tracestate(text: str) -> str:
 
     :raises TraceContextError: as :func:`parse_tracestate`.
     """
-    return format_tracestate(parse_tracestate(text)) if text != "" else ""
+    return ",".join(_members(text))
 
 
 def format_tracestate(members: list[tuple[str, str]]) -> str:
@@ -38,17 +33,17 @@ def format_tracestate(members: list[tuple[str, str]]) -> str:
     return ",".join([f"{key}={value}" for key, value in members])
 
 
-def _parse_member(member: str) -> tuple[str, str]:
-    key, _, value = member.partition("=")
-    # ``x.strip(allowed)`` is empty exactly when every character is allowed: a character class at the speed of C.
-    if (
-        not key
-        or not value
-        or key[0] not in _LCALPHA_DIGIT
-        or key.strip(_KEY)
-        or value.strip(_VALUE)
-        or len(key) > MAX_KEY
-        or len(value) > MAX_VALUE
-    ):
-        raise TraceContextError("tracestate: a member does not follow the grammar", TRACESTATE)
-    return key, value
+def _members(text: str) -> list[str]:
+    if not isinstance(text, str):
+        raise TraceContextError("tracestate: not a string", TRACESTATE)
+    members = [member for member in [part.strip(OWS) for part in text.split(",")] if member]
+    if len(members) > MAX_MEMBERS:
+        raise TraceContextError("tracestate: more than 32 members", TRACESTATE)
+    for member in members:
+        key, _, value = member.partition("=")
+        # ``x.strip(allowed)`` is empty exactly when every character is allowed: a character class at the speed of C.
+        if not key or not value or key[0] not in _FIRST or key.strip(_KEY) or value.strip(_VALUE):
+            raise TraceContextError("tracestate: a member does not follow the grammar", TRACESTATE)
+        if len(member) > MAX_KEY and (len(key) > MAX_KEY or len(value) > MAX_VALUE):
+            raise TraceContextError("tracestate: a key or a value of more than 256 characters", TRACESTATE)
+    return members

@@ -123,7 +123,7 @@ import spanbridge_context
 gc.collect()
 print(gc.mem_alloc() - before)
 """
-    assert 0 < int(run(interpreter, program, heap=128 * 1024)) < 48 * 1024
+    assert 0 < int(run(interpreter, program, heap=192 * 1024)) < 64 * 1024
 
 
 def test_device_example_publishes_what_a_gateway_reads(interpreter: Path) -> None:
