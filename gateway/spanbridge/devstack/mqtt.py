@@ -1,4 +1,4 @@
-"""Real MQTT brokers: mosquitto when it is on the PATH, else those that come as Python packages."""
+"""Real MQTT brokers: mosquitto when it is on the PATH, else the rumqttd inside the Python package iotcore."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spanbridge.devstack.probe import MqttTarget, mqtt_round, until
 from spanbridge.devstack.process import KeeperClient, Service
 
 Version = Literal["5", "3.1.1"]
-Kind = Literal["mosquitto", "rumqttd", "amqtt"]
+Kind = Literal["mosquitto", "rumqttd"]
 
 _START_SECONDS = 15.0
 
@@ -53,12 +53,11 @@ def mosquitto_path() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
 
 
-def choose_kind(version: Version, wanted: str | None = None) -> Kind:
+def choose_kind(wanted: str | None = None) -> Kind:
     """Which broker to run.
 
     Args:
-        version: the MQTT version that clients will speak.
-        wanted: ``mosquitto``, ``iotcore`` (the Python packages) or ``auto``; by default what ``SPANBRIDGE_MQTT`` says.
+        wanted: ``mosquitto``, ``iotcore`` (rumqttd) or ``auto``; by default what ``SPANBRIDGE_MQTT`` says.
 
     Raises:
         DevstackError: the one that is wanted is not there, or there is none of that name.
@@ -70,7 +69,7 @@ def choose_kind(version: Version, wanted: str | None = None) -> Kind:
         return "mosquitto"
     if wanted == "mosquitto":
         raise DevstackError("mosquitto is not on the PATH", hint="apt-get install mosquitto, or brew install mosquitto")
-    return "rumqttd" if version == "5" else "amqtt"
+    return "rumqttd"
 
 
 class MqttBroker:
@@ -90,9 +89,11 @@ class MqttBroker:
     ) -> None:
         self.version = version
         self.setup = setup or MqttSetup()
-        self.kind: Kind = kind or choose_kind(version)
+        self.kind: Kind = kind or choose_kind()
         self.port = ports.take()
         self.certificates: Certificates | None = None
+        if self.setup.client_certificates and self.kind == "rumqttd":
+            raise DevstackError("rumqttd does not check clients' certificates", hint="install mosquitto for mutual TLS")
         directory.mkdir(parents=True, exist_ok=True)
         if self.setup.tls or self.setup.client_certificates:
             self.certificates = Certificates.make(directory / "tls")
@@ -193,10 +194,8 @@ class MqttBroker:
         if self.kind == "mosquitto":
             config = self._write("mosquitto.conf", self._mosquitto_config())
             return [mosquitto_path() or "mosquitto", "-c", config]
-        module = [sys.executable, "-P", "-m", "spanbridge.devstack.mqtt_server", self.kind]
-        if self.kind == "rumqttd":
-            return [*module, self._write("rumqttd.toml", self._rumqttd_config())]
-        return [*module, self._write("amqtt.json", json.dumps(self._amqtt_config(), indent=2))]
+        config = self._write("rumqttd.toml", self._rumqttd_config())
+        return [sys.executable, "-P", "-m", "spanbridge.devstack.rumqttd", config]
 
     def _write(self, name: str, content: str) -> str:
         path = self._directory / name
@@ -256,27 +255,7 @@ class MqttBroker:
             lines += [f"[{name}.1.connections.auth]", f"{user} = {password}"]
         if made := self.certificates:
             lines += [f"[{name}.1.tls]", f'certpath = "{made.server_cert}"', f'keypath = "{made.server_key}"']
-            if self.setup.client_certificates:
-                lines.append(f'capath = "{made.ca_file}"')
         return "\n".join(lines) + "\n"
-
-    def _amqtt_config(self) -> dict[str, object]:
-        setup = self.setup
-        listener: dict[str, object] = {"type": "tcp", "bind": f"{self.host}:{self.port}"}
-        if made := self.certificates:
-            listener |= {"ssl": True, "certfile": str(made.server_cert), "keyfile": str(made.server_key)}
-            if setup.client_certificates:
-                listener["cafile"] = str(made.ca_file)
-        plugins: dict[str, object] = {}
-        if setup.username is None:
-            plugins["amqtt.plugins.authentication.AnonymousAuthPlugin"] = {"allow_anonymous": True}
-        else:
-            from pwdlib import PasswordHash
-
-            hashed = PasswordHash.recommended().hash(setup.password or "")
-            path = self._write("passwords", f"{setup.username}:{hashed}\n")
-            plugins["amqtt.plugins.authentication.FileAuthPlugin"] = {"password_file": path}
-        return {"listeners": {"default": listener}, "plugins": plugins}
 
 
 def _mosquitto_hash(password: str) -> str:

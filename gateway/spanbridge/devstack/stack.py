@@ -161,9 +161,9 @@ class Devstack:
                 self._mqtt[version] = self._mqtt_for(version, MqttSetup() if setup is True else setup, mqtt)
 
     def _mqtt_for(self, version: Version, setup: MqttSetup, mqtt: str | None) -> MqttBroker:
-        kind = choose_kind(version, mqtt)
+        kind = choose_kind(mqtt)
         for other in self._mqtt.values():
-            if (other.kind, other.setup) == (kind, setup):
-                return other  # mosquitto speaks both versions
+            if kind == other.kind == "mosquitto" and other.setup == setup:
+                return other  # it speaks both versions on one port
         directory = self.directory / f"mqtt-v{version.replace('.', '')}"
         return MqttBroker(self._keeper, self._ports, directory, version=version, setup=setup, kind=kind)
