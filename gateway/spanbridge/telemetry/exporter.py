@@ -41,7 +41,7 @@ class Delivery:
         backoff = Backoff(initial=0.5, maximum=15.0)
         started = time.monotonic()
         while True:
-            outcome = await self.transport.send(body, self.timeout)
+            outcome = await self._attempt(body)
             if not outcome.reason:
                 if outcome.rejected:
                     self._dropped(outcome.rejected, "rejected")
@@ -55,6 +55,13 @@ class Delivery:
                 self._dropped(count, outcome.reason)
                 return outcome
             await self._pause(pause)
+
+    async def _attempt(self, body: bytes) -> Outcome:
+        try:
+            return await self.transport.send(body, self.timeout)
+        except Exception as error:  # noqa: BLE001 - a fault in a library must not end the export for good
+            kind = type(error).__name__
+            return Outcome(reason=kind, detail=f"the exporter failed with {kind}")
 
     async def _pause(self, seconds: float) -> None:
         if self.closing.is_set():
@@ -95,6 +102,9 @@ class SpanExporter:
     def abandon(self) -> None:
         """Count what will never be sent: the deadline has passed."""
         left = self._buffer.spans + self._under_way
+        self._under_way = 0
+        while self._buffer.take()[1]:
+            continue
         if left:
             self._delivery.reporter.report(TelemetryDropped(signal="traces", reason="shutdown", count=left))
         self._tell_dropped()

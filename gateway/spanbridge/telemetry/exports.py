@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
-from typing import Any
 
 from spanbridge.ports import Reporter
 from spanbridge.telemetry.buffer import SpanBuffer
@@ -21,34 +19,34 @@ _GIVE_UP_AFTER = 300.0
 
 
 class Exports:
-    """Runs the exporters on the event loop on which :meth:`start` was called."""
+    """Built anywhere, since certificates are read; runs on the event loop on which :meth:`start` is called.
 
-    def __init__(self, plan: ExportPlan, reporter: Reporter) -> None:
+    :raises TelemetryConfigError: a certificate or key cannot be read.
+    """
+
+    def __init__(
+        self,
+        plan: ExportPlan,
+        reporter: Reporter,
+        *,
+        buffer: SpanBuffer | None,
+        frame: RequestFrame,
+        reader: HotReader | None,
+    ) -> None:
         self._plan = plan
         self._reporter = reporter
         self._closing = asyncio.Event()
-        self._spans: SpanExporter | None = None
         self._transports: list[Transport] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._spans = self._make_spans(buffer, frame) if buffer is not None else None
+        self._metrics = self._make_metrics(reader) if reader is not None else None
 
-    def start_spans(self, buffer: SpanBuffer, frame: RequestFrame) -> None:
-        """Export what comes into the buffer.
-
-        :raises TelemetryConfigError: a certificate or key cannot be read.
-        """
-        delivery = self._delivery("traces", self._plan.traces_to, self._plan.span_timeout, _GIVE_UP_AFTER)
-        self._spans = SpanExporter(buffer, frame, delivery, delay=self._plan.span_delay)
-        self._run(self._spans.run(), "export-traces")
-
-    def start_metrics(self, reader: HotReader) -> None:
-        """Export metrics at their interval.
-
-        :raises TelemetryConfigError: a certificate or key cannot be read.
-        """
-        plan = self._plan
-        delivery = self._delivery("metrics", plan.metrics_to, plan.metric_timeout, plan.metric_interval)
-        exporter = MetricExporter(lambda: _encode(reader), delivery, interval=plan.metric_interval)
-        self._run(exporter.run(), "export-metrics")
+    def start(self) -> None:
+        """Begin exporting in the background."""
+        if self._spans is not None:
+            self._tasks.append(asyncio.create_task(self._spans.run(), name="export-traces"))
+        if self._metrics is not None:
+            self._tasks.append(asyncio.create_task(self._metrics.run(), name="export-metrics"))
 
     async def shutdown(self, deadline: float) -> None:
         """Send what is left within ``deadline`` seconds; what remains then is counted as dropped. Idempotent."""
@@ -63,24 +61,28 @@ class Exports:
             self._tasks.clear()
         if self._spans is not None:
             self._spans.abandon()
-            self._spans = None
         for transport in self._transports:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(transport.close(), 1.0)
         self._transports.clear()
 
+    def _make_spans(self, buffer: SpanBuffer, frame: RequestFrame) -> SpanExporter:
+        delivery = self._delivery("traces", self._plan.traces_to, self._plan.span_timeout, _GIVE_UP_AFTER)
+        return SpanExporter(buffer, frame, delivery, delay=self._plan.span_delay)
+
+    def _make_metrics(self, reader: HotReader) -> MetricExporter:
+        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics  # noqa: PLC0415
+
+        def encode() -> tuple[bytes, int]:
+            data = reader.read()
+            metrics = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
+            return encode_metrics(data).SerializeToString(), sum(len(m.data.data_points) for m in metrics)
+
+        plan = self._plan
+        delivery = self._delivery("metrics", plan.metrics_to, plan.metric_timeout, plan.metric_interval)
+        return MetricExporter(encode, delivery, interval=plan.metric_interval)
+
     def _delivery(self, signal: Signal, to: OtlpSettings | None, timeout: float, give_up_after: float) -> Delivery:
         transport = ConsoleTransport(signal) if to is None else create_transport(to)
         self._transports.append(transport)
         return Delivery(signal, transport, self._reporter, timeout, give_up_after, self._closing)
-
-    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(asyncio.create_task(work, name=name))
-
-
-def _encode(reader: HotReader) -> tuple[bytes, int]:
-    from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics  # noqa: PLC0415
-
-    data = reader.read()
-    points = sum(len(m.data.data_points) for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics)
-    return encode_metrics(data).SerializeToString(), points

@@ -14,7 +14,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from spanbridge import __version__
 from spanbridge.ports import Link, Sink, Source
-from spanbridge.telemetry import logs
+from spanbridge.telemetry import logs, prometheus
 from spanbridge.telemetry.buffer import SpanBuffer
 from spanbridge.telemetry.exports import Exports
 from spanbridge.telemetry.hot import HotCounter
@@ -50,7 +50,7 @@ class Telemetry:
 
     ``source`` and ``target`` describe the MQTT broker and RocketMQ in spans and metrics.
 
-    :raises TelemetryConfigError: an OTEL_* variable cannot be used.
+    :raises TelemetryConfigError: an OTEL_* variable cannot be used, or a certificate or key cannot be read.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Telemetry:
         self._pushed = self._push_reader(environ)
         self._reporter = EventReporter(export=self._export_counter, interval=_LOG_INTERVAL, clock=clock)
         self._register_metrics()
-        self._exports: Exports | None = None
+        self._exports = self._make_exports()
         self._flusher: asyncio.Task[None] | None = None
 
     @property
@@ -83,18 +83,9 @@ class Telemetry:
         return self._reporter
 
     async def start(self, uplink: Load | None = None, sources: Sequence[Source] = (), sink: Sink | None = None) -> None:
-        """Start exporting; what is handed over is shown in gauges.
-
-        :raises TelemetryConfigError: a certificate or key cannot be read.
-        """
+        """Start exporting; what is handed over is shown in gauges."""
         self._register_gauges(uplink, sources, sink)
-        self._exports = Exports(self._plan, self._reporter)
-        if self._buffer is not None:
-            scope = (_SCOPE, __version__, SCHEMA_URL)
-            frame = RequestFrame(self.resource.attributes, self.resource.schema_url, *scope)
-            self._exports.start_spans(self._buffer, frame)
-        if self._pushed is not None:
-            self._exports.start_metrics(self._pushed)
+        self._exports.start()
         self._flusher = asyncio.create_task(self._flush_forever(), name="flush-log")
 
     async def shutdown(self, deadline: float) -> None:
@@ -104,16 +95,12 @@ class Telemetry:
             flusher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await flusher
-        exports, self._exports = self._exports, None
-        if exports is not None:
-            await exports.shutdown(deadline)
+        await self._exports.shutdown(deadline)
         self._reporter.flush(everything=True)
         self.instruments.shutdown()
 
     def prometheus(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics now, as text for the given Accept header, and its Content-Type."""
-        from spanbridge.telemetry import prometheus  # noqa: PLC0415 - most gateways are not scraped at once
-
         content_type = prometheus.content_type(accept)
         if self._pulled is None:
             return b"# EOF\n" if content_type == prometheus.OPENMETRICS else b"", content_type
@@ -132,6 +119,11 @@ class Telemetry:
     @property
     def _measured(self) -> bool:
         return self._pulled is not None or self._pushed is not None
+
+    def _make_exports(self) -> Exports:
+        scope = (_SCOPE, __version__, SCHEMA_URL)
+        frame = RequestFrame(self.resource.attributes, self.resource.schema_url, *scope)
+        return Exports(self._plan, self._reporter, buffer=self._buffer, frame=frame, reader=self._pushed)
 
     def _push_reader(self, environ: Mapping[str, str]) -> HotReader | None:
         if self._plan.metrics == "none":

@@ -169,7 +169,7 @@ class Instruments:
 
         self.meter.create_observable_counter(counter.name, [observe], counter.unit, counter.description)
 
-    def gauge(self, name: str, read: Callable[[], Reading], *, unit: str = "1", description: str = "") -> None:
+    def gauge(self, name: str, read: Callable[[], Reading], *, unit: str = "", description: str = "") -> None:
         """Export what ``read`` returns whenever metrics are collected. It must be quick and not raise."""
 
         def observe(_: CallbackOptions) -> Iterable[Observation]:

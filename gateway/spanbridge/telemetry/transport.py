@@ -39,7 +39,7 @@ class Transport(Protocol):
 
 
 def create_transport(settings: OtlpSettings) -> Transport:
-    """The transport for the protocol, loaded only now. Must be called on the event loop.
+    """The transport for the protocol, loaded only now; it connects on first use.
 
     :raises TelemetryConfigError: a certificate or key cannot be read.
     """

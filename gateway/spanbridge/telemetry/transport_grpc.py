@@ -7,6 +7,8 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import RetryInfo
 
 from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError
 from spanbridge.telemetry.transport import Outcome, one_line, partial_success
@@ -88,9 +90,6 @@ class GrpcTransport:
 def _retry_after(error: grpc.aio.AioRpcError) -> float | None:
     for key, value in error.trailing_metadata() or ():
         if key == _RETRY_INFO:
-            from google.protobuf.message import DecodeError  # noqa: PLC0415
-            from google.rpc.error_details_pb2 import RetryInfo  # noqa: PLC0415
-
             try:
                 return float(RetryInfo.FromString(value).retry_delay.ToNanoseconds()) / 1e9
             except DecodeError:

@@ -9,6 +9,7 @@ import zlib
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError
 from spanbridge.telemetry.transport import Outcome, one_line, partial_success
@@ -26,6 +27,9 @@ class HttpTransport:
         self._headers = {"content-type": "application/x-protobuf", "user-agent": "spanbridge", **dict(settings.headers)}
         if settings.compression != "none":
             self._headers["content-encoding"] = settings.compression
+        target = URL(settings.target)
+        # A URL's user name and password become basic authentication, unless a header says otherwise.
+        self._target = target.with_user(None) if "authorization" in self._headers else target
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, body: bytes, timeout: float) -> Outcome:
@@ -34,7 +38,7 @@ class HttpTransport:
             self._session = aiohttp.ClientSession(trust_env=True)
         try:
             async with self._session.post(
-                self._settings.target,
+                self._target,
                 data=await self._compressed(body),
                 headers=self._headers,
                 ssl=self._tls,

@@ -1,0 +1,218 @@
+"""The OTEL_* variables, ids and the wire."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+from spanbridge.telemetry import Telemetry, TelemetrySettings, ids, sampling, wire
+from spanbridge.telemetry.buffer import SpanBuffer
+from spanbridge.telemetry.env import TelemetryConfigError, exporter_kind, otlp_settings
+from spanbridge.telemetry.settings import export_plan, resource
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+HTTP = {PROTOCOL: "http/protobuf"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "target", "secure"),
+    [
+        ({}, "localhost:4317", False),
+        ({ENDPOINT: "http://collector"}, "collector:4317", False),
+        ({ENDPOINT: "https://collector:443/"}, "collector:443", True),
+        ({ENDPOINT: "collector:4317"}, "collector:4317", True),
+        ({ENDPOINT: "collector:4317", "OTEL_EXPORTER_OTLP_INSECURE": "true"}, "collector:4317", False),
+        ({ENDPOINT: "http://[::1]:5000"}, "[::1]:5000", False),
+        ({ENDPOINT: "http://a", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://b:1"}, "b:1", False),
+        (HTTP, "http://localhost:4318/v1/traces", False),
+        ({**HTTP, ENDPOINT: "https://c/base/"}, "https://c/base/v1/traces", True),
+        ({**HTTP, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/own"}, "http://c/own", False),
+    ],
+)
+def test_endpoints(environ: dict[str, str], target: str, secure: bool) -> None:
+    settings = otlp_settings("traces", environ)
+    assert (settings.target, settings.secure) == (target, secure)
+
+
+def test_a_signal_s_own_variables_win_and_empty_ones_do_not_count() -> None:
+    environ = {
+        PROTOCOL: "grpc",
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "1500",
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": " ",
+        "OTEL_EXPORTER_OTLP_HEADERS": "A=b%2Cc, d = e ",
+    }
+    traces, metrics = otlp_settings("traces", environ), otlp_settings("metrics", environ)
+    assert (traces.protocol, metrics.protocol, traces.timeout) == ("grpc", "http/protobuf", 1.5)
+    assert traces.headers == (("a", "b,c"), ("d", "e"))
+    assert "b,c" not in repr(traces)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (PROTOCOL, "http/json"),
+        (ENDPOINT, "http://:4317"),
+        (ENDPOINT, "http://host:notaport"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "-1"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b%0d%0aX: y"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
+    ],
+)
+def test_bad_values_name_the_variable_and_no_secret(name: str, value: str) -> None:
+    with pytest.raises(TelemetryConfigError) as caught:
+        export_plan(TelemetrySettings(), {ENDPOINT: "http://h", name: value})
+    assert name in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("name", ["CERTIFICATE", "CLIENT_CERTIFICATE"])
+def test_a_missing_certificate_is_found_at_once(protocol: str, name: str) -> None:
+    environ = {ENDPOINT: "https://h", PROTOCOL: protocol, f"OTEL_EXPORTER_OTLP_{name}": "/nowhere/ca.pem"}
+    with pytest.raises(TelemetryConfigError, match=r"CERTIFICATE.*/nowhere/ca.pem"):
+        Telemetry(environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind"),
+    [
+        ({}, "none"),
+        ({ENDPOINT: "http://h"}, "otlp"),
+        ({"OTEL_TRACES_EXPORTER": "OTLP"}, "otlp"),
+        ({"OTEL_TRACES_EXPORTER": "none", ENDPOINT: "http://h"}, "none"),
+        ({"OTEL_SDK_DISABLED": "True", "OTEL_TRACES_EXPORTER": "otlp"}, "none"),
+    ],
+)
+def test_exporters(environ: dict[str, str], kind: str) -> None:
+    assert exporter_kind("traces", environ) == kind
+
+
+class TestResource:
+    def made(self, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], **settings: Any) -> dict[str, Any]:
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        return dict(resource(TelemetrySettings(**settings), os.environ).attributes)
+
+    def test_defaults(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.made(monkeypatch, {})
+        assert found["service.name"] == "spanbridge"
+        assert found["service.version"]
+        assert found["service.instance.id"]
+
+    def test_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        environ = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=x,site=lab%201", "OTEL_SERVICE_NAME": "y"}
+        found = self.made(monkeypatch, environ)
+        assert (found["service.name"], found["site"]) == ("y", "lab 1")
+
+    def test_configuration_wins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.made(monkeypatch, {"OTEL_SERVICE_NAME": "y"}, service_name="z", resource={"site": "b"})
+        assert (found["service.name"], found["site"]) == ("z", "b")
+
+
+class TestSampler:
+    def test_named_in_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.25")
+        sampler = sampling.sampler_from_environment()
+        assert isinstance(sampler, ParentBased)
+        assert sampling.bounds(sampler) == sampling.Bounds(1 << 62, sampling.ALWAYS, sampling.NEVER)
+
+    def test_default_is_parent_based(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("OTEL_TRACES_SAMPLER", raising=False)
+        found = sampling.bounds(sampling.sampler_from_environment())
+        assert found == sampling.Bounds(sampling.ALWAYS, sampling.ALWAYS, sampling.NEVER)
+
+    def test_sub_classes_are_asked(self) -> None:
+        class Mine(TraceIdRatioBased):
+            def should_sample(self, *args: Any, **kwargs: Any) -> Any:
+                return super().should_sample(*args, **kwargs)
+
+        assert sampling.bounds(Mine(0.5)) is None
+
+
+class TestIds:
+    def test_they_differ_and_are_not_zero(self) -> None:
+        drawn = [ids.span_id() for _ in range(5000)]
+        assert len(set(drawn)) == 5000
+        assert bytes(8) not in drawn
+        assert len(ids.trace_id()) == 16
+
+    def test_a_forked_child_draws_its_own(self) -> None:
+        ids.span_id()
+        readable, writable = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writable, b"".join(ids.span_id() for _ in range(400)))
+            os._exit(0)
+        os.waitpid(child, 0)
+        theirs = os.read(readable, 3200)
+        os.close(readable)
+        os.close(writable)
+        ours = {ids.span_id() for _ in range(400)}
+        assert len(theirs) == 3200
+        assert not ours & {theirs[at : at + 8] for at in range(0, 3200, 8)}
+
+
+class TestWire:
+    @given(st.text(max_size=300), st.one_of(st.text(), st.integers(-(2**63), 2**63 - 1), st.booleans(), st.binary()))
+    def test_attributes_read_back(self, name: str, value: Any) -> None:
+        (found,) = Span.FromString(wire.attribute(9, name, value)).attributes
+        assert isinstance(found, KeyValue)
+        assert found.key == name
+        assert getattr(found.value, found.value.WhichOneof("value")) == value
+
+    @given(st.integers(0, 40_000))
+    def test_prefixes_come_off_again(self, length: int) -> None:
+        body = bytes(length)
+        assert wire.unprefixed(wire.span_prefix(length) + body) == body
+
+    @given(st.text(alphabet=st.characters(codec=None), max_size=20))
+    def test_any_text_is_encoded(self, value: str) -> None:
+        framed = wire.attribute(9, "k", value)
+        assert Span.FromString(framed).attributes[0].key == "k"
+        assert ScopeSpans.FromString(wire.span_prefix(len(framed)) + framed).spans[0].attributes[0].key == "k"
+
+
+class TestBuffer:
+    def test_batches_keep_their_order_and_bounds(self) -> None:
+        buffer = SpanBuffer(1000, batch_spans=4, batch_bytes=100)
+        ready: list[int] = []
+        buffer.ready = lambda: ready.append(buffer.spans)
+        for letter in "abc":
+            buffer.add([letter.encode(), letter.encode()])
+        assert ready == [4, 6]
+        assert buffer.take() == (b"aabb", 4)
+        assert buffer.take() == (b"cc", 2)
+        assert buffer.take() == (b"", 0)
+        assert (buffer.bytes, buffer.spans) == (0, 0)
+
+    def test_large_additions_are_split(self) -> None:
+        buffer = SpanBuffer(1000, batch_spans=4, batch_bytes=100)
+        buffer.add([b"x"] * 10)
+        assert [buffer.take()[1] for _ in range(3)] == [4, 4, 2]
+
+    def test_bytes_bound_a_batch(self) -> None:
+        buffer = SpanBuffer(1000, batch_spans=100, batch_bytes=10)
+        for _ in range(3):
+            buffer.add([b"123456"])
+        assert [buffer.take()[1] for _ in range(3)] == [1, 1, 1]
+
+    def test_what_does_not_fit_is_counted(self) -> None:
+        buffer = SpanBuffer(10, batch_spans=100, batch_bytes=10)
+        buffer.add([b"12345678"])
+        buffer.add([b"12", b"3"])
+        buffer.add([b"12"])
+        assert (buffer.dropped, buffer.take()) == (2, (b"1234567812", 2))

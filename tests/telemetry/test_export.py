@@ -1,0 +1,257 @@
+"""Export on real sockets: both protocols, receivers that fail, hang, go away and come back, and shutdown."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from spanbridge.core.message import Publish
+from spanbridge.core.policy import ContextPolicy
+from spanbridge.demo.otlp import OK, Behaviour, OtlpReceiver
+from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings
+from spanbridge_context import TraceContext
+
+pytestmark = pytest.mark.anyio
+
+PROTOCOLS = ("grpc", "http/protobuf")
+DEVICE = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 1)
+QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "20", "OTEL_METRIC_EXPORT_INTERVAL": "60000"}
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as started:
+        yield started
+
+
+@asynccontextmanager
+async def running(environ: Mapping[str, str], **settings: Any) -> AsyncIterator[Telemetry]:
+    telemetry = Telemetry(
+        TelemetrySettings(**settings), source=Peer("mqtt", 1883, "gw"), target=Peer("rmq", 8081), environ=environ
+    )
+    await telemetry.start()
+    try:
+        yield telemetry
+    finally:
+        await telemetry.shutdown(2)
+
+
+def trace(telemetry: Telemetry, count: int = 1) -> None:
+    """Three spans for one message; 2 n + 1 for n."""
+    route = telemetry.tracer.route(filter="a/+", topic="orders", policy=ContextPolicy.CONTINUE, trust=True)
+    messages = [route.begin(Publish("a/1", b"x", received_ns=time.time_ns()), DEVICE) for _ in range(count)]
+    now = time.time_ns()
+    telemetry.tracer.sent(messages, now, now, "orders")
+    telemetry.tracer.settled(messages, now)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+async def test_spans_arrive(receiver: OtlpReceiver, protocol: str, compression: str) -> None:
+    environ = {
+        **receiver.environment(protocol),
+        **QUICK,
+        "OTEL_EXPORTER_OTLP_COMPRESSION": compression,
+        "OTEL_EXPORTER_OTLP_HEADERS": "X-Tenant=a%20b,authorization=Bearer%20t",
+    }
+    async with running(environ, service_name="gw", resource={"site": "lab"}) as telemetry:
+        trace(telemetry, 400)
+        await receiver.wait_for(lambda r: r.span_count >= 801)
+    spans = receiver.spans
+    assert {span.name for span in spans} == {"process a/+", "send orders"}
+    assert {span.resource["site"] for span in spans} == {"lab"}
+    assert {span.service for span in spans} == {"gw"}
+    (batch,) = [span for span in spans if span.kind == "CLIENT"]
+    assert batch.attributes["messaging.batch.message_count"] == 400
+    assert len(batch.links) == 128
+    children = {span.parent_id for span in spans if span.kind == "PRODUCER"}
+    assert children == {span.span_id for span in spans if span.kind == "CONSUMER"}
+    signal, headers = receiver.requests[0]
+    assert (signal, headers["x-tenant"], headers["authorization"]) == ("traces", "a b", "Bearer t")
+    if protocol == "http/protobuf":
+        assert headers.get("content-encoding", "none") == compression
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_metrics_arrive_at_shutdown_at_the_latest(receiver: OtlpReceiver, protocol: str) -> None:
+    async with running({**receiver.environment(protocol), **QUICK}) as telemetry:
+        telemetry.metrics.consumed("a/+", 3)
+        telemetry.metrics.operation_duration("orders", 0.02)
+    consumed = receiver.metric("messaging.client.consumed.messages")
+    assert consumed is not None
+    assert consumed.points[0].value == 3
+    duration = receiver.metric("messaging.client.operation.duration")
+    assert duration is not None
+    assert (duration.unit, duration.points[0].count, duration.points[0].bucket_counts[2]) == ("s", 1, 1)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_metrics_arrive_at_their_interval(receiver: OtlpReceiver, protocol: str) -> None:
+    environ = {**receiver.environment(protocol), "OTEL_METRIC_EXPORT_INTERVAL": "30"}
+    async with running(environ) as telemetry:
+        telemetry.metrics.consumed("a/+", 1)
+        await receiver.wait_for(lambda r: len([1 for signal, _ in r.requests if signal == "metrics"]) >= 3)
+
+
+async def test_delta_temporality_sends_differences(receiver: OtlpReceiver) -> None:
+    environ = {
+        **receiver.environment(),
+        "OTEL_METRIC_EXPORT_INTERVAL": "30",
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
+    }
+    name = "messaging.process.duration"
+    async with running(environ) as telemetry:
+        telemetry.metrics.process_duration("a/+", 0.02, 5)
+        await receiver.wait_for(lambda r: r.metric(name) is not None)
+        telemetry.metrics.process_duration("a/+", 0.5, 2)
+        await receiver.wait_for(lambda r: len([m for m in r.metrics if m.name == name]) >= 2)
+    first, second = [metric for metric in receiver.metrics if metric.name == name]
+    assert (first.temporality, first.points[0].count, second.points[0].count) == ("DELTA", 5, 2)
+    assert second.points[0].sum == pytest.approx(1.0)
+    assert second.points[0].start_ns == first.points[0].time_ns
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Behaviour.refuse("UNAVAILABLE", 503, times=1),
+        Behaviour.refuse("RESOURCE_EXHAUSTED", 429, retry_after=0, times=1),
+    ],
+    ids=["unavailable", "exhausted"],
+)
+async def test_what_may_be_retried_is(receiver: OtlpReceiver, protocol: str, refusal: Behaviour) -> None:
+    receiver.behaviour = refusal
+    async with running({**receiver.environment(protocol), **QUICK}, metrics=False) as telemetry:
+        trace(telemetry)
+        await receiver.wait_for(lambda r: r.span_count >= 3)
+        assert telemetry.reporter.counted("telemetry.export.failures") == 1
+        assert telemetry.reporter.counted("telemetry.dropped") == 0
+    assert receiver.span_count == 3
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_what_is_refused_for_good_is_dropped_and_counted(receiver: OtlpReceiver, protocol: str) -> None:
+    receiver.behaviour = Behaviour.refuse("INVALID_ARGUMENT", 400, times=1)
+    async with running({**receiver.environment(protocol), **QUICK}, metrics=False) as telemetry:
+        trace(telemetry)
+        await receiver.wait_for(lambda r: len(r.requests) == 1)
+        trace(telemetry)
+        await receiver.wait_for(lambda r: r.span_count >= 3)
+        assert telemetry.reporter.counted("telemetry.dropped") == 3
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_partial_success_is_counted_and_not_retried(receiver: OtlpReceiver, protocol: str) -> None:
+    receiver.behaviour = Behaviour(rejected=2, times=1)
+    async with running({**receiver.environment(protocol), **QUICK}, metrics=False) as telemetry:
+        trace(telemetry)
+        await receiver.wait_for(lambda r: r.span_count >= 3)
+    assert telemetry.reporter.counted("telemetry.dropped") == 2
+    assert len(receiver.requests) == 1
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_receiver_that_goes_away_and_comes_back_gets_everything(
+    receiver: OtlpReceiver, protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running({**receiver.environment(protocol), **QUICK}, metrics=False) as telemetry:
+        trace(telemetry)
+        await receiver.wait_for(lambda r: r.span_count >= 3)
+        receiver.stop()
+        trace(telemetry, 10)
+        with caplog.at_level(logging.WARNING, "spanbridge"):
+            await receiver.wait_for(lambda _: telemetry.reporter.counted("telemetry.export.failures") >= 2)
+        lines = [record for record in caplog.records if "cannot export" in record.message]
+        receiver.start()
+        await receiver.wait_for(lambda r: r.span_count >= 24, timeout=20)
+        assert telemetry.reporter.counted("telemetry.dropped") == 0
+    assert len(lines) == 1
+    assert "trying again" in lines[0].message
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_receiver_that_hangs_is_left_and_tried_again(receiver: OtlpReceiver, protocol: str) -> None:
+    receiver.behaviour = Behaviour(hang=True)
+    environ = {**receiver.environment(protocol), **QUICK, "OTEL_EXPORTER_OTLP_TIMEOUT": "200"}
+    async with running(environ, metrics=False) as telemetry:
+        trace(telemetry)
+        await receiver.wait_for(lambda _: telemetry.reporter.counted("telemetry.export.failures") >= 1)
+        receiver.release()
+        await receiver.wait_for(lambda r: r.span_count >= 3)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_shutdown_sends_what_is_left(receiver: OtlpReceiver, protocol: str) -> None:
+    environ = {**receiver.environment(protocol), "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "50"}
+    async with running(environ) as telemetry:
+        for _ in range(30):
+            trace(telemetry, 10)
+    assert receiver.span_count == 30 * 21
+    assert telemetry.reporter.counted("telemetry.dropped") == 0
+
+
+async def test_shutdown_keeps_its_deadline_and_counts_what_it_leaves(receiver: OtlpReceiver) -> None:
+    receiver.behaviour = Behaviour(hang=True)
+    async with running({**receiver.environment(), **QUICK}, metrics=False) as telemetry:
+        trace(telemetry, 10)
+        started = time.monotonic()
+        await telemetry.shutdown(0.3)
+    assert 0.2 < time.monotonic() - started < 5
+    assert telemetry.reporter.counted("telemetry.dropped") == 21
+    receiver.behaviour = OK
+
+
+async def test_a_full_buffer_drops_and_counts_and_never_blocks(receiver: OtlpReceiver) -> None:
+    receiver.behaviour = Behaviour(hang=True)
+    environ = {**receiver.environment(), **QUICK, "OTEL_BSP_MAX_QUEUE_SIZE": "100"}
+    async with running(environ, metrics=False) as telemetry:
+        for _ in range(100):
+            trace(telemetry, 10)
+        receiver.release()
+        await receiver.wait_for(lambda r: r.span_count > 0)
+        await receiver.wait_for(lambda r: telemetry.reporter.counted("telemetry.dropped") + r.span_count == 2100)
+
+
+@pytest.mark.parametrize("headers", ["", "authorization=hunter2"])
+async def test_a_secret_in_an_endpoint_or_header_never_shows(headers: str, caplog: pytest.LogCaptureFixture) -> None:
+    environ = {
+        **QUICK,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hunter2@127.0.0.1:9",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_HEADERS": headers,
+    }
+    with caplog.at_level(logging.DEBUG, "spanbridge"):
+        telemetry = Telemetry(environ=environ)
+        await telemetry.start()
+        trace(telemetry)
+        await telemetry.shutdown(0.3)
+    assert telemetry.reporter.counted("telemetry.export.failures") >= 1
+    assert "Connect call failed" in caplog.text or "refused" in caplog.text.lower()
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+        {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"},
+    ],
+)
+async def test_nothing_is_exported_unless_asked_for(environ: dict[str, str]) -> None:
+    async with running(environ) as telemetry:
+        assert not telemetry.tracer.enabled
+        trace(telemetry)
+    assert telemetry.reporter.counted("telemetry.export.failures") == 0
+
+
+async def test_console_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    async with running({"OTEL_TRACES_EXPORTER": "console"}) as telemetry:
+        trace(telemetry)
+    assert '"process a/+"' in capsys.readouterr().out

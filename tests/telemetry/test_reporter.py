@@ -1,0 +1,163 @@
+"""Events are counted always and logged without flooding."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from spanbridge.core.events import Event, Severity
+from spanbridge.telemetry import logs
+from spanbridge.telemetry.hot import HotCounter
+from spanbridge.telemetry.reporter import EventReporter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost(Event):
+    name: ClassVar[str] = "test.lost"
+    severity: ClassVar[Severity] = Severity.WARNING
+    where: str = "a"
+    text_is: str = "it broke"
+
+    def labels(self) -> dict[str, str]:
+        return {"where": self.where}
+
+    def text(self) -> str:
+        return f"{self.where}: {self.text_is}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet(Event):
+    name: ClassVar[str] = "test.quiet"
+    counted: ClassVar[bool] = False
+
+
+class Broken(Event):
+    def text(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reporter(clock: Clock, caplog: pytest.LogCaptureFixture) -> EventReporter:
+    caplog.set_level(logging.DEBUG)
+    return EventReporter(interval=10.0, clock=clock)
+
+
+def test_the_first_is_logged_at_once_and_the_rest_with_a_count(
+    reporter: EventReporter, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        reporter.report(Lost())
+    assert caplog.messages == ["a: it broke"]
+    clock.now += 12
+    reporter.report(Lost(text_is="again"))
+    assert caplog.messages[1:] == ["a: again (4 more like this in 12 s)"]
+    clock.now += 10
+    reporter.report(Lost())
+    assert caplog.messages[2:] == ["a: it broke"]
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_kinds_are_told_apart_by_type_and_labels(reporter: EventReporter, caplog: pytest.LogCaptureFixture) -> None:
+    for where in ("a", "b", "a", "b"):
+        reporter.report(Lost(where=where))
+    reporter.report(Quiet())
+    assert caplog.messages == ["a: it broke", "b: it broke", "test.quiet"]
+
+
+def test_what_is_held_back_is_told_when_due(
+    reporter: EventReporter, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for text in ("1", "2", "3"):
+        reporter.report(Lost(text_is=text))
+    reporter.flush()
+    assert caplog.messages == ["a: 1"]
+    clock.now += 10
+    reporter.flush()
+    assert caplog.messages == ["a: 1", "a: 3 (1 more like this in 10 s)"]
+    reporter.report(Lost(text_is="4"))
+    reporter.flush(everything=True)
+    assert caplog.messages[2:] == ["a: 4"]
+
+
+def test_quiet_kinds_are_forgotten(reporter: EventReporter, clock: Clock) -> None:
+    for n in range(100):
+        reporter.report(Lost(where=str(n)))
+    clock.now += 10
+    reporter.flush()
+    assert reporter._lines == {}
+
+
+def test_every_event_is_counted(clock: Clock) -> None:
+    exported: list[HotCounter] = []
+    reporter = EventReporter(export=exported.append, interval=10.0, clock=clock)
+    reporter.report(Lost(count=3))
+    reporter.report(Lost())
+    reporter.report(Lost(where="b"))
+    reporter.report(Quiet())
+    (counter,) = exported
+    assert counter.name == "spanbridge.test.lost"
+    assert counter.values == {(("where", "a"),): 4, (("where", "b"),): 1}
+    assert reporter.counted("test.lost") == 5
+    assert reporter.counted("test.quiet") == 0
+
+
+def test_an_event_that_fails_does_not_fail_its_reporter(
+    reporter: EventReporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporter.report(Broken())
+    assert "Broken" in caplog.text
+
+
+@pytest.fixture
+def stderr(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
+    root = logging.getLogger()
+    before = list(root.handlers)
+    level = logging.getLogger("spanbridge").level
+    yield lambda: capsys.readouterr().err
+    root.handlers[:] = before
+    logging.getLogger("spanbridge").setLevel(level)
+
+
+def test_json_lines(stderr: Callable[[], str]) -> None:
+    logs.configure("auto", "info")
+    logging.getLogger("spanbridge.mqtt").info("two\nlines %s", "\u00fc")
+    logging.getLogger("spanbridge.mqtt").debug("not this")
+    logging.getLogger("library").info("nor this")
+    line = json.loads(stderr())
+    assert (line["level"], line["logger"], line["message"]) == ("info", "spanbridge.mqtt", "two\nlines \u00fc")
+    assert line["time"].endswith("Z")
+
+
+def test_text_lines_are_single_lines(stderr: Callable[[], str]) -> None:
+    logs.configure("text", "debug")
+    logs.configure("text", "debug")
+    logging.getLogger("spanbridge.mqtt").warning("two\nlines")
+    (line,) = stderr().splitlines()
+    assert line.endswith("WARNING  mqtt: two\\nlines")
+
+
+def test_exceptions_are_kept(stderr: Callable[[], str]) -> None:
+    for form in ("json", "text"):
+        logs.configure(form, "info")
+        try:
+            int("bad")
+        except ValueError:
+            logging.getLogger("spanbridge").exception("oh")
+    assert stderr().count("ValueError: invalid literal") == 2
