@@ -33,6 +33,7 @@ _NATIVE = re.compile(r"-(linux|osx|windows)-(x86_64|aarch_64|riscv64)\.jar$")
 _CHUNK = 256 * 1024
 _WORKERS = 8
 _ATTEMPTS = 4
+_PAUSE_SECONDS = 0.5
 _TIMEOUT_SECONDS = 30.0
 _SPARE_BYTES = 64 * 1024 * 1024
 
@@ -125,13 +126,15 @@ def _fill(part: BinaryIO, jar: Jar, advance: Advance, given_up: threading.Event)
     """Bring ``part`` to the locked content, trying again after a pause where that may help."""
     failure: Exception | None = None
     for attempt in range(_ATTEMPTS):
-        if given_up.wait(0 if attempt == 0 else 0.5 * 2**attempt):
+        if given_up.wait(0 if attempt == 0 else _PAUSE_SECONDS * 2**attempt):
             return
         try:
             _transfer(part, jar, advance, given_up)
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 416, 429):
+                error.close()
                 raise _unreachable(jar, error) from error
+            error.close()
             failure = error
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
             failure = error
@@ -166,6 +169,8 @@ def _transfer(part: BinaryIO, jar: Jar, advance: Advance, given_up: threading.Ev
             part.write(chunk)
             advance(len(chunk), 0)
         part.flush()
+    if part.tell() < jar.size and not given_up.is_set():
+        raise ConnectionError("the connection was closed early")
 
 
 def _digest(part: BinaryIO) -> str:
