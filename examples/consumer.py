@@ -17,7 +17,6 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind
-
 from rocketmq import (
     ClientConfiguration,
     ConsumeResult,
@@ -27,6 +26,7 @@ from rocketmq import (
     MessageListener,
     PushConsumer,
 )
+
 from spanbridge_context.otel import SpanbridgePropagator
 
 provider = TracerProvider()
@@ -61,7 +61,7 @@ def store(body: bytes) -> None:
     """The work: a child span without any further line, since the context is current."""
     with tracer.start_as_current_span("store reading"):
         time.sleep(0.002)
-        print(json.dumps(json.loads(body)), flush=True)
+        print(json.dumps(json.loads(body)) + "\n", end="", flush=True)  # one write: the client has several threads
 
 
 def main() -> None:

@@ -94,13 +94,15 @@ class Stage:
         return f"http://{LOOPBACK}:{self.admin_port}"
 
     def start_brokers(self, progress: Progress = silent) -> None:
-        """Start RocketMQ and both MQTT brokers, and create the topics.
+        """Start RocketMQ and both MQTT brokers, and create topics and groups.
 
         :raises DevstackError: one did not come up, or its parts could not be fetched.
         """
         self._stack = Devstack.up(progress=progress)
         for topic in ("telemetry", "meter-readings"):
             self._stack.rocketmq.create_topic(topic)
+        for group in ("demo-consumers", "mine"):  # the second one is for whoever looks around
+            self._stack.rocketmq.create_group(group)
 
     def start_bridge(self, cast: Cast) -> None:
         """Start gateway and consumer, and wait until both are ready.
@@ -128,10 +130,10 @@ class Stage:
             deadline = time.monotonic() + _DEVICE_SECONDS
             while (code := self._keeper.request(do="poll", name=service.name)["code"]) is None:
                 if time.monotonic() > deadline:
-                    raise ServiceError(f"{service.name} did not end in time", log=service.log_tail())
+                    raise ServiceError(f"{service.name} did not end in time", log=_tail(service))
                 time.sleep(_POLL_SECONDS)
             if code:
-                raise ServiceError(f"{service.name} failed (exit code {code})", log=service.log_tail())
+                raise ServiceError(f"{service.name} failed (exit code {code})", log=_tail(service))
 
     def printed(self) -> list[tuple[str, int]]:
         """Device and number of every reading that the consumer printed so far."""
@@ -146,7 +148,7 @@ class Stage:
         """Why gateway or consumer no longer run, with the end of the log; None while both do."""
         for service in (self._gateway, self._consumer):
             if service is not None and not service.running:
-                return f"{service.name} ended:\n{service.log_tail(10)}"
+                return f"{service.name} ended:\n{_tail(service)}"
         return None
 
     def log_path(self, name: str) -> Path:
@@ -162,7 +164,6 @@ class Stage:
         env: Mapping[str, str] = {
             **self.environment(name, protocol),
             "HOME": str(self.directory),
-            "PYTHONUNBUFFERED": "1",
         }
         return Service(keeper=self._keeper, name=name, argv=command, directory=self.directory, env=env)
 
@@ -170,9 +171,9 @@ class Stage:
         deadline = time.monotonic() + _READY_SECONDS
         while not ready():
             if not service.running:
-                raise ServiceError(f"{service.name} ended before it was ready", log=service.log_tail())
+                raise ServiceError(f"{service.name} ended before it was ready", log=_tail(service))
             if time.monotonic() > deadline:
-                raise ServiceError(f"{service.name} was not ready in {_READY_SECONDS:.0f} s", log=service.log_tail())
+                raise ServiceError(f"{service.name} was not ready in {_READY_SECONDS:.0f} s", log=_tail(service))
             time.sleep(_POLL_SECONDS)
 
     def _gateway_ready(self) -> bool:
@@ -191,6 +192,11 @@ class Stage:
         except FileNotFoundError:
             return []
         return text[: text.rfind("\n") + 1].splitlines()
+
+
+def _tail(service: Service) -> str:
+    """The end of a log, short enough to be read: a line of JSON may hold a whole stack trace."""
+    return "\n".join(line[:400] for line in service.log_tail(6).splitlines())
 
 
 def gateway_config(places: Places, admin_port: int) -> str:
