@@ -3,7 +3,7 @@
 A device puts a context on a message (any MQTT v5 client's user properties are such a list)::
 
     from spanbridge_context import TraceContext, inject_user_properties
-    properties.UserProperty = inject_user_properties([], TraceContext.new())
+    properties.UserProperty = inject_user_properties([("unit", "C")], TraceContext.new())
 
 A consumer takes it off a RocketMQ message::
 
