@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 from opentelemetry import baggage, trace
@@ -139,6 +142,13 @@ def test_conversion_takes_opentelemetrys_own_trace_state_and_baggage() -> None:
     converted = from_span_context(span_context, "k=v")
     assert (converted.tracestate, converted.baggage, converted.flags) == ("a=1,b=2", "k=v", 1)
     assert to_span_context(converted, is_remote=False) == span_context
+
+
+def test_otel_propagators_finds_it_by_name() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = project["entry-points"]["opentelemetry_propagator"]
+    point = EntryPoint("spanbridge", declared["spanbridge"], "opentelemetry_propagator")
+    assert isinstance(point.load()(), SpanbridgePropagator)  # made without arguments, as the SDK's configuration does
 
 
 def test_another_form_is_refused() -> None:
