@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,8 +35,7 @@ from spanbridge.core.message import Address, Publish
 from spanbridge.core.policy import ContextPolicy
 from spanbridge_context import TraceContext, parse_traceparent
 
-sys.path.insert(0, str(Path(__file__).parent))
-from otlp import SOURCE, TARGET, Collected, Reference, comparable, tracer
+from .otlp import SOURCE, TARGET, Collected, Reference, comparable, tracer
 
 DEVICE = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 1, "vendor=a:b,other=1", "user=1")
 ADDRESS = Address("orders", tag="t", keys=("k1", "k2"), group="device-7", delivery_timestamp_ms=1795430589684)

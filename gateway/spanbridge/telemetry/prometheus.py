@@ -117,39 +117,36 @@ def _head(name: str, kind: str, metric: Metric, openmetrics: bool) -> list[str]:
 
 
 def _samples(name: str, kind: str, point: Any, scope: Mapping[str, Any]) -> Iterator[str]:
-    labels = _labels([*(point.attributes or {}).items(), *scope.items()])
+    labels = _label_text([*(point.attributes or {}).items(), *scope.items()])
+    braced = f"{{{labels}}}" if labels else ""
     if kind == "counter":
-        yield f"{name}_total{_braced(labels)} {_number(point.value)}"
+        yield f"{name}_total{braced} {_number(point.value)}"
     elif kind == "gauge":
-        yield f"{name}{_braced(labels)} {_number(point.value)}"
+        yield f"{name}{braced} {_number(point.value)}"
     else:
+        before = f"{name}_bucket{{{labels}," if labels else f"{name}_bucket{{"
         running = 0
-        for bound, count in zip((*point.explicit_bounds, float("inf")), point.bucket_counts, strict=True):
+        for bound, count in zip((*point.explicit_bounds, math.inf), point.bucket_counts, strict=True):
             running += count
-            yield f"{name}_bucket{_braced([*labels, ('le', _bound(bound))])} {running}"
-        yield f"{name}_sum{_braced(labels)} {_number(point.sum)}"
-        yield f"{name}_count{_braced(labels)} {point.count}"
+            yield f'{before}le="{_number(float(bound))}"}} {running}'
+        yield f"{name}_sum{braced} {_number(point.sum)}"
+        yield f"{name}_count{braced} {point.count}"
 
 
-def _labels(attributes: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
-    """Label names and values; values whose names come to the same are joined by ``;``."""
+def _label_text(attributes: Iterable[tuple[str, Any]]) -> str:
+    """Labels without their braces; values whose names come to the same are joined by ``;``."""
     found: dict[str, str] = {}
     for key, value in attributes:
         name = _NOT_IN_LABELS.sub("_", key)
         name = f"_{name}" if name[:1].isdigit() else name
         text = str(value).lower() if isinstance(value, bool) else str(value)
         found[name] = f"{found[name]};{text}" if name in found else text
-    return list(found.items())
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in found.items())
 
 
-def _braced(labels: list[tuple[str, str]]) -> str:
-    if not labels:
-        return ""
-    escaped = (
-        (name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").encode("utf-8", "replace").decode())
-        for name, value in labels
-    )
-    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"
+def _escaped(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return escaped.encode("utf-8", "replace").decode()
 
 
 def _number(value: float) -> str:
@@ -160,10 +157,6 @@ def _number(value: float) -> str:
     return repr(value)
 
 
-def _bound(bound: float) -> str:
-    return _number(float(bound))
-
-
 def _scope_labels(scope: InstrumentationScope) -> dict[str, str]:
     found = {"otel_scope_name": scope.name}
     if scope.version:
@@ -172,7 +165,7 @@ def _scope_labels(scope: InstrumentationScope) -> dict[str, str]:
 
 
 def _target_info(resource: Resource, openmetrics: bool) -> list[str]:
-    labels = _braced(_labels(resource.attributes.items()))
+    labels = _label_text(resource.attributes.items())
     head = ["# TYPE target info"] if openmetrics else ["# TYPE target_info gauge"]
     family = "target" if openmetrics else "target_info"
-    return [*head, f"# HELP {family} Target metadata", f"target_info{labels} 1"]
+    return [*head, f"# HELP {family} Target metadata", f"target_info{{{labels}}} 1"]
