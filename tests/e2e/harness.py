@@ -24,11 +24,13 @@ from bench.remoting import Broker, Stored
 from spanbridge.devstack.rocketmq import RocketmqBroker
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
-    """Poll until ``condition`` holds, or fail the test."""
+def wait_until(
+    condition: Callable[[], bool], what: str, timeout: float = 30.0, *, gateway: Gateway | None = None
+) -> None:
+    """Poll until ``condition`` holds, or fail the test, with what the gateway logged."""
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, f"gave up waiting: {what}"
+        assert time.monotonic() < deadline, f"gave up waiting: {what}\n{gateway.report if gateway else ''}"
         time.sleep(0.05)
 
 
@@ -60,7 +62,7 @@ class Gateway:
         assert not self.ended, self.log
         self._url = self._tail(started_at).split(marker)[1].split()[0]
         if ready:
-            wait_until(self.is_ready, f"the gateway to be ready\n{self.log}")
+            wait_until(self.is_ready, "the gateway to be ready", gateway=self)
 
     def _tail(self, start: int) -> str:
         return self._log.read_bytes()[start:].decode()
@@ -69,6 +71,11 @@ class Gateway:
     def log(self) -> str:
         """Everything it has logged."""
         return self._log.read_text()
+
+    @property
+    def report(self) -> str:
+        """What helps to understand a failure."""
+        return f"{self.log[-4000:]}\nreadyz: {self.get('/readyz')}\nstatus: {self.get('/status')}"
 
     @property
     def ended(self) -> bool:

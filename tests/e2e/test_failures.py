@@ -44,7 +44,7 @@ def check_nothing_lost(device: Device, broker: RocketmqBroker, topic: str, gatew
         found.update(bodies(broker, topic))
         return device.acknowledged <= set(found)
 
-    wait_until(complete, f"all acknowledged messages in RocketMQ\n{gateway.log[-3000:]}", timeout=60)
+    wait_until(complete, "all acknowledged messages in RocketMQ", timeout=60, gateway=gateway)
     return found
 
 
@@ -182,7 +182,7 @@ def test_malformed_packets_from_the_broker_are_named_and_survived(
         device.publish(f"{base}/a", "first")
         wait_until(lambda: "malformed" in gateway.log.lower() or "protocol" in gateway.log.lower(), "the log line")
         proxy.resume()
-        wait_until(gateway.is_ready, f"recovery\n{gateway.log}")
+        wait_until(gateway.is_ready, "recovery", gateway=gateway)
         device.publish(f"{base}/a", "second")
         device.settle()
         check_nothing_lost(device, devstack.rocketmq, topic, gateway)

@@ -52,7 +52,7 @@ def test_a_v5_message_arrives_with_its_context_and_properties(
         ResponseTopic="reply/pump-1",
         CorrelationData=b"\x00\x01",
     )
-    wait_until(lambda: len(stored(devstack.rocketmq, topic)) == 1, f"the message\n{gateway.log}")
+    wait_until(lambda: len(stored(devstack.rocketmq, topic)) == 1, "the message", gateway=gateway)
     (message,) = stored(devstack.rocketmq, topic)
     found = message.properties
     assert message.body == b"21.5"
@@ -85,7 +85,7 @@ def test_every_qos_of_both_versions_goes_through(
     device = devices(broker.host, broker.port, version=version)
     for number in range(20):
         device.publish(f"{base}/{number % 3}", f"m{number}", qos=qos)
-    wait_until(lambda: len(bodies(devstack.rocketmq, topic)) >= 20, f"20 messages\n{gateway.log}")
+    wait_until(lambda: len(bodies(devstack.rocketmq, topic)) >= 20, "20 messages", gateway=gateway)
     assert sorted(bodies(devstack.rocketmq, topic)) == sorted(device.published)
     assert gateway.stop() == 0
 
@@ -101,7 +101,7 @@ def test_a_v311_device_carries_its_context_in_the_topic(
     context = TraceContext.new()
     device.publish(inject_topic(f"{base}/pump", context), "x")
     device.publish(f"{base}/pump", "y")
-    wait_until(lambda: len(bodies(devstack.rocketmq, topic)) == 2, f"both messages\n{gateway.log}")
+    wait_until(lambda: len(bodies(devstack.rocketmq, topic)) == 2, "both messages", gateway=gateway)
     by_body = {message.body: message.properties for message in stored(devstack.rocketmq, topic)}
     assert by_body[b"x"]["mqtt.topic"] == by_body[b"y"]["mqtt.topic"] == f"{base}/pump"
     assert parse_traceparent(by_body[b"x"]["traceparent"]).trace_id == context.trace_id
@@ -116,7 +116,7 @@ def test_groups_keep_their_order_on_a_fifo_topic(
     device = devices(devstack.mqtt_v5.host, devstack.mqtt_v5.port)
     for number in range(200):
         device.publish(f"{base}/{number % 5}", f"{number % 5}:{number}")
-    wait_until(lambda: len(bodies(devstack.rocketmq, topic)) >= 200, f"200 messages\n{gateway.log}")
+    wait_until(lambda: len(bodies(devstack.rocketmq, topic)) >= 200, "200 messages", gateway=gateway)
     groups: dict[str, list[int]] = {}
     for body in bodies(devstack.rocketmq, topic):
         group, number = body.split(":")
@@ -137,7 +137,7 @@ def test_empty_retained_and_unroutable_messages(
     gateway = gateways(config(devstack, routes, extra=uplink))
     gateway.start()
     device.publish(f"{base}/empty", "")
-    wait_until(lambda: len(stored(devstack.rocketmq, topic)) == 2, f"two messages\n{gateway.log}")
+    wait_until(lambda: len(stored(devstack.rocketmq, topic)) == 2, "two messages", gateway=gateway)
     by_topic = {message.properties["mqtt.topic"]: message for message in stored(devstack.rocketmq, topic)}
     assert by_topic[f"{base}/retained"].properties["mqtt.retain"] == "true"
     empty = by_topic[f"{base}/empty"]
