@@ -193,8 +193,8 @@ async def test_nobody_there_and_then_somebody() -> None:
             assert time.monotonic() - started < 5
             assert proxy.bodies == [b"0"]
             await until(lambda: sink.status.detail["telemetry_stream"])
-        assert recorder.names().count("rocketmq.endpoint.down") == 1
-        assert recorder.names().count("rocketmq.endpoint.up") == 1
+            assert recorder.names().count("rocketmq.endpoint.down") == 1
+            assert recorder.names().count("rocketmq.endpoint.up") == 1
 
 
 async def test_a_restarted_proxy_is_told_the_settings_again() -> None:
@@ -373,3 +373,46 @@ async def test_tls_options_that_cannot_be_used(tls: TlsOptions, text: str) -> No
     with pytest.raises(SinkMisconfigured, match=text):
         await sink.start()
     await sink.close()
+
+
+async def test_routes_are_refreshed_and_kept_when_nobody_answers() -> None:
+    recorder = Recorder()
+    async with FakeProxy() as proxy, sink_to(proxy, reporter=recorder, route_refresh_interval=0.05) as sink:
+        await sink.send("t", *make(sink))
+        proxy.queues = 4
+        await until(lambda: sink.status.detail["topics"]["t"]["queues"] == 4)
+        proxy.answers = lambda method, _: status("PROXY_TIMEOUT") if method == "QueryRoute" else None
+        await until(lambda: "rocketmq.route.refresh_failures" in recorder.names())
+        await sink.send("t", *make(sink))
+        proxy.answers = lambda method, _: status("TOPIC_NOT_FOUND", "no route") if method == "QueryRoute" else None
+        await until(lambda: not sink.status.detail["topics"])
+        assert (await failing(sink)).reason == "topic_not_found"
+
+
+async def test_no_secret_leaves_the_sink() -> None:
+    recorder = Recorder()
+    secrets = {"secret_key": "s3cr3t", "security_token": "t0ken"}
+    async with FakeProxy() as proxy, sink_to(proxy, reporter=recorder, access_key="me", **secrets) as sink:
+        proxy.answers = lambda method, _: status("UNAUTHORIZED", "bad t0ken, s3cr3t")
+        error = await failing(sink)
+        assert "authorization" in proxy.calls[-1][1]
+        assert proxy.calls[-1][1]["x-mq-session-token"] == "t0ken"
+        shown = f"{error} {error!r} {sink.status} {sink!r} {recorder.events} " + " ".join(
+            event.text() for event in recorder.events
+        )
+    for secret in secrets.values():
+        assert secret not in shown
+
+
+async def test_nothing_is_left_running() -> None:
+    before = asyncio.all_tasks()
+    proxy = FakeProxy()
+    await proxy.start()
+    async with sink_to(proxy, topics=("t",)) as sink:
+        await sink.send("t", *make(sink))
+        proxy.answers = lambda method, _: 30.0
+        with pytest.raises(SinkUnavailable):
+            await sink.send("t", *make(sink))
+    left = {task for task in asyncio.all_tasks() - before if "fake_proxy" not in repr(task) and "aio" not in repr(task)}
+    await proxy.stop()
+    assert not left

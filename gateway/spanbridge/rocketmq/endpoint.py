@@ -86,6 +86,12 @@ async def ended(call: Any) -> None:
             await call.code()
 
 
+def cancelled_from_outside() -> bool:
+    """Whether a CancelledError is meant for this task. gRPC raises it as well when a channel closes under a call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class Endpoint:
     """A channel to one ``host:port``. ``up`` is None until the first answer or failure."""
 
@@ -108,7 +114,7 @@ class Endpoint:
         self._reporter = reporter
         self._on_change = on_change
         self._silent = 0
-        self._retired: set[asyncio.Task[None]] = set()
+        self._retired: dict[asyncio.Task[None], Any] = {}
         self._channel, self._send = self._connect()
 
     def _connect(self) -> tuple[Any, Any]:
@@ -170,8 +176,11 @@ class Endpoint:
         except aio.AioRpcError as error:
             raise self.failed(error, what) from None
         except asyncio.CancelledError:
-            await ended(call)
-            raise
+            if cancelled_from_outside():
+                await ended(call)
+                raise
+            cause = "the connection was replaced while a request was under way"
+            raise build(judge_grpc(grpc.StatusCode.CANCELLED, ""), what, self.address, cause) from None
         self._silent = 0
         if self.up is not True:
             self._set(True, None, "")
@@ -213,14 +222,15 @@ class Endpoint:
         old = self._channel
         self._channel, self._send = self._connect()
         task = asyncio.get_running_loop().create_task(old.close(grace=self._options.request_timeout))
-        self._retired.add(task)
-        task.add_done_callback(self._retired.discard)
+        self._retired[task] = old
+        task.add_done_callback(lambda done: self._retired.pop(done, None))
         self._reporter.report(ChannelReplaced(endpoint=self.address, reason=reason))
 
     async def close(self) -> None:
         """Close the channel and those it replaced."""
-        await self._channel.close()
-        for task in tuple(self._retired):
+        retired = dict(self._retired)
+        for task in retired:
             task.cancel()
-        if self._retired:
-            await asyncio.gather(*self._retired, return_exceptions=True)
+        await asyncio.gather(*retired, return_exceptions=True)
+        for channel in (self._channel, *retired.values()):
+            await channel.close()

@@ -7,6 +7,7 @@ clients it does not know with UNRECOGNIZED_CLIENT_TYPE, as after a restart: then
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 import random
 import socket
@@ -20,7 +21,7 @@ from spanbridge.core.errors import SinkError
 from spanbridge.core.retry import Backoff
 from spanbridge.core.rocketmq_rules import MAX_BODY_BYTES
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.endpoint import Endpoint, ended
+from spanbridge.rocketmq.endpoint import Endpoint, cancelled_from_outside, ended
 from spanbridge.rocketmq.events import ServerCommandRefused
 from spanbridge.rocketmq.options import RocketmqOptions
 from spanbridge.rocketmq.stubs import definition, service
@@ -115,10 +116,14 @@ class Session:
         while True:
             try:
                 await self._stream(backoff)
-            except aio.AioRpcError as error:
-                self.endpoint.failed(error, "telemetry")
+            except aio.AioRpcError:
+                # A stream may end for many reasons. Whether the endpoint still answers, a heartbeat tells.
+                await self._heartbeat_quietly()
             except asyncio.InvalidStateError:
                 pass  # grpc.aio's word for a write on a stream that has just ended
+            except asyncio.CancelledError:
+                if cancelled_from_outside():
+                    raise
             finally:
                 self.stream_up = False
             await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
@@ -164,10 +169,11 @@ class Session:
     async def _keep_heartbeat(self) -> None:
         while True:
             await asyncio.sleep(self._options.heartbeat_interval)
-            try:
-                await self.heartbeat(self._options.request_timeout)
-            except SinkError:
-                continue  # the endpoint has reported it
+            await self._heartbeat_quietly()
+
+    async def _heartbeat_quietly(self) -> None:
+        with contextlib.suppress(SinkError):  # the endpoint has reported it
+            await self.heartbeat(self._options.request_timeout)
 
     async def heartbeat(self, timeout: float) -> None:
         """One heartbeat.

@@ -28,6 +28,9 @@ _ROUTE_AT_FAULT = frozenset({
     "topic_not_found", "not_found", "forbidden", "no_writable_queue", "message_property_conflict_with_type",
 })  # fmt: skip
 
+_LAST_WORDS = 0.02
+"""Seconds."""
+
 
 class RocketmqSink:
     """Implements :class:`spanbridge.ports.Sink`. One for each cluster; belongs to the loop that starts it."""
@@ -132,6 +135,9 @@ class RocketmqSink:
         await self._routes.close()
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
         await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints.values()))
+        # gRPC's thread still hands over the completions of what was cancelled; a loop that closes before that gets an
+        # error from inside gRPC. There is nothing to wait for but time.
+        await asyncio.sleep(_LAST_WORDS)
 
     @property
     def status(self) -> PeerStatus:
