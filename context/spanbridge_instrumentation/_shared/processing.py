@@ -103,12 +103,12 @@ class Processing:
             return
         try:
             elapsed = perf_counter() - self._started
-            if self._token is not None:
-                detach(self._token)
             labels = self._labels
             if self._error is not None:
                 labels = {**labels, semconv.ERROR_TYPE: self._error}
-            telemetry.processed(elapsed, labels)
+            telemetry.processed(elapsed, labels)  # while the span is current, so that exemplars point to it
+            if self._token is not None:
+                detach(self._token)
             self.span.end()
         except Exception:  # noqa: BLE001
             internal_error("end of a process span")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider, get_meter
 from opentelemetry.trace import TracerProvider, get_tracer
 from opentelemetry.util.types import AttributeValue
@@ -18,6 +19,7 @@ class Telemetry:
 
     ``attributes`` of the recording methods are metric labels: the caller keeps them few and of low cardinality, and
     adds ``error.type`` to them where something failed. Durations are in seconds.
+    ``context`` is the span's, where that is not current: exemplars point to it.
     """
 
     __slots__ = ("_consumed", "_operations", "_processes", "_sent", "tracer")
@@ -55,14 +57,16 @@ class Telemetry:
             description="Number of messages that were delivered to the application.",
         )
 
-    def sent(self, seconds: float, attributes: Attributes, *, messages: int = 1) -> None:
+    def sent(
+        self, seconds: float, attributes: Attributes, *, messages: int = 1, context: Context | None = None
+    ) -> None:
         """One send operation ended: its duration, and the messages that it attempted to send."""
-        self._operations.record(seconds, attributes)
-        self._sent.add(messages, attributes)
+        self._operations.record(seconds, attributes, context)
+        self._sent.add(messages, attributes, context)
 
-    def operated(self, seconds: float, attributes: Attributes) -> None:
+    def operated(self, seconds: float, attributes: Attributes, *, context: Context | None = None) -> None:
         """One operation that moves no message to count (a settlement, an empty receive) ended."""
-        self._operations.record(seconds, attributes)
+        self._operations.record(seconds, attributes, context)
 
     def consumed(self, messages: int, attributes: Attributes) -> None:
         """Messages were handed to the application: counted once a delivery, at ``receive`` or at ``process``."""

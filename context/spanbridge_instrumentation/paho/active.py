@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.util.types import AttributeValue
+from paho.mqtt.client import MQTTv5
 
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.telemetry import Telemetry
@@ -92,6 +93,16 @@ def instrumentation_of_message() -> Instrumentation | None:
 def anything_instrumented() -> bool:
     """Whether any client is."""
     return instrumentation_of_message() is not None
+
+
+def speaks_v5(client: Any) -> bool:
+    """Whether the client's messages have properties. Not by ``Client.protocol``: in paho 2.0.0 it calls itself."""
+    return bool(client._protocol == MQTTv5)
+
+
+def port_of(client: Any) -> int:
+    """The broker's port, 0 where there is none (Unix sockets)."""
+    return 0 if client.transport == "unix" else int(client.port)
 
 
 def state_of(client: Any) -> tuple[ClientState, bool]:

@@ -10,7 +10,7 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import get_current_span
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.properties import Properties, VariableByteIntegers
 
 from spanbridge_context import (
     TraceContext,
@@ -24,6 +24,8 @@ from spanbridge_context.topic import split_topic
 from spanbridge_instrumentation._shared.context import incoming
 
 Pairs = list[tuple[str, str]]
+
+_USER_PROPERTY = b"\x26"
 
 _EMPTY = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
 
@@ -50,6 +52,21 @@ class CarriedBytes(bytes):
         return text
 
 
+class _OnlyUserProperties(Properties):
+    """For a message that has no properties of its own. paho packs by asking for all 27 by name: ten times slower."""
+
+    def pack(self) -> bytes:
+        """MQTT 5.0 sections 2.2.2.2 and 1.5.7: the length, then for each pair the identifier and two strings."""
+        packed = b""
+        for pair in self.__dict__["UserProperty"]:
+            packed += _USER_PROPERTY
+            for text in pair:
+                raw = text.encode()
+                packed += len(raw).to_bytes(2, "big") + raw
+        length: bytes = VariableByteIntegers.encode(len(packed))  # type: ignore[no-untyped-call]
+        return length + packed
+
+
 class Found(NamedTuple):
     """A message's context, and why one was dropped (a short stable word) or None."""
 
@@ -67,8 +84,11 @@ def user_properties(properties: Properties | None) -> Pairs:
 
 def with_user_properties(properties: Properties | None, pairs: Pairs) -> Properties:
     """A copy with other user properties. Assigning ``UserProperty`` appends, and callers reuse their object."""
-    source = _EMPTY if properties is None else properties
-    copy = object.__new__(type(source))
+    copy: Properties
+    if properties is None:
+        source, copy = _EMPTY, object.__new__(_OnlyUserProperties)
+    else:
+        source, copy = properties, object.__new__(type(properties))
     copy.__dict__.update(source.__dict__)
     copy.__dict__["UserProperty"] = pairs
     return copy

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from opentelemetry.context import get_current
 from opentelemetry.util.types import AttributeValue
-from paho.mqtt.client import MQTTMessage, MQTTv5
+from paho.mqtt.client import MQTTMessage
 
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.handlers import register, register_name
 from spanbridge_instrumentation._shared.processing import Delivery, Processing
 from spanbridge_instrumentation._shared.safety import internal_error
 
-from .active import Instrumentation, instrumentation_of, instrumentation_of_message
+from .active import Instrumentation, instrumentation_of, instrumentation_of_message, port_of, speaks_v5
 from .carriers import read, restore_v311
 from .publishing import QOS, RETAIN, Original, correlation
 from .templates import filters_of
@@ -92,12 +92,12 @@ def _begin(instrumentation: Instrumentation, client: Any, message: Any) -> Proce
     """The processing of one message by callbacks; None when there are none, or they only put it into a queue."""
     try:
         options = instrumentation.options
-        if client.protocol != MQTTv5 and options.v311_carrier != "none":
+        if options.v311_carrier != "none" and not speaks_v5(client):
             restore_v311(message, options.v311_carrier)
         topic = _topic(message)
         if not _has_callback(client, topic):
             return None
-        host, port = client.host, 0 if client.transport == "unix" else client.port
+        host, port = client.host, port_of(client)
         template = None if topic is None else options.templates.of_received(topic)
         if _queues(client, topic):
             # The application pulls: it says process(message) itself, and the delivery is counted here.

@@ -10,7 +10,8 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any, Final
 
-from opentelemetry.trace import Span, Status, StatusCode
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 from paho.mqtt.enums import MQTTErrorCode
 
 from spanbridge_instrumentation._shared import semconv
@@ -29,6 +30,7 @@ REASON_CODE: Final = "messaging.mqtt.reason_code"
 _FAILURE = 0x80  # MQTT 5.0 section 2.4: reason codes of 0x80 or greater indicate failure
 _NO_ERROR = (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN)
 _MAX_REFUSED = 256
+_NO_CONTEXT: Final = Context()
 
 
 class Publish:
@@ -51,8 +53,8 @@ class Publish:
             if reason is not None and error is None and reason.value >= _FAILURE:
                 error = reason.getName()
             labels = self.labels if error is None else {**self.labels, semconv.ERROR_TYPE: error}
-            self.instrumentation.telemetry.sent(elapsed, labels)
             span = self.span
+            self.instrumentation.telemetry.sent(elapsed, labels, context=set_span_in_context(span, _NO_CONTEXT))
             if span.is_recording():
                 self._finish_span(span, error, reason)
             span.end()

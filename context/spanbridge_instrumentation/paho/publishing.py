@@ -9,7 +9,6 @@ from typing import Any, Final
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import Link, SpanContext, SpanKind, get_current_span, set_span_in_context
 from opentelemetry.util.types import AttributeValue
-from paho.mqtt.client import MQTTv5
 from paho.mqtt.properties import Properties
 
 from spanbridge_context import extract_user_properties
@@ -17,7 +16,7 @@ from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.context import incoming, outgoing
 from spanbridge_instrumentation._shared.safety import call_hook, internal_error
 
-from .active import ClientState, Instrumentation, instrumentation_of, state_of
+from .active import ClientState, Instrumentation, instrumentation_of, port_of, speaks_v5, state_of
 from .carriers import user_properties, written, written_v311
 from .pending import CLIENT_GONE, DISCONNECTED, DROPPED, PENDING, Publish
 
@@ -147,7 +146,7 @@ def _custom_context(client: Any, properties: Properties | None, parent: Context)
     The convention wants it left alone and linked ("Producer spans"). Of the same trace, though, it is what a message
     that is being forwarded came with: kept, the next hop would hang on the wrong span.
     """
-    if client.protocol != MQTTv5:
+    if not speaks_v5(client):
         return None
     pairs = user_properties(properties)
     found = extract_user_properties(pairs).context if pairs else None
@@ -168,7 +167,7 @@ def _start(
     state = _prepared_state(client)
     named = isinstance(topic, str) and topic != ""
     template = options.templates.of_sent(topic) if named else None
-    labels = instrumentation.labels("send", "send", client.host, _port(client), template)
+    labels = instrumentation.labels("send", "send", client.host, port_of(client), template)
     attributes = dict(labels)
     if named:
         attributes[semconv.DESTINATION_NAME] = topic
@@ -195,7 +194,7 @@ def _inject(
     if not span.is_valid:
         return topic, payload, properties
     options = instrumentation.options
-    if client.protocol == MQTTv5:
+    if speaks_v5(client):
         if properties is not None and not isinstance(properties, Properties):
             return topic, payload, properties
         context = outgoing(span, parent)
@@ -248,7 +247,3 @@ def _size(payload: Any) -> int | None:
     if isinstance(payload, str):
         return len(payload.encode())
     return len(payload) if isinstance(payload, bytes | bytearray) else len(str(payload))
-
-
-def _port(client: Any) -> int:
-    return 0 if client.transport == "unix" else client.port

@@ -277,3 +277,11 @@ def test_options_that_are_wrong(instrument: Any, monkeypatch: pytest.MonkeyPatch
     instrument()
     mqtt.Client(mqtt.CallbackAPIVersion.VERSION2).publish("a", b"x")
     recorded.sends()
+
+
+def test_the_quick_way_of_packing_user_properties_writes_what_paho_writes() -> None:
+    from spanbridge_instrumentation.paho.carriers import with_user_properties
+
+    pairs = [("tp", GOOD.compact), ("ключ", "значение" * 40), ("", "")]
+    assert with_user_properties(None, pairs).pack() == properties(*pairs).pack()
+    assert type(with_user_properties(properties(), pairs)) is Properties
