@@ -167,7 +167,6 @@ async def test_other_methods() -> None:
     "request_bytes",
     [
         b"GARBAGE\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
     ],
@@ -181,11 +180,17 @@ async def test_what_is_not_http_gets_a_json_error(request_bytes: bytes) -> None:
     assert alive.status == 200
 
 
+async def test_a_version_of_the_future() -> None:
+    async with running() as server:
+        reply = await raw(server, b"GET / HTTP/2.0\r\n\r\n")
+    assert reply.status == 505
+
+
 async def test_oversized_headers() -> None:
     async with running() as server:
-        reply = await get(server, "/livez", headers=f"X-Long: {'x' * 20000}\r\n")
-    assert reply.status == 400
-    assert "error" in reply.json()
+        reply = await raw(server, b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 20000)
+    assert reply.status == 431
+    assert reply.json() == {"error": "the request is too large"}
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9464", "[::1]:9464", "LocalHost:1"])
@@ -251,6 +256,60 @@ async def test_stop_closes_kept_connections_and_can_be_repeated() -> None:
         await asyncio.open_connection("127.0.0.1", port)
 
 
-def test_importing_the_package_does_not_load_aiohttp() -> None:
-    code = "import sys, spanbridge.admin; sys.exit('aiohttp' in sys.modules)"
+async def test_several_requests_on_one_connection_and_in_one_segment() -> None:
+    async with running() as server:
+        first = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        last = b"GET /nope HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(first + first + last)
+        received = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        await writer.wait_closed()
+    assert received.count(b"HTTP/1.1 200") == 2
+    assert received.count(b"HTTP/1.1 404") == 1
+
+
+async def test_a_request_that_comes_byte_by_byte() -> None:
+    async with running() as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for byte in b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n":
+            writer.write(bytes([byte]))
+            await writer.drain()
+        reply = Reply(await asyncio.wait_for(reader.read(), 5))
+        writer.close()
+        await writer.wait_closed()
+    assert reply.status == 200
+
+
+async def test_a_body_is_not_waited_for() -> None:
+    async with running() as server:
+        reply = await get(server, "/status", method="POST", headers="Content-Length: 1000000000\r\n")
+    assert (reply.status, reply.headers["connection"]) == (405, "close")
+
+
+async def test_a_peer_that_leaves_in_the_middle() -> None:
+    async with running() as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET /liv")
+        writer.write_eof()
+        writer.close()
+        await writer.wait_closed()
+        assert (await get(server, "/livez")).status == 200
+
+
+async def test_too_many_connections_are_turned_away() -> None:
+    async with running() as server:
+        connections = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(65)]
+        reader, _ = connections[-1]
+        try:
+            refused = await asyncio.wait_for(reader.read(), 5) == b""
+        except ConnectionResetError:
+            refused = True
+        for _, writer in connections:
+            writer.close()
+        assert refused
+
+
+def test_aiohttp_is_not_loaded() -> None:
+    code = "import sys, spanbridge.admin, spanbridge.admin.protocol; sys.exit('aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,7 +1,4 @@
-"""The admin HTTP server.
-
-Importing this package is cheap: aiohttp (some 15 MiB) is loaded by :meth:`AdminServer.start`.
-"""
+"""The admin HTTP server."""
 
 from spanbridge.admin.pages import Metrics
 from spanbridge.admin.server import AdminError, AdminServer

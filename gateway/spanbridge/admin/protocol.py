@@ -1,50 +1,128 @@
-"""aiohttp's protocol with errors in JSON. The one module of the package that imports aiohttp at its top."""
+"""HTTP/1.1 for the admin server: h11 reads and writes the protocol, this module moves its bytes (ADR 0060).
+
+The one module of the package that imports h11, which is why the package loads it on start only.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
+from email.utils import formatdate
+from typing import cast
 
-from aiohttp import web
+import h11
 
-from spanbridge.admin.pages import error
+from spanbridge.admin.pages import Answer, error
 
-_KEEP_ALIVE = 75.0
-_MAX_HEADER = 8190
+Respond = Callable[[str, str, str, str | None], Answer]
+"""Takes method, path, Accept and Host."""
 
-
-class JsonRequestHandler(web.RequestHandler):
-    """Answers requests that are not HTTP, too, in the form that all errors of the admin server have."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Called by aiohttp when its parser or a handler fails. What the peer sent is not repeated to it."""
-        answer = error(status, "the request is not valid HTTP/1.1" if status < 500 else "internal error")
-        response = web.Response(status=status, body=answer.body, headers={"Content-Type": answer.content_type})
-        response.force_close()
-        return response
+_IDLE_TIMEOUT = 75.0
+"""Seconds a connection may take for its next request, from the first byte to the last as well."""
+_MAX_REQUEST = 16384
+_MAX_CONNECTIONS = 64
+_HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Server", "spanbridge"))
 
 
-def protocol_factory(manager: web.Server, loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.Protocol]:
-    """Make the protocol of each connection. No access log: probes come every few seconds."""
-    quiet = logging.getLogger("spanbridge.admin.http")
-    quiet.setLevel(logging.CRITICAL)  # bad requests are the peer's business, and answered
+class HttpProtocol(asyncio.Protocol):
+    """One connection. Pages are made synchronously, so there is never a request under way between two calls."""
 
-    def make() -> asyncio.Protocol:
-        return JsonRequestHandler(
-            manager,
-            loop=loop,
-            access_log=quiet,
-            logger=quiet,
-            keepalive_timeout=_KEEP_ALIVE,
-            max_line_size=_MAX_HEADER,
-            max_field_size=_MAX_HEADER,
-        )
+    def __init__(self, respond: Respond, connections: set[HttpProtocol]) -> None:
+        self._respond = respond
+        self._connections = connections
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_REQUEST)
+        self._transport: asyncio.Transport | None = None
+        self._idle: asyncio.TimerHandle | None = None
 
-    return make
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, unless there are too many."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._connections.add(self)
+        if len(self._connections) > _MAX_CONNECTIONS:
+            self._transport.abort()
+        else:
+            self._restart_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what is complete."""
+        self._feed(data)
+
+    def eof_received(self) -> None:
+        """The peer sends no more; returning None closes the connection."""
+        self._feed(b"")
+
+    def close(self) -> None:
+        """Close once what was written has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._http.receive_data(data)
+            while self._answer_next():
+                pass
+        except h11.RemoteProtocolError as cause:
+            self._refuse(cause.error_status_hint)
+
+    def _answer_next(self) -> bool:
+        """Handle one event; False when there is nothing more to do for now."""
+        event = self._http.next_event()
+        if isinstance(event, h11.Request) and event.http_version not in (b"1.0", b"1.1"):
+            self._refuse(505)
+        elif isinstance(event, h11.Request):
+            # No page takes a body. One that comes all the same is not waited for: the connection ends instead.
+            complete = isinstance(self._http.next_event(), h11.EndOfMessage)
+            self._send(self._make(event), keep=complete, head=event.method == b"HEAD")
+            if complete and self._http.our_state is h11.DONE:
+                self._http.start_next_cycle()
+                self._restart_timer()
+                return True
+            self.close()
+        elif isinstance(event, h11.ConnectionClosed):
+            self.close()
+        return False
+
+    def _make(self, request: h11.Request) -> Answer:
+        headers = {name: value.decode("latin-1") for name, value in request.headers}
+        path = request.target.partition(b"?")[0].decode("latin-1")
+        return self._respond(request.method.decode("ascii"), path, headers.get(b"accept", ""), headers.get(b"host"))
+
+    def _send(self, answer: Answer, *, keep: bool, head: bool) -> None:
+        headers = [
+            *_HEADERS,
+            *answer.headers.items(),
+            ("Date", formatdate(usegmt=True)),
+            ("Content-Type", answer.content_type),
+            ("Content-Length", str(len(answer.body))),
+        ]
+        if not keep:
+            headers.append(("Connection", "close"))
+        parts = [self._http.send(h11.Response(status_code=answer.status, headers=headers))]
+        if not head:
+            parts.append(self._http.send(h11.Data(data=answer.body)))
+        parts.append(self._http.send(h11.EndOfMessage()))
+        if self._transport is not None:
+            self._transport.write(b"".join(part for part in parts if part))
+
+    def _refuse(self, status: int) -> None:
+        """Tell a peer that does not speak HTTP, without repeating to it what it sent."""
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            message = "the request is too large" if status == 431 else "the request is not valid HTTP/1.1"
+            self._send(error(status, message), keep=False, head=False)
+        self.close()
+
+    def _restart_timer(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = asyncio.get_running_loop().call_later(_IDLE_TIMEOUT, self.abort)

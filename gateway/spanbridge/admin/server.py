@@ -1,4 +1,4 @@
-"""The HTTP side, on aiohttp's low-level server: a router and middlewares for five fixed pages would be weight only."""
+"""The HTTP side, as far as it concerns the gateway: listen, answer, report, stop."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from spanbridge.core.hosts import is_loopback
 from spanbridge.ports import Reporter
 
 if TYPE_CHECKING:
-    from aiohttp import web
+    from spanbridge.admin.protocol import HttpProtocol
 
 _SHUTDOWN_TIMEOUT = 2.0
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "spanbridge"}
+"""Seconds that answers on their way may take; a reader that is slower is cut off."""
 
 
 class AdminError(SpanbridgeError):
@@ -101,7 +101,7 @@ class AdminServer:
         self._loopback = is_loopback(host)
         self._pages = Pages(readiness, status, metrics, self._loopback)
         self._server: asyncio.Server | None = None
-        self._manager: web.Server | None = None
+        self._connections: set[HttpProtocol] = set()
 
     @property
     def port(self) -> int:
@@ -121,14 +121,13 @@ class AdminServer:
 
         :raises AdminError: the address is in use, not ours or not allowed.
         """
-        from aiohttp import web  # noqa: PLC0415 - 15 MiB that a gateway without an admin server does without
+        from spanbridge.admin.protocol import HttpProtocol  # noqa: PLC0415 - not loaded where the server is off
 
-        from spanbridge.admin.protocol import protocol_factory  # noqa: PLC0415
-
-        self._manager = web.Server(self._handle)
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(protocol_factory(self._manager, loop), self._host, self._port)
+            self._server = await loop.create_server(
+                lambda: HttpProtocol(self._answer, self._connections), self._host, self._port
+            )
         except OSError as cause:
             text = (cause.strerror or str(cause)).lower()
             hint = "set another `port` in [admin], or `enabled = false`"
@@ -138,24 +137,18 @@ class AdminServer:
         self._reporter.report(AdminListening(url=self.url))
 
     async def stop(self) -> None:
-        """Close the port, end what is under way. Idempotent."""
-        server, manager = self._server, self._manager
-        self._server = self._manager = None
-        if server is not None:
-            server.close()
-        if manager is not None:
-            await manager.shutdown(_SHUTDOWN_TIMEOUT)
-        if server is not None:
-            await server.wait_closed()
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        from aiohttp import web  # noqa: PLC0415
-
-        answer = self._answer(
-            request.method, request.path, request.headers.get("Accept", ""), request.headers.get("Host")
-        )
-        headers = {**_HEADERS, **answer.headers, "Content-Type": answer.content_type}
-        return web.Response(status=answer.status, body=answer.body, headers=headers)
+        """Close the port and all connections. Idempotent."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        for connection in list(self._connections):
+            connection.close()
+        try:
+            await asyncio.wait_for(server.wait_closed(), _SHUTDOWN_TIMEOUT)
+        except TimeoutError:
+            for connection in list(self._connections):
+                connection.abort()
 
     def _answer(self, method: str, path: str, accept: str, host: str | None) -> Answer:
         try:
