@@ -223,6 +223,8 @@ class FaultProxy:
         self._links.add(link)
         try:
             await self._carry(link, reader)
+        except asyncio.CancelledError:
+            pass  # by close() only; raised on, asyncio's own stream callback would log it (CPython 3.11)
         finally:
             self._links.discard(link)
             for end in (link.client, link.upstream):

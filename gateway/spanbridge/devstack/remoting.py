@@ -11,6 +11,7 @@ import itertools
 import json
 import socket
 import struct
+from dataclasses import dataclass
 from typing import Any
 
 from spanbridge.devstack.errors import ServiceError
@@ -28,6 +29,16 @@ _MAX_FRAME = 16 * 1024 * 1024
 _opaque = itertools.count(1)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response: its code, the remark that explains a failure, its header fields and its body."""
+
+    code: int
+    remark: str
+    fields: dict[str, str]
+    body: bytes
+
+
 def call(
     port: int,
     code: int,
@@ -36,28 +47,29 @@ def call(
     fields: dict[str, str] | None = None,
     body: bytes = b"",
     timeout: float = 5.0,
-) -> tuple[int, str, bytes]:
-    """Send one request on a connection of its own; returns the response's code, remark and body.
+) -> Answer:
+    """Send one request on a connection of its own, and return the response.
 
     Raises:
         ServiceError: nobody answered within ``timeout`` seconds, or not in this protocol.
     """
     header = {"code": code, "language": "PYTHON", "version": 0, "opaque": next(_opaque), "flag": 0}
     head = json.dumps(header | {"extFields": fields or {}}).encode()
+    request = struct.pack(">ii", 4 + len(head) + len(body), _JSON_HEADER << 24 | len(head)) + head + body
     try:
         with socket.create_connection((host, port), timeout) as connection:
-            connection.sendall(
-                struct.pack(">ii", 4 + len(head) + len(body), _JSON_HEADER << 24 | len(head)) + head + body
-            )
+            connection.sendall(request)
             length = struct.unpack(">i", _read(connection, 4))[0]
             if not 4 <= length <= _MAX_FRAME:
                 raise ServiceError(f"{host}:{port} does not speak RocketMQ's remoting protocol")
             frame = _read(connection, length)
     except OSError as error:
         raise ServiceError(f"no answer from RocketMQ on {host}:{port}: {error}") from error
-    head_length = struct.unpack_from(">i", frame)[0] & 0xFFFFFF
-    response: dict[str, Any] = json.loads(frame[4 : 4 + head_length])
-    return int(response["code"]), str(response.get("remark") or ""), frame[4 + head_length :]
+    end = 4 + (struct.unpack_from(">i", frame)[0] & 0xFFFFFF)
+    response: dict[str, Any] = json.loads(frame[4:end])
+    return Answer(
+        int(response["code"]), str(response.get("remark") or ""), response.get("extFields") or {}, frame[end:]
+    )
 
 
 def _read(connection: socket.socket, size: int) -> bytes:
@@ -87,9 +99,11 @@ def create_topic(port: int, name: str, *, message_type: str, queues: int) -> Non
         "order": "false",
         "attributes": f"+message.type={message_type}",
     }
-    code, remark, _ = call(port, UPDATE_AND_CREATE_TOPIC, fields=fields)
-    if code != SUCCESS:
-        raise ServiceError(f"RocketMQ refused to create topic {name!r} of type {message_type}: {remark} (code {code})")
+    answer = call(port, UPDATE_AND_CREATE_TOPIC, fields=fields)
+    if answer.code != SUCCESS:
+        raise ServiceError(
+            f"RocketMQ refused to create topic {name!r} of type {message_type}: {answer.remark} (code {answer.code})"
+        )
 
 
 def create_group(
@@ -107,14 +121,14 @@ def create_group(
         "retryMaxTimes": max_attempts,
         "attributes": attributes or {},
     }
-    code, remark, _ = call(port, UPDATE_AND_CREATE_SUBSCRIPTION_GROUP, body=json.dumps(group).encode())
-    if code != SUCCESS:
-        raise ServiceError(f"RocketMQ refused to create group {name!r}: {remark} (code {code})")
+    answer = call(port, UPDATE_AND_CREATE_SUBSCRIPTION_GROUP, body=json.dumps(group).encode())
+    if answer.code != SUCCESS:
+        raise ServiceError(f"RocketMQ refused to create group {name!r}: {answer.remark} (code {answer.code})")
 
 
 def has_route(port: int, topic: str) -> bool:
     """Whether the name server on ``port`` knows a route for the topic."""
-    code, remark, _ = call(port, GET_ROUTE_INFO_BY_TOPIC, fields={"topic": topic})
-    if code not in (SUCCESS, TOPIC_NOT_EXIST):
-        raise ServiceError(f"the name server did not answer for topic {topic!r}: {remark} (code {code})")
-    return code == SUCCESS
+    answer = call(port, GET_ROUTE_INFO_BY_TOPIC, fields={"topic": topic})
+    if answer.code not in (SUCCESS, TOPIC_NOT_EXIST):
+        raise ServiceError(f"the name server did not answer for topic {topic!r}: {answer.remark} (code {answer.code})")
+    return answer.code == SUCCESS

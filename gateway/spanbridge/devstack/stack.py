@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,6 +134,7 @@ class Devstack:
     def down(self) -> None:
         """End every process and remove every file of the stack. Idempotent."""
         self._keeper.close()
+        shutil.rmtree(self.directory, ignore_errors=True)  # the keeper's work, if it has not been killed
         self._ports.release()
 
     def __enter__(self) -> Self:

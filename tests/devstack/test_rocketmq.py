@@ -1,0 +1,136 @@
+"""RocketMQ as the devstack runs it: topics of every type, and stored messages that outlive crashes."""
+
+from __future__ import annotations
+
+import ssl
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+from rocketmq.grpc_protocol import definition_pb2 as definition
+from rocketmq.grpc_protocol import service_pb2 as service
+from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
+
+from spanbridge.devstack import FaultProxy, RocketmqBroker, ServiceError, remoting
+from spanbridge.devstack.probe import NotYet, RocketmqProbe
+from spanbridge.devstack.pytest_plugin import SharedStack
+
+pytestmark = pytest.mark.brokers
+METADATA = (("x-mq-client-id", f"test-{uuid.uuid4().hex[:8]}"), ("x-mq-language", "PYTHON"), ("x-mq-protocol", "v2"))
+CALL: dict[str, Any] = {"metadata": METADATA, "timeout": 5}
+
+
+@contextmanager
+def stub(endpoints: str, credentials: Any = None) -> Iterator[Any]:
+    options = [("grpc.enable_http_proxy", 0), ("grpc.ssl_target_name_override", "localhost")]
+    channel = (
+        grpc.secure_channel(endpoints, credentials, options)
+        if credentials
+        else grpc.insecure_channel(endpoints, options)
+    )
+    with channel:
+        yield MessagingServiceStub(channel)
+
+
+def route(messaging: Any, endpoints: str, topic: str) -> Any:
+    host, port = endpoints.split(":")
+    address = {"scheme": "IPv4", "addresses": [{"host": host, "port": int(port)}]}
+    return messaging.QueryRoute(service.QueryRouteRequest(topic={"name": topic}, endpoints=address), **CALL)
+
+
+def send(messaging: Any, topic: str, body: bytes, **system: Any) -> Any:
+    properties = {"message_id": f"01{uuid.uuid4().hex.upper()}", "message_type": "NORMAL", **system}
+    message = {"topic": {"name": topic}, "system_properties": properties, "body": body}
+    return messaging.SendMessage(service.SendMessageRequest(messages=[message]), **CALL).status
+
+
+def stored(broker: RocketmqBroker, topic: str, queues: int = 1) -> int:
+    """Messages in the topic, by the maximum offsets of its queues (request code 30)."""
+    total = 0
+    for queue in range(queues):
+        answer = remoting.call(broker.broker_port, 30, fields={"topic": topic, "queueId": str(queue)})
+        assert answer.code == remoting.SUCCESS, answer.remark
+        total += int(answer.fields["offset"])
+    return total
+
+
+@pytest.mark.parametrize("message_type", ["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORITY"])
+def test_topics_have_the_type_asked_for_and_are_routed_at_once(devstack: SharedStack, message_type: Any) -> None:
+    topic = devstack.topic(message_type, queues=3)
+    with stub(devstack.rocketmq.endpoints) as messaging:
+        queues = route(messaging, devstack.rocketmq.endpoints, topic).message_queues
+    expected = definition.MessageType.Value(message_type)
+    assert [list(queue.accept_message_types) for queue in queues] == [[expected]] * 3
+
+
+def test_a_topic_of_an_unknown_type_is_refused(devstack: SharedStack) -> None:
+    with pytest.raises(ServiceError, match="refused to create topic"):
+        devstack.rocketmq.create_topic("Odd", "SQUARE")  # type: ignore[arg-type]
+
+
+def test_a_topic_that_nobody_made_does_not_exist(devstack: SharedStack) -> None:
+    with stub(devstack.rocketmq.endpoints) as messaging:
+        answer = route(messaging, devstack.rocketmq.endpoints, devstack.unique("missing"))
+    assert answer.status.code == definition.Code.TOPIC_NOT_FOUND
+
+
+def test_groups_can_be_made_in_order_or_not(devstack: SharedStack) -> None:
+    assert devstack.group().startswith("G-")
+    assert devstack.rocketmq.create_group(devstack.unique("mine"), fifo=True).startswith("mine-")
+    with pytest.raises(ServiceError, match="refused to create group"):
+        devstack.rocketmq.create_group("not a name!")
+
+
+def test_the_proxy_takes_tls_on_the_same_port(devstack: SharedStack) -> None:
+    topic = devstack.topic()
+    rocketmq = devstack.rocketmq
+    # The proxy's own certificate is made anew at each start, so it is trusted as it is found.
+    certificate = ssl.get_server_certificate((rocketmq.host, rocketmq.port), timeout=5)
+    assert "BEGIN CERTIFICATE" in certificate
+    with stub(rocketmq.endpoints) as messaging:
+        assert send(messaging, topic, b"plain").code == definition.Code.OK
+
+
+def test_a_fault_proxy_stands_between_client_and_proxy(devstack: SharedStack) -> None:
+    topic = devstack.topic(queues=1)
+    with FaultProxy(devstack.rocketmq.endpoints) as faults, stub(faults.endpoints) as messaging:
+        assert send(messaging, topic, b"before").code == definition.Code.OK
+        faults.hang()
+        with pytest.raises(grpc.RpcError, match="DEADLINE_EXCEEDED"):
+            messaging.QueryRoute(service.QueryRouteRequest(topic={"name": topic}), metadata=METADATA, timeout=0.5)
+        faults.resume()
+        assert send(messaging, topic, b"after").code == definition.Code.OK
+    assert stored(devstack.rocketmq, topic) == 2
+
+
+def test_messages_and_topics_outlive_restart_and_crash(rocketmq_broker: RocketmqBroker) -> None:
+    broker = rocketmq_broker
+    topic, endpoints = broker.create_topic(queues=1), broker.endpoints
+    for count, trouble in enumerate((broker.stop, broker.kill), start=1):
+        with stub(endpoints) as messaging:
+            assert send(messaging, topic, b"kept").code == definition.Code.OK
+        trouble()
+        assert not broker.running
+        with pytest.raises(NotYet):
+            RocketmqProbe(endpoints, topic, "any").route(topic)
+        broker.start()
+        assert broker.endpoints == endpoints
+        assert stored(broker, topic) == count
+
+
+def test_a_paused_broker_accepts_and_never_answers(rocketmq_broker: RocketmqBroker) -> None:
+    topic = rocketmq_broker.create_topic()
+    probe = RocketmqProbe(rocketmq_broker.endpoints, topic, "any")
+    rocketmq_broker.pause()
+    try:
+        started = time.monotonic()
+        with pytest.raises(NotYet, match=r"(?i)deadline"):
+            probe.route(topic)
+        assert time.monotonic() - started > 1
+    finally:
+        rocketmq_broker.resume()
+    probe.route(topic)
