@@ -19,15 +19,22 @@ _PARENT = b'"traceparent"'
 _STATE = b'"tracestate"'
 _SPACE = b" \t\n\r"
 _QUOTE = 0x22
+_COMMA = 0x2C
+
+MAX_WRITTEN = 65536
+"""Bytes of a payload that a context is written into."""
+
+MAX_READ = 131072
+"""Bytes of a payload that is searched for one: no payload may keep an event loop busy for long."""
 
 
 def inject_json(payload: bytes, context: TraceContext) -> bytes:
     """The payload with the context as the first members of its outermost object, in place of one that is there.
 
-    What is not one JSON object in UTF-8 comes back as it is.
+    What is not one JSON object in UTF-8 of at most 65536 bytes comes back as it is.
     """
     try:
-        if not _is_object(payload):
+        if len(payload) > MAX_WRITTEN or not _is_object(payload):
             return payload
         payload = _without(payload, _members(payload))
     except (IndexError, ValueError):
@@ -46,7 +53,7 @@ def extract_json(payload: bytes) -> tuple[bytes, "TraceContext | None", "str | N
     A payload without a context, with several, or with one that is not valid comes back as it is.
     """
     try:
-        if _PARENT not in payload or not _is_object(payload):
+        if _PARENT not in payload or len(payload) > MAX_READ or not _is_object(payload):
             return payload, None, None
         return _read(payload, _members(payload))
     except TraceContextError as error:
@@ -75,14 +82,22 @@ def _read(payload: bytes, members: "list[Member]") -> tuple[bytes, "TraceContext
 
 
 def _without(payload: bytes, members: "list[Member]") -> bytes:
+    kept = []
+    rest = len(payload)  # what follows is dealt with
     for _, start, _, end in reversed(members):
         after = _skip_space(payload, end)
-        if payload[after] == 0x2C:  # the comma after it goes with it
-            payload = payload[:start] + payload[after + 1 :]
-        else:  # the last member: the comma before it goes with it
-            head = payload[:start].rstrip(_SPACE)
-            payload = (head[:-1] if head.endswith(b",") else payload[:start]) + payload[end:]
-    return payload
+        if after < rest and payload[after] == _COMMA:  # the comma after it goes with it
+            kept.append(payload[after + 1 : rest])
+            rest = start
+        else:  # the last member that is left: the comma before it goes with it, if there is one
+            kept.append(payload[end:rest])
+            before = start - 1
+            while payload[before] in _SPACE:
+                before -= 1
+            rest = before if payload[before] == _COMMA else start
+    kept.append(payload[:rest])
+    kept.reverse()
+    return b"".join(kept)
 
 
 def _members(payload: bytes) -> "list[Member]":
