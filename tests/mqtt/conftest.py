@@ -22,7 +22,7 @@ from spanbridge.core.message import Publish
 from spanbridge.mqtt import MqttOptions, Subscription, create_source
 from spanbridge.ports import Link, Source
 
-DEADLINE = 10.0
+DEADLINE = 6.0
 
 
 async def until(condition: Callable[[], Any], what: str = "", *, timeout: float = DEADLINE) -> Any:

@@ -18,7 +18,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from spanbridge.core.errors import SourceError
 from spanbridge.core.message import Publish
 from spanbridge.mqtt.connection import Accepted, Connection, Granted, Intake, now_ns
-from spanbridge.mqtt.errors import RefusedError, malformed, packet_too_large, protocol_error
+from spanbridge.mqtt.errors import PacketError, RefusedError, malformed, packet_too_large, protocol_error
 from spanbridge.mqtt.framing import packet_size
 from spanbridge.mqtt.options import MqttOptions, Subscription
 from spanbridge.mqtt.session import ReceiverSession
@@ -155,36 +155,48 @@ class V311Connection(Connection):
     def decode(self, data: bytes) -> int:
         if not self.accepted.done():
             _check_first_packet(self.peer, data)
-        end = self._whole(data)
+        end, error = self._whole(data)
         self._received_ns = now_ns()
         self._pipe.feed(data[:end] if end < len(data) else data)
+        try:
+            self._run_paho()
+        finally:
+            batch, self._batch = self._batch, []
+            self.hand_over(batch)
+        if error is not None:
+            raise error
+        return end
+
+    def _run_paho(self) -> None:
+        """Let paho handle what is in the pipe.
+
+        :raises PacketError: it could not.
+        """
         try:
             while self._pipe.unread and not self.ending:
                 code = self._client.loop_read()
                 if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
                     raise malformed(code.name.removeprefix("MQTT_ERR_").lower().replace("_", " "))
-        except (
-            ValueError,
-            LookupError,
-            TypeError,
-        ) as error:  # what decoding nonsense raises: UnicodeError, struct, ...
-            raise malformed(f"{type(error).__name__}") from None
-        finally:
-            batch, self._batch = self._batch, []
-            self.hand_over(batch)
-        return end
+        except (ValueError, LookupError, TypeError, struct.error) as error:  # what paho raises over nonsense
+            raise malformed(f"{type(error).__name__}: {error}") from None
 
-    def _whole(self, data: bytes) -> int:
-        """Where the last whole packet ends. paho has no Maximum Packet Size, so it is held to here."""
+    def _whole(self, data: bytes) -> tuple[int, PacketError | None]:
+        """Where the last whole packet ends, and what is wrong with the one after it.
+
+        paho has no Maximum Packet Size, so packets are held to ours here.
+        """
         position, end, limit = 0, len(data), self.options.maximum_packet_size
         while position < end:
-            size = packet_size(data, position)
+            try:
+                size = packet_size(data, position)
+            except PacketError as error:
+                return position, error
             if size > limit:
-                raise packet_too_large(size, limit)
+                return position, packet_too_large(size, limit)
             if not size or position + size > end:
                 break
             position += size
-        return position
+        return position, None
 
     def _on_connect(
         self, _client: Client, _data: Any, flags: ConnectFlags, _reason: ReasonCode, _properties: Properties | None
