@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Annotated, Any
 
@@ -15,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spanbridge.demo.cast import Cast, hand_instrumented
-from spanbridge.demo.keep import NEXT, look_around
+from spanbridge.demo.keep import NEXT_STEPS, look_around, print_commands
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.demo.play import Outcome, play
 from spanbridge.demo.stage import Stage
@@ -24,6 +27,7 @@ from spanbridge.devstack import DevstackError
 from spanbridge.devstack.progress import for_terminal
 
 _PLAIN_WIDTH = 118
+_INTERRUPTED = 130
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,6 +37,7 @@ def demo(
     messages: Annotated[int, typer.Option(min=4, max=10_000, help="Messages to send, of all devices together.")] = 40,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is printed as a picture, too.")] = None,
 ) -> None:
     """Follow one trace from simulated devices through the gateway to a RocketMQ consumer.
 
@@ -40,7 +45,8 @@ def demo(
     exported. Exit codes: 0 every message and every span arrived, 1 something is missing or did not start.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    console = _console(as_json)
+    console = _console(as_json, record=svg is not None)
+    outcome: Outcome | None = None
     try:
         with OtlpReceiver() as receiver, Stage(receiver) as stage:
             cast, outcome = _run(console, stage, messages)
@@ -48,16 +54,19 @@ def demo(
             _show(console, outcome, colours)
             if as_json:
                 print(json.dumps(_as_dict(outcome)), flush=True)
+            if not keep:
+                print_commands(console, "Next", NEXT_STEPS)
+            if svg is not None:
+                console.save_svg(str(svg), title="spanbridge demo")
             if keep:
-                look_around(console, stage, cast, colours)
-            else:
-                console.print(NEXT)
+                look_around(console, stage, colours)
     except DevstackError as error:
         console.print(Text(f"✗ {error}", "bold red"))
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print("\n[dim]everything has ended[/]")
-        raise typer.Exit(130 if not keep else 0) from None
+        if outcome is None:
+            raise typer.Exit(_INTERRUPTED) from None
     raise typer.Exit(0 if outcome.ok else 1)
 
 
@@ -65,9 +74,13 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _console(as_json: bool) -> Console:
-    console = Console(stderr=as_json, highlight=False)
-    return console if console.is_terminal else Console(stderr=as_json, highlight=False, width=_PLAIN_WIDTH)
+def _console(as_json: bool, *, record: bool) -> Console:
+    """Standard output, or standard error where that is for JSON. A pipe gets the width that a good terminal has."""
+    stream = sys.stderr if as_json else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(line_buffering=True)  # who reads a pipe wants to see the progress
+    width = None if stream.isatty() else _PLAIN_WIDTH
+    return Console(stderr=as_json, highlight=False, width=width, record=record)
 
 
 def _run(console: Console, stage: Stage, messages: int) -> tuple[Cast, Outcome]:

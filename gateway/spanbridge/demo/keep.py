@@ -5,16 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterable
+from pathlib import Path
 
 from rich.console import Console
-from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
-from spanbridge.demo.cast import CONSUMER, Cast, Places, example
+from spanbridge.demo.cast import CONSUMER, example
 from spanbridge.demo.otlp import OtlpReceiver
-from spanbridge.demo.stage import Stage
+from spanbridge.demo.stage import SPARE_GROUP, Stage
 from spanbridge.demo.traces import Traces
 from spanbridge.demo.view import Colours, trace_panel
 
@@ -23,62 +21,59 @@ _SETTLE_SECONDS = 0.6
 _AT_ONCE = 3
 
 
-def _table(title: str, rows: Iterable[tuple[str, str]]) -> Panel:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in rows:
-        table.add_row(name, Text(text))
-    return Panel(table, title=Text(title, "bold"), title_align="left", border_style="grey50", padding=(0, 1))
+Rows = tuple[tuple[str, str], ...]
 
-
-NEXT = _table(
-    "Next",
-    (
-        ("look around", "spanbridge demo --keep"),
-        ("run your own", "spanbridge init && spanbridge check && spanbridge run"),
-        ("brokers to try it on", "spanbridge devstack up"),
-    ),
+NEXT_STEPS: Rows = (
+    ("look around", "spanbridge demo --keep"),
+    ("run your own", "spanbridge init && spanbridge check && spanbridge run"),
+    ("brokers to try it on", "spanbridge devstack up"),
 )
 
 
-def look_around(console: Console, stage: Stage, cast: Cast, colours: Colours) -> None:
+def print_commands(console: Console, title: str, rows: Rows) -> None:
+    """Commands with what they are for; each on one line without a frame, so that it can be copied."""
+    console.print(Text(f"\n{title}", "bold"))
+    width = max(len(name) for name, _ in rows)
+    for name, command in rows:
+        console.print(Text.assemble((f"  {name:<{width}}  ", "dim"), command), soft_wrap=True)
+
+
+def look_around(console: Console, stage: Stage, colours: Colours) -> None:
     """Say what can be looked at, then print each new trace until interrupted."""
-    console.print(_table("Everything keeps running; Ctrl-C ends it", _rows(stage)))
-    console.print("[dim]New traces appear below.[/]", end="\n\n")
+    environment = stage.directory / "env"
+    environment.write_text(
+        "".join(f"export {name}={shlex.quote(value)}\n" for name, value in _variables(stage).items())
+    )
+    print_commands(console, "Everything keeps running until Ctrl-C. In another terminal:", _rows(stage, environment))
+    console.print("\n[dim]Traces of what you publish appear here.[/]")
     _watch(console, stage.receiver, colours)
 
 
-def _rows(stage: Stage) -> Iterable[tuple[str, str]]:
-    places = stage.places
-    yield "status", f"curl {stage.admin_url}/status"
-    yield "health", f"curl {stage.admin_url}/readyz"
-    yield "metrics", f"curl {stage.admin_url}/metrics"
-    yield "configuration", str(stage.config_path)
-    yield "logs", f"tail -f {stage.directory}/*.log"
-    yield "publish (v5)", _command(stage, "device_v5.py", "device-v5", places, places.v5_port)
-    yield "publish (v3.1.1)", _command(stage, "device_v311.py", "meter-v311", places, places.v311_port)
-    yield (
-        "consume",
-        (
-            f"{_assignments(stage, CONSUMER)} {shlex.quote(sys.executable)} {shlex.quote(str(example('consumer.py')))} "
-            f"--endpoints {places.endpoints} --topic telemetry --group mine"
-        ),
-    )
-    yield from stage.stack.env().items()
+def _variables(stage: Stage) -> dict[str, str]:
+    return {**stage.stack.env(), "OTEL_EXPORTER_OTLP_ENDPOINT": stage.receiver.http_endpoint, "ADMIN": stage.admin_url}
 
 
-def _command(stage: Stage, script: str, service: str, places: Places, port: int) -> str:
-    path = shlex.quote(str(example(script)))
+def _rows(stage: Stage, environment: Path) -> Rows:
+    python = shlex.quote(sys.executable)
+    v5, v311, consumer = (shlex.quote(str(example(name))) for name in ("device_v5.py", "device_v311.py", "consumer.py"))
     return (
-        f"{_assignments(stage, service)} {shlex.quote(sys.executable)} {path} "
-        f"--host {places.v5_host} --port {port} --messages 1"
+        ("first", f". {environment}"),
+        ("status", "curl $ADMIN/status"),
+        ("health", "curl $ADMIN/readyz"),
+        ("metrics", "curl $ADMIN/metrics"),
+        ("publish, v5", f"OTEL_SERVICE_NAME=device-v5 {python} {v5} --port $SPANBRIDGE_MQTT_V5_PORT --messages 1"),
+        (
+            "publish, v3.1.1",
+            f"OTEL_SERVICE_NAME=meter-v311 {python} {v311} --port $SPANBRIDGE_MQTT_V311_PORT --messages 1",
+        ),
+        (
+            "consume",
+            f"OTEL_SERVICE_NAME={CONSUMER}-2 {python} {consumer} --endpoints $SPANBRIDGE_ROCKETMQ_ENDPOINTS "
+            f"--topic telemetry --group {SPARE_GROUP}",
+        ),
+        ("configuration", f"cat {stage.config_path}"),
+        ("logs", f"tail -f {stage.directory}/*.log"),
     )
-
-
-def _assignments(stage: Stage, service: str) -> str:
-    endpoint = stage.receiver.http_endpoint
-    return f"OTEL_SERVICE_NAME={service} OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}"
 
 
 def _watch(console: Console, receiver: OtlpReceiver, colours: Colours) -> None:

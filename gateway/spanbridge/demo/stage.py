@@ -20,6 +20,9 @@ from spanbridge.devstack.ports import LOOPBACK, PortLease
 from spanbridge.devstack.process import KeeperClient, Service
 from spanbridge.devstack.progress import Progress, silent
 
+SPARE_GROUP = "mine"
+"""A consumer group for whoever looks around."""
+
 _READY_SECONDS = 30.0
 _DEVICE_SECONDS = 60.0
 _POLL_SECONDS = 0.02
@@ -101,7 +104,7 @@ class Stage:
         self._stack = Devstack.up(progress=progress)
         for topic in ("telemetry", "meter-readings"):
             self._stack.rocketmq.create_topic(topic)
-        for group in ("demo-consumers", "mine"):  # the second one is for whoever looks around
+        for group in ("demo-consumers", SPARE_GROUP):
             self._stack.rocketmq.create_group(group)
 
     def start_bridge(self, cast: Cast) -> None:

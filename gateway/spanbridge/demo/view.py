@@ -73,11 +73,8 @@ def _node_lines(node: Node, above: Span | None, guide: str, below: str, colours:
         service = f"{span.service}  "
     if above is not None and service:
         yield _Line(Text.assemble((below[:-3] + "│  ", "grey50"), (_crossing(span), "italic grey62")))
-    yield _Line(
-        Text.assemble((guide, "grey50"), ("● ", colour), (service, f"bold {colour}"), span.name, _fault(span)),
-        span,
-        colour,
-    )
+    what = Text.assemble(("● ", colour), (service, f"bold {colour}"), span.name, _fault(span), _size(span))
+    yield _Line(Text.assemble((guide, "grey50"), what), span, colour)
     rest = len(node.linked) + len(node.children)
     for linked in node.linked:
         rest -= 1
@@ -102,6 +99,11 @@ def _crossing(span: Span) -> str:
 
 def _fault(span: Span) -> Text:
     return Text(f"  {span.attributes.get('error.type', 'error')}", "bold red") if span.status == "ERROR" else Text()
+
+
+def _size(span: Span) -> Text:
+    count = span.attributes.get("messaging.batch.message_count")
+    return Text(f"  batch of {count}", "italic grey62") if span.kind == "CLIENT" and count is not None else Text()
 
 
 @dataclass(frozen=True, slots=True)
