@@ -49,7 +49,7 @@ devstack: $(READY) ## Start RocketMQ and MQTT brokers on free ports until Ctrl-C
 
 w3c: $(READY) ## Run W3C's Trace Context suite against the codec (DIR=<a clone of w3c/trace-context>)
 	@test -n "$(DIR)" || { echo "say where the suite is: make w3c DIR=<a clone of w3c/trace-context>"; exit 2; }
-	$(BIN)/python -m tests.context.w3c.run "$(DIR)"
+	$(BIN)/python tests/context/w3c/run.py "$(DIR)"
 
 clean: ## Remove what was built here (not the download cache)
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
