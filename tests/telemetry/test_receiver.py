@@ -84,7 +84,7 @@ def test_metrics_of_the_sdk(protocol: str) -> None:
     counter, histogram = receiver.metric("c.a"), receiver.metric("h")
     assert counter is not None
     assert histogram is not None
-    point = counter.point(http_route="/")
+    point = counter.point({"http.route": "/"})
     assert point is not None
     assert (counter.unit, counter.kind, counter.monotonic, point.value) == ("{x}", "sum", True, 2)
     assert (histogram.points[0].bucket_counts, histogram.points[0].sum) == ((0, 1, 0), 1.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,10 +96,9 @@ class Metric:
     scope: str
     received: int = field(default=0, compare=False)
 
-    def point(self, **attributes: Any) -> Point | None:
-        """The first point that has these attributes (``_`` stands for ``.`` in a name), or None."""
-        wanted = {name.replace("__", "\0").replace("_", ".").replace("\0", "_"): v for name, v in attributes.items()}
-        return next((p for p in self.points if wanted.items() <= p.attributes.items()), None)
+    def point(self, attributes: Mapping[str, Any]) -> Point | None:
+        """The first point that has these attributes, perhaps among others."""
+        return next((point for point in self.points if attributes.items() <= point.attributes.items()), None)
 
 
 def decode_spans(request: ExportTraceServiceRequest) -> Iterator[Span]:

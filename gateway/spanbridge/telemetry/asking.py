@@ -66,7 +66,7 @@ class AskingRoute:
             traceparent, tracestate = context.traceparent, context.tracestate
         if not (process.sampled or send.sampled):
             return MessageTrace(traceparent, tracestate)
-        process_span = _encode(self._spans, process_as, process, here, parent, publish.received_ns, links)
+        process_span = _encode(self._spans, process_as, process, here, parent, publish.received_ns or time_ns(), links)
         send_span = _encode(self._spans, send_as, send, there, here, time_ns(), ())
         return RecordedTrace(traceparent, tracestate, process_span, send_span, trace_id, there.span_id.to_bytes(8))
 

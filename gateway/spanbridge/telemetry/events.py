@@ -42,4 +42,5 @@ class TelemetryDropped(Event):
         return {"otel.signal": self.signal, "reason": self.reason}
 
     def text(self) -> str:
-        return f"{self.count} {self.signal} dropped ({self.reason}); messages are not affected"
+        what = "span(s)" if self.signal == "traces" else "metric data point(s)"
+        return f"{self.count} {what} dropped ({self.reason}); messages are not affected"

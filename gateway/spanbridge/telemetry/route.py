@@ -114,7 +114,14 @@ class RecordingRoute:
             return MessageTrace(f"00-{trace_id.hex()}-{send_id.hex()}-{_FLAGS[flags & _RANDOM]}", tracestate)
         process_id = ids.span_id()
         start = _CHILD(
-            b"\n\x10", trace_id, b"\x12\x08", process_id, b'"\x08', context.span_id_bytes, 0x39, publish.received_ns
+            b"\n\x10",
+            trace_id,
+            b"\x12\x08",
+            process_id,
+            b'"\x08',
+            context.span_id_bytes,
+            0x39,
+            publish.received_ns or time_ns(),
         )
         extra = trace.REMOTE + wire.text(3, tracestate) if tracestate else trace.REMOTE
         traceparent = (
@@ -131,7 +138,7 @@ class RecordingRoute:
         if bound == sampling.NEVER or (bound != sampling.ALWAYS and int.from_bytes(trace_id[8:]) >= bound):
             return MessageTrace(f"00-{trace_id.hex()}-{send_id.hex()}-02", "")
         process_id = ids.span_id()
-        start = _ROOT(b"\n\x10", trace_id, b"\x12\x08", process_id, 0x39, publish.received_ns)
+        start = _ROOT(b"\n\x10", trace_id, b"\x12\x08", process_id, 0x39, publish.received_ns or time_ns())
         extra = trace.LOCAL
         if linked is not None:
             extra += trace.link(linked.trace_id_bytes, linked.span_id_bytes, remote=True)
