@@ -334,6 +334,17 @@ async def test_addresses_of_routes_can_be_left_aside() -> None:
         assert list(sink.status.detail["endpoints"]) == [proxy.address]
 
 
+async def test_a_probe_looks_where_messages_would_go() -> None:
+    async with FakeProxy() as front, FakeProxy() as broker, sink_to(front) as sink:
+        front.others, front.queues = [broker], 0
+        await sink.probe()
+        await sink.send("t", *make(sink))
+        await sink.probe()
+        broker.answers = lambda method, _: 30.0
+        with pytest.raises(SinkUnavailable, match=broker.address):
+            await sink.probe()
+
+
 async def test_a_server_that_is_no_rocketmq() -> None:
     async with FakeProxy() as proxy, sink_to(proxy) as sink:
         proxy.answers = lambda method, _: grpc.StatusCode.UNIMPLEMENTED

@@ -161,7 +161,7 @@ class Dispatcher:
 
     def _choose(self, route: Route, target: Target | None, turn: int, hung: set[str]) -> Endpoint:
         """The next proxy in turn, those that do not answer last. Grouped messages keep to their target's."""
-        addresses = _addresses(route, target)
+        addresses = addresses_of(route, target)
         if target is not None:
             turn = 0  # all of a lane through one proxy while it answers
         ring = [self._endpoint(addresses[(turn + i) % len(addresses)]) for i in range(len(addresses))]
@@ -170,10 +170,11 @@ class Dispatcher:
     @staticmethod
     def _nobody_left(route: Route, target: Target | None, hung: set[str]) -> bool:
         """Whether every proxy has let a deadline pass: another try would only wait as long again."""
-        return hung.issuperset(_addresses(route, target))
+        return hung.issuperset(addresses_of(route, target))
 
 
-def _addresses(route: Route, target: Target | None) -> tuple[str, ...]:
+def addresses_of(route: Route, target: Target | None = None) -> tuple[str, ...]:
+    """The proxies that lead to a target, or to any queue of the route."""
     if target is not None:
         return target.addresses
     if len(route.targets) == 1:

@@ -29,6 +29,9 @@ from spanbridge.rocketmq.stubs import definition, service
 _UNSUPPORTED = definition.Status(code=definition.Code.UNSUPPORTED, message="a producing gateway does not do this")
 _PRODUCER = definition.ClientType.PRODUCER
 
+_GATHER = 0.1
+"""Seconds in which new topics gather before the settings, which hold all of them, are sent again."""
+
 
 def split_address(address: str) -> tuple[str, int]:
     """``host:port`` or ``[v6]:port`` in two."""
@@ -149,6 +152,7 @@ class Session:
             self._announce.clear()
             await stream.write(self._settings())
             await self._announce.wait()
+            await asyncio.sleep(_GATHER)
 
     async def _handle(self, command: Any, stream: Any) -> bool:
         """Act on what the server sent. False when the stream is to be opened anew."""

@@ -14,7 +14,7 @@ from spanbridge.core.message import Address
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Link, PeerStatus, Reporter
 from spanbridge.rocketmq.auth import Credentials
-from spanbridge.rocketmq.dispatch import Dispatcher, kind_of, lane_of
+from spanbridge.rocketmq.dispatch import Dispatcher, addresses_of, kind_of, lane_of
 from spanbridge.rocketmq.encode import Encoder, Prepared, message_type
 from spanbridge.rocketmq.endpoint import Endpoint, load_credentials
 from spanbridge.rocketmq.ids import MessageIds, client_id
@@ -108,15 +108,22 @@ class RocketmqSink:
                 self._idle.set()
 
     async def probe(self) -> None:
-        """See :meth:`spanbridge.ports.Sink.probe`: a heartbeat, and a route when any topic is known."""
-        topic = next(iter(self._routes.known), None) or next(iter(self._options.topics), None)
+        """See :meth:`spanbridge.ports.Sink.probe`: a heartbeat where messages would go, and a route from the cluster.
+
+        The route is of a topic in use, or of one configured; without any the heartbeat has to do.
+        """
+        route = next(iter(self._routes.known.values()), None)
+        topic = route.topic if route is not None else next(iter(self._options.topics), None)
+        if topic is not None:
+            await self._query_route(topic)
+        await self._any_heartbeat(addresses_of(route) if route is not None else self._addresses)
+
+    async def _any_heartbeat(self, addresses: Sequence[str]) -> None:
         error: SinkError = SinkUnavailable("the RocketMQ sink is not started", reason="closed")
-        for session in sorted(self._sessions.values(), key=lambda session: session.endpoint.up is False):
+        sessions = [self._sessions[address] for address in addresses if address in self._sessions]
+        for session in sorted(sessions, key=lambda session: session.endpoint.up is False):
             try:
-                async with asyncio.timeout(2 * self._options.request_timeout):
-                    await session.heartbeat(self._options.request_timeout)
-                    if topic is not None:
-                        await self._query_route_at(session.endpoint, topic)
+                await session.heartbeat(self._options.request_timeout)
             except SinkError as failure:
                 error = failure
             else:
