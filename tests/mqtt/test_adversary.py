@@ -19,10 +19,14 @@ CONNACK = {"5": mqtt5.ConnAckPacket().write(), "3.1.1": b"\x20\x02\x00\x00"}
 
 def suback(version: str, packet: bytes, code: int = 1) -> bytes:
     packet_id = packet[2:4]
-    return b"\x90\x04" + packet_id + b"\x00" + bytes([code]) if version == "5" else b"\x90\x03" + packet_id + bytes([code])
+    return (
+        b"\x90\x04" + packet_id + b"\x00" + bytes([code]) if version == "5" else b"\x90\x03" + packet_id + bytes([code])
+    )
 
 
-def publish_packet(version: str, topic: str, payload: bytes, *, qos: int = 0, packet_id: int = 0, dup: bool = False) -> bytes:
+def publish_packet(
+    version: str, topic: str, payload: bytes, *, qos: int = 0, packet_id: int = 0, dup: bool = False
+) -> bytes:
     body = len(topic).to_bytes(2, "big") + topic.encode()
     if qos:
         body += packet_id.to_bytes(2, "big")
@@ -217,9 +221,13 @@ async def test_a_broker_that_never_answers_subscribe(version: str, watch: Any, s
         await watched.stop()
 
 
-async def test_no_answer_to_a_qos2_publish_before_it_is_settled(version: str, watch: Any, scripted: Any, poll: Any) -> None:
+async def test_no_answer_to_a_qos2_publish_before_it_is_settled(
+    version: str, watch: Any, scripted: Any, poll: Any
+) -> None:
     first = publish_packet(version, "t", b"a", qos=2, packet_id=7)
-    async with scripted(greeting(version, first, publish_packet(version, "t", b"a", qos=2, packet_id=7, dup=True))) as peer:
+    async with scripted(
+        greeting(version, first, publish_packet(version, "t", b"a", qos=2, packet_id=7, dup=True))
+    ) as peer:
         watched = watch(peer.host, peer.port, "t")
         await watched.count(1)
         await asyncio.sleep(0.05)

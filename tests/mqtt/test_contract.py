@@ -98,7 +98,9 @@ async def test_qos2_is_received_only_when_settled(faithful_broker: Any, watch: A
         assert watched.messages[2].payload == b"next"
 
 
-async def test_a_session_is_kept_while_the_gateway_is_away(faithful_broker: Any, watch: Any, publish: Any, unique: Any) -> None:
+async def test_a_session_is_kept_while_the_gateway_is_away(
+    faithful_broker: Any, watch: Any, publish: Any, unique: Any
+) -> None:
     topic, client_id = unique("t"), unique("c")
     first = watch(faithful_broker.host, faithful_broker.port, topic, client_id=client_id)
     await first.up()
@@ -154,7 +156,9 @@ async def test_a_pause_holds_across_a_reconnect(broker: Any, watch: Any, publish
         await watched.count(1)
 
 
-async def test_stop_intake_keeps_acknowledging(faithful_broker: Any, watch: Any, publish: Any, unique: Any, poll: Any) -> None:
+async def test_stop_intake_keeps_acknowledging(
+    faithful_broker: Any, watch: Any, publish: Any, unique: Any, poll: Any
+) -> None:
     topic, client_id = unique("t"), unique("c")
     first = watch(faithful_broker.host, faithful_broker.port, topic, client_id=client_id)
     await first.up()
@@ -301,7 +305,9 @@ async def test_two_filters_of_which_one_is_shared_by_two_gateways(
     assert sorted(int(p) for watched in both for p in watched.payloads) == list(range(40))
 
 
-async def test_retained_messages_come_once_per_session(faithful_broker: Any, watch: Any, publish: Any, unique: Any) -> None:
+async def test_retained_messages_come_once_per_session(
+    faithful_broker: Any, watch: Any, publish: Any, unique: Any
+) -> None:
     topic = unique("t")
     await publish([(topic, b"retained", 1)], retain=True)
     with FaultProxy(faithful_broker.host, faithful_broker.port) as proxy:

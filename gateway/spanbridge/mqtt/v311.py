@@ -7,6 +7,7 @@ of a socket is a pipe in memory between it and an asyncio transport, which bring
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
