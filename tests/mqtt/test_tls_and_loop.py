@@ -1,0 +1,139 @@
+"""TLS, mutual TLS, and that nothing blocks the event loop."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from spanbridge.core.errors import SourceError
+from spanbridge.mqtt import MqttOptions, Subscription, TlsOptions, Will, create_source
+
+pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
+
+
+@pytest.fixture
+def secured(version: str, mqtt_brokers: Any) -> Any:
+    return mqtt_brokers(version=version, mqtt=None, tls=True)
+
+
+async def test_tls_with_the_right_authority(secured: Any, watch: Any) -> None:
+    made = secured.certificates
+    watched = watch(secured.host, secured.port, "t", tls=TlsOptions(ca_file=str(made.ca_file)))
+    await watched.up()
+
+
+async def test_tls_with_an_authority_that_is_not_trusted(secured: Any, watch: Any) -> None:
+    watched = watch(secured.host, secured.port, "t", tls=TlsOptions())
+    event = await watched.event("mqtt.connect.failed")
+    assert event.reason == "tls_certificate"
+    assert "TLS with 127.0.0.1" in event.text()
+    unchecked = watch(secured.host, secured.port, "t", tls=TlsOptions(verify=False))
+    await unchecked.up()
+
+
+async def test_tls_with_another_name(secured: Any, watch: Any) -> None:
+    made = secured.certificates
+    tls = TlsOptions(ca_file=str(made.ca_file), server_name="broker.example")
+    watched = watch(secured.host, secured.port, "t", tls=tls)
+    event = await watched.event("mqtt.connect.failed")
+    assert event.reason == "tls_certificate"
+    assert "broker.example" in event.text()
+
+
+async def test_mutual_tls(version: str, mqtt_brokers: Any, watch: Any) -> None:
+    mutual = mqtt_brokers(version=version, tls=True, client_certificates=True)
+    if mutual.kind == "amqtt":
+        pytest.skip("needs mosquitto: amqtt asks for no client certificates")
+    made = mutual.certificates
+    own = TlsOptions(ca_file=str(made.ca_file), cert_file=str(made.client_cert), key_file=str(made.client_key))
+    with_one = watch(mutual.host, mutual.port, "t", tls=own)
+    without = watch(mutual.host, mutual.port, "t", tls=TlsOptions(ca_file=str(made.ca_file)))
+    await with_one.up()
+    await without.event("mqtt.connect.failed")
+
+
+async def test_plain_mqtt_to_a_tls_port_and_back(secured: Any, broker: Any, watch: Any) -> None:
+    plain = watch(secured.host, secured.port, "t", connect_timeout=1.0)
+    wrapped = watch(broker.host, broker.port, "t", tls=TlsOptions(verify=False), connect_timeout=1.0)
+    await plain.event("mqtt.connect.failed")
+    event = await wrapped.event("mqtt.connect.failed")
+    assert event.reason in {"tls", "connection_reset", "timeout"}
+
+
+@pytest.fixture
+def detector() -> Iterator[BlockBuster]:
+    """Any call that blocks the event loop raises."""
+    with blockbuster_ctx() as found:
+        yield found
+
+
+async def test_nothing_blocks_the_event_loop(
+    secured: Any, broker: Any, watch: Any, publish: Any, unique: Any, detector: BlockBuster
+) -> None:
+    topic = unique("t")
+    tls = TlsOptions(ca_file=str(secured.certificates.ca_file))
+    encrypted = watch(secured.host, secured.port, topic, tls=tls)
+    plain = watch("localhost", broker.port, topic)
+    nobody = watch("no-such-host.invalid", 1883)
+    plain.settle_at_once = True
+    await encrypted.up()
+    await plain.up()
+    await publish([(topic, str(n).encode(), 1) for n in range(20)])
+    await plain.count(20)
+    assert (await nobody.event("mqtt.connect.failed")).reason == "name_resolution"
+    await encrypted.stop()
+    await plain.stop()
+    with pytest.raises(Exception, match="Blocking call"):
+        time.sleep(0.001)  # noqa: ASYNC251 - the detector does detect
+
+
+def options(**fields: Any) -> MqttOptions:
+    return MqttOptions(**({"name": "n", "host": "127.0.0.1", "client_id": "c"} | fields))
+
+
+class Nowhere:
+    def report(self, event: object) -> None:
+        raise AssertionError(event)
+
+
+BAD = [
+    (options(tls=TlsOptions(ca_file="/no/such/ca.pem")), "tls.ca_file '/no/such/ca.pem': No such file or directory"),
+    (options(tls=TlsOptions(ca_file=__file__)), "no certificate or crl found"),
+    (options(tls=TlsOptions(cert_file="/no/c.pem", key_file="/no/k.pem")), "tls.cert_file '/no/c.pem'"),
+    (options(tls=TlsOptions(key_file="/no/k.pem")), "tls.key_file is set without tls.cert_file"),
+    (options(version="3.1.1", client_id=""), "client_id is empty"),
+    (options(receive_maximum=0), "receive_maximum is 0, allowed are 1 to 65535"),
+    (options(subscriptions=(Subscription(filter="a/#/b"),)), "a/#/b"),
+    (options(version="3.1.1", subscriptions=(Subscription(filter="a+"),)), "a+"),
+    (options(subscriptions=(Subscription(filter=""),)), "not a topic filter"),
+    (options(subscriptions=(Subscription(filter="a", share="x/y"),)), "not a topic filter"),
+    (options(subscriptions=(Subscription(filter="a", qos=3),)), "qos and retain_handling are 0, 1 or 2"),
+    (options(version="3.1.1", will=Will(topic="a/#")), "n: "),
+]
+
+
+@pytest.mark.parametrize(("bad", "text"), BAD)
+def test_what_cannot_work_is_said_at_once(bad: MqttOptions, text: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        create_source(bad, Nowhere())
+    assert text in str(caught.value)
+    assert caught.value.reason in {"config", "tls_config"}
+
+
+def test_no_secret_shows() -> None:
+    made = options(username="u", password="hunter2", tls=TlsOptions(key_password="hunter3"))
+    shown = f"{made!r}{made}{create_source(made, Nowhere()).status}"
+    assert "hunter" not in shown
+
+
+async def test_the_socket_is_closed_when_tls_never_answers(watch: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        watched = watch(*listener.getsockname(), "t", tls=TlsOptions(), connect_timeout=0.2)
+        event = await watched.event("mqtt.connect.failed")
+        assert event.reason == "timeout"
+        await watched.stop()
