@@ -12,7 +12,8 @@ import pytest
 
 from spanbridge.core.message import Publish
 from spanbridge.core.policy import ContextPolicy
-from spanbridge.demo.otlp import OK, Behaviour, OtlpReceiver
+from spanbridge.demo.otlp import OK, Behaviour, OtlpReceiver, ReceiverTls
+from spanbridge.devstack.certificates import Certificates
 from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings
 from spanbridge_context import TraceContext
 
@@ -216,6 +217,32 @@ async def test_a_full_buffer_drops_and_counts_and_never_blocks(receiver: OtlpRec
         receiver.release()
         await receiver.wait_for(lambda r: r.span_count > 0)
         await receiver.wait_for(lambda r: telemetry.reporter.counted("telemetry.dropped") + r.span_count == 2100)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates.make(tmp_path_factory.mktemp("otlp"))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("shown", [True, False], ids=["with-certificate", "without"])
+async def test_mutual_tls(certificates: Certificates, protocol: str, shown: bool) -> None:
+    tls = ReceiverTls(certificates.server_cert, certificates.server_key, certificates.ca_file)
+    with OtlpReceiver(tls=tls) as receiver:
+        environ = {
+            **receiver.environment(protocol),
+            **QUICK,
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificates.ca_file),
+        }
+        if shown:
+            environ["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] = str(certificates.client_cert)
+            environ["OTEL_EXPORTER_OTLP_CLIENT_KEY"] = str(certificates.client_key)
+        async with running(environ, metrics=False) as telemetry:
+            trace(telemetry)
+            failures = "telemetry.export.failures"
+            await receiver.wait_for(lambda r: r.span_count == 3 or telemetry.reporter.counted(failures) > 0)
+            assert (receiver.span_count == 3) is shown
+            await telemetry.shutdown(0.1)
 
 
 @pytest.mark.parametrize("headers", ["", "authorization=hunter2"])

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 import threading
 import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 
 import grpc
@@ -32,7 +35,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from spanbridge.demo.otlp_behaviour import OK, Behaviour
 from spanbridge.demo.otlp_model import Link, Metric, Point, Span, SpanEvent, count_spans, decode_metrics, decode_spans
 
-__all__ = ["OK", "Behaviour", "Link", "Metric", "OtlpReceiver", "Point", "Span", "SpanEvent"]
+__all__ = ["OK", "Behaviour", "Link", "Metric", "OtlpReceiver", "Point", "ReceiverTls", "Span", "SpanEvent"]
 
 _SIGNALS = {
     "/v1/traces": "traces",
@@ -45,6 +48,29 @@ _SIGNALS = {
 _MAX_REQUEST = 64 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class ReceiverTls:
+    """PEM files for TLS on both ports; with ``client_ca`` clients must show a certificate of that authority."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    def grpc(self) -> grpc.ServerCredentials:
+        """For the gRPC server."""
+        client_ca = self.client_ca.read_bytes() if self.client_ca else None
+        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        return grpc.ssl_server_credentials([pair], client_ca, client_ca is not None)
+
+    def http(self) -> ssl.SSLContext:
+        """For the HTTP server."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.client_ca)
+        context.load_cert_chain(self.certificate, self.key)
+        if self.client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
 class OtlpReceiver:
     """Receives OTLP on two free loopback ports between :meth:`start` and :meth:`stop`, or as a context manager.
 
@@ -52,7 +78,10 @@ class OtlpReceiver:
     any thread. ``requests`` holds, per request answered or refused, its signal and its headers (lower-case names).
     """
 
-    def __init__(self, *, decode: bool = True, grpc_port: int = 0, http_port: int = 0) -> None:
+    def __init__(
+        self, *, decode: bool = True, grpc_port: int = 0, http_port: int = 0, tls: ReceiverTls | None = None
+    ) -> None:
+        self._tls = tls
         self.grpc_port = grpc_port
         self.http_port = http_port
         self.behaviour = OK
@@ -77,7 +106,7 @@ class OtlpReceiver:
         :raises OSError: a port that was asked for is taken.
         """
         self._released.clear()
-        self._http = _HttpServer(self, self.http_port)
+        self._http = _HttpServer(self, self.http_port, self._tls.http() if self._tls else None)
         self.http_port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.02,), name="otlp-http", daemon=True).start()
         self._grpc = grpc.server(
@@ -86,7 +115,11 @@ class OtlpReceiver:
             options=[("grpc.max_receive_message_length", _MAX_REQUEST), ("grpc.so_reuseport", 0)],
         )
         try:
-            self.grpc_port = self._grpc.add_insecure_port(f"127.0.0.1:{self.grpc_port}")
+            address = f"127.0.0.1:{self.grpc_port}"
+            if self._tls is None:
+                self.grpc_port = self._grpc.add_insecure_port(address)
+            else:
+                self.grpc_port = self._grpc.add_secure_port(address, self._tls.grpc())
         except RuntimeError as error:
             self.stop()
             raise OSError(f"cannot listen on 127.0.0.1:{self.grpc_port}") from error
@@ -110,14 +143,18 @@ class OtlpReceiver:
         self.stop()
 
     @property
+    def _scheme(self) -> str:
+        return "http" if self._tls is None else "https"
+
+    @property
     def grpc_endpoint(self) -> str:
         """For ``OTEL_EXPORTER_OTLP_ENDPOINT`` with protocol ``grpc``."""
-        return f"http://127.0.0.1:{self.grpc_port}"
+        return f"{self._scheme}://127.0.0.1:{self.grpc_port}"
 
     @property
     def http_endpoint(self) -> str:
         """For ``OTEL_EXPORTER_OTLP_ENDPOINT`` with protocol ``http/protobuf``."""
-        return f"http://127.0.0.1:{self.http_port}"
+        return f"{self._scheme}://127.0.0.1:{self.http_port}"
 
     def environment(self, protocol: str = "grpc") -> dict[str, str]:
         """The OTEL_* variables that send a process's telemetry here. ``protocol``: ``grpc`` or ``http/protobuf``."""
@@ -283,10 +320,18 @@ class _HttpServer(ThreadingHTTPServer):
     block_on_close = False
     allow_reuse_address = True
 
-    def __init__(self, receiver: OtlpReceiver, port: int) -> None:
+    def __init__(self, receiver: OtlpReceiver, port: int, tls: ssl.SSLContext | None) -> None:
         self.receiver = receiver
+        self._tls = tls
         self._connections: set[Any] = set()
         super().__init__(("127.0.0.1", port), _HttpHandler)
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = super().get_request()
+        if self._tls is not None:
+            # The handshake happens at the first read, in the connection's own thread.
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._connections.add(request)
