@@ -28,7 +28,7 @@ _ROUTE_AT_FAULT = frozenset({
     "topic_not_found", "not_found", "forbidden", "no_writable_queue", "message_property_conflict_with_type",
 })  # fmt: skip
 
-_LAST_WORDS = 0.02
+_LAST_WORDS = 0.05
 """Seconds."""
 
 
