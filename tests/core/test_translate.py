@@ -101,3 +101,12 @@ def test_a_gateway_recognises_its_own_messages() -> None:
     with pytest.raises(translate.Unroutable) as loop:
         translate.passed_gateways([("spanbridge.path", "other,me")], "me")
     assert loop.value.reason == "loop"
+
+
+def test_what_devices_name_is_brought_into_rocketmqs_alphabet_and_literals_stay() -> None:
+    publish = Publish("devices/päö d1/a|b", b"x")
+    got = address(publish, topic="t-{device}", tag="{topic[2]}", message_group="{device}")
+    assert got.topic == "t-p___d1"
+    assert got.tag == "a_b"
+    assert got.group == "päö d1"
+    assert address(publish, topic="ns%plain").topic == "ns%plain"

@@ -132,11 +132,11 @@ class Gateway:
         :raises SpanbridgeError: something that no retry can mend.
         """
         config = self._config
-        if self._admin is not None:
-            await self._admin.start()
-        await self._telemetry.start(self.uplink, self._sources, self._sink)
         background: list[asyncio.Task[None]] = []
         try:
+            if self._admin is not None:
+                await self._admin.start()
+            await self._telemetry.start(self.uplink, self._sources, self._sink)
             await self._sink.start()
             background = [
                 asyncio.create_task(self.watch.probe_forever(config.admin.probe_interval), name="probe"),

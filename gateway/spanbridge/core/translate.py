@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from spanbridge.core import rocketmq_rules as rules
 from spanbridge.core.message import Address, Publish
 from spanbridge.core.routes import Match
 from spanbridge.core.template import Scope, Template
@@ -50,14 +51,14 @@ def address(match: Match, publish: Publish, *, path: str, client_id: str) -> Add
     """
     route = match.route
     scope = Scope(match.levels, match.named, publish.user_properties, client_id)
-    topic = route.topic.render(scope)
+    topic = _sanitised(route.topic, scope, rules.sanitise_topic)
     if not topic:
         raise Unroutable(f"route {route.name!r}: the topic template {route.topic.text!r} came out empty", "no_topic")
     return Address(
         topic=topic,
-        tag=_optional(route.tag, scope),
-        keys=tuple(key for key in (template.render(scope) for template in route.keys) if key),
-        group=_optional(route.message_group, scope),
+        tag=_sanitised(route.tag, scope, rules.sanitise_tag),
+        keys=tuple(key for key in (_sanitised(template, scope, rules.sanitise_key) for template in route.keys) if key),
+        group=_sanitised(route.message_group, scope, rules.sanitise_group),
         delivery_timestamp_ms=_timestamp(route.delivery_timestamp, scope),
         properties=_fixed(publish, path),
     )
@@ -66,6 +67,14 @@ def address(match: Match, publish: Publish, *, path: str, client_id: str) -> Add
 def _fixed(publish: Publish, path: str) -> tuple[tuple[str, str], ...]:
     fixed = (("mqtt.topic", publish.topic), ("mqtt.qos", str(publish.qos)), (PATH, path))
     return (*fixed, ("mqtt.retain", "true")) if publish.retain else fixed
+
+
+def _sanitised(template: Template | None, scope: Scope, sanitise: Callable[[str], str | None]) -> str | None:
+    """What devices name, in RocketMQ's alphabet. What the configuration spells out was checked there, and stays."""
+    text = _optional(template, scope)
+    if text is None or template is None or not template.fields:
+        return text
+    return sanitise(text)
 
 
 def _optional(template: Template | None, scope: Scope) -> str | None:

@@ -1,0 +1,97 @@
+"""A whole gateway inside the test's own loop: nothing may block that loop, and nothing may be left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import anyio
+import pytest
+from blockbuster import blockbuster_ctx
+
+from bench.remoting import Broker
+from spanbridge.app.gateway import Gateway
+from spanbridge.config import Config, load
+from spanbridge.devstack.pytest_plugin import SharedStack
+from spanbridge.telemetry import Telemetry
+
+pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
+
+FILE = """
+name = "{name}"
+[mqtt]
+url = "mqtt://{mqtt}"
+version = "{version}"
+[rocketmq]
+endpoints = "{endpoints}"
+[admin]
+port = 0
+probe_interval = 1
+[telemetry]
+log_format = "text"
+[[routes]]
+filter = "{base}/+"
+topic = "{topic}"
+"""
+
+NO_EXPORT = {**os.environ, "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
+
+
+def make_config(devstack: SharedStack, directory: Path, version: str) -> tuple[Config, str, str]:
+    broker = devstack.mqtt_v5 if version == "5" else devstack.mqtt_v311
+    topic, base = devstack.topic(), devstack.unique("in-process")
+    file = directory / "gateway.toml"
+    file.write_text(
+        FILE.format(
+            name=devstack.unique("gw"),
+            mqtt=f"{broker.host}:{broker.port}",
+            version=version,
+            endpoints=devstack.rocketmq.endpoints,
+            base=base,
+            topic=topic,
+        )
+    )
+    return load(file, os.environ), topic, base
+
+
+async def publish(devstack: SharedStack, version: str, topic: str, count: int) -> None:
+    from tests.e2e.harness import Device
+
+    broker = devstack.mqtt_v5 if version == "5" else devstack.mqtt_v311
+
+    def run() -> None:
+        device = Device(broker.host, broker.port, version=version)
+        for number in range(count):
+            device.publish(topic, f"m{number}")
+        device.settle()
+        device.close()
+
+    await anyio.to_thread.run_sync(run)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_a_gateway_never_blocks_its_loop_and_leaves_no_task_behind(
+    devstack: SharedStack, tmp_path: Path, version: str
+) -> None:
+    config, topic, base = await anyio.to_thread.run_sync(make_config, devstack, tmp_path, version)
+    gateway = await anyio.to_thread.run_sync(lambda: Gateway(config, Telemetry(config.telemetry, environ=NO_EXPORT)))
+    before = asyncio.all_tasks()
+    stop = asyncio.Event()
+    with blockbuster_ctx("spanbridge"):
+        running = asyncio.create_task(gateway.run(stop, lambda: "the test"))
+        with anyio.fail_after(30):
+            while not gateway.watch.readiness().ready:
+                await anyio.sleep(0.05)
+            await publish(devstack, version, f"{base}/a", 50)
+            while gateway.uplink.sender.sent < 50:
+                await anyio.sleep(0.05)
+            stop.set()
+            await running
+    assert asyncio.all_tasks() == before
+
+    def count() -> int:
+        with Broker(f"{devstack.rocketmq.host}:{devstack.rocketmq.broker_port}") as reader:
+            return sum(reader.max_offsets(topic, 4))
+
+    assert await anyio.to_thread.run_sync(count) == 50
