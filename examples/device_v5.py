@@ -6,6 +6,7 @@
 
 import argparse
 import json
+import queue
 import random
 import threading
 import time
@@ -35,12 +36,13 @@ class Device:
         self.name = name
         self.topic = f"devices/{name}/telemetry"
         self.seq = 0
-        self.unacknowledged: dict[int, trace.Span] = {}
-        self.lock = threading.Lock()
+        self.lost = 0
+        self.sent: queue.SimpleQueue[tuple[mqtt.MQTTMessageInfo, trace.Span] | None] = queue.SimpleQueue()
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
-        self.client.on_publish = self.on_publish
         self.client.connect(host, port)
         self.client.loop_start()
+        self.waiter = threading.Thread(target=self.wait)
+        self.waiter.start()
 
     def publish(self) -> None:
         with tracer.start_as_current_span("read sensor"):
@@ -57,23 +59,25 @@ class Device:
             # The two lines that put the context on the message:
             context = from_span_context(span.get_span_context())
             properties.UserProperty = inject_user_properties([], context)
-            with self.lock:  # the acknowledgement may come before publish() has returned
-                sent = self.client.publish(self.topic, json.dumps(reading), qos=1, properties=properties)
-                self.unacknowledged[sent.mid] = span
+            sent = self.client.publish(self.topic, json.dumps(reading), qos=1, properties=properties)
+            self.sent.put((sent, span))
 
-    def on_publish(self, client: object, userdata: object, mid: int, reason_code: object, properties: object) -> None:
-        with self.lock:
-            self.unacknowledged.pop(mid).end()
+    def wait(self) -> None:
+        """End each span at its acknowledgement; they come in the order of the messages."""
+        while item := self.sent.get():
+            sent, span = item
+            sent.wait_for_publish(timeout=10)
+            self.lost += not sent.is_published()
+            span.end()
 
-    def close(self, timeout: float = 10.0) -> None:
+    def close(self) -> None:
         """Wait until the broker has acknowledged everything, then disconnect."""
-        deadline = time.monotonic() + timeout
-        while self.unacknowledged:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{self.name}: {len(self.unacknowledged)} readings were not acknowledged")
-            time.sleep(0.01)
+        self.sent.put(None)
+        self.waiter.join()
         self.client.disconnect()
         self.client.loop_stop()
+        if self.lost:
+            raise SystemExit(f"{self.name}: {self.lost} of {self.seq} readings were not acknowledged")
 
 
 def main() -> None:

@@ -100,13 +100,14 @@ def _latency_ms(trace: Trace, device: Device) -> float | None:
 
 
 def _pick(device: Device, traces: list[Trace]) -> list[tuple[str, Trace]]:
-    """One trace of each kind: a message sent alone, one that shared a batch. Not the first: it meets cold caches."""
+    """One trace of each kind: a message sent alone (the one that took the median time), and one that shared a batch."""
     if not traces:
         return []
     single, burst = traces[: device.messages], traces[device.messages :]
     shown = []
     if single:
-        shown.append((f"{device.about} · context in {device.carrier}", single[-1]))
+        typical = sorted(single, key=lambda trace: trace.end_ns - trace.start_ns)[len(single) // 2]
+        shown.append((f"{device.about} · context in {device.carrier}", typical))
     if burst:
         most = max(burst, key=_batch_size)
         shown.append((f"{device.about} · one of a burst of {device.burst}, sent on in batches", most))

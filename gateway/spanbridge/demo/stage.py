@@ -31,13 +31,24 @@ _POLL_SECONDS = 0.02
 # (OpenTelemetry specification, "Environment Variable Specification", "Parsing empty value").
 _NEUTRAL = dict.fromkeys(
     (
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_HEADERS",
-        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER",
-        "OTEL_TRACES_SAMPLER_ARG", "OTEL_PROPAGATORS",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_SDK_DISABLED",
     ),
     "",
-) | {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "none",
-     "OTEL_BSP_SCHEDULE_DELAY": "200"}  # fmt: skip
+)
+_SETTINGS = {
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_METRICS_EXPORTER": "otlp",
+    "OTEL_LOGS_EXPORTER": "none",
+    "OTEL_TRACES_SAMPLER": "parentbased_always_on",
+    "OTEL_PROPAGATORS": "tracecontext,baggage",
+    "OTEL_BSP_SCHEDULE_DELAY": "200",  # milliseconds; nobody wants to wait for five seconds here
+}
 
 
 class Stage:
@@ -160,7 +171,7 @@ class Stage:
 
     def environment(self, service: str, protocol: str = "http/protobuf") -> dict[str, str]:
         """The environment that makes a process export its spans here under a name."""
-        return {**_NEUTRAL, **self.receiver.environment(protocol), "OTEL_SERVICE_NAME": service}
+        return {**_NEUTRAL, **_SETTINGS, **self.receiver.environment(protocol), "OTEL_SERVICE_NAME": service}
 
     def _service(self, name: str, command: list[str], protocol: str = "http/protobuf") -> Service:
         # The home directory, because rocketmq-python-client logs into it.
