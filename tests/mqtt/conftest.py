@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import pytest
@@ -210,7 +210,7 @@ class ScriptedBroker:
         self.port = 0
         self.received: list[bytes] = []
 
-    async def __aenter__(self) -> ScriptedBroker:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, self.host, 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -230,9 +230,7 @@ class ScriptedBroker:
         self.connections += 1
         try:
             await self._script(self, reader, writer, self.connections)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        except asyncio.CancelledError:
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -248,6 +246,8 @@ class ScriptedBroker:
             shift += 7
         packet = head + await reader.readexactly(size)
         self.received.append(packet)
+        if packet[0] == 0xE0:
+            raise ConnectionAbortedError("DISCONNECT: the broker closes the connection (MQTT-3.14.4-1)")
         return packet
 
 

@@ -48,11 +48,25 @@ def _check(options: MqttOptions) -> None:
             raise SourceError(f"{options.name}: {name} is {value}, allowed are {low} to {high}", reason="config")
     for subscription in options.subscriptions:
         _check_subscription(options.name, subscription)
+    will = options.will
+    if will is not None and (not _is_filter(will.topic) or set(will.topic) & set("+#") or will.qos not in (0, 1, 2)):
+        raise SourceError(f"{options.name}: will topic {will.topic!r} or its qos is not legal", reason="config")
+
+
+def _is_filter(text: str) -> bool:
+    """MQTT 5.0 section 4.7: wildcards fill a level, ``#`` is the last one; one character or more, no NUL."""
+    levels = text.split("/")
+    return (
+        0 < len(text.encode()) <= 0xFFFF
+        and "\0" not in text
+        and all(level in ("+", "#") or not set(level) & set("+#") for level in levels)
+        and "#" not in levels[:-1]
+    )
 
 
 def _check_subscription(name: str, subscription: Subscription) -> None:
     share = subscription.share
-    if not subscription.filter or (share is not None and (not share or set(share) & set("/+#"))):
+    if not _is_filter(subscription.filter) or (share is not None and (not share or set(share) & set("/+#"))):
         raise SourceError(f"{name}: subscription {subscription.wire_filter!r} is not a topic filter", reason="config")
     if subscription.qos not in (0, 1, 2) or subscription.retain_handling not in (0, 1, 2):
         raise SourceError(
