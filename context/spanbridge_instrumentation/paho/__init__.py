@@ -57,6 +57,7 @@ class PahoInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         """Instrument one paho or aiomqtt client, made before or after; once more only changes its options.
 
         :raises ValueError: an option has a value that is not allowed.
+        :raises TypeError: it is no such client.
         """
         if self._supported():
             _patch()
@@ -150,4 +151,7 @@ def _own_version() -> str:
 
 def _paho_client(client: Any) -> Any:
     """aiomqtt keeps its paho client in ``_client``."""
-    return client if isinstance(client, mqtt.Client) else client._client
+    found = client if isinstance(client, mqtt.Client) else getattr(client, "_client", None)
+    if not isinstance(found, mqtt.Client):
+        raise TypeError(f"neither a paho-mqtt nor an aiomqtt client: {type(client).__name__}")
+    return found

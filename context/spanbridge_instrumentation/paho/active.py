@@ -55,12 +55,13 @@ class Instrumentation:
 class ClientState:
     """What we keep of one client, on the client: it lives as long as that. Never refers to the client."""
 
-    __slots__ = ("__weakref__", "client_id", "disabled", "own")
+    __slots__ = ("__weakref__", "client_id", "disabled", "own", "watched")
 
     def __init__(self) -> None:
         self.own: Instrumentation | None = None
         self.disabled = False
         self.client_id: str | None = None
+        self.watched = False
 
 
 class _Active:
@@ -105,12 +106,12 @@ def port_of(client: Any) -> int:
     return 0 if client.transport == "unix" else int(client.port)
 
 
-def state_of(client: Any) -> tuple[ClientState, bool]:
-    """The client's state, made when there is none yet, and whether it was made."""
-    state = client.__dict__.get(_KEY)
-    if state is not None:
-        return state, False
-    return client.__dict__.setdefault(_KEY, ClientState()), True
+def state_of(client: Any) -> ClientState:
+    """The client's state, made when there is none yet."""
+    state: ClientState | None = client.__dict__.get(_KEY)
+    if state is None:
+        state = client.__dict__.setdefault(_KEY, ClientState())
+    return state
 
 
 def set_everywhere(instrumentation: Instrumentation) -> None:
@@ -127,7 +128,7 @@ def clear() -> None:
 
 def set_single(client: Any, instrumentation: Instrumentation | None) -> None:
     """Instrument this client by itself; None: not at all, whatever is instrumented elsewhere."""
-    state, _ = state_of(client)
+    state = state_of(client)
     state.own = instrumentation
     state.disabled = instrumentation is None
     _active.singles.add(state)
@@ -135,6 +136,6 @@ def set_single(client: Any, instrumentation: Instrumentation | None) -> None:
 
 def forget_single(client: Any) -> None:
     """Let the client be treated as all others are."""
-    state, _ = state_of(client)
+    state = state_of(client)
     state.own = None
     state.disabled = False

@@ -96,7 +96,7 @@ def replace_do_on_disconnect(original: Original) -> Original:
             from_broker = kwargs.get("packet_from_broker", args[0] if args else False)
             code = kwargs.get("v1_rc", args[1] if len(args) > 1 else None)
             if len(PENDING) and not from_broker and code == 0:
-                PENDING.give_up_client(state_of(client)[0], DISCONNECTED)
+                PENDING.give_up_client(state_of(client), DISCONNECTED)
         except Exception:  # noqa: BLE001
             internal_error("a disconnect")
         return original(client, *args, **kwargs)
@@ -206,8 +206,9 @@ def _inject(
 
 
 def _prepared_state(client: Any) -> ClientState:
-    state, new = state_of(client)
-    if new:
+    state = state_of(client)
+    if not state.watched:
+        state.watched = True
         # Nobody is left to hear of an acknowledgement once the client is gone.
         weakref.finalize(client, PENDING.give_up_client, state, CLIENT_GONE).atexit = False
         name = getattr(client, "_client_id", None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import logging
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -211,3 +214,42 @@ def test_a_version_outside_the_bounds_is_left_alone(
 def test_importing_the_package_loads_no_client() -> None:
     program = "import sys, spanbridge_instrumentation as s; s.process; print(*[m for m in sys.modules if 'mqtt' in m])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_a_client_instrumented_by_hand_that_is_dropped_ends_its_spans(recorded: Any, scripted: Any) -> None:
+    client = scripted.client(loop=False)
+    PahoInstrumentor().instrument_client(client, **recorded.providers)
+    client.publish("a", b"x", qos=1)
+    scripted.forget()
+    client._reset_sockets()
+    del client
+    gc.collect()
+    assert recorded.sends()[0].attributes["error.type"] == "client_gone"
+    with pytest.raises(TypeError, match="object"):
+        PahoInstrumentor().instrument_client(object())
+
+
+def test_many_threads_publish_with_one_client(instrumented: Any, connect: Any, topic: str) -> None:
+    client = connect()
+    threads = [
+        threading.Thread(target=lambda: [client.publish(topic, b"x", qos=1) for _ in range(150)]) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    spans = instrumented.sends(600)
+    assert len({span.context.span_id for span in spans}) == len(spans) == 600
+    assert all(span.status.is_unset for span in spans)
+    assert len(PENDING) == 0
+    assert instrumented.total("messaging.client.sent.messages") == 600
+
+
+def test_every_option_is_documented() -> None:
+    from spanbridge_instrumentation.paho import options, pending
+
+    page = (Path(__file__).parents[3] / "docs" / "instrumentation-paho.md").read_text()
+    variables = [value for name, value in vars(options).items() if name.startswith("ENV_")]
+    keywords = list(inspect.signature(options.read_options).parameters)
+    errors = [pending.ACK_TIMEOUT, pending.TOO_MANY, pending.DISCONNECTED, pending.CLIENT_GONE, pending.DROPPED]
+    assert [name for name in [*variables, *keywords, *errors] if f"`{name}" not in page] == []
