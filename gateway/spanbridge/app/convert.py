@@ -15,6 +15,7 @@ from spanbridge.config.models.mqtt import DEFAULT_PORTS
 from spanbridge.core.batch import BatchLimits
 from spanbridge.core.policy import Carrier
 from spanbridge.core.routes import TopicFilter, minimal_filters
+from spanbridge.telemetry import Peer
 from spanbridge.uplink import UplinkSettings
 from spanbridge_context import suffix_filter
 
@@ -89,6 +90,19 @@ def subscriptions(broker: Mqtt, routes: Iterable[Route]) -> tuple[mqtt.Subscript
         )
         for kept in minimal_filters(parsed for parsed, _ in wanted)
     )
+
+
+def peers(config: Config) -> tuple[Peer | None, Peer]:
+    """MQTT broker and RocketMQ as spans and metrics name them. With several brokers, none stands for all."""
+    brokers = [mqtt_peer(mqtt_options(config, broker)) for broker in config.mqtt]
+    host, _, port = config.rocketmq.endpoints.split(";")[0].rpartition(":")
+    target = Peer(host, int(port), namespace=config.rocketmq.namespace)
+    return (brokers[0] if len(brokers) == 1 else None), target
+
+
+def mqtt_peer(options: mqtt.MqttOptions) -> Peer:
+    """A broker, and our name there."""
+    return Peer(options.host, options.port, options.client_id)
 
 
 def known_topics(config: Config) -> tuple[str, ...]:

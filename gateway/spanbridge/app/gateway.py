@@ -18,7 +18,7 @@ from spanbridge.core.health import Thresholds
 from spanbridge.mqtt import create_source
 from spanbridge.ports import Source
 from spanbridge.rocketmq import create_sink
-from spanbridge.telemetry import Peer, Telemetry
+from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
 
 _FLUSH_TIMEOUT = 5.0
@@ -107,7 +107,7 @@ class Gateway:
         )
         routes = config.build_routes()
         for source, one in zip(self._sources, options, strict=True):
-            self.uplink.attach(source, routes, Peer(one.host, one.port, one.client_id))
+            self.uplink.attach(source, routes, convert.mqtt_peer(one))
         admin = config.admin
         thresholds = Thresholds(admin.max_unacknowledged_age, admin.max_probe_age)
         self.watch = Watch(self._sources, self._sink, self.uplink, clock, thresholds)

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 
+from spanbridge.app import convert
 from spanbridge.app.gateway import Gateway
 from spanbridge.config import Config
 from spanbridge.core.errors import SpanbridgeError
@@ -20,7 +21,8 @@ def run(config: Config) -> int:
 
     A second signal stops at once: what is unacknowledged stays with the MQTT broker.
     """
-    telemetry = Telemetry(config.telemetry)
+    source, target = convert.peers(config)
+    telemetry = Telemetry(config.telemetry, source=source, target=target)
     try:
         gateway = Gateway(config, telemetry)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
