@@ -74,8 +74,9 @@ class RocketmqBroker:
         self.port = ports.take()
         self.remoting_port = ports.take()
         self._write_configuration(broker_config or {}, proxy_config or {})
-        java, classpath = _java(), os.pathsep.join(map(str, [directory / "conf", *ensure_jars(progress)]))
-        home = (f"-Drocketmq.home.dir={directory}", f"-Duser.home={directory}", "-cp", classpath)
+        java, classpath = _java(), os.pathsep.join(map(str, ensure_jars(progress)))
+        logging = f"-Drmq.logback.configurationFile={directory / 'conf' / 'logback.xml'}"
+        home = (f"-Drocketmq.home.dir={directory}", f"-Duser.home={directory}", logging, "-cp", classpath)
         environment = {"RMQ_PROXY_HOME": str(directory), "CLASSPATH": ""}
         self._namesrv = Service(
             keeper=keeper,
@@ -227,7 +228,7 @@ class RocketmqBroker:
     def _write_configuration(self, broker: Mapping[str, str], proxy: Mapping[str, object]) -> None:
         conf = self._directory / "conf"
         conf.mkdir(parents=True)
-        (conf / "rmq.logback.xml").write_text(_LOGBACK)
+        (conf / "logback.xml").write_text(_LOGBACK)
         (conf / "namesrv.conf").write_text(_properties({"bindAddress": LOOPBACK, "listenPort": self.namesrv_port}))
         (conf / "broker.conf").write_text(_properties(self._broker_defaults() | dict(broker)))
         (conf / "rmq-proxy.json").write_text(json.dumps(self._proxy_defaults() | dict(proxy), indent=2))
