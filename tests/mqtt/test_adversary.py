@@ -289,6 +289,32 @@ async def test_messages_in_pieces_and_in_heaps(version: str, watch: Any, scripte
             await watched.stop()
 
 
+async def test_messages_on_the_heels_of_connack_can_be_settled_at_once(
+    version: str, watch: Any, scripted: Any, poll: Any
+) -> None:
+    async def script(broker: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await broker.packet(reader)
+        writer.write(CONNACK[version] + publish_packet(version, "t", b"1", qos=1, packet_id=5))
+        while True:
+            await broker.packet(reader)
+
+    async with scripted(script) as peer:
+        watched = watch(peer.host, peer.port, "t")
+        watched.settle_at_once = True
+        await poll(lambda: b"\x40\x02\x00\x05" in peer.received, "PUBACK")
+        await watched.stop()
+
+
+async def test_a_lost_session_is_reported_and_subscribed_anew(version: str, watch: Any, scripted: Any) -> None:
+    async with scripted(greeting(version, hold=False)) as peer:
+        watched = watch(peer.host, peer.port, "t")
+        event = await watched.event("mqtt.session.lost")
+        assert "no longer has the session" in event.text()
+        await watched.event("mqtt.connected", 3)
+        assert sum(packet[0] >> 4 == 8 for packet in peer.received) >= 3
+        await watched.stop()
+
+
 async def test_qos0_that_arrives_while_stopping_is_counted(version: str, watch: Any, scripted: Any) -> None:
     go = asyncio.Event()
 

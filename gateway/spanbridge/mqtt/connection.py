@@ -197,6 +197,9 @@ class Connection(asyncio.Protocol):
         """
         if self._transport is None:
             return
+        if not self.accepted.done():
+            await self.abort()
+            return
         if not self._leaving and not self._transport.is_closing():
             self.send_disconnect(0x00)
             self._leaving = True

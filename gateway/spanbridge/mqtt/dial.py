@@ -17,14 +17,10 @@ async def dial(connection: Connection, tls: ssl.SSLContext | None) -> Accepted:
     :raises SourceError: the broker refused, or sent what it must not.
     """
     options = connection.options
-    loop = asyncio.get_running_loop()
-    server_name = None if tls is None else ((options.tls and options.tls.server_name) or options.host)
     stage = "did not accept a connection"
     try:
         async with asyncio.timeout(options.connect_timeout):
-            await loop.create_connection(
-                lambda: connection, options.host, options.port, ssl=tls, server_hostname=server_name
-            )
+            await _connect(connection, tls)
             stage = "accepted the connection and did not answer CONNECT"
             return await asyncio.shield(connection.accepted)
     except TimeoutError:
@@ -35,6 +31,31 @@ async def dial(connection: Connection, tls: ssl.SSLContext | None) -> Accepted:
     finally:
         if not connection.accepted.done() or connection.accepted.exception() is not None:
             await connection.abort()
+
+
+async def _connect(connection: Connection, tls: ssl.SSLContext | None) -> None:
+    """Try the addresses of the host in turn.
+
+    Resolved here and not by ``create_connection``: uvloop's leaves an unretrieved exception behind when it is cancelled
+    while it resolves.
+
+    :raises OSError: of the last address.
+    """
+    options = connection.options
+    loop = asyncio.get_running_loop()
+    server_name = None if tls is None else ((options.tls and options.tls.server_name) or options.host)
+    found = await loop.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    last: OSError | None = None
+    for *_, address in found:
+        try:
+            await loop.create_connection(
+                lambda: connection, str(address[0]), options.port, ssl=tls, server_hostname=server_name
+            )
+        except OSError as error:
+            last = error
+        else:
+            return
+    raise last or OSError("no address")
 
 
 def _connect_error(peer: str, error: OSError) -> ConnectError:

@@ -49,7 +49,6 @@ class MqttSource:
         self._link = Link.IDLE
         self._since_ns = time.time_ns()
         self._last_error: str | None = None
-        self._connects = 0
         self._closing = False
         self._step: asyncio.Task[None] | None = None
         self._ended: asyncio.Event | None = None
@@ -134,7 +133,8 @@ class MqttSource:
         loop = asyncio.get_running_loop()
         self._set_link(Link.CONNECTING)
         began: float | None = None
-        connection = self._factory(self._options, self._client_id, self._session, self._intake)
+        # Known before it is up: what comes on the heels of CONNACK may be settled at once.
+        self._connection = connection = self._factory(self._options, self._client_id, self._session, self._intake)
         try:
             accepted = await dial(connection, self._tls)
             began = loop.time()
@@ -155,8 +155,6 @@ class MqttSource:
 
         :raises SourceError: why it ended.
         """
-        self._connection = connection
-        connection.apply_pause()
         self._note_session(accepted)
         wanted = self._to_subscribe(accepted)
         retry = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
@@ -200,13 +198,13 @@ class MqttSource:
     # -- notes ------------------------------------------------------------------------------------------------------
 
     def _note_session(self, accepted: Accepted) -> None:
+        accepted_before = self._accepted is not None
         self._accepted = accepted
         self._client_id = accepted.client_id
         if not accepted.session_present:
-            if self._connects and self._persistent:
+            if accepted_before and self._persistent:
                 self._report(events.SessionLost(source=self.name, broker=self._broker))
             self._granted = {}
-        self._connects += 1
 
     def _note_up(self, accepted: Accepted) -> None:
         self._set_link(Link.UP)
@@ -291,7 +289,7 @@ class MqttSource:
             "in_flight": self._session.in_flight,
             "paused": self._intake.paused,
             "intake_open": self._intake.open,
-            "reconnects": max(self._connects - 1, 0),
+            "reconnects": max(self._session.epoch - 1, 0),
             "messages": self._intake.messages,
             "subscriptions": [self._subscription_detail(subscription) for subscription in self._options.subscriptions],
         }
