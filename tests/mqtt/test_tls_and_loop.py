@@ -45,10 +45,9 @@ async def test_tls_with_another_name(secured: Any, watch: Any) -> None:
     assert "broker.example" in event.text()
 
 
+@pytest.mark.mosquitto
 async def test_mutual_tls(version: str, mqtt_brokers: Any, watch: Any) -> None:
-    mutual = mqtt_brokers(version=version, tls=True, client_certificates=True)
-    if mutual.kind == "amqtt":
-        pytest.skip("needs mosquitto: amqtt asks for no client certificates")
+    mutual = mqtt_brokers(version=version, mqtt="mosquitto", tls=True, client_certificates=True)
     made = mutual.certificates
     own = TlsOptions(ca_file=str(made.ca_file), cert_file=str(made.client_cert), key_file=str(made.client_key))
     with_one = watch(mutual.host, mutual.port, "t", tls=own)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from spanbridge.core.message import Publish
-from spanbridge.mqtt.errors import LostError, PacketError, RefusedError, protocol_error
+from spanbridge.mqtt.errors import ConnectError, LostError, PacketError, RefusedError, protocol_error
 from spanbridge.mqtt.framing import Remainder
 from spanbridge.mqtt.options import MqttOptions, Subscription
 from spanbridge.mqtt.session import KeepAlive, ReceiverSession
@@ -124,6 +124,7 @@ class Connection(asyncio.Protocol):
         if self.ending:
             return
         try:
+            self._check_plain(data)
             if self._rest:
                 whole = self._rest.add(data)
                 if whole is None:
@@ -134,8 +135,13 @@ class Connection(asyncio.Protocol):
                 self._rest.keep(memoryview(data)[used:])
         except PacketError as error:
             self.fail(error, code=error.code)
-        except RefusedError as error:
+        except (RefusedError, ConnectError) as error:
             self.fail(error)
+
+    def _check_plain(self, data: bytes) -> None:
+        """A TLS alert (RFC 8446 section 5.1) is what a TLS port says to plain MQTT."""
+        if data[:2] == b"\x15\x03" and not self.accepted.done():
+            raise ConnectError(f"{self.peer} expects TLS: set tls for this connection", reason="tls_expected")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer_cancel()
