@@ -28,7 +28,6 @@ from opentelemetry.trace import Span, SpanKind
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-
 from rocketmq import ClientConfiguration, Credentials, Message, Producer
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rocketmq import ClientConfiguration, Credentials, Message, Producer
+
 from bench.payload import Phase, pack, unpack
 from bench.processes import Child, ChildError
 from bench.procstat import cpu_seconds, rss_mib
 from bench.remoting import Broker, RemotingError
-
-from rocketmq import ClientConfiguration, Credentials, Message, Producer
 from spanbridge.devstack.pytest_plugin import SharedStack
 
 pytestmark = pytest.mark.brokers
@@ -67,3 +68,14 @@ def test_a_process_that_ends_is_reported_with_what_it_logged(tmp_path: Path) -> 
             child.hear()
         with pytest.raises(ProcessLookupError):
             rss_mib(child.pid)
+
+
+def test_a_run_of_the_gateway_ends_with_one_json_line() -> None:
+    command = [sys.executable, "-m", "bench", "--quick", "--only", "traced"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["traced"]["lost"] == 0
+    assert result["traced"]["msgs_per_s"] > 0
+    assert result["traced"]["spans_per_msg"] >= 2
+    assert result["idle_rss_mib"] > 10

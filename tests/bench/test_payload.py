@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from bench.loadgen import Contexts, receive_maximum, varint
 from bench.payload import SIZE, Phase, Stamp, pack, unpack
-
 from spanbridge_context import extract_user_properties
 
 

@@ -6,10 +6,11 @@ import io
 import json
 from dataclasses import replace
 
+from rich.console import Console
+
 from bench.modes import MODES
 from bench.report import KEYS, last_line, print_report, summary
 from bench.stats import Measurement
-from rich.console import Console
 
 
 def _runs(run: Measurement) -> dict[str, list[Measurement]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from bench.modes import targets
 from bench.stats import Measurement, medians, percentile, spread
 
