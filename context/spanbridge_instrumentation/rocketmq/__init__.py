@@ -1,0 +1,147 @@
+"""OpenTelemetry instrumentation of rocketmq-python-client 5, Apache's client for RocketMQ 5.
+
+Without a change to the program::
+
+    opentelemetry-instrument python consumer.py
+
+By hand, for all clients or for one::
+
+    RocketMQInstrumentor().instrument()
+    RocketMQInstrumentor().instrument_client(producer)
+
+A ``send`` span lasts until the broker's answer. Listeners of push consumers run in a ``process`` span, a child of the
+sender's; ``receive`` makes one span with a link to each message, and the loop over what it brought says
+``with process(message):``. Options, attributes and errors: docs/instrumentation-rocketmq.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import rocketmq
+from opentelemetry.instrumentation.dependencies import get_dependency_conflicts
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+from spanbridge_instrumentation._shared.handlers import register
+from spanbridge_instrumentation._shared.patching import Patches
+from spanbridge_instrumentation._shared.safety import LOG
+from spanbridge_instrumentation._shared.telemetry import Telemetry
+
+from . import consuming, listening, producing
+from .active import Instrumentation, any_instrumentation, clear, forget_single, set_everywhere, set_single
+from .operations import Original
+from .options import Options
+from .package import _instruments_any
+
+__all__ = ["RocketMQInstrumentor"]
+
+_SCOPE: Final = "spanbridge_instrumentation.rocketmq"
+
+
+class RocketMQInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Instruments every RocketMQ client of the process (:meth:`instrument`), or one (:meth:`instrument_client`).
+
+    Keywords of both: ``tracer_provider``, ``meter_provider``, ``send_hook``, ``receipt_hook``, ``receive_hook``,
+    ``consume_hook``.
+    """
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        return _instruments_any
+
+    # ``uninstrument()`` ends the instrumentation of single clients as well; what runs at that time ends as it should.
+
+    def instrument_client(self, client: Any, **kwargs: Any) -> None:
+        """Instrument one producer or consumer, made before or after; once more only changes its options.
+
+        :raises TypeError: a keyword is none of the options.
+        """
+        if self._supported():
+            instrumentation = _instrumentation(kwargs)
+            _patch()
+            set_single(client, instrumentation)
+            if isinstance(client, rocketmq.PushConsumer):
+                listening.instrument_existing(client)
+
+    def uninstrument_client(self, client: Any) -> None:
+        """Leave this client alone, also while all others are instrumented, until ``instrument_client`` is called."""
+        set_single(client, None)
+        _unpatch()
+
+    def reset_client(self, client: Any) -> None:
+        """Treat this client as all others again."""
+        forget_single(client)
+        _unpatch()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        if self._supported():
+            instrumentation = _instrumentation(kwargs)
+            _patch()
+            set_everywhere(instrumentation)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        clear()
+        _unpatch()
+
+    def _supported(self) -> bool:
+        """The agent skips the version check for a distribution with several instrumentors; so it is made here too."""
+        conflict = get_dependency_conflicts(self.instrumentation_dependencies())
+        if conflict is not None:
+            LOG.error("rocketmq-python-client is not instrumented: %s", conflict)
+        return conflict is None
+
+
+# Public methods only: the client is different inside from release to release.
+_REPLACEMENTS: Final[tuple[tuple[type, str, Callable[[Original], Original]], ...]] = (
+    (rocketmq.Producer, "__init__", producing.replace_producer_init),
+    (rocketmq.Producer, "send", producing.replace_send),
+    (rocketmq.Producer, "send_async", producing.replace_send_async),
+    (rocketmq.Producer, "recall_message", producing.replace_recall),
+    (rocketmq.Producer, "recall_message_async", producing.replace_recall_async),
+    (rocketmq.Transaction, "commit", producing.replace_commit),
+    (rocketmq.Transaction, "rollback", producing.replace_rollback),
+    (rocketmq.Message, "fromProtobuf", consuming.replace_from_protobuf),
+    (rocketmq.SimpleConsumer, "receive", consuming.replace_receive),
+    (rocketmq.SimpleConsumer, "receive_async", consuming.replace_receive_async),
+    *(
+        (rocketmq.SimpleConsumer, method, partial(consuming.replace_settlement, operation))
+        for method, operation in (
+            ("ack", "ack"),
+            ("ack_async", "ack"),
+            ("change_invisible_duration", "change_invisible_duration"),
+            ("change_invisible_duration_async", "change_invisible_duration"),
+        )
+    ),
+    (rocketmq.PushConsumer, "__init__", listening.replace_push_consumer_init),
+)
+_OPTIONAL: Final = frozenset({"recall_message", "recall_message_async"})  # came with 5.0.6 and later
+
+_patches = Patches()
+
+register(rocketmq.Message, consuming.describe)
+
+
+def _patch() -> None:
+    for owner, name, make in _REPLACEMENTS:
+        if not _patches.replace(owner, name, make) and name not in _OPTIONAL:
+            LOG.warning("rocketmq-python-client has no %s.%s: spans will be incomplete", owner.__name__, name)
+
+
+def _unpatch() -> None:
+    if any_instrumentation() is None:
+        _patches.undo()
+
+
+def _instrumentation(kwargs: dict[str, Any]) -> Instrumentation:
+    providers = {name: kwargs.get(name) for name in ("tracer_provider", "meter_provider")}
+    options = Options(**{name: value for name, value in kwargs.items() if name not in (*providers, "skip_dep_check")})
+    return Instrumentation(Telemetry(_SCOPE, _own_version(), **providers), options)
+
+
+def _own_version() -> str:
+    try:
+        return version("spanbridge")
+    except PackageNotFoundError:
+        return ""

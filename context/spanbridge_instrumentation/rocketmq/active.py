@@ -1,0 +1,167 @@
+"""Which clients are instrumented, and by what: everything that the replaced methods ask before they do anything."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any, Final
+
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.util.types import AttributeValue
+
+from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.registry import MessageRegistry
+from spanbridge_instrumentation._shared.safety import internal_error
+from spanbridge_instrumentation._shared.telemetry import Telemetry
+
+from .options import Options
+
+SYSTEM: Final = "rocketmq"
+NAMESPACE: Final = "messaging.rocketmq.namespace"
+_KEY: Final = "_spanbridge_instrumentation"
+_MAX_LABELS: Final = 512
+
+Labels = dict[str, AttributeValue]
+
+
+@dataclass(slots=True)
+class Instrumentation:
+    """One ``instrument()`` call: where its spans and metrics go, and its options."""
+
+    telemetry: Telemetry
+    options: Options
+
+
+class ClientState:
+    """What we keep of one client, on the client: it lives as long as that. Never refers to the client."""
+
+    __slots__ = ("__weakref__", "_group", "_labels", "_server", "details", "disabled", "own")
+
+    def __init__(self) -> None:
+        self.own: Instrumentation | None = None
+        self.disabled = False
+        self.details: Labels = {}
+        self._server: Labels = {}
+        self._group: str | None = None
+        self._labels: dict[tuple[str, str | None], Labels] = {}
+
+    def identify(self, client: Any) -> None:
+        """Read what spans say of the client, by its public properties. Never raises."""
+        try:
+            configuration = client.client_configuration
+            address = next(iter(configuration.rpc_endpoints.endpoints.addresses), None)
+            if address is not None:
+                self._server = {semconv.SERVER_ADDRESS: address.host, semconv.SERVER_PORT: address.port}
+            self._group = getattr(client, "consumer_group", None)
+            details: Labels = {semconv.CLIENT_ID: client.client_id}
+            if configuration.namespace:
+                details[NAMESPACE] = configuration.namespace
+            self.details = details
+        except Exception:  # noqa: BLE001  spans say less, then
+            internal_error("reading a client's configuration")
+        self._labels = {}
+
+    def labels(self, operation: str, kind: str | None, topic: str | None) -> Labels:
+        """The metric labels, and first attributes of the span. Cached: not to be changed.
+
+        Topics are made by an administrator and few, which is why they may be labels.
+        """
+        found = self._labels.get((operation, topic))
+        if found is None:
+            if len(self._labels) >= _MAX_LABELS:
+                self._labels = {}
+            found = {semconv.SYSTEM: SYSTEM, semconv.OPERATION_NAME: operation}
+            if kind is not None:
+                found[semconv.OPERATION_TYPE] = kind
+            if topic:
+                found[semconv.DESTINATION_NAME] = topic
+            if self._group:
+                found[semconv.CONSUMER_GROUP] = self._group
+            found.update(self._server)
+            self._labels[operation, topic] = found
+        return found
+
+
+class _Active:
+    """The process-wide instrumentation, and the latest one of a single client, for messages without a client."""
+
+    def __init__(self) -> None:
+        self.everywhere: Instrumentation | None = None
+        self.singles: weakref.WeakSet[ClientState] = weakref.WeakSet()
+
+
+_active = _Active()
+
+RECEIVED: Final[MessageRegistry[ClientState]] = MessageRegistry()
+"""The consumer that a message was received by."""
+
+NOBODY: Final = ClientState()
+"""Stands for the client of messages that were received while nothing was instrumented."""
+
+
+def instrumentation_of(client: Any) -> Instrumentation | None:
+    """What instruments the client; None when nothing does or instrumentation is suppressed in this context."""
+    state = client.__dict__.get(_KEY)
+    return instrumentation_of_state(NOBODY if state is None else state)
+
+
+def instrumentation_of_state(state: ClientState) -> Instrumentation | None:
+    """The same by the client's state."""
+    found = _active.everywhere
+    if state.disabled:
+        return None
+    if state.own is not None:
+        found = state.own
+    return found if found is not None and is_instrumentation_enabled() else None
+
+
+def any_instrumentation() -> Instrumentation | None:
+    """What instruments messages whose client is not known; None when nothing is instrumented."""
+    if _active.everywhere is not None:
+        return _active.everywhere
+    return next((state.own for state in _active.singles if state.own is not None), None)
+
+
+def state_of(client: Any) -> ClientState:
+    """The client's state, made when there is none yet."""
+    state = client.__dict__.get(_KEY)
+    if state is None:
+        state = ClientState()
+        state.identify(client)
+        state = client.__dict__.setdefault(_KEY, state)
+    found: ClientState = state
+    return found
+
+
+def new_state(client: Any) -> ClientState:
+    """A state for a client that is being made, to be identified when it is complete."""
+    state = ClientState()
+    found: ClientState = client.__dict__.setdefault(_KEY, state)
+    return found
+
+
+def set_everywhere(instrumentation: Instrumentation) -> None:
+    """Instrument every client of this process but those with an instrumentation of their own."""
+    _active.everywhere = instrumentation
+
+
+def clear() -> None:
+    """Instrument nothing any more."""
+    _active.everywhere = None
+    for state in list(_active.singles):
+        state.own = None
+
+
+def set_single(client: Any, instrumentation: Instrumentation | None) -> None:
+    """Instrument this client by itself; None: not at all, whatever is instrumented elsewhere."""
+    state = state_of(client)
+    state.own = instrumentation
+    state.disabled = instrumentation is None
+    _active.singles.add(state)
+
+
+def forget_single(client: Any) -> None:
+    """Let the client be treated as all others are."""
+    state = state_of(client)
+    state.own = None
+    state.disabled = False

@@ -1,0 +1,183 @@
+"""Contexts in RocketMQ messages: written into the user properties, read from them or from the system property."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from threading import Lock
+from typing import Any, Final, NamedTuple
+
+from opentelemetry import propagate
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.trace import Span, SpanContext, get_current_span, set_span_in_context
+
+from spanbridge_context.rocketmq import extract_rocketmq, inject_rocketmq
+from spanbridge_instrumentation._shared.context import incoming, outgoing
+from spanbridge_instrumentation._shared.registry import MessageRegistry
+
+Properties = MutableMapping[str, str]
+
+MAX_PROPERTIES: Final = 128
+MAX_PROPERTY_BYTES: Final = 16 * 1024
+"""RocketMQ's proxy refuses messages over these (``userPropertyMaxNum``, ``maxUserPropertySize`` of ``ProxyConfig``)."""
+
+TRACE_CONTEXTS: Final[MessageRegistry[str]] = MessageRegistry()
+"""The system property ``trace_context`` of received messages, which the client has no property for."""
+
+_W3C: Final = frozenset({"traceparent", "tracestate", "baggage"})
+
+
+class Ours(str):
+    """A property value that was written here, not by the user: also in copies of the properties."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
+
+class Found(NamedTuple):
+    """A message's context, and why one was dropped (a short stable word) or None."""
+
+    context: Context | None
+    problem: str | None
+
+
+class Written:
+    """The properties that were put into a message, to be taken out again when no send of it is under way any more.
+
+    An application may send its message object again, so what it gave us is what it gets back; and it may do so while
+    the client still reads the properties for an earlier ``send_async``, so then the dictionary keeps its size.
+    """
+
+    __slots__ = ("_former", "_properties", "_sends")
+
+    def __init__(self, properties: Properties, values: Mapping[str, str]) -> None:
+        # A context that is there is replaced as a whole: its tracestate and baggage would not fit ours.
+        replaced = {*values, *_W3C} if "traceparent" in values else set(values)
+        self._properties = properties
+        self._sends = 0
+        self._former: dict[str, str] = {}
+        for key in replaced:
+            former = properties.pop(key, None)
+            if former is not None and type(former) is not Ours:
+                self._former[key] = former
+        for key, value in values.items():
+            properties[key] = Ours(value)
+
+    @classmethod
+    def put(cls, properties: Properties, values: Mapping[str, str]) -> Written:
+        """Put the values in, for one more send."""
+        with _lock:
+            found = _under_way.get(id(properties))
+            if found is None:
+                found = _under_way[id(properties)] = cls(properties, values)
+            else:
+                for key, value in values.items():
+                    if key in properties:
+                        properties[key] = Ours(value)
+            found._sends += 1
+            return found
+
+    def take_back(self) -> None:
+        """One send ended. After the last: put back what was there, unless somebody has written something else since."""
+        with _lock:
+            self._sends -= 1
+            if self._sends:
+                return
+            properties = self._properties
+            del _under_way[id(properties)]
+            ours = [key for key, value in properties.items() if type(value) is Ours]
+            for key in ours:
+                del properties[key]
+            for key, former in self._former.items():
+                properties.setdefault(key, former)
+
+
+_lock = Lock()
+_under_way: dict[int, Written] = {}
+
+
+def write(message: Any, span: Span, parent: Context) -> Written | None:
+    """Put the span's context into the message, as far as the broker would still take it; None when it does not fit.
+
+    What there is no room for is left out: baggage first, then tracestate.
+    """
+    properties = message.properties
+    values = _values(span, parent)
+    for dropped in ("", "baggage", "tracestate"):
+        values.pop(dropped, None)
+        if values and _fits(properties, values):
+            return Written.put(properties, values)
+    return None
+
+
+def given_by_user(message: Any, parent: Context) -> tuple[SpanContext, Context] | None:
+    """A creation context that the caller put into the message, unless the send span refines it.
+
+    The convention wants it left alone and linked ("Producer spans"). Of the same trace, though, it is what a message
+    that is being forwarded came with: kept, the next hop would hang on the wrong span.
+    """
+    properties = message.properties
+    given = properties.get("traceparent")
+    if given is None or type(given) is Ours:
+        return None
+    found = extract_rocketmq(properties).context
+    if found is None:
+        return None
+    context = incoming(found, parent)
+    span = get_current_span(context).get_span_context()
+    if get_current_span(parent).get_span_context().trace_id == span.trace_id:
+        return None
+    return span, context
+
+
+def read(message: Any, base: Context) -> Found:
+    """The context that a message came with, on top of ``base``."""
+    properties = message.properties
+    found, problem = extract_rocketmq(properties, TRACE_CONTEXTS.get(message))
+    if found is not None:
+        return Found(incoming(found, base), problem)
+    propagator = propagate.get_global_textmap()
+    if not _fields(propagator) <= _W3C:
+        context = propagator.extract(properties, base)
+        if get_current_span(context) is not get_current_span(base):
+            return Found(context, None)
+    return Found(None, problem)
+
+
+def _values(span: Span, parent: Context) -> dict[str, str]:
+    propagator = propagate.get_global_textmap()
+    fields = _fields(propagator)
+    values: dict[str, str] = {}
+    if "traceparent" in fields and fields <= _W3C:
+        # The codec does the same in less time, and knows Level 2's tracestate and the limits of baggage.
+        inject_rocketmq(values, outgoing(span.get_span_context(), parent))
+        if "baggage" not in fields:
+            values.pop("baggage", None)
+    else:
+        propagator.inject(values, set_span_in_context(span, parent))
+    return {key: value for key, value in values.items() if value and value.strip()}
+
+
+def _fits(properties: Properties, values: Mapping[str, str]) -> bool:
+    kept = [(key, value) for key, value in properties.items() if key not in values]
+    if len(kept) + len(values) > MAX_PROPERTIES:
+        return False
+    pairs = [*kept, *values.items()]
+    characters = sum(len(key) + len(value) for key, value in pairs)
+    if characters * 4 <= MAX_PROPERTY_BYTES:  # UTF-8 takes four bytes a character at most
+        return True
+    return sum(len(key.encode()) + len(value.encode()) for key, value in pairs) <= MAX_PROPERTY_BYTES
+
+
+_known_fields: tuple[TextMapPropagator, frozenset[str]] | None = None
+
+
+def _fields(propagator: TextMapPropagator) -> frozenset[str]:
+    """The propagator's fields; of the last one they are remembered, since composites collect them anew each time."""
+    global _known_fields  # noqa: PLW0603
+    known = _known_fields
+    if known is None or known[0] is not propagator:
+        known = _known_fields = (propagator, frozenset(propagator.fields))
+    return known[1]

@@ -1,0 +1,148 @@
+"""One call to the client: its span, how long it took, how it ended."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextvars import Token
+from time import perf_counter
+from typing import Any
+
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_span_in_context
+
+from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.safety import error_type, internal_error
+
+from .active import Instrumentation, Labels
+
+Original = Callable[..., Any]
+
+
+class Operation:
+    """The span of one call, from its start to :meth:`end`, which may be in another thread.
+
+    ``parent`` is the context that the call was made in, or what stands for it.
+    """
+
+    __slots__ = ("_context", "_ended", "_sends", "_started", "_token", "instrumentation", "labels", "parent", "span")
+
+    def __init__(
+        self,
+        instrumentation: Instrumentation,
+        labels: Labels,
+        kind: SpanKind,
+        parent: Context,
+        links: Sequence[Link] = (),
+    ) -> None:
+        self._started = perf_counter()
+        self._ended = False
+        self._sends = kind is SpanKind.PRODUCER
+        self._token: Token[Context] | None = None
+        self.instrumentation = instrumentation
+        self.labels = labels
+        self.parent = parent
+        self.span: Span = instrumentation.telemetry.tracer.start_span(
+            span_name(labels), parent, kind, labels, links=links
+        )
+        self._context = set_span_in_context(self.span, parent)
+
+    def enter(self) -> None:
+        """Make the span current, for what the client does and logs in the call."""
+        self._token = attach(self._context)
+
+    def leave(self) -> None:
+        """Make current what was before."""
+        token, self._token = self._token, None
+        if token is not None:
+            detach(token)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the span and record the metrics. Never raises; does nothing the second time."""
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            elapsed = perf_counter() - self._started
+            labels = self.labels
+            if error is not None:
+                labels = {**labels, semconv.ERROR_TYPE: error_type(error)}
+                fail(self.span, error)
+            record = self.instrumentation.telemetry
+            if self._sends:
+                record.sent(elapsed, labels, context=self._context)
+            else:
+                record.operated(elapsed, labels, context=self._context)
+        except Exception:  # noqa: BLE001
+            internal_error("the end of a call")
+        finally:
+            self.span.end()
+
+
+def span_name(labels: Labels) -> str:
+    """Operation and topic, as the convention names spans."""
+    topic = labels.get(semconv.DESTINATION_NAME)
+    operation = str(labels[semconv.OPERATION_NAME])
+    return operation if topic is None else f"{operation} {topic}"
+
+
+def fail(span: Span, error: BaseException) -> None:
+    """Tell the span's error."""
+    if span.is_recording():
+        span.set_attribute(semconv.ERROR_TYPE, error_type(error))
+        span.set_status(Status(StatusCode.ERROR, str(error)))
+        span.record_exception(error)
+
+
+def call(operation: Operation | None, original: Original, *args: Any, **kwargs: Any) -> Any:
+    """Make the call inside the operation's span; ends the operation when the call raises, and only then."""
+    if operation is None:
+        return original(*args, **kwargs)
+    operation.enter()
+    try:
+        return original(*args, **kwargs)
+    except BaseException as error:
+        operation.end(error)
+        raise
+    finally:
+        operation.leave()
+
+
+def watch(future: Any, done: Callable[[Any, BaseException | None], None]) -> bool:
+    """Call ``done(result, error)`` when the future is done, before any callback of the user; false for no future.
+
+    The user's callbacks get the context that was current here: the client calls them in threads of its own.
+    """
+    if not isinstance(future, Future):
+        return False
+
+    def finish(ended: Future[Any]) -> None:
+        try:
+            error = None if ended.cancelled() else ended.exception()
+            done(None if ended.cancelled() or error else ended.result(), error)
+        except Exception:  # noqa: BLE001
+            internal_error("the end of an asynchronous call")
+
+    future.add_done_callback(finish)
+    _carry_context(future, get_current())
+    return True
+
+
+def _carry_context(future: Future[Any], context: Context) -> None:
+    here = weakref.ref(future)
+    add = type(future).add_done_callback
+
+    def add_done_callback(callback: Callable[[Future[Any]], object]) -> None:
+        def in_context(ended: Future[Any]) -> None:
+            token = attach(context)
+            try:
+                callback(ended)
+            finally:
+                detach(token)
+
+        alive = here()
+        if alive is not None:
+            add(alive, in_context)
+
+    future.add_done_callback = add_done_callback  # type: ignore[method-assign, assignment]

@@ -1,0 +1,268 @@
+"""Messages that are sent: ``send``, ``send_async``, transactions, recalls."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import Any, Final
+
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import Link, SpanContext, SpanKind, get_current_span
+from rocketmq import TransactionChecker
+
+from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.registry import MessageRegistry
+from spanbridge_instrumentation._shared.safety import call_hook, internal_error
+
+from .active import ClientState, Instrumentation, instrumentation_of, instrumentation_of_state, new_state, state_of
+from .attributes import of_outgoing
+from .carriers import Written, given_by_user, read, write
+from .operations import Operation, Original, call, watch
+
+
+class Sending(Operation):
+    """One ``send``: its context is in the message until it ends."""
+
+    __slots__ = ("written",)
+
+    def __init__(
+        self, instrumentation: Instrumentation, state: ClientState, message: Any, given: SpanContext | None,
+        parent: Context,
+    ) -> None:  # fmt: skip
+        labels = state.labels("send", "send", message.topic)
+        super().__init__(instrumentation, labels, SpanKind.PRODUCER, parent, () if given is None else (Link(given),))
+        self.written: Written | None = None
+
+    def end(self, error: BaseException | None = None) -> None:
+        """As the operation's; the message is the user's again."""
+        written, self.written = self.written, None
+        if written is not None:
+            try:
+                written.take_back()
+            except Exception:  # noqa: BLE001
+                internal_error("restoring a message")
+        super().end(error)
+
+    def sent(self, receipt: Any) -> None:
+        """The broker has it."""
+        try:
+            if self.span.is_recording():
+                self.span.set_attribute(semconv.MESSAGE_ID, receipt.message_id)
+                call_hook("a receipt hook", self.instrumentation.options.receipt_hook, self.span, receipt)
+        except Exception:  # noqa: BLE001
+            internal_error("a receipt")
+        self.end()
+
+
+@dataclass(frozen=True, slots=True)
+class _Half:
+    """What commit and rollback say of the half message."""
+
+    state: ClientState
+    topic: str
+    message_id: str
+    span: SpanContext
+
+
+_halves: Final[MessageRegistry[_Half]] = MessageRegistry()
+
+
+def replace_send(original: Original) -> Original:
+    """``Producer.send``: the span ends with the broker's answer. With a transaction it is a half message."""
+
+    def send(producer: Any, message: Any, transaction: Any = None, **kwargs: Any) -> Any:
+        sending = _begin(producer, message, transaction is not None)
+        receipt = call(sending, original, producer, message, transaction, **kwargs)
+        if sending is not None:
+            if transaction is not None:
+                _remember_half(producer, message, transaction, sending)
+            sending.sent(receipt)
+        return receipt
+
+    return send
+
+
+def replace_send_async(original: Original) -> Original:
+    """``Producer.send_async``: the span ends when the future is done, not when the message is queued."""
+
+    def send_async(producer: Any, message: Any, **kwargs: Any) -> Any:
+        sending = _begin(producer, message, False)
+        future = call(sending, original, producer, message, **kwargs)
+        if sending is not None:
+
+            def done(receipt: Any, error: BaseException | None) -> None:
+                if receipt is None:
+                    sending.end(error or CancelledError())
+                else:
+                    sending.sent(receipt)
+
+            if not watch(future, done):
+                sending.end()
+        return future
+
+    return send_async
+
+
+def replace_recall(original: Original) -> Original:
+    """``Producer.recall_message``, which takes a delayed message back."""
+
+    def recall_message(producer: Any, topic: Any, recall_handle: Any, **kwargs: Any) -> Any:
+        operation = _recall(producer, topic)
+        message_id = call(operation, original, producer, topic, recall_handle, **kwargs)
+        if operation is not None:
+            _recalled(operation, message_id)
+        return message_id
+
+    return recall_message
+
+
+def replace_recall_async(original: Original) -> Original:
+    """``Producer.recall_message_async``."""
+
+    def recall_message_async(producer: Any, topic: Any, recall_handle: Any, **kwargs: Any) -> Any:
+        operation = _recall(producer, topic)
+        future = call(operation, original, producer, topic, recall_handle, **kwargs)
+        if operation is not None:
+
+            def done(message_id: Any, error: BaseException | None) -> None:
+                if message_id is None:
+                    operation.end(error or CancelledError())
+                else:
+                    _recalled(operation, message_id)
+
+            if not watch(future, done):
+                operation.end()
+        return future
+
+    return recall_message_async
+
+
+def replace_commit(original: Original) -> Original:
+    """``Transaction.commit``."""
+    return _replace_resolution(original, "commit")
+
+
+def replace_rollback(original: Original) -> Original:
+    """``Transaction.rollback``."""
+    return _replace_resolution(original, "rollback")
+
+
+def replace_producer_init(original: Original) -> Original:
+    """``Producer.__init__``: in the transaction checker, the half message's context is current."""
+
+    def __init__(  # noqa: N807
+        producer: Any, client_configuration: Any, topics: Any = None, checker: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        if isinstance(checker, TransactionChecker) and not isinstance(checker, _Checker):
+            checker = _Checker(checker, new_state(producer))
+        original(producer, client_configuration, topics, checker, *args, **kwargs)
+        new_state(producer).identify(producer)
+
+    return __init__
+
+
+class _Checker(TransactionChecker):  # type: ignore[misc]
+    """Stands before the user's checker: no span of its own, since the broker, not the application, started this."""
+
+    def __init__(self, checker: Any, state: ClientState) -> None:
+        self._checker = checker
+        self._state = state
+
+    def check(self, message: Any) -> Any:
+        token = None
+        try:
+            if instrumentation_of_state(self._state) is not None:
+                found = read(message, get_current()).context
+                token = None if found is None else attach(found)
+        except Exception:  # noqa: BLE001
+            internal_error("a transaction check")
+        try:
+            return self._checker.check(message)
+        finally:
+            if token is not None:
+                detach(token)
+
+
+def _begin(producer: Any, message: Any, transaction: bool) -> Sending | None:
+    """The sending that begins, with its context in the message. Never raises; None: not instrumented."""
+    sending = None
+    try:
+        instrumentation = instrumentation_of(producer)
+        if instrumentation is None:
+            return None
+        parent = get_current()
+        given = given_by_user(message, parent)
+        if given is not None and not get_current_span(parent).get_span_context().is_valid:
+            parent = given[1]
+        sending = Sending(instrumentation, state_of(producer), message, None if given is None else given[0], parent)
+        _describe(sending, state_of(producer), message, transaction)
+        if given is None and sending.span.get_span_context().is_valid:
+            sending.written = write(message, sending.span, parent)
+    except Exception:  # noqa: BLE001  the message goes as it is
+        internal_error("start of a send span")
+    return sending
+
+
+def _describe(sending: Sending, state: ClientState, message: Any, transaction: bool) -> None:
+    span = sending.span
+    if span.is_recording():
+        span.set_attributes({**state.details, **of_outgoing(message, transaction=transaction)})
+        call_hook("a send hook", sending.instrumentation.options.send_hook, span, message)
+
+
+def _remember_half(producer: Any, message: Any, transaction: Any, sending: Sending) -> None:
+    try:
+        half = _Half(state_of(producer), message.topic, message.message_id, sending.span.get_span_context())
+        _halves.put(transaction, half)
+    except Exception:  # noqa: BLE001
+        internal_error("a transaction")
+
+
+def _replace_resolution(original: Original, name: str) -> Original:
+    def resolve(transaction: Any, *args: Any, **kwargs: Any) -> Any:
+        operation = _resolution(transaction, name)
+        result = call(operation, original, transaction, *args, **kwargs)
+        if operation is not None:
+            operation.end()
+        return result
+
+    return resolve
+
+
+def _resolution(transaction: Any, name: str) -> Operation | None:
+    """The span of a commit or rollback: the convention has no type for it. It links to the half message's send span."""
+    try:
+        half = _halves.get(transaction)
+        instrumentation = None if half is None else instrumentation_of_state(half.state)
+        if half is None or instrumentation is None:
+            return None
+        labels = half.state.labels(name, None, half.topic)
+        links = (Link(half.span),) if half.span.is_valid else ()
+        operation = Operation(instrumentation, labels, SpanKind.CLIENT, get_current(), links)
+        if operation.span.is_recording():
+            operation.span.set_attributes({**half.state.details, semconv.MESSAGE_ID: half.message_id})
+    except Exception:  # noqa: BLE001
+        internal_error("the end of a transaction")
+        return None
+    return operation
+
+
+def _recall(producer: Any, topic: Any) -> Operation | None:
+    try:
+        instrumentation = instrumentation_of(producer)
+        if instrumentation is None:
+            return None
+        state = state_of(producer)
+        operation = Operation(instrumentation, state.labels("recall", None, topic), SpanKind.CLIENT, get_current())
+        if operation.span.is_recording():
+            operation.span.set_attributes(state.details)
+    except Exception:  # noqa: BLE001
+        internal_error("a recall")
+        return None
+    return operation
+
+
+def _recalled(operation: Operation, message_id: Any) -> None:
+    if isinstance(message_id, str):
+        operation.span.set_attribute(semconv.MESSAGE_ID, message_id)
+    operation.end()
