@@ -6,7 +6,9 @@ import argparse
 import importlib
 import importlib.resources
 import importlib.util
+import io
 import json
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -36,7 +38,9 @@ TRIES = 2
 def main() -> int:
     """Run the benchmark; 0 when it ran to the end, whether or not the promises are met."""
     options = _parse()
-    console = Console(width=None if Console().is_terminal else 120)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     modes = [mode for mode in MODES if not options.only or mode.name in options.only]
     timing = QUICK if options.quick else replace(Timing(), load=options.seconds)
     runs: dict[str, list[Measurement]] = {mode.name: [] for mode in modes}

@@ -97,7 +97,8 @@ class Run:
             self._say("reading back")
             found, latencies, _ = queues.read()
         promised = set(range(result["published"])) - set(result["unacked"])
-        heard = {seq for seq in promised if seq >= min(found, default=0)}  # probes nobody heard are the lowest numbers
+        first_heard = min(found, default=0)  # probes that nobody heard are the lowest numbers
+        heard = {seq for seq in promised if seq >= first_heard}
         spans = self._settled(spans_received) - spans_before
         return Measurement(
             msgs_per_s=rate,
