@@ -117,7 +117,10 @@ class Mqtt(Section):
         default=1024, ge=1, le=0xFFFF, description="QoS 1 and 2 messages the broker may send unacknowledged (v5)."
     )
     topic_alias_maximum: int = Field(
-        default=64, ge=0, le=0xFFFF, description="Topic aliases the broker may use towards the gateway (v5)."
+        default=0,
+        ge=0,
+        le=0xFFFF,
+        description="Topic aliases the broker may use towards the gateway (v5). Off by default: rumqttd mixes them up.",
     )
     maximum_packet_size: Size = Field(
         default=4 << 20, ge=128, le=268_435_460, description="Largest packet the gateway takes (v5)."
