@@ -116,7 +116,7 @@ _REPLACEMENTS: Final[tuple[tuple[type, str, Callable[[Original], Original]], ...
     ),
     (rocketmq.PushConsumer, "__init__", listening.replace_push_consumer_init),
 )
-_OPTIONAL: Final = frozenset({"recall_message", "recall_message_async"})  # came with 5.0.6 and later
+_OPTIONAL: Final = frozenset({"recall_message", "recall_message_async"})
 
 _patches = Patches()
 

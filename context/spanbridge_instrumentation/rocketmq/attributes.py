@@ -28,6 +28,9 @@ PROBLEM: Final = "spanbridge.context.problem"
 # apache/rocketmq-apis, definition.proto, enum MessageType; "lite" and "priority" are new since the conventions' list.
 _TYPES: Final = {1: "normal", 2: "fifo", 3: "delay", 4: "transaction", 5: "lite", 6: "priority"}
 
+_MILLISECONDS: Final = 100_000_000_000
+"""A time from here on is in milliseconds (from 1973), below in seconds (until 5138)."""
+
 Attributes = dict[str, AttributeValue]
 
 
@@ -48,6 +51,10 @@ def of_outgoing(message: Any, *, transaction: bool) -> Attributes:
         found[MESSAGE_TYPE] = "normal"
     if message.priority is not None:
         found[PRIORITY] = message.priority
+    due = message.delivery_timestamp
+    if due:
+        # The client sends this number as seconds, and gives milliseconds for it on the other side.
+        found[DELIVERY_TIMESTAMP] = due * 1000 if due < _MILLISECONDS else due
     return found
 
 
@@ -60,6 +67,8 @@ def of_incoming(message: Any) -> Attributes:
         found[MESSAGE_TYPE] = kind
     if message.priority or kind == "priority":
         found[PRIORITY] = message.priority
+    if message.delivery_timestamp:
+        found[DELIVERY_TIMESTAMP] = message.delivery_timestamp
     return found
 
 
@@ -87,6 +96,4 @@ def _common(message: Any) -> Attributes:
         found[GROUP] = message.message_group
     if message.lite_topic:
         found[LITE_TOPIC] = message.lite_topic
-    if message.delivery_timestamp:
-        found[DELIVERY_TIMESTAMP] = message.delivery_timestamp
     return found
