@@ -121,7 +121,9 @@ def _all_runs(
         def say(text: str) -> None:
             progress.update(task, description=text)
 
-        _measure(place, modes[0], replace(QUICK, load=4.0), run_ids, receiver, say)  # its JVM compiles its hot paths
+        _measure(
+            place, modes[0], replace(QUICK, load=min(4.0, timing.load)), run_ids, receiver, say
+        )  # its JVM compiles its hot paths
         for number in range(count):
             for mode in modes:
                 head = f"[cyan]{mode.name}[/] {number + 1}/{count}"

@@ -12,8 +12,8 @@ class Mode:
     """One column of the benchmark.
 
     ``carrier`` is how the devices send their context ("none": they send none), ``sampled`` how many of a hundred
-    contexts carry the sampled flag. ``exports``: whether the bridge has an exporter at all. ``backlog`` is how many messages
-    the generator may be ahead of RocketMQ: always many times what the bridge has in flight.
+    contexts carry the sampled flag, ``exports`` whether the bridge has an exporter at all. ``backlog`` is how many
+    messages the generator may be ahead of RocketMQ: always many times what the bridge has in flight.
     """
 
     name: str
