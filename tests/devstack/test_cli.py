@@ -116,7 +116,7 @@ def test_errors_are_one_message(run: Run) -> None:
     wrong = run("up", "--only", "mqtt", "--mqtt", "hivemq")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("error: ")
-    assert "mosquitto, iotcore or auto" in wrong.stderr
+    assert "mosquitto, iotcore, amqtt or auto" in wrong.stderr
     name = run("status", "--name", "../x")
     assert name.returncode == 1
     assert "cannot be a stack's name" in name.stderr

@@ -172,7 +172,7 @@ def test_two_leases_never_share_a_port() -> None:
 
 def test_a_failed_start_leaves_nothing_and_shows_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(Path(tempfile.gettempdir()).glob("spanbridge-devstack-*"))
-    monkeypatch.setattr("spanbridge.devstack.mqtt.MqttBroker._rumqttd_config", lambda _self: "not toml")
+    monkeypatch.setattr("spanbridge.devstack.mqtt_setup.Command._rumqttd", lambda _self: "not toml")
     with pytest.raises(ServiceError, match="ended by itself") as caught:
         Devstack.up(rocketmq=False, mqtt="iotcore")
     assert "last lines of its log" in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -14,24 +15,34 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from spanbridge.devstack import Devstack, DevstackError, MqttBroker, MqttSetup
-from spanbridge.devstack.mqtt import choose_kind, mosquitto_path
+from spanbridge.devstack.mqtt_setup import Capability, choose_kind, mosquitto_path
 from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_round
-from spanbridge.devstack.pytest_plugin import MqttFactory
+from spanbridge.devstack.pytest_plugin import MqttFactory, requires
 
 pytestmark = pytest.mark.brokers
-KINDS = ["iotcore", pytest.param("mosquitto", marks=pytest.mark.mosquitto)]
-VERSIONS = ["5", "3.1.1"]
+MOSQUITTO = pytest.param("mosquitto", marks=pytest.mark.mosquitto)
+KINDS = ["iotcore", MOSQUITTO]
+BROKERS = [
+    pytest.param(*chosen, id="-".join(chosen), marks=[pytest.mark.mosquitto] if "mosquitto" in chosen else [])
+    for chosen in (
+        ("5", "iotcore"),
+        ("3.1.1", "iotcore"),
+        ("3.1.1", "amqtt"),
+        ("5", "mosquitto"),
+        ("3.1.1", "mosquitto"),
+    )
+]
 
 
 class Client:
     """A paho client driven step by step, so that nothing runs in the background."""
 
-    def __init__(self, broker: MqttBroker, client_id: str, *, clean: bool) -> None:
+    def __init__(self, broker: MqttBroker, client_id: str, *, clean: bool, acknowledge: bool = True) -> None:
         v5 = broker.version == "5"
         self.received: list[paho.MQTTMessage] = []
         self.session_present: bool | None = None
         self._subscribed = False
-        options: dict[str, Any] = {} if v5 else {"clean_session": clean}
+        options: dict[str, Any] = {"manual_ack": not acknowledge} | ({} if v5 else {"clean_session": clean})
         protocol = paho.MQTTv5 if v5 else paho.MQTTv311
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=protocol, **options)
         self._client.on_connect = self._on_connect
@@ -51,20 +62,31 @@ class Client:
     def _on_subscribe(self, *_: object) -> None:
         self._subscribed = True
 
-    def until(self, condition: Any) -> None:
-        for _ in range(100):
-            if condition():
+    def until(self, condition: Any, *, raising: bool = True) -> None:
+        deadline = time.monotonic() + (5.0 if raising else 0.5)
+        while not condition():
+            if time.monotonic() > deadline:
+                assert not raising, "nothing came"
                 return
             self._client.loop(0.05)
-        raise AssertionError("nothing came")
 
     def subscribe(self, topic: str) -> None:
+        self._subscribed = False
         self._client.subscribe(topic, 1)
         self.until(lambda: self._subscribed)
 
-    def publish(self, topic: str, payload: bytes, properties: Properties | None = None) -> None:
-        sent = self._client.publish(topic, payload, 1, properties=properties)
+    def publish(
+        self, topic: str, payload: bytes, properties: Properties | None = None, *, qos: int = 1, retain: bool = False
+    ) -> None:
+        sent = self._client.publish(topic, payload, qos, retain, properties=properties)
         self.until(sent.is_published)
+
+    def live(self, base: str) -> list[paho.MQTTMessage]:
+        return [message for message in self.received if message.topic == f"{base}/live"]
+
+    def drop(self) -> None:
+        """End the connection without DISCONNECT."""
+        self._client.socket().close()
 
     def close(self) -> None:
         self._client.disconnect()
@@ -109,8 +131,7 @@ def test_user_properties_arrive_in_order(stack: Devstack) -> None:
     assert client.received[0].properties.UserProperty == pairs
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("version", "kind"), BROKERS)
 def test_a_session_keeps_its_messages_and_lasts_as_long_as_the_broker_says(
     mqtt_brokers: MqttFactory, version: str, kind: str
 ) -> None:
@@ -133,9 +154,9 @@ def test_a_session_keeps_its_messages_and_lasts_as_long_as_the_broker_says(
     assert broker.port == port
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_kill_start_pause_resume_and_stop(mqtt_brokers: MqttFactory, kind: str) -> None:
-    broker = mqtt_brokers(mqtt=kind)
+@pytest.mark.parametrize(("version", "kind"), BROKERS)
+def test_kill_start_pause_resume_and_stop(mqtt_brokers: MqttFactory, version: str, kind: str) -> None:
+    broker = mqtt_brokers(version=version, mqtt=kind)
     first = broker.pid
     broker.kill()
     assert not broker.running
@@ -145,7 +166,8 @@ def test_kill_start_pause_resume_and_stop(mqtt_brokers: MqttFactory, kind: str) 
     assert broker.pid != first
     broker.pause()
     with socket.create_connection((broker.host, broker.port), 1) as hung:
-        hung.sendall(b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x03abc")
+        v5 = b"\x10\x10\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x03abc"
+        hung.sendall(v5 if version == "5" else b"\x10\x0f\x00\x04MQTT\x04\x02\x00\x3c\x00\x03abc")
         hung.settimeout(0.3)
         with pytest.raises(TimeoutError):
             hung.recv(1)
@@ -156,8 +178,7 @@ def test_kill_start_pause_resume_and_stop(mqtt_brokers: MqttFactory, kind: str) 
     assert not broker.running
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("version", "kind"), BROKERS)
 def test_tls_with_a_password(mqtt_brokers: MqttFactory, version: str, kind: str) -> None:
     broker = mqtt_brokers(version=version, mqtt=kind, tls=True, username="device", password="s3cret")
     made = broker.certificates
@@ -181,14 +202,65 @@ def test_mutual_tls(mqtt_brokers: MqttFactory) -> None:
         mqtt_round(target(broker, tls=made.client_context(with_certificate=False)))
 
 
-def test_mutual_tls_is_refused_where_it_would_not_be_checked() -> None:
+@pytest.mark.parametrize("kind", ["iotcore", "amqtt"])
+def test_mutual_tls_is_refused_where_it_would_not_be_checked(kind: str) -> None:
     with pytest.raises(DevstackError, match="does not check clients' certificates"):
-        Devstack.up(rocketmq=False, mqtt="iotcore", mqtt_v5=MqttSetup(client_certificates=True))
+        Devstack.up(rocketmq=False, mqtt=kind, mqtt_v5=False, mqtt_v311=MqttSetup(client_certificates=True))
+
+
+@pytest.mark.parametrize(("version", "kind"), BROKERS)
+def test_each_broker_can_do_what_its_capabilities_say_and_no_more(
+    mqtt_brokers: MqttFactory, version: str, kind: str
+) -> None:
+    broker = mqtt_brokers(version=version, mqtt=kind)
+    base, name = uuid.uuid4().hex, uuid.uuid4().hex
+    publisher = Client(broker, uuid.uuid4().hex, clean=True)
+    publisher.subscribe(f"{base}/retained")
+    publisher.publish(f"{base}/retained", b"old", retain=True)
+    away = Client(broker, name, clean=False, acknowledge=False)
+    away.subscribe(f"{base}/live")
+    publisher.publish(f"{base}/live", b"at most once", qos=0)
+    publisher.publish(f"{base}/live", b"unacknowledged")
+    away.until(lambda: len(away.live(base)) == 2)
+    away.drop()
+    back = Client(broker, name, clean=False, acknowledge=False)
+    back.until(lambda: back.live(base), raising=False)
+    back.subscribe(f"{base}/end")
+    publisher.publish(f"{base}/end", b"end")
+    back.until(lambda: any(message.payload == b"end" for message in back.received))
+
+    again = [message for message in back.live(base) if message.payload == b"unacknowledged"]
+    foreign = [message for message in away.received + back.received if message.topic == f"{base}/retained"]
+    found: dict[Capability, bool] = {
+        "redelivery": bool(again),
+        "duplicate-flag": bool(again) and again[0].dup,
+        "published-qos": [message.qos for message in away.live(base)] == [0, 1],
+        "retained": not foreign,
+    }
+    assert found == {capability: broker.can(capability) for capability in found}
+    for client in (back, publisher):
+        client.close()
+
+
+def test_a_test_that_needs_more_is_skipped_by_name(mqtt_brokers: MqttFactory) -> None:
+    broker = mqtt_brokers(version="3.1.1", mqtt="amqtt")
+    requires(broker, "sessions")
+    with pytest.raises(pytest.skip.Exception, match="needs mosquitto: amqtt lacks redelivery, retained"):
+        requires(broker, "sessions", "retained", "redelivery")
+
+
+def test_amqtt_is_for_the_version_it_speaks() -> None:
+    with Devstack.up(rocketmq=False, mqtt="amqtt") as stack:
+        assert (stack.mqtt_v5.kind, stack.mqtt_v311.kind) == ("rumqttd", "amqtt")
+        with pytest.raises(NotYet, match=r"(?i)protocol"):
+            mqtt_round(target(stack.mqtt_v311, version="5"))
 
 
 def test_the_kind_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPANBRIDGE_MQTT", "iotcore")
-    assert choose_kind() == "rumqttd"
+    assert choose_kind() == choose_kind(version="3.1.1") == "rumqttd"
+    monkeypatch.setenv("SPANBRIDGE_MQTT", "amqtt")
+    assert (choose_kind(), choose_kind(version="3.1.1")) == ("rumqttd", "amqtt")
     monkeypatch.setenv("SPANBRIDGE_MQTT", "hivemq")
     with pytest.raises(DevstackError, match="hivemq"):
         choose_kind()

@@ -16,6 +16,7 @@ from typing import Self
 from spanbridge.demo.cast import CONSUMER, GATEWAY, Cast, Device, Places
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.devstack import Devstack, ServiceError
+from spanbridge.devstack.mqtt_setup import choice
 from spanbridge.devstack.ports import LOOPBACK, PortLease
 from spanbridge.devstack.process import KeeperClient, Service
 from spanbridge.devstack.progress import Progress, silent
@@ -112,7 +113,7 @@ class Stage:
 
         :raises DevstackError: one did not come up, or its parts could not be fetched.
         """
-        self._stack = Devstack.up(progress=progress)
+        self._stack = Devstack.up(mqtt=choice(without_mosquitto="amqtt"), progress=progress)
         for topic in ("telemetry", "meter-readings"):
             self._stack.rocketmq.create_topic(topic)
         for group in ("demo-consumers", SPARE_GROUP):

@@ -9,7 +9,8 @@
 
 from spanbridge.devstack.errors import DevstackError, DownloadError, ServiceError
 from spanbridge.devstack.faults import FaultProxy
-from spanbridge.devstack.mqtt import MqttBroker, MqttSetup
+from spanbridge.devstack.mqtt import MqttBroker
+from spanbridge.devstack.mqtt_setup import MqttSetup
 from spanbridge.devstack.rocketmq import RocketmqBroker
 from spanbridge.devstack.stack import Devstack
 

@@ -54,7 +54,7 @@ def up(
     *,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when ready; `down` ends it.")] = False,
     only: Annotated[Part | None, typer.Option(help="Start this part alone.")] = None,
-    mqtt: Annotated[str, typer.Option(envvar="SPANBRIDGE_MQTT", help="mosquitto, iotcore or auto.")] = "auto",
+    mqtt: Annotated[str, typer.Option(envvar="SPANBRIDGE_MQTT", help="mosquitto, iotcore, amqtt or auto.")] = "auto",
     name: Name = "default",
     as_json: AsJson = False,
 ) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from spanbridge.devstack.mqtt import MqttBroker, MqttSetup, mosquitto_path
+from spanbridge.devstack.mqtt import MqttBroker
+from spanbridge.devstack.mqtt_setup import Capability, MqttSetup, mosquitto_path
 from spanbridge.devstack.progress import for_terminal
 from spanbridge.devstack.rocketmq import MessageType, RocketmqBroker
 from spanbridge.devstack.stack import Devstack
@@ -62,6 +63,12 @@ def requires_mosquitto() -> None:
         pytest.skip("needs mosquitto (persistent sessions): apt-get install mosquitto")
 
 
+def requires(broker: MqttBroker, *capabilities: Capability) -> None:
+    """Skip the running test, by name, where the broker lacks one of the capabilities."""
+    if missing := sorted(set(capabilities) - broker.capabilities):
+        pytest.skip(f"needs mosquitto: {broker.kind} lacks {', '.join(missing)}")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks, so that other projects may use this plugin with ``--strict-markers``."""
     config.addinivalue_line("markers", "brokers: runs on the real brokers that the devstack starts")
@@ -86,6 +93,13 @@ def mqtt_devstack() -> Iterator[SharedStack]:
     """The same without RocketMQ: up in half a second."""
     with Devstack.up(rocketmq=False) as stack:
         yield SharedStack(stack)
+
+
+@pytest.fixture(scope="session")
+def amqtt_broker() -> Iterator[MqttBroker]:
+    """A shared MQTT v3.1.1 broker of the kind amqtt: a second implementation, independent of the one used elsewhere."""
+    with Devstack.up(rocketmq=False, mqtt_v5=False, mqtt="amqtt") as stack:
+        yield stack.mqtt_v311
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from spanbridge.devstack.errors import DevstackError
-from spanbridge.devstack.mqtt import MqttBroker, MqttSetup, Version, choose_kind
+from spanbridge.devstack.mqtt import MqttBroker
+from spanbridge.devstack.mqtt_setup import MqttSetup, Version, choose_kind
 from spanbridge.devstack.ports import PortLease
 from spanbridge.devstack.process import KeeperClient, Service
 from spanbridge.devstack.progress import Progress, silent
@@ -50,7 +51,7 @@ class Devstack:
             rocketmq: start RocketMQ (about 7 s; the first time on a machine it downloads about 100 MB).
             mqtt_v5: start an MQTT v5 broker; a :class:`MqttSetup` says what it is to demand.
             mqtt_v311: the same for MQTT v3.1.1. Where both are mosquitto with the same setup, they are the same broker.
-            mqtt: ``mosquitto``, ``iotcore`` or ``auto``; by default the variable ``SPANBRIDGE_MQTT``, else ``auto``.
+            mqtt: ``mosquitto``, ``iotcore``, ``amqtt`` or ``auto``; by default what ``SPANBRIDGE_MQTT`` says.
             heap_mb: Java heap of RocketMQ, MiB.
             broker_config: further settings of RocketMQ's broker (``broker.conf``).
             proxy_config: further settings of RocketMQ's proxy (``rmq-proxy.json``).
@@ -163,7 +164,7 @@ class Devstack:
                 self._mqtt[version] = self._mqtt_for(version, MqttSetup() if setup is True else setup, mqtt)
 
     def _mqtt_for(self, version: Version, setup: MqttSetup, mqtt: str | None) -> MqttBroker:
-        kind = choose_kind(mqtt)
+        kind = choose_kind(mqtt, version)
         for other in self._mqtt.values():
             if kind == other.kind == "mosquitto" and other.setup == setup:
                 return other  # it speaks both versions on one port
