@@ -4,8 +4,10 @@ opentelemetry-instrument python consumer_batch.py localhost:8081 warehouse order
 """
 
 import sys
+import time
 
 from rocketmq import ClientConfiguration, Credentials, FilterExpression, SimpleConsumer
+from rocketmq.v5.exception import ClientException
 
 from spanbridge_instrumentation import process
 
@@ -17,7 +19,11 @@ consumer.startup()
 print("ready", flush=True)
 left = int(count)
 while left > 0:
-    messages = consumer.receive(32, 15)
+    try:
+        messages = consumer.receive(32, 15)
+    except ClientException:  # the broker may not know this consumer yet
+        time.sleep(0.1)
+        continue
     if messages:
         with process(messages):
             print(*(message.body.decode() for message in messages), sep="\n", flush=True)
