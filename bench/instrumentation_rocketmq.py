@@ -1,8 +1,8 @@
 """Overhead of the RocketMQ instrumentation per message: CPU time of sending, of polling and of a listener's call.
 
 The client's own code runs up to its network: a transport that answers at once stands in for gRPC, so that nothing but
-the client and the instrumentation is measured. Plain and instrumented take turns in the same run. The SDK's cost is part
-of it: spans, metrics, and, for the sampled mode, the batch processor's queue; exporting is not.
+the client and the instrumentation is measured. Plain and instrumented take turns in the same run. The SDK's cost is in
+it: spans, metrics, and, for the sampled mode, the batch processor's queue; exporting is not.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from rocketmq.grpc_protocol import (
     DigestType,
     Encoding,
     Permission,
-    SendMessageResponse,
     definition_pb2,
+    service_pb2,
 )
 from rocketmq.v5.model.topic_route import TopicRouteData
 from rocketmq.v5.util import Misc
@@ -90,7 +90,7 @@ class _Transport:
     """Answers at once, as the broker would."""
 
     def __init__(self) -> None:
-        self._answer = SendMessageResponse()
+        self._answer = service_pb2.SendMessageResponse()
         self._answer.status.code = Code.OK
         self._answer.entries.add().message_id = "0102FC0000000149630B15BF0900000000"
 

@@ -27,8 +27,8 @@ class Mode:
 
 MODES = (
     Mode(
-        name="untraced", bridge="gateway", carrier="none", sampled=0, exports=False, backlog=8000,
-        about="gateway, OTEL_TRACES_EXPORTER=none, devices send no context; metrics stay on",
+        name="untraced", bridge="gateway", carrier="tp", sampled=100, exports=False, backlog=8000,
+        about="gateway, the same messages, OTEL_TRACES_EXPORTER=none: contexts are handed on, metrics stay on",
     ),
     Mode(
         name="sampled_10", bridge="gateway", carrier="tp", sampled=10, exports=True, backlog=8000,
@@ -39,8 +39,8 @@ MODES = (
         about="gateway, every device sends a sampled context, all spans exported",
     ),
     Mode(
-        name="baseline_untraced", bridge="baseline", carrier="none", sampled=0, exports=False, backlog=2000,
-        about="paho-mqtt callback to rocketmq-python-client send_async, no OpenTelemetry",
+        name="baseline_untraced", bridge="baseline", carrier="traceparent", sampled=100, exports=False, backlog=2000,
+        about="paho-mqtt callback to rocketmq-python-client send_async, no OpenTelemetry; contexts are not looked at",
     ),
     Mode(
         name="baseline_traced", bridge="baseline", carrier="traceparent", sampled=100, exports=True, backlog=2000,

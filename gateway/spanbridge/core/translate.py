@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from spanbridge.core import rocketmq_rules as rules
 from spanbridge.core.message import Address, Publish
@@ -36,8 +36,7 @@ class Unroutable(ValueError):  # noqa: N818 - an outcome, counted under ``reason
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Properties:
+class Properties(NamedTuple):
     """User properties ready for RocketMQ. ``dropped`` counts those that could not be carried."""
 
     items: list[tuple[str, str]]
