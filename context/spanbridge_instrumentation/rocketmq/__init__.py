@@ -98,6 +98,7 @@ _REPLACEMENTS: Final[tuple[tuple[type, str, Callable[[Original], Original]], ...
     (rocketmq.Producer, "__init__", producing.replace_producer_init),
     (rocketmq.Producer, "send", producing.replace_send),
     (rocketmq.Producer, "send_async", producing.replace_send_async),
+    (rocketmq.Producer, "shutdown", producing.replace_shutdown),
     (rocketmq.Producer, "recall_message", producing.replace_recall),
     (rocketmq.Producer, "recall_message_async", producing.replace_recall_async),
     (rocketmq.Transaction, "commit", producing.replace_commit),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.util.types import AttributeValue
@@ -15,6 +15,9 @@ from spanbridge_instrumentation._shared.safety import internal_error
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
 from .options import Options
+
+if TYPE_CHECKING:
+    from .operations import Operation
 
 SYSTEM: Final = "rocketmq"
 NAMESPACE: Final = "messaging.rocketmq.namespace"
@@ -35,12 +38,13 @@ class Instrumentation:
 class ClientState:
     """What we keep of one client, on the client: it lives as long as that. Never refers to the client."""
 
-    __slots__ = ("__weakref__", "_group", "_labels", "_server", "details", "disabled", "own")
+    __slots__ = ("__weakref__", "_group", "_labels", "_server", "details", "disabled", "own", "unanswered")
 
     def __init__(self) -> None:
         self.own: Instrumentation | None = None
         self.disabled = False
         self.details: Labels = {}
+        self.unanswered: set[Operation] = set()
         self._server: Labels = {}
         self._group: str | None = None
         self._labels: dict[tuple[str, str | None], Labels] = {}

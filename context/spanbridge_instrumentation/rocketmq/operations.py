@@ -58,8 +58,8 @@ class Operation:
         if token is not None:
             detach(token)
 
-    def end(self, error: BaseException | None = None) -> None:
-        """End the span and record the metrics. Never raises; does nothing the second time."""
+    def end(self, error: BaseException | str | None = None) -> None:
+        """End the span, record the metrics; a text is an ``error.type``. Never raises; does nothing the second time."""
         if self._ended:
             return
         self._ended = True
@@ -67,7 +67,7 @@ class Operation:
             elapsed = perf_counter() - self._started
             labels = self.labels
             if error is not None:
-                labels = {**labels, semconv.ERROR_TYPE: error_type(error)}
+                labels = {**labels, semconv.ERROR_TYPE: error if isinstance(error, str) else error_type(error)}
                 fail(self.span, error)
             record = self.instrumentation.telemetry
             if self._sends:
@@ -87,9 +87,14 @@ def span_name(labels: Labels) -> str:
     return operation if topic is None else f"{operation} {topic}"
 
 
-def fail(span: Span, error: BaseException) -> None:
+def fail(span: Span, error: BaseException | str) -> None:
     """Tell the span's error."""
-    if span.is_recording():
+    if not span.is_recording():
+        return
+    if isinstance(error, str):
+        span.set_attribute(semconv.ERROR_TYPE, error)
+        span.set_status(Status(StatusCode.ERROR))
+    else:
         span.set_attribute(semconv.ERROR_TYPE, error_type(error))
         span.set_status(Status(StatusCode.ERROR, str(error)))
         span.record_exception(error)

@@ -19,11 +19,14 @@ from .attributes import of_outgoing
 from .carriers import Written, given_by_user, read, write
 from .operations import Operation, Original, call, watch
 
+SHUT_DOWN: Final = "shutdown"
+"""``error.type`` of a message that the broker had not answered when its producer was shut down."""
+
 
 class Sending(Operation):
     """One ``send``: its context is in the message until it ends."""
 
-    __slots__ = ("written",)
+    __slots__ = ("state", "written")
 
     def __init__(
         self, instrumentation: Instrumentation, state: ClientState, message: Any, given: SpanContext | None,
@@ -31,10 +34,12 @@ class Sending(Operation):
     ) -> None:  # fmt: skip
         labels = state.labels("send", "send", message.topic)
         super().__init__(instrumentation, labels, SpanKind.PRODUCER, parent, () if given is None else (Link(given),))
+        self.state = state
         self.written: Written | None = None
 
-    def end(self, error: BaseException | None = None) -> None:
+    def end(self, error: BaseException | str | None = None) -> None:
         """As the operation's; the message is the user's again."""
+        self.state.unanswered.discard(self)
         written, self.written = self.written, None
         if written is not None:
             try:
@@ -96,11 +101,24 @@ def replace_send_async(original: Original) -> Original:
                 else:
                     sending.sent(receipt)
 
+            sending.state.unanswered.add(sending)
             if not watch(future, done):
                 sending.end()
         return future
 
     return send_async
+
+
+def replace_shutdown(original: Original) -> Original:
+    """``Producer.shutdown``: the client drops the futures of what is under way, so its spans end here."""
+
+    def shutdown(producer: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(producer, *args, **kwargs)
+        finally:
+            _give_up(producer)
+
+    return shutdown
 
 
 def replace_recall(original: Original) -> Original:
@@ -201,6 +219,14 @@ def _begin(producer: Any, message: Any, transaction: bool) -> Sending | None:
     except Exception:  # noqa: BLE001  the message goes as it is
         internal_error("start of a send span")
     return sending
+
+
+def _give_up(producer: Any) -> None:
+    try:
+        for sending in list(state_of(producer).unanswered):
+            sending.end(SHUT_DOWN)
+    except Exception:  # noqa: BLE001
+        internal_error("the end of a producer")
 
 
 def _describe(sending: Sending, state: ClientState, message: Any, transaction: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -114,6 +115,26 @@ def test_subclasses(configuration: ClientConfiguration, instrumented: Recorded, 
     assert {parent_of(first), parent_of(second)} == {
         span.context.span_id for span in instrumented.spans() if span.name == "outbox"
     }
+
+
+def test_what_is_unanswered_at_the_shutdown(
+    configuration: ClientConfiguration, instrumented: Recorded, shared_topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = Producer(configuration)
+    producer.startup()
+    never: Future[Any] = Future()
+    monkeypatch.setattr(producer.rpc_client, "send_message_async", lambda *_, **__: never)
+    sent = message(shared_topic)
+    producer.send_async(sent)
+    assert instrumented.spans("send") == []
+    producer.shutdown()
+    attributes = instrumented.only("send").attributes
+    assert attributes is not None
+    assert attributes["error.type"] == "shutdown"
+    assert instrumented.total("messaging.client.sent.messages", error_type="shutdown") == 1
+    assert sent.properties == {}
+    never.set_exception(TimeoutError())
+    assert len(instrumented.spans("send")) == 1
 
 
 def test_the_clients_own_metrics_stay_their_own(producer: Producer, instrumented: Recorded, shared_topic: str) -> None:
