@@ -29,7 +29,9 @@ class Link(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """A snapshot for health and /status. ``since_ns`` is Unix time in nanoseconds of the last change of ``link``.
+    """A snapshot for health and /status. ``since_ns`` is Unix time in nanoseconds: since when it is up, or is not.
+
+    Between attempts to connect ``link`` changes, ``since_ns`` does not.
 
     ``last_error`` is one line without secrets. ``detail`` is JSON-able and specific to the adapter.
     """
@@ -68,6 +70,10 @@ class Source(Protocol):
     @property
     def status(self) -> PeerStatus:
         """The connection as of now."""
+
+    @property
+    def epoch(self) -> int:
+        """:attr:`Publish.epoch` of the connection that takes acknowledgements now; 0 while there is none."""
 
     async def run(self, deliver: Deliver) -> None:
         """Connect, subscribe and deliver until :meth:`close`; reconnect with jittered backoff in between.

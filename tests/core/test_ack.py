@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +28,7 @@ def ids(publishes: list[Publish]) -> list[int]:
 @given(st.permutations(range(1, 9)))
 def test_acknowledgements_leave_in_receive_order_whatever_order_they_settle_in(order: list[int]) -> None:
     ledger = AckLedger()
+    ledger.turn(1, resumed=False)
     entries = {number: entry(number) for number in range(1, 9)}
     for item in entries.values():
         ledger.add(item)
@@ -34,11 +37,12 @@ def test_acknowledgements_leave_in_receive_order_whatever_order_they_settle_in(o
         released += ids(ledger.settle([entries[number]]))
     assert released == list(range(1, 9))
     assert ledger.unsettled == 0
-    assert ledger.unsettled_bytes == 0
+    assert ledger.held_bytes == 0
 
 
 def test_an_unsettled_message_holds_back_those_behind_it() -> None:
     ledger = AckLedger()
+    ledger.turn(1, resumed=False)
     first, second = entry(1), entry(2)
     ledger.add(first)
     ledger.add(second)
@@ -46,8 +50,84 @@ def test_an_unsettled_message_holds_back_those_behind_it() -> None:
     assert ids(ledger.settle([first])) == [1, 2]
 
 
+def test_what_is_settled_while_the_connection_is_gone_is_remembered() -> None:
+    ledger = AckLedger()
+    ledger.turn(1, resumed=False)
+    first = entry(7)
+    ledger.add(first)
+    ledger.lost()
+    assert ledger.settle([first]) == [], "nobody there to take it"
+    assert (ledger.unsettled, ledger.held, ledger.held_bytes) == (0, 0, 0)
+    ledger.turn(2, resumed=True)
+    assert ledger.adopt(again(first, epoch=2)) is first
+    assert ledger.held == 1
+    assert ids(ledger.release()) == [7]
+    assert (ledger.held, ledger.held_bytes) == (0, 0)
+
+
+def test_messages_of_a_connection_that_is_gone_still_tell_the_age() -> None:
+    ledger = AckLedger()
+    ledger.turn(1, resumed=False)
+    first = entry(7, received_ns=5)
+    ledger.add(first)
+    ledger.lost()
+    assert ledger.oldest_ns() == 5
+    ledger.turn(2, resumed=True)
+    ledger.add(entry(8, epoch=2, received_ns=9))
+    assert ledger.oldest_ns() == 5
+    adopted = ledger.adopt(again(first, epoch=2))
+    assert adopted is first
+    assert ledger.oldest_ns() == 5, "a redelivery does not make a message younger"
+    ledger.settle([first])
+    assert ledger.oldest_ns() == 9
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), st.integers(0, 2)),
+            st.tuples(st.just("settle"), st.integers(0, 30)),
+            st.tuples(st.just("cut"), st.booleans()),
+        ),
+        max_size=60,
+    )
+)
+def test_the_books_balance_whatever_happens(steps: list[tuple[str, Any]]) -> None:
+    """Held never falls below unsettled, and both are zero in the end, whatever was cut and sent again between."""
+    ledger, epoch, number = AckLedger(), 1, 0
+    ledger.turn(epoch, resumed=False)
+    unacknowledged: dict[int, InFlight] = {}
+    everything: list[InFlight] = []
+    for what, detail in steps:
+        if what == "add":
+            number += 1
+            new = entry(number if detail else 0, qos=int(detail), epoch=epoch)
+            ledger.add(new)
+            everything.append(new)
+            if detail:
+                unacknowledged[number] = new
+        elif what == "settle" and everything:
+            for publish in ledger.settle([everything[detail % len(everything)]]):
+                assert publish.epoch == epoch
+                del unacknowledged[publish.packet_id]
+        elif what == "cut":
+            ledger.lost()
+            if everything:
+                ledger.settle([everything[-1]])
+            epoch += 1
+            ledger.turn(epoch, resumed=True)
+            for packet_id in sorted(unacknowledged) if detail else ():
+                assert ledger.adopt(again(unacknowledged[packet_id], epoch=epoch)) is unacknowledged[packet_id]
+            for publish in ledger.release():
+                del unacknowledged[publish.packet_id]
+        assert ledger.held >= ledger.unsettled >= 0
+    ledger.settle(everything)
+    assert (ledger.unsettled, ledger.held, ledger.held_bytes) == (0, 0, 0)
+
+
 def test_settling_twice_counts_once() -> None:
     ledger = AckLedger()
+    ledger.turn(1, resumed=False)
     only = entry(1)
     ledger.add(only)
     assert ids(ledger.settle([only])) == [1]
@@ -57,6 +137,7 @@ def test_settling_twice_counts_once() -> None:
 
 def test_a_redelivery_of_a_message_under_way_is_adopted_and_acknowledged_under_the_new_connection() -> None:
     ledger = AckLedger()
+    ledger.turn(1, resumed=False)
     first = entry(7)
     ledger.add(first)
     ledger.turn(2, resumed=True)
@@ -68,6 +149,7 @@ def test_a_redelivery_of_a_message_under_way_is_adopted_and_acknowledged_under_t
 
 def test_a_redelivery_of_a_message_that_is_through_is_released_at_once() -> None:
     ledger = AckLedger()
+    ledger.turn(1, resumed=False)
     head, behind = entry(1), entry(2)
     ledger.add(head)
     ledger.add(behind)
@@ -79,6 +161,7 @@ def test_a_redelivery_of_a_message_that_is_through_is_released_at_once() -> None
 
 def test_another_payload_under_the_same_identifier_is_a_new_message() -> None:
     ledger = AckLedger()
+    ledger.turn(1, resumed=False)
     first = entry(7)
     ledger.add(first)
     ledger.turn(2, resumed=True)
@@ -87,6 +170,7 @@ def test_another_payload_under_the_same_identifier_is_a_new_message() -> None:
 
 def test_without_the_session_nothing_is_a_redelivery() -> None:
     ledger = AckLedger()
+    ledger.turn(1, resumed=False)
     first = entry(7)
     ledger.add(first)
     ledger.turn(2, resumed=False)
@@ -97,6 +181,7 @@ def test_without_the_session_nothing_is_a_redelivery() -> None:
 
 def test_an_identifier_that_names_a_new_message_is_forgotten() -> None:
     ledger = AckLedger()
+    ledger.turn(1, resumed=False)
     first = entry(7)
     ledger.add(first)
     ledger.turn(2, resumed=True)
@@ -110,6 +195,7 @@ def test_an_identifier_that_names_a_new_message_is_forgotten() -> None:
 
 def test_messages_of_an_old_connection_do_not_hold_back_the_new_one() -> None:
     ledger = AckLedger()
+    ledger.turn(1, resumed=False)
     ledger.add(entry(1))
     ledger.turn(2, resumed=True)
     fresh = entry(2, epoch=2)
@@ -119,6 +205,7 @@ def test_messages_of_an_old_connection_do_not_hold_back_the_new_one() -> None:
 
 def test_the_oldest_unsettled_message_tells_the_age() -> None:
     ledger = AckLedger()
+    ledger.turn(1, resumed=False)
     assert ledger.oldest_ns() is None
     first, second = entry(1, received_ns=5), entry(2, received_ns=9)
     ledger.add(first)

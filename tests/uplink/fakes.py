@@ -59,6 +59,7 @@ class FakeSource:
     def __init__(self, name: str = "mqtt") -> None:
         self.name = name
         self.session_present = True
+        self.epoch = 1
         self.settled: list[int] = []
         self.reading = True
         self.closed = asyncio.Event()
@@ -171,4 +172,6 @@ class FakeMetrics:
 
 
 def route(filter_: str, topic: str = "out", **settings: Any) -> Route:
-    return Route(name=filter_, filter=TopicFilter.parse(filter_), topic=Template.parse(topic), **settings)
+    return Route(
+        name=settings.pop("name", filter_), filter=TopicFilter.parse(filter_), topic=Template.parse(topic), **settings
+    )

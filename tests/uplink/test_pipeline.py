@@ -58,6 +58,7 @@ class Rig:
 
     def deliver(self, *publishes: Publish) -> None:
         assert self.source.deliver is not None
+        self.source.epoch = publishes[0].epoch
         self.source.deliver(list(publishes))
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -278,6 +279,22 @@ async def test_reading_stops_at_the_bound_and_goes_on_when_a_quarter_is_free() -
         await rig.until(lambda: len(rig.source.settled) == 8)
 
 
+async def test_messages_that_expire_behind_a_failing_batch_are_dropped_on_purpose() -> None:
+    async with running(limits=BatchLimits(concurrency=1)) as rig:
+        failures = iter([SinkUnavailable("away")] * 4)
+
+        def respond(batch: list[Stored]) -> None:
+            for failure in failures:
+                rig.clock.now += 1_000_000_000
+                raise failure
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish(payload=b"head"))
+        rig.deliver(rig.publish(payload=b"short", expiry=1), rig.publish(payload=b"long", expiry=3600))
+        await rig.until(lambda: rig.source.settled == [1, 2, 3])
+        assert [message.body for message in rig.sink.stored] == [b"head", b"long"]
+
+
 async def test_messages_that_expire_while_rocketmq_is_away_are_dropped_on_purpose() -> None:
     async with running() as rig:
 
@@ -301,6 +318,110 @@ async def test_a_redelivery_after_a_reconnect_is_not_forwarded_twice() -> None:
         rig.sink.gate.set()
         await rig.until(lambda: rig.source.settled == [7])
         assert len(rig.sink.stored) == 1
+
+
+async def test_what_is_stored_while_the_connection_is_gone_is_not_forwarded_again_either() -> None:
+    async with running() as rig:
+        rig.sink.gate.clear()
+        rig.deliver(rig.publish(packet_id=7))
+        await rig.until(lambda: bool(rig.sink.requests))
+        rig.source.epoch = 0
+        rig.sink.gate.set()
+        await rig.until(lambda: rig.uplink.in_flight == 0)
+        assert rig.source.settled == [], "nobody there to take it"
+        assert rig.uplink.held == 0, "or reading might never go on"
+        rig.deliver(rig.publish(packet_id=7, dup=True, epoch=2))
+        assert rig.source.settled == [7]
+        assert len(rig.sink.stored) == 1
+
+
+async def test_messages_whose_acknowledgement_waits_count_in_the_bound() -> None:
+    """One topic that RocketMQ does not take holds back all acknowledgements: memory must stay bounded."""
+    async with running(route("bad", "bad"), route("good", "good"), max_in_flight=8) as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            if batch[0].topic == "bad" and rig.source.reading:
+                raise SinkMisconfigured("no such topic")
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish("bad"))
+        for _ in range(7):
+            rig.deliver(rig.publish("good"))
+        await rig.until(lambda: len(rig.source.settled) == 8)
+        assert rig.source.settled == list(range(1, 9))
+        assert rig.uplink.held == rig.uplink.held_bytes == 0
+        await rig.until(lambda: rig.source.reading)
+
+
+async def test_qos_0_waits_for_nobody_and_drains_as_well() -> None:
+    async with running(route("bad", "bad"), route("good", "good")) as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            if batch[0].topic == "bad" and not rig.source.stopped:
+                raise SinkMisconfigured("no such topic")
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish("bad", qos=0, packet_id=0))
+        rig.deliver(*[rig.publish("good", qos=0, packet_id=0) for _ in range(20)])
+        await rig.until(lambda: len(rig.sink.stored) == 20)
+        assert rig.uplink.held == 1
+        assert await rig.uplink.drain(5) == 0
+        assert len(rig.sink.stored) == 21
+        assert rig.source.settled == []
+
+
+async def test_a_malformed_packet_is_dropped_by_name_and_acknowledged_in_its_turn() -> None:
+    async with running() as rig:
+        rig.sink.gate.clear()
+        rig.deliver(rig.publish(), rig.publish("devices/\\xff", fault="its topic is not UTF-8"))
+        assert rig.source.settled == []
+        rig.sink.gate.set()
+        await rig.until(lambda: rig.source.settled == [1, 2])
+        assert rig.metrics.counts["dropped", "(unroutable)", "malformed"] == 1
+        (dropped,) = [event for event in rig.reporter.events if event.name == "messages.dropped"]
+        assert "its topic is not UTF-8" in dropped.text()
+
+
+async def test_a_malformed_packet_goes_to_the_rejected_topic_where_there_is_one() -> None:
+    async with running(rejected_topic="dead") as rig:
+        rig.deliver(rig.publish("devices/\\xff", payload=b"raw", fault="its topic is not UTF-8"))
+        await rig.until(lambda: rig.source.settled == [1])
+        (stored,) = rig.sink.stored
+        assert (stored.topic, stored.body) == ("dead", b"raw")
+        assert stored.properties["spanbridge.rejected"] == "malformed"
+
+
+async def test_a_fault_in_handling_one_message_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(rejected_topic="dead") as rig:
+        encode = rig.sink.encode
+
+        def faulty(prepared: Any, body: bytes, *rest: Any) -> bytes:
+            if body == b"bad":
+                raise RuntimeError("a bug")
+            return encode(prepared, body, *rest)
+
+        monkeypatch.setattr(rig.sink, "encode", faulty)
+        rig.deliver(rig.publish(), rig.publish(payload=b"bad"), rig.publish())
+        await rig.until(lambda: rig.source.settled == [1, 2, 3])
+        assert len(rig.sink.stored) == 2
+        assert "internal.errors" in rig.reporter.names()
+
+
+async def test_status_tells_what_became_of_each_routes_messages() -> None:
+    async with running(route("a", "ta"), route("b", "tb", name="bees")) as rig:
+        rig.deliver(rig.publish("a"), rig.publish("a"), rig.publish("b", payload=b"x" * 2000), rig.publish("c"))
+        await rig.until(lambda: len(rig.source.settled) == 4)
+        rig.clock.now += 2_000_000_000
+        rows = {row["filter"]: row for row in rig.uplink.routes()}
+        assert rows["a"] == {
+            "source": "mqtt", "name": "a", "filter": "a", "topic": "ta", "received": 2, "sent": 2, "dropped": 0,
+            "last_s": 2.0,
+        }  # fmt: skip
+        assert (rows["b"]["name"], rows["b"]["received"], rows["b"]["dropped"]) == ("bees", 1, 1)
+        assert (rows["(unroutable)"]["topic"], rows["(unroutable)"]["dropped"]) == (None, 1)
+        assert rig.uplink.status()["dropped"] == 2
+        batches = rig.uplink.batches()
+        assert (batches["stored"], batches["messages"], batches["failed"]) == (1, 2, 0)
 
 
 async def test_without_the_old_session_both_copies_are_forwarded() -> None:

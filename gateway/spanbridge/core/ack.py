@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Any
 
 from spanbridge.core.message import Publish
@@ -31,42 +32,53 @@ class InFlight:
 class AckLedger:
     """What one source is owed: holds back acknowledgements until every earlier message of the connection is settled.
 
-    A reconnect (:meth:`turn`) starts a new order. In a resumed session the broker sends again what it holds
-    unacknowledged, with the DUP flag and the packet identifier it had (MQTT-4.4.0-1, MQTT-3.3.1-1), while the first
-    copies may still be on their way, or through. :meth:`adopt` recognises those, so that a reconnect of the MQTT side
-    makes no duplicates in RocketMQ. Only messages whose acknowledgement was never written are remembered: after that
-    the broker may use the identifier for another message with the same payload.
+    A reconnect (:meth:`lost`, then :meth:`turn`) starts a new order. In a resumed session the broker sends again what
+    it holds unacknowledged, with the DUP flag and the packet identifier it had (MQTT-4.4.0-1, MQTT-3.3.1-1), while the
+    first copies may still be on their way, or through. :meth:`adopt` recognises those, so that a reconnect of the MQTT
+    side makes no duplicates in RocketMQ. Only messages whose acknowledgement was never written are remembered: after
+    that the broker may use the identifier for another message with the same payload.
+
+    ``unsettled`` counts messages received and not settled. ``held`` and ``held_bytes`` count those in our hands: the
+    unsettled ones, and those whose acknowledgement waits for an earlier message.
     """
 
-    __slots__ = ("_previous", "_queue", "epoch", "unsettled", "unsettled_bytes")
+    __slots__ = ("_loose", "_previous", "_queue", "epoch", "held", "held_bytes", "unsettled")
 
     def __init__(self) -> None:
         self.epoch = 0
         self._queue: deque[InFlight] = deque()
+        self._loose: dict[InFlight, None] = {}
         self._previous: dict[int, InFlight] = {}
         self.unsettled = 0
-        self.unsettled_bytes = 0
+        self.held = 0
+        self.held_bytes = 0
 
     def add(self, entry: InFlight) -> None:
-        """Take note of a message that was received. QoS 0 counts as in flight though it is owed nothing."""
-        self._queue.append(entry)
+        """Take note of a message that was received. QoS 0 is owed nothing, so it waits for no other."""
         self.unsettled += 1
-        self.unsettled_bytes += entry.size
+        self._hold(entry)
+        if not entry.publish.qos:
+            self._loose[entry] = None
+            return
+        self._queue.append(entry)
         if self._previous and not entry.publish.dup:
             self._previous.pop(entry.publish.packet_id, None)  # the identifier names a new message now
 
     def adopt(self, publish: Publish) -> InFlight | None:
         """The message that ``publish`` (DUP set) is a redelivery of, or None: it is new to us.
 
-        The entry takes the new packet's place in the order; when it is settled already it can be released at once
-        (:meth:`release`).
+        The entry takes the new packet's place in the order, and keeps its age and its expiry; when it is settled
+        already it can be released at once (:meth:`release`).
         """
         entry = self._previous.get(publish.packet_id)
         if entry is None or entry.publish.topic != publish.topic or entry.publish.payload != publish.payload:
             return None
         del self._previous[publish.packet_id]
+        publish.received_ns, publish.expiry = entry.publish.received_ns, entry.publish.expiry
         entry.publish = publish
         self._queue.append(entry)
+        if entry.settled:
+            self._hold(entry)
         return entry
 
     def settle(self, entries: Iterable[InFlight]) -> list[Publish]:
@@ -75,10 +87,14 @@ class AckLedger:
         Settling a message twice changes nothing.
         """
         for entry in entries:
-            if not entry.settled:
-                entry.settled = True
-                self.unsettled -= 1
-                self.unsettled_bytes -= entry.size
+            if entry.settled:
+                continue
+            entry.settled = True
+            entry.encoded = b""
+            self.unsettled -= 1
+            if entry.publish.epoch != self.epoch or not entry.publish.qos:
+                self._loose.pop(entry, None)
+                self._let_go(entry)
         return self.release()
 
     def release(self) -> list[Publish]:
@@ -86,23 +102,43 @@ class AckLedger:
         queue = self._queue
         released: list[Publish] = []
         while queue and queue[0].settled:
-            released.append(queue.popleft().publish)
+            entry = queue.popleft()
+            self._let_go(entry)
+            released.append(entry.publish)
         return released
 
     def oldest_ns(self) -> int | None:
-        """When the oldest unsettled message of this connection was received (Unix time, ns); None: nothing waits.
+        """When the oldest unsettled message was received (Unix time, ns); None: nothing waits.
 
-        The head of the order is always unsettled: :meth:`settle` pops what is not.
+        Looks at every message owed, since one that was adopted is older than those before it.
         """
-        return self._queue[0].publish.received_ns if self._queue else None
+        owed = chain(self._previous.values(), self._queue, islice(self._loose, 1))
+        return min((entry.publish.received_ns for entry in owed if not entry.settled), default=None)
+
+    def lost(self) -> None:
+        """The connection is gone: its messages are owed no acknowledgement there, but may come again. Idempotent."""
+        for entry in self._queue:
+            self._previous[entry.publish.packet_id] = entry
+            if entry.settled:
+                self._let_go(entry)
+        self._queue = deque()
+        self.epoch = 0
 
     def turn(self, epoch: int, *, resumed: bool) -> None:
-        """Begin a new connection: what the old one brought is owed no acknowledgement there, but may come again.
+        """Begin a new connection.
 
         ``resumed`` tells that the broker kept the session (CONNACK's Session Present). Without it nothing comes
         again, and packet identifiers start anew.
         """
-        carried = (*self._previous.values(), *self._queue) if resumed else ()
-        self._previous = {entry.publish.packet_id: entry for entry in carried if entry.publish.qos}
-        self._queue = deque()
+        self.lost()
+        if not resumed:
+            self._previous = {}
         self.epoch = epoch
+
+    def _hold(self, entry: InFlight) -> None:
+        self.held += 1
+        self.held_bytes += entry.size
+
+    def _let_go(self, entry: InFlight) -> None:
+        self.held -= 1
+        self.held_bytes -= entry.size

@@ -29,6 +29,8 @@ class Publish:
     received_ns: int = 0
     epoch: int = 0
     packet_id: int = 0
+    fault: str | None = None
+    """Why this packet could not be decoded. ``topic`` is then a readable form of what it held, ``payload`` the rest."""
 
 
 @dataclass(slots=True, frozen=True)

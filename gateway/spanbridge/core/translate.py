@@ -14,6 +14,7 @@ from spanbridge.core import rocketmq_rules as rules
 from spanbridge.core.message import Address, Publish
 from spanbridge.core.routes import Match
 from spanbridge.core.template import Scope, Template
+from spanbridge.core.text import quoted
 
 PATH = "spanbridge.path"
 """Property that lists the gateways a message has passed, comma-separated, so that none forwards it twice."""
@@ -85,7 +86,7 @@ def _timestamp(template: Template | None, scope: Scope) -> int | None:
     if text is None:
         return None
     if not text.isascii() or not text.isdigit():
-        raise Unroutable(f"delivery_timestamp {text!r} is not Unix time in milliseconds", "bad_timestamp")
+        raise Unroutable(f"delivery_timestamp {quoted(text)} is not Unix time in milliseconds", "bad_timestamp")
     return int(text)
 
 
@@ -154,5 +155,5 @@ def passed_gateways(user: Sequence[tuple[str, str]], gateway: str) -> str | None
     if passed is None:
         return None
     if gateway in passed.split(","):
-        raise Unroutable(f"the message passed this gateway already ({PATH}={passed})", "loop")
+        raise Unroutable(f"the message passed this gateway already ({PATH} {quoted(passed)})", "loop")
     return f"{passed},{gateway}"

@@ -35,14 +35,17 @@ class Qos2(IntEnum):
 class ReceiverSession:
     """Acknowledgements owed to the broker. One per source; it outlives connections as the broker's session does."""
 
-    __slots__ = ("_last", "_live", "_orphans", "_qos2", "_riders", "epoch", "in_flight")
+    __slots__ = ("_last", "_orphans", "_qos2", "_riders", "epoch", "in_flight", "live", "resumed")
 
     def __init__(self) -> None:
         self.epoch = 0
         """Number of the current connection; :attr:`Publish.epoch` of everything it delivers."""
         self.in_flight = 0
         """Messages of this connection that are delivered and not settled."""
-        self._live = False
+        self.live = False
+        """Whether that connection takes acknowledgements."""
+        self.resumed = False
+        """Whether the broker had kept the session when it began."""
         self._qos2: dict[int, Qos2] = {}
         self._orphans: dict[int, int] = {}
         self._riders: dict[int, bytes] = {}
@@ -51,14 +54,15 @@ class ReceiverSession:
     def connected(self, *, session_present: bool) -> None:
         """Begin a connection. Without a session on the broker's side, ours is forgotten too (MQTT-3.2.2-5)."""
         self.epoch += 1
-        self._live = True
+        self.live = True
+        self.resumed = session_present
         if not session_present:
             self._qos2.clear()
             self._orphans.clear()
 
     def disconnected(self) -> None:
         """End a connection. What is open becomes an orphan: delivered, unknown to the broker as received."""
-        self._live = False
+        self.live = False
         self.in_flight = 0
         self._last = 0
         self._riders.clear()
@@ -106,7 +110,7 @@ class ReceiverSession:
             qos = publish.qos
             if qos == 0:
                 continue
-            if publish.epoch != epoch or not self._live:
+            if publish.epoch != epoch or not self.live:
                 self._settle_late(publish)
                 continue
             self.in_flight -= 1

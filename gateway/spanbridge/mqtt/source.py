@@ -65,6 +65,11 @@ class MqttSource:
         """The connection as of now."""
         return PeerStatus(self.name, self._link, self._since_ns, self._last_error, self._detail())
 
+    @property
+    def epoch(self) -> int:
+        """The connection that takes acknowledgements now, 0 while there is none."""
+        return self._session.epoch if self._session.live else 0
+
     async def run(self, deliver: Deliver) -> None:
         """Connect, subscribe and deliver until :meth:`close`. One call per source.
 
@@ -256,9 +261,9 @@ class MqttSource:
         return refused
 
     def _set_link(self, link: Link) -> None:
-        if link is not self._link:
-            self._link = link
+        if (link is Link.UP) is not (self._link is Link.UP):
             self._since_ns = time.time_ns()
+        self._link = link
 
     def _pause(self, *, paused: bool) -> None:
         self._intake.paused = paused
@@ -284,7 +289,7 @@ class MqttSource:
             "version": self._options.version,
             "broker": self._broker,
             "client_id": self._client_id,
-            "session_present": None if accepted is None else accepted.session_present,
+            "session_present": self._session.resumed if self._session.epoch else None,
             "session_expiry": None if accepted is None else accepted.session_expiry,
             "in_flight": self._session.in_flight,
             "paused": self._intake.paused,

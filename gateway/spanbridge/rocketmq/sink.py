@@ -219,9 +219,9 @@ class RocketmqSink:
         self._change(Link.UP if True in ups else Link.CONNECTING if None in ups else Link.BACKOFF)
 
     def _change(self, link: Link) -> None:
-        if link is not self._link:
-            self._link = link
+        if (link is Link.UP) is not (self._link is Link.UP):
             self._since_ns = time.time_ns()
+        self._link = link
 
     async def _query_route(self, topic: str) -> Route:
         """Ask the configured endpoints in turn, those that answered last time first."""

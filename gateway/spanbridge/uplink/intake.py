@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from spanbridge.core import translate
 from spanbridge.core.ack import AckLedger, InFlight
@@ -11,6 +12,7 @@ from spanbridge.core.batch import Lane
 from spanbridge.core.errors import SinkRejected
 from spanbridge.core.message import Address, Publish
 from spanbridge.core.policy import ContextPolicy
+from spanbridge.core.text import quoted
 from spanbridge.ports import Clock, Reporter, Sink, Source
 from spanbridge.telemetry import MessageTrace, Tracer, UplinkMetrics
 from spanbridge.uplink import events
@@ -29,6 +31,16 @@ class Refused(Exception):  # noqa: N818 - an outcome rather than a fault
         super().__init__(cause)
         self.reason = reason
         self.trace = trace
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of one route's messages, for /status. ``last_ns`` is Unix time of the last one, 0 for never."""
+
+    received: int = 0
+    sent: int = 0
+    dropped: int = 0
+    last_ns: int = 0
 
 
 class Intake:
@@ -50,6 +62,7 @@ class Intake:
         self.source = source
         self.ledger = AckLedger()
         self.received = 0
+        self.tallies: dict[str, Tally] = {}
         self._planner = planner
         self._sink = sink
         self._tracer = tracer
@@ -70,11 +83,10 @@ class Intake:
         contexts: Counter[str] = Counter()
         refused: list[InFlight] = []
         for publish in publishes:
-            plan, context, outcome = self._carriers(publish)
-            if publish.dup and ledger.adopt(publish) is not None:
-                self._reporter.report(events.MessagesRedelivered())
+            taken = self._take(publish)
+            if taken is None:
                 continue
-            entry, lane, outcome = self._accept(publish, plan, context, outcome)
+            entry, lane, outcome = taken
             ledger.add(entry)
             consumed[entry.filter] += 1
             contexts[outcome] += 1
@@ -83,13 +95,15 @@ class Intake:
             else:
                 lane.add(entry)
                 touched[lane] = None
-        self._count(consumed, contexts)
+        self._count(consumed, contexts, publishes[-1].received_ns)
         self.settle(refused)
         for lane in touched:
             self._submit(lane)
 
     def settle(self, entries: Iterable[InFlight]) -> None:
         """Mark messages as done and acknowledge all that may leave now."""
+        if self.ledger.epoch != self.source.epoch:
+            self.ledger.lost()
         released = self.ledger.settle(entries)
         if released:
             self.source.settle(released)
@@ -101,11 +115,46 @@ class Intake:
         entry.trace, entry.encoded = diverted.trace, diverted.encoded
         return lane
 
-    def _count(self, consumed: Counter[str], contexts: Counter[str]) -> None:
+    def sent(self, filter_: str, count: int) -> None:
+        """Take note that RocketMQ stored ``count`` messages of a route."""
+        self._tally(filter_).sent += count
+
+    def dropped(self, filter_: str, reason: str, cause: str, count: int = 1) -> None:
+        """Count and log messages of a route that will not reach RocketMQ, on purpose."""
+        self._tally(filter_).dropped += count
+        self._metrics.dropped(filter_, reason, count)
+        self._reporter.report(events.MessagesDropped(reason=reason, cause=cause, count=count))
+
+    def _tally(self, filter_: str) -> Tally:
+        tally = self.tallies.get(filter_)
+        if tally is None:
+            tally = self.tallies[filter_] = Tally()
+        return tally
+
+    def _count(self, consumed: Counter[str], contexts: Counter[str], now: int) -> None:
         for filter_, count in consumed.items():
             self._metrics.consumed(filter_, count)
+            tally = self._tally(filter_)
+            tally.received += count
+            tally.last_ns = now
         for outcome, count in contexts.items():
             self._metrics.context(outcome, count)
+
+    def _take(self, publish: Publish) -> tuple[InFlight, Lane | None, str] | None:
+        """The entry of a message, its lane (None: it is not sent), and its context's outcome. None: a redelivery."""
+        try:
+            found = self._carriers(publish) if publish.fault is None else None
+            if publish.dup and self.ledger.adopt(publish) is not None:
+                self._reporter.report(events.MessagesRedelivered())
+                return None
+            if found is None:
+                return *self._refuse(publish, UNROUTABLE, Refused("malformed", _malformed(publish))), "absent"
+            return self._accept(publish, *found)
+        except Exception as error:  # noqa: BLE001 - a fault of ours in the handling of another
+            cause = f"{type(error).__name__}: {error}"
+            self._reporter.report(events.InternalError(where="uplink.intake", cause=cause))
+            self.dropped(UNROUTABLE, "internal", cause)
+            return InFlight(publish, self, UNROUTABLE, None, b""), None, "absent"
 
     def _carriers(self, publish: Publish) -> tuple[Plan | None, TraceContext | None, str]:
         """Find the plan, and restore topic and payload where a v3.1.1 device hid its context there."""
@@ -134,7 +183,7 @@ class Intake:
             outcome = problem or ("valid" if context is not None else outcome)
         filter_ = plan.filter if plan is not None else UNROUTABLE
         if plan is None:
-            refused = Refused("unroutable", f"no route takes topic {publish.topic!r}")
+            refused = Refused("unroutable", f"no route takes topic {quoted(publish.topic)}")
             return *self._refuse(publish, filter_, refused), outcome
         try:
             entry, lane = self._forward(publish, plan, context, user)
@@ -150,7 +199,7 @@ class Intake:
         self, publish: Publish, plan: Plan, context: TraceContext | None, user: Sequence[tuple[str, str]]
     ) -> tuple[InFlight, Lane]:
         if plan.route.name == UNROUTABLE:
-            cause = f"no route takes topic {publish.topic!r}"
+            cause = f"no route takes topic {quoted(publish.topic)}"
             self._reporter.report(
                 events.MessagesDiverted(reason="unroutable", cause=cause, topic=plan.route.topic.text)
             )
@@ -180,8 +229,7 @@ class Intake:
                 return self._reject(publish, filter_, refused, self._rejected_topic)
             except SinkRejected as error:
                 refused = Refused(error.reason, f"{refused}; nor does the rejected topic take it: {error}")
-        self._metrics.dropped(filter_, refused.reason, 1)
-        self._reporter.report(events.MessagesDropped(reason=refused.reason, cause=str(refused)))
+        self.dropped(filter_, refused.reason, str(refused))
         return InFlight(publish, self, filter_, None, b""), None
 
     def _reject(self, publish: Publish, filter_: str, refused: Refused, topic: str) -> tuple[InFlight, Lane]:
@@ -201,6 +249,10 @@ class Intake:
         self._reporter.report(events.MessagesDiverted(reason=refused.reason, cause=str(refused), topic=topic))
         lane = self._planner.lanes.get(topic, self._sink.lane(prepared))
         return InFlight(publish, self, filter_, trace, encoded), lane
+
+
+def _malformed(publish: Publish) -> str:
+    return f"topic {quoted(publish.topic)}: {publish.fault}"
 
 
 def context_properties(trace: MessageTrace, context: TraceContext | None) -> list[tuple[str, str]]:

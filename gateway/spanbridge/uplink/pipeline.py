@@ -14,7 +14,7 @@ from spanbridge.core.template import Template
 from spanbridge.ports import Clock, Reporter, Sink, Source
 from spanbridge.telemetry import Peer, Tracer, UplinkMetrics
 from spanbridge.uplink import events
-from spanbridge.uplink.intake import Intake
+from spanbridge.uplink.intake import Intake, Tally
 from spanbridge.uplink.plan import UNROUTABLE, Lanes, Planner
 from spanbridge.uplink.sender import Sender
 
@@ -24,7 +24,7 @@ class UplinkSettings:
     """Bounds and extra destinations.
 
     ``gateway`` names this one in ``spanbridge.path``. ``max_in_flight`` (messages) and ``max_in_flight_bytes`` bound
-    what was received and is not settled: above, sockets are not read. ``unroutable_topic`` takes what no route takes,
+    what was received and is not acknowledged: above, sockets are not read. ``unroutable_topic`` takes what no route takes,
     ``rejected_topic`` what RocketMQ will never take as it is.
     """
 
@@ -122,9 +122,14 @@ class Uplink:
         return sum(intake.ledger.unsettled for intake in self._intakes)
 
     @property
-    def in_flight_bytes(self) -> int:
-        """Bytes of the messages received and not settled, in RocketMQ's encoding."""
-        return sum(intake.ledger.unsettled_bytes for intake in self._intakes)
+    def held(self) -> int:
+        """Messages in our hands: those in flight, and those whose acknowledgement waits for an earlier message."""
+        return sum(intake.ledger.held for intake in self._intakes)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the messages in our hands, in RocketMQ's encoding."""
+        return sum(intake.ledger.held_bytes for intake in self._intakes)
 
     def oldest_age(self) -> float:
         """Seconds that the oldest unsettled message has waited; 0 when none does."""
@@ -136,30 +141,51 @@ class Uplink:
         return {
             "received": sum(intake.received for intake in self._intakes),
             "sent": self.sender.sent,
-            "batches": self.sender.batches,
+            "dropped": sum(tally.dropped for intake in self._intakes for tally in intake.tallies.values()),
             "requests_in_flight": self.sender.requests,
             "in_flight": self.in_flight,
-            "in_flight_bytes": self.in_flight_bytes,
+            "held": self.held,
+            "held_bytes": self.held_bytes,
             "oldest_unacknowledged_s": round(self.oldest_age(), 3),
             "paused": self._paused,
             "last_error": self.sender.last_error,
         }
 
     def routes(self) -> list[dict[str, Any]]:
-        """For /status: each source's routes."""
-        return [
-            {"source": intake.source.name, "filter": route.filter.text, "topic": route.topic.text, "name": route.name}
-            for intake, routes in self._routes
-            for route in routes
-        ]
+        """For /status: each source's routes with what became of their messages, and what no route took."""
+        return [row for intake, routes in self._routes for row in self._route_rows(intake, routes)]
+
+    def batches(self) -> dict[str, Any]:
+        """For /status: requests to RocketMQ since the start."""
+        tally = self.sender.tally
+        return {
+            "stored": tally.stored,
+            "failed": tally.failed,
+            "messages": tally.messages,
+            "stored_ns": tally.stored_ns,
+        }
+
+    def _route_rows(self, intake: Intake, routes: Sequence[Route]) -> list[dict[str, Any]]:
+        named: dict[str, tuple[str, str | None]] = {}
+        named |= {route.filter.text: (route.name, route.topic.text) for route in routes}
+        for filter_ in intake.tallies:
+            named.setdefault(filter_, (UNROUTABLE, self._settings.unroutable_topic))
+        now = self._clock.now_ns()
+        rows = []
+        for filter_, (name, topic) in named.items():
+            tally = intake.tallies.get(filter_) or Tally()
+            age = round(max(0, now - tally.last_ns) / 1e9, 1) if tally.last_ns else None
+            counts = {"received": tally.received, "sent": tally.sent, "dropped": tally.dropped}
+            source = intake.source.name
+            rows.append({"source": source, "name": name, "filter": filter_, "topic": topic, **counts, "last_s": age})
+        return rows
 
     def _hold(self) -> None:
         """Stop reading when enough is in flight: brokers overrun Receive Maximum, so the socket is the bound."""
-        waiting = self.in_flight
-        if waiting:
+        if self.in_flight:
             self._empty.clear()
         settings = self._settings
-        over = waiting >= settings.max_in_flight or self.in_flight_bytes >= settings.max_in_flight_bytes
+        over = self.held >= settings.max_in_flight or self.held_bytes >= settings.max_in_flight_bytes
         if over and not self._paused:
             self._paused = True
             for intake in self._intakes:
@@ -167,12 +193,11 @@ class Uplink:
 
     def _relieve(self) -> None:
         """Read again when a quarter is free: not at every message, or pausing would be all we do."""
-        waiting = self.in_flight
-        if not waiting:
+        if not self.in_flight:
             self._empty.set()
         settings = self._settings
-        free = waiting <= settings.max_in_flight * 3 // 4
-        if self._paused and free and self.in_flight_bytes <= settings.max_in_flight_bytes * 3 // 4:
+        free = self.held <= settings.max_in_flight * 3 // 4
+        if self._paused and free and self.held_bytes <= settings.max_in_flight_bytes * 3 // 4:
             self._paused = False
             for intake in self._intakes:
                 intake.source.resume()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from spanbridge.core.ack import InFlight
 from spanbridge.core.batch import Lane
@@ -15,9 +17,20 @@ from spanbridge.ports import Clock, Reporter, Sink
 from spanbridge.telemetry import Tracer, UplinkMetrics
 from spanbridge.uplink import events
 
+_SECOND = 1_000_000_000
 RETRY_INITIAL = 0.1
 RETRY_MAXIMUM = 5.0
 """Seconds. Short, because what waits is bounded anyway and a cluster that is back should be used at once."""
+
+
+@dataclass(slots=True)
+class BatchTally:
+    """Requests so far, for /status. ``failed`` counts attempts, ``stored_ns`` the time that the good ones took."""
+
+    stored: int = 0
+    messages: int = 0
+    failed: int = 0
+    stored_ns: int = 0
 
 
 class Sender:
@@ -34,8 +47,7 @@ class Sender:
         settled: Callable[[], None],
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self.sent = 0
-        self.batches = 0
+        self.tally = BatchTally()
         self.last_error: str | None = None
         self._sink = sink
         self._tracer = tracer
@@ -46,6 +58,11 @@ class Sender:
         self._draw = draw
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
+
+    @property
+    def sent(self) -> int:
+        """Messages that RocketMQ has stored."""
+        return self.tally.messages
 
     @property
     def requests(self) -> int:
@@ -60,7 +77,7 @@ class Sender:
             task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Give up what is still under way: its messages stay unacknowledged."""
+        """Give up what is still under way: its messages stay unacknowledged. Idempotent."""
         self._stopped = True
         for task in self._tasks:
             task.cancel()
@@ -69,6 +86,9 @@ class Sender:
     async def _run(self, lane: Lane, batch: list[InFlight]) -> None:
         try:
             await self._deliver(lane, batch)
+        except Exception as fault:  # noqa: BLE001 - the batch stays unacknowledged, and health says so
+            cause = f"{type(fault).__name__}: {fault}"
+            self._reporter.report(events.InternalError(where="uplink.sender", cause=cause, count=len(batch)))
         finally:
             lane.done()
             self.submit(lane)
@@ -77,6 +97,9 @@ class Sender:
         """Try until every message of ``batch`` is stored or dropped on purpose."""
         backoff = Backoff(RETRY_INITIAL, RETRY_MAXIMUM)
         failing_since: int | None = None
+        started = self._clock.now_ns()
+        if started - batch[0].publish.received_ns >= _SECOND:  # Message Expiry Intervals are whole seconds
+            batch = self._without_expired(batch)
         while batch:
             started = self._clock.now_ns()
             error = await self._attempt(lane, batch, started)
@@ -105,11 +128,15 @@ class Sender:
             self._reporter.report(events.InternalError(where="uplink.sender", cause=cause))
             error = SinkError(cause, reason="internal")
         ended = self._clock.now_ns()
+        if error is None:
+            self.tally.stored += 1
+            self.tally.stored_ns += ended - started
+        else:
+            self.tally.failed += 1
         reason = error.reason if error is not None else None
         self._tracer.sent([entry.trace for entry in batch], started, ended, lane.topic, reason)
         self._metrics.operation_duration(lane.topic, (ended - started) / 1e9, reason)
         self._metrics.sent(lane.topic, len(batch), reason)
-        self.batches += 1
         return error
 
     async def _pause(self, lane: Lane, batch: list[InFlight], error: SinkError, backoff: Backoff) -> None:
@@ -132,8 +159,7 @@ class Sender:
         if diverted is None:
             self._settle(batch)
         elif diverted is lane:  # the rejected topic itself refused it
-            self._metrics.dropped(entry.filter, error.reason, 1)
-            self._reporter.report(events.MessagesDropped(reason=error.reason, cause=str(error)))
+            entry.owner.dropped(entry.filter, error.reason, str(error))
             self._settle(batch)
         else:
             diverted.add(entry)
@@ -147,19 +173,20 @@ class Sender:
             return batch
         for entry in expired:
             self._tracer.dropped(entry.trace, now, "expired")
-            self._metrics.dropped(entry.filter, "expired", 1)
-        cause = "their Message Expiry Interval passed while RocketMQ was away"
-        self._reporter.report(events.MessagesDropped(reason="expired", cause=cause, count=len(expired)))
+            cause = "its Message Expiry Interval passed before RocketMQ took it"
+            entry.owner.dropped(entry.filter, "expired", cause)
         self._settle(expired)
         return [entry for entry in batch if not _expired(entry, now)]
 
     def _done(self, topic: str, batch: list[InFlight], now: int) -> None:
-        self.sent += len(batch)
+        self.tally.messages += len(batch)
         self.last_error = None
         self._tracer.settled([entry.trace for entry in batch], now)
         self._metrics.batch(topic, len(batch), (now - batch[0].publish.received_ns) / 1e9)
-        for (filter_, received), entries in groupby(batch, lambda entry: (entry.filter, entry.publish.received_ns)):
-            self._metrics.process_duration(filter_, (now - received) / 1e9, sum(1 for _ in entries))
+        for (owner, filter_, received), entries in groupby(batch, _origin):
+            count = sum(1 for _ in entries)
+            owner.sent(filter_, count)
+            self._metrics.process_duration(filter_, (now - received) / 1e9, count)
         self._settle(batch)
 
     def _settle(self, batch: Sequence[InFlight]) -> None:
@@ -172,6 +199,10 @@ class Sender:
         self._settled()
 
 
+def _origin(entry: InFlight) -> tuple[Any, str, int]:
+    return entry.owner, entry.filter, entry.publish.received_ns
+
+
 def _expired(entry: InFlight, now: int) -> bool:
     expiry = entry.publish.expiry
-    return expiry is not None and now - entry.publish.received_ns >= expiry * 1_000_000_000
+    return expiry is not None and now - entry.publish.received_ns >= expiry * _SECOND
