@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def main() -> int:
     runs: dict[str, list[Measurement]] = {mode.name: [] for mode in modes}
     facts = machine()
     with (
-        tempfile.TemporaryDirectory(prefix="spanbridge-bench-") as directory,
+        _directory(options.logs) as directory,
         OtlpReceiver(decode=False) as receiver,
         Devstack.up() as stack,
     ):
@@ -63,12 +64,21 @@ def main() -> int:
     return 0
 
 
+def _directory(logs: Path | None) -> AbstractContextManager[str]:
+    """Where configurations and logs go: kept when somewhere was named."""
+    if logs is None:
+        return tempfile.TemporaryDirectory(prefix="spanbridge-bench-")
+    logs.mkdir(parents=True, exist_ok=True)
+    return nullcontext(str(logs))
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=None, help="runs of each mode, interleaved (default 3, quick 1)")
     parser.add_argument("--seconds", type=float, default=Timing().load, help="measured seconds under load, of each run")
     parser.add_argument("--only", action="append", choices=[mode.name for mode in MODES], help="this mode; repeatable")
     parser.add_argument("--quick", action="store_true", help="one short run of each: shows that it works, not how fast")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="keep configurations and logs of all processes here")
     options = parser.parse_args()
     options.runs = options.runs or (1 if options.quick else 3)
     return options

@@ -30,6 +30,10 @@ class Timing:
     drain: float = 30.0
 
 
+_GIVE_UP = 15.0
+"""Seconds without a message after which the rest counts as lost: more than a request's deadline and the pause after."""
+
+
 class Queues:
     """What RocketMQ holds of this run, by the offsets of the topic's queues."""
 
@@ -157,7 +161,7 @@ class Run:
         while (stored := queues.stored()) < wanted - self._unheard and time.monotonic() < deadline:
             if stored != seen:
                 seen, since = stored, time.monotonic()
-            elif time.monotonic() - since > 3:
+            elif time.monotonic() - since > _GIVE_UP:
                 return
             time.sleep(_POLL)
 
