@@ -130,7 +130,7 @@ def test_reset_and_drop(proxy: FaultProxy) -> None:
     with connect(proxy) as client:
         assert ask(client) == b"hello"
     proxy.reset()
-    with connect(proxy) as client, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connect(proxy) as client:  # connecting may see it already
         client.recv(1)
 
 
@@ -164,5 +164,20 @@ def test_an_upstream_that_is_away_resets(echo: int) -> None:
     free = socket.create_server(("127.0.0.1", 0))
     port = free.getsockname()[1]
     free.close()
-    with FaultProxy(f"127.0.0.1:{port}") as proxy, connect(proxy) as client, pytest.raises(ConnectionResetError):
+    with FaultProxy(f"127.0.0.1:{port}") as proxy, pytest.raises(ConnectionResetError), connect(proxy) as client:
         client.recv(1)
+
+
+@pytest.mark.parametrize("mode", ["pass", "hang", "blackhole"])
+def test_closing_amid_connections_is_silent(echo: int, mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        with FaultProxy("127.0.0.1", echo) as proxy:
+            if mode != "pass":
+                getattr(proxy, mode)()
+            clients = [connect(proxy) for _ in range(20)]
+            for client in clients[:10]:
+                client.sendall(b"hello")
+        for client in clients:
+            client.close()
+        assert proxy.connections == 0
+    assert not caplog.records

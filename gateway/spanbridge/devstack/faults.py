@@ -14,12 +14,15 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from spanbridge.devstack.ports import LOOPBACK
 
 _CHUNK = 65536
+_LAST_TURNS = 5
+"""Turns of the loop from aborting a transport to closing its socket: two in CPython 3.11, and some to spare."""
 
 
 class Mode(StrEnum):
@@ -53,23 +56,29 @@ class _Tamper:
 class _Link:
     """One client's connection and its counterpart."""
 
-    client: asyncio.StreamWriter
+    accepted: socket.socket
+    client: asyncio.StreamWriter | None = None
     upstream: asyncio.StreamWriter | None = None
+    doomed: bool = False
+    """To be reset as soon as the streams on the accepted socket are made: nobody else may close it meanwhile."""
 
     def close(self) -> None:
         """Close both ends the friendly way, after what is on its way."""
         for writer in (self.client, self.upstream):
             if writer is not None:
                 writer.close()
+        if self.client is None:
+            self.accepted.close()
 
     def reset(self) -> None:
         """Close both ends with RST, as a crash or a firewall does."""
         for writer in (self.client, self.upstream):
             if writer is not None:
-                raw = writer.get_extra_info("socket")
                 with contextlib.suppress(OSError):
-                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    raw = writer.get_extra_info("socket")
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # socket(7)
                 writer.transport.abort()
+        self.doomed = True
 
 
 class FaultProxy:
@@ -91,7 +100,9 @@ class FaultProxy:
         self._delay = 0.0
         self._tampers: dict[Side, list[_Tamper]] = {"up": [], "down": []}
         self._links: set[_Link] = set()
-        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        # asyncio's server of CPython 3.11 leaks connections that it accepts while it is being closed.
+        self._listener: socket.socket | None = None
         self.host = LOOPBACK
         self.port = 0
         self.accepted = 0
@@ -185,25 +196,32 @@ class FaultProxy:
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
 
     async def _prepare(self) -> asyncio.Event:
-        await self._listen()
+        self._listen()
         return asyncio.Event()
 
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, self.host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+    def _listen(self) -> None:
+        self._listener = socket.create_server((self.host, self.port), backlog=100)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._loop.add_reader(self._listener, self._accept, self._listener)
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     def _set(self, mode: Mode) -> None:
         self._call(self._change_mode, mode)
 
     async def _change_mode(self, mode: Mode) -> None:
         self._mode = mode
-        if mode is Mode.REFUSE and self._server is not None:
-            self._server.close()
-            self._server = None
+        if mode is Mode.REFUSE:
+            self._stop_listening()
         if mode in (Mode.REFUSE, Mode.RESET):
             await self._reset_links()
-        if mode is not Mode.REFUSE and self._server is None:
-            await self._listen()
+        if mode is not Mode.REFUSE and self._listener is None:
+            self._listen()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -214,24 +232,31 @@ class FaultProxy:
     async def _add_tamper(self, side: Side, tamper: _Tamper) -> None:
         self._tampers[side].append(tamper)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        connection.setblocking(False)
         self.accepted += 1
-        link = _Link(writer)
-        if self._mode in (Mode.RESET, Mode.REFUSE):
+        link = _Link(connection)
+        link.doomed = self._mode is Mode.RESET
+        self._links.add(link)
+        task = self._loop.create_task(self._carry(link))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._ended, link))
+
+    def _ended(self, link: _Link, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._links.discard(link)
+        link.close()
+
+    async def _carry(self, link: _Link) -> None:
+        reader, client = await asyncio.open_connection(sock=link.accepted)
+        link.client = client
+        if link.doomed:
             link.reset()
             return
-        self._links.add(link)
-        try:
-            await self._carry(link, reader)
-        except asyncio.CancelledError:
-            pass  # by close() only; raised on, asyncio's own stream callback would log it (CPython 3.11)
-        finally:
-            self._links.discard(link)
-            for end in (link.client, link.upstream):
-                if end is not None:
-                    end.close()
-
-    async def _carry(self, link: _Link, reader: asyncio.StreamReader) -> None:
         await self._open_gate()
         try:
             upstream, link.upstream = await asyncio.open_connection(*self._upstream)
@@ -240,7 +265,7 @@ class FaultProxy:
             return
         await asyncio.gather(
             self._pump("up", reader, link.upstream, link),
-            self._pump("down", upstream, link.client, link),
+            self._pump("down", upstream, client, link),
         )
 
     async def _pump(self, side: Side, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link) -> None:
@@ -284,10 +309,12 @@ class FaultProxy:
         return chunk, True
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        self._stop_listening()
         await self._reset_links()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        while any(link.client is None for link in self._links):  # noqa: ASYNC110 - for a turn or two of the loop
+            await asyncio.sleep(0)
+        for task in (tasks := tuple(self._tasks)):
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(_LAST_TURNS):
+            await asyncio.sleep(0)

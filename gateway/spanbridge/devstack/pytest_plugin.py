@@ -2,7 +2,7 @@
 
 ``devstack`` is shared by the whole session and must stay healthy: give every test topics, groups and client ids of its
 own (:meth:`SharedStack.topic`, :meth:`SharedStack.group`, :meth:`SharedStack.unique`). To restart or crash a broker,
-take one of the disposables: ``mqtt_broker`` (one for each test) or ``rocketmq_broker`` (one for each module).
+take one of the disposables: ``mqtt_broker`` (one for each test) or ``rocketmq_broker`` (running, for each test).
 """
 
 from __future__ import annotations
@@ -127,8 +127,17 @@ def mqtt_broker(mqtt_brokers: MqttFactory) -> MqttBroker:
     return mqtt_brokers()
 
 
-@pytest.fixture(scope="module")
-def rocketmq_broker() -> Iterator[RocketmqBroker]:
-    """One RocketMQ for this module alone. It costs seconds: leave it running and healthy for the module's next test."""
+@pytest.fixture(scope="session")
+def _disposable_rocketmq() -> Iterator[RocketmqBroker]:
     with Devstack.up(mqtt_v5=False, mqtt_v311=False, progress=for_terminal()) as stack:
         yield stack.rocketmq
+
+
+@pytest.fixture
+def rocketmq_broker(_disposable_rocketmq: RocketmqBroker) -> Iterator[RocketmqBroker]:
+    """A second RocketMQ, to be stopped, killed and frozen. A start costs seconds, so it is shared: each test finds it
+    running, but with the topics and messages of others."""
+    if not _disposable_rocketmq.running:
+        _disposable_rocketmq.start()
+    yield _disposable_rocketmq
+    _disposable_rocketmq.resume()

@@ -13,9 +13,10 @@ from spanbridge.devstack import remoting
 from spanbridge.devstack.errors import DevstackError, ServiceError
 from spanbridge.devstack.jars import ensure_jars
 from spanbridge.devstack.ports import LOOPBACK, PortLease, accepts
-from spanbridge.devstack.probe import NotYet, RocketmqProbe, until
+from spanbridge.devstack.probe import NotYet, until
 from spanbridge.devstack.process import KeeperClient, Service
 from spanbridge.devstack.progress import Progress, silent
+from spanbridge.devstack.rocketmq_probe import RocketmqProbe
 
 MessageType = Literal["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORITY", "MIXED"]
 
@@ -66,6 +67,7 @@ class RocketmqBroker:
         heap_mb: int = 512,
         broker_config: Mapping[str, str] | None = None,
         proxy_config: Mapping[str, object] | None = None,
+        credentials: tuple[str, str] | None = None,
         progress: Progress = silent,
     ) -> None:
         self._directory = directory
@@ -73,6 +75,7 @@ class RocketmqBroker:
         self.broker_port = ports.take(-2, 1)
         self.port = ports.take()
         self.remoting_port = ports.take()
+        self.credentials = credentials
         self._write_configuration(broker_config or {}, proxy_config or {})
         java, classpath = _java(), os.pathsep.join(map(str, ensure_jars(progress)))
         logging = f"-Drmq.logback.configurationFile={directory / 'conf' / 'logback.xml'}"
@@ -99,7 +102,7 @@ class RocketmqBroker:
             directory=directory,
             env=environment,
         )
-        self._probe = RocketmqProbe(self.endpoints, READY_NAME, READY_NAME)
+        self._probe = RocketmqProbe(self.endpoints, READY_NAME, READY_NAME, credentials=credentials)
 
     @property
     def endpoints(self) -> str:
@@ -230,8 +233,10 @@ class RocketmqBroker:
         conf.mkdir(parents=True)
         (conf / "logback.xml").write_text(_LOGBACK)
         (conf / "namesrv.conf").write_text(_properties({"bindAddress": LOOPBACK, "listenPort": self.namesrv_port}))
-        (conf / "broker.conf").write_text(_properties(self._broker_defaults() | dict(broker)))
-        (conf / "rmq-proxy.json").write_text(json.dumps(self._proxy_defaults() | dict(proxy), indent=2))
+        broker_access, proxy_access = _access(self.credentials)
+        (conf / "broker.conf").write_text(_properties(self._broker_defaults() | broker_access | dict(broker)))
+        proxy_settings = self._proxy_defaults() | proxy_access | dict(proxy)
+        (conf / "rmq-proxy.json").write_text(json.dumps(proxy_settings, indent=2))
 
     def _broker_defaults(self) -> dict[str, object]:
         return {
@@ -272,6 +277,24 @@ class RocketmqBroker:
             "minInvisibleTimeMillsForRecv": 1000,
             "grpcClientConsumerMinLongPollingTimeoutMillis": 500,
         }
+
+
+def _access(credentials: tuple[str, str] | None) -> tuple[dict[str, object], dict[str, object]]:
+    """Settings of broker and proxy that let in the one user, through the proxy; the broker keeps the user list."""
+    if credentials is None:
+        return {}, {}
+    package = "org.apache.rocketmq.auth.authentication.provider"
+    user = {"username": credentials[0], "password": credentials[1]}
+    broker: dict[str, object] = {
+        "authenticationMetadataProvider": f"{package}.LocalAuthenticationMetadataProvider",
+        "initAuthenticationUser": json.dumps(user),
+    }
+    proxy: dict[str, object] = {
+        "authenticationEnabled": True,
+        "authenticationProvider": f"{package}.DefaultAuthenticationProvider",
+        "authenticationMetadataProvider": "org.apache.rocketmq.proxy.auth.ProxyAuthenticationMetadataProvider",
+    }
+    return broker, proxy
 
 
 def _properties(values: Mapping[str, object]) -> str:

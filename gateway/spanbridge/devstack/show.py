@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack
 
-from spanbridge.devstack.probe import MqttTarget, NotYet, RocketmqProbe, mqtt_round
+from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_round
 from spanbridge.devstack.rocketmq import READY_NAME
+from spanbridge.devstack.rocketmq_probe import RocketmqProbe
 from spanbridge.devstack.state import StackState
 
 _FOLLOW_SECONDS = 0.3

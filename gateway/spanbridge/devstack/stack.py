@@ -43,6 +43,7 @@ class Devstack:
         heap_mb: int = 512,
         broker_config: Mapping[str, str] | None = None,
         proxy_config: Mapping[str, object] | None = None,
+        credentials: tuple[str, str] | None = None,
         progress: Progress = silent,
     ) -> Devstack:
         """Start the parts asked for, all at once, and wait until a message has gone round in each.
@@ -55,6 +56,7 @@ class Devstack:
             heap_mb: Java heap of RocketMQ, MiB.
             broker_config: further settings of RocketMQ's broker (``broker.conf``).
             proxy_config: further settings of RocketMQ's proxy (``rmq-proxy.json``).
+            credentials: access key and secret key that RocketMQ's proxy is to ask for; without, everybody may connect.
             progress: how to show a download; see :mod:`spanbridge.devstack.progress`.
 
         Raises:
@@ -74,6 +76,7 @@ class Devstack:
                     heap_mb=heap_mb,
                     broker_config=broker_config,
                     proxy_config=proxy_config,
+                    credentials=credentials,
                     progress=progress,
                 )
                 stack._rocketmq.launch()

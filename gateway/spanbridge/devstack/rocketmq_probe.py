@@ -1,0 +1,161 @@
+"""Readiness of RocketMQ: a message has gone through its gRPC proxy and back."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import time
+import uuid
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import Any
+
+from spanbridge.devstack.probe import NotYet
+
+_ROUND_SECONDS = 3.0
+
+
+class RocketmqProbe:
+    """Sends a message through the gRPC proxy and receives it again, on a topic and group of its own.
+
+    Args:
+        endpoints: ``host:port`` of the proxy.
+        topic: a NORMAL topic with one queue or more.
+        group: a consumer group that nobody else uses.
+        credentials: access key and secret key, where the proxy asks for them.
+    """
+
+    def __init__(self, endpoints: str, topic: str, group: str, *, credentials: tuple[str, str] | None = None) -> None:
+        self._endpoints = endpoints
+        self._topic = topic
+        self._group = group
+        self._credentials = credentials
+        self._identity = (
+            ("x-mq-client-id", f"spanbridge-ready-{uuid.uuid4().hex[:8]}"),
+            ("x-mq-language", "PYTHON"),
+            ("x-mq-protocol", "v2"),
+            ("x-mq-client-version", "5.0.0"),
+        )
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        """Headers for one request: who asks and, signed, who says so.
+
+        The signature is the HMAC-SHA1 of the time stamp under the secret key (``DefaultAuthenticationContextBuilder``
+        in RocketMQ's ``auth`` module).
+        """
+        if self._credentials is None:
+            return self._identity
+        access_key, secret_key = self._credentials
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        signature = hmac.new(secret_key.encode(), stamp.encode(), "sha1").hexdigest()
+        value = f"MQv2-HMAC-SHA1 Credential={access_key}, SignedHeaders=x-mq-date-time, Signature={signature}"
+        return (*self._identity, ("x-mq-date-time", stamp), ("authorization", value))
+
+    def round(self) -> None:
+        """Send one message and receive it.
+
+        Raises:
+            NotYet: it could not be sent, or did not come back within a few seconds.
+        """
+        import grpc
+
+        with grpc.insecure_channel(self._endpoints, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            try:
+                self._round(channel)
+            except grpc.RpcError as error:
+                raise NotYet(f"gRPC proxy on {self._endpoints}: {error.details() or error.code()}") from error
+
+    def route(self, topic: str) -> None:
+        """Ask the proxy for the topic's route.
+
+        Raises:
+            NotYet: the proxy does not know one.
+        """
+        import grpc
+        from rocketmq.grpc_protocol import service_pb2 as service
+        from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
+
+        with grpc.insecure_channel(self._endpoints, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            request = service.QueryRouteRequest(topic={"name": topic}, endpoints=self._addresses())
+            try:
+                answer = MessagingServiceStub(channel).QueryRoute(
+                    request, metadata=self._metadata, timeout=_ROUND_SECONDS
+                )
+            except grpc.RpcError as error:
+                raise NotYet(f"gRPC proxy on {self._endpoints}: {error.details() or error.code()}") from error
+        _check(answer.status)
+        if not answer.message_queues:
+            raise NotYet(f"topic {topic} has no queues yet")
+
+    def _addresses(self) -> dict[str, Any]:
+        host, port = self._endpoints.rsplit(":", 1)
+        return {"scheme": "IPv4", "addresses": [{"host": host, "port": int(port)}]}
+
+    def _round(self, channel: Any) -> None:
+        from rocketmq.grpc_protocol import service_pb2 as service
+        from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
+
+        stub = MessagingServiceStub(channel)
+        topic, group = {"name": self._topic}, {"name": self._group}
+        call = {"metadata": self._metadata, "timeout": _ROUND_SECONDS}
+        route = stub.QueryRoute(service.QueryRouteRequest(topic=topic, endpoints=self._addresses()), **call)
+        _check(route.status)
+        with self._settings(stub):
+            message_id = f"01{uuid.uuid4().hex.upper()}"
+            system = {"message_id": message_id, "message_type": "NORMAL", "body_encoding": "IDENTITY"}
+            message = {"topic": topic, "system_properties": system, "body": b"round"}
+            sent = stub.SendMessage(service.SendMessageRequest(messages=[message]), **call)
+            _check(sent.status)
+            request = service.ReceiveMessageRequest(
+                group=group,
+                message_queue=route.message_queues[0],
+                filter_expression={"type": "TAG", "expression": "*"},
+                batch_size=1,
+                invisible_duration={"seconds": 10},
+                long_polling_timeout={"seconds": 1},
+            )
+            for answer in stub.ReceiveMessage(request, **call):
+                if answer.HasField("message"):
+                    self._ack(stub, answer.message, call)
+                    return
+        raise NotYet(f"gRPC proxy on {self._endpoints}: a message did not come back")
+
+    def _ack(self, stub: Any, message: Any, call: dict[str, Any]) -> None:
+        from rocketmq.grpc_protocol import service_pb2 as service
+
+        system = message.system_properties
+        entry = {"message_id": system.message_id, "receipt_handle": system.receipt_handle}
+        stub.AckMessage(
+            service.AckMessageRequest(group={"name": self._group}, topic={"name": self._topic}, entries=[entry]), **call
+        )
+
+    @contextlib.contextmanager
+    def _settings(self, stub: Any) -> Iterator[None]:
+        """Introduce a consumer: the proxy refuses to deliver to a client whose settings it does not know."""
+        from rocketmq.grpc_protocol import service_pb2 as service
+
+        expression = {"topic": {"name": self._topic}, "expression": {"type": "TAG", "expression": "*"}}
+        settings = {
+            "client_type": "SIMPLE_CONSUMER",
+            "access_point": self._addresses(),
+            "request_timeout": {"seconds": 3},
+            "subscription": {"group": {"name": self._group}, "subscriptions": [expression]},
+        }
+        commands: SimpleQueue[Any] = SimpleQueue()
+        commands.put(service.TelemetryCommand(settings=settings))
+        stream = stub.Telemetry(iter(commands.get, None), metadata=self._metadata, timeout=_ROUND_SECONDS)
+        try:
+            if next(stream, None) is None:
+                raise NotYet(f"gRPC proxy on {self._endpoints}: it ended the telemetry stream")
+            yield
+        finally:
+            commands.put(None)
+            stream.cancel()
+
+
+def _check(status: Any) -> None:
+    from rocketmq.grpc_protocol import definition_pb2 as definition
+
+    if status.code != definition.Code.OK:
+        raise NotYet(f"{definition.Code.Name(status.code)}: {status.message}")
