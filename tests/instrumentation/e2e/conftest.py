@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -17,6 +18,17 @@ from spanbridge.demo.otlp import OtlpReceiver, Span
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "zero_code"
 AGENT = Path(sys.executable).with_name("opentelemetry-instrument")
+
+
+def harness() -> Any:
+    """``tests/e2e/harness.py``, by its path: `tests` is no package of ours, and other distributions install one."""
+    path = Path(__file__).parents[2] / "e2e" / "harness.py"
+    spec = importlib.util.spec_from_file_location("gateway_harness", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Program:

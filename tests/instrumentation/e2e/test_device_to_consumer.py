@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from spanbridge.demo.otlp import OtlpReceiver, Span
-from tests.e2e.harness import Gateway
 
-from .conftest import Run, counted, of
+from .conftest import Run, counted, harness, of
 
 pytestmark = pytest.mark.brokers
 
@@ -36,9 +35,9 @@ topic = "{topic}"
 @pytest.fixture
 def bridge(devstack: Any, receiver: OtlpReceiver, tmp_path: Path) -> Iterator[Any]:
     """Runs a gateway whose device is ``<prefix>/d1/state``; returns the gateway and that MQTT topic."""
-    made: list[Gateway] = []
+    made: list[Any] = []
 
-    def bridge(topic: str, *, fifo: bool = False) -> tuple[Gateway, str]:
+    def bridge(topic: str, *, fifo: bool = False) -> tuple[Any, str]:
         prefix = devstack.unique("zero")
         config = CONFIG.format(
             mqtt=devstack.mqtt_v5,
@@ -49,7 +48,7 @@ def bridge(devstack: Any, receiver: OtlpReceiver, tmp_path: Path) -> Iterator[An
             group='message_group = "{device}"' if fifo else "",
         )
         exporting = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_SERVICE_NAME": "gateway"}
-        made.append(Gateway(tmp_path, config, {**receiver.environment("http/protobuf"), **exporting}))
+        made.append(harness().Gateway(tmp_path, config, {**receiver.environment("http/protobuf"), **exporting}))
         made[-1].start()
         return made[-1], f"{prefix}/d1/state"
 
