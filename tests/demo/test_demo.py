@@ -124,3 +124,14 @@ def test_the_exit_code_tells_whether_anything_is_missing(
     assert _run(monkeypatch, cast, everything, traces) == 0
     assert _run(monkeypatch, cast, everything[1:], traces) == 1
     assert _run(monkeypatch, cast, everything, Traces()) == 1
+
+
+def test_plain_scripts_under_the_agent_give_whole_traces(tmp_path: Path) -> None:
+    with _demo(tmp_path, "--zero-code", "--json", "--messages", "8") as (demo, log):
+        printed, _ = demo.communicate(timeout=LIMIT)
+    result = json.loads(printed)
+    assert demo.returncode == 0, log.read_text()
+    assert result["problems"] == []
+    assert (result["sent"], result["received"], result["complete_traces"]) == (8, 8, 8)
+    scripts = [Path(__file__).parents[2] / "examples" / "zero_code" / name for name in ("sensor.py", "consumer.py")]
+    assert not any(word in script.read_text() for script in scripts for word in ("spanbridge", "import opentelemetry"))

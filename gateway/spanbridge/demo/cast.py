@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spanbridge.demo.traces import Step
@@ -51,6 +52,7 @@ class Device:
     command: list[str]
     topic: str
     steps: tuple[Step, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def readings(self) -> set[tuple[str, int]]:
@@ -86,8 +88,7 @@ def hand_instrumented(places: Places, messages: int) -> Cast:
 
     Half of ``messages`` are single ones of the v5 device, a quarter is its burst, a quarter the v3.1.1 device sends.
     """
-    burst = meter = max(1, messages // 4)
-    single = max(1, messages - burst - meter)
+    single, burst, meter = _shares(messages)
     v5 = Device(
         service="device-v5",
         name="sensor-1",
@@ -117,6 +118,57 @@ def hand_instrumented(places: Places, messages: int) -> Cast:
     for device in (v5, v311):
         consumer += ["--topic", device.topic]
     return Cast(devices=(v5, v311), consumer=consumer)
+
+
+def zero_code(places: Places, messages: int) -> Cast:
+    """Plain scripts of ``examples/zero_code/`` under ``opentelemetry-instrument``: no line of theirs knows of tracing.
+
+    The same shares as in :func:`hand_instrumented`.
+    """
+    single, burst, meter = _shares(messages)
+    agent = [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable]
+    sensor = str(example("zero_code/sensor.py"))
+    v5 = Device(
+        service="device-v5",
+        name="sensor-1",
+        about="plain MQTT v5 device",
+        carrier="user property tp",
+        messages=single,
+        burst=burst,
+        topic="telemetry",
+        command=[
+            *(*agent, sensor, places.v5_host, str(places.v5_port), "5"),
+            *("devices/sensor-1/telemetry", "sensor-1", str(single), str(burst)),
+        ],
+        steps=steps("device-v5"),
+        environment={"SPANBRIDGE_MQTT_TOPIC_TEMPLATES": "devices/+/telemetry"},
+    )
+    v311 = Device(
+        service="meter-v311",
+        name="meter-1",
+        about="plain MQTT v3.1.1 device",
+        carrier="topic suffix /~tp/…",
+        messages=meter,
+        burst=0,
+        topic="meter-readings",
+        command=[
+            *(*agent, sensor, places.v311_host, str(places.v311_port), "3.1.1"),
+            *("meters/meter-1/reading", "meter-1", str(meter), "0"),
+        ],
+        steps=steps("meter-v311"),
+        environment={
+            "SPANBRIDGE_MQTT_V311_CARRIER": "topic",
+            "SPANBRIDGE_MQTT_TOPIC_TEMPLATES": "meters/+/reading",
+        },
+    )
+    consumer = [*agent, str(example("zero_code/consumer.py")), places.endpoints, "demo-consumers"]
+    return Cast(devices=(v5, v311), consumer=[*consumer, v5.topic, v311.topic])
+
+
+def _shares(messages: int) -> tuple[int, int, int]:
+    """Single messages and burst of the v5 device, and messages of the v3.1.1 device."""
+    quarter = max(1, messages // 4)
+    return max(1, messages - 2 * quarter), quarter, quarter
 
 
 def _python(script: str, host: str, port: int, name: str, messages: int) -> list[str]:

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from spanbridge.demo.cast import Cast, hand_instrumented
+from spanbridge.demo.cast import Cast, hand_instrumented, zero_code
 from spanbridge.demo.keep import NEXT_STEPS, look_around, print_commands
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.demo.play import Outcome, play
@@ -36,6 +36,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def demo(
     messages: Annotated[int, typer.Option(min=4, max=10_000, help="Messages to send, of all devices together.")] = 40,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards, until Ctrl-C.")] = False,
+    plain: Annotated[
+        bool,
+        typer.Option("--zero-code", help="Devices and consumer are plain scripts under opentelemetry-instrument."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is printed as a picture, too.")] = None,
 ) -> None:
@@ -49,7 +53,7 @@ def demo(
     outcome: Outcome | None = None
     try:
         with OtlpReceiver() as receiver, Stage(receiver) as stage:
-            cast, outcome = _run(console, stage, messages)
+            cast, outcome = _run(console, stage, messages, plain=plain)
             colours = Colours(cast.services)
             _show(console, outcome, colours)
             if as_json:
@@ -83,13 +87,17 @@ def _console(as_json: bool, *, record: bool) -> Console:
     return Console(stderr=as_json, highlight=False, width=width, record=record)
 
 
-def _run(console: Console, stage: Stage, messages: int) -> tuple[Cast, Outcome]:
+def _run(console: Console, stage: Stage, messages: int, *, plain: bool) -> tuple[Cast, Outcome]:
     with _act(console, "brokers", "RocketMQ 5.5, MQTT 5 and MQTT 3.1.1, real ones on free ports"):
         stage.start_brokers(for_terminal())
-    cast = hand_instrumented(stage.places, messages)
+    cast = (zero_code if plain else hand_instrumented)(stage.places, messages)
     with _act(console, "gateway", "spanbridge run, and a consumer on the official RocketMQ client"):
         stage.start_bridge(cast)
-    with _act(console, "devices", f"two MQTT clients send {messages} messages, each in a trace of its own"):
+    with _act(
+        console,
+        "devices",
+        f"two {'plain ' if plain else ''}MQTT clients send {messages} messages, each in a trace of its own",
+    ):
         return cast, play(stage, cast)
 
 

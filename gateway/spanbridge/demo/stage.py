@@ -42,6 +42,7 @@ _NEUTRAL = dict.fromkeys(
     ),
     "",
 )
+_NOTHING: Mapping[str, str] = {}
 _SETTINGS = {
     "OTEL_TRACES_EXPORTER": "otlp",
     "OTEL_METRICS_EXPORTER": "otlp",
@@ -138,7 +139,7 @@ class Stage:
 
         :raises ServiceError: a device failed, or took too long; holds the end of its log.
         """
-        services = [self._service(device.service, device.command) for device in devices]
+        services = [self._service(device.service, device.command, extra=device.environment) for device in devices]
         for service in services:
             service.start()
         for service in services:
@@ -174,11 +175,14 @@ class Stage:
         """The environment that makes a process export its spans here under a name."""
         return {**_NEUTRAL, **_SETTINGS, **self.receiver.environment(protocol), "OTEL_SERVICE_NAME": service}
 
-    def _service(self, name: str, command: list[str], protocol: str = "http/protobuf") -> Service:
+    def _service(
+        self, name: str, command: list[str], protocol: str = "http/protobuf", extra: Mapping[str, str] = _NOTHING
+    ) -> Service:
         # The home directory, because rocketmq-python-client logs into it.
         env: Mapping[str, str] = {
             **self.environment(name, protocol),
             "HOME": str(self.directory),
+            **extra,
         }
         return Service(keeper=self._keeper, name=name, argv=command, directory=self.directory, env=env)
 
