@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import Any
@@ -98,8 +99,12 @@ def test_receive_async(producer: Producer, instrumented: Recorded, devstack: Any
     assert current == [around.get_span_context()]
     (span,) = instrumented.wait("receive")
     assert parent_of(span) == around.get_span_context().span_id
-    with process(found):
-        consumer.ack_async(found)
+
+    async def handle() -> None:  # the client's ack_async wants a loop in the calling thread
+        async with process(found):
+            consumer.ack_async(found)
+
+    asyncio.run(handle())
     assert instrumented.only("process").context.trace_id == instrumented.only("send").context.trace_id
     assert parent_of(instrumented.only("ack")) == instrumented.only("process").context.span_id
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable
@@ -98,6 +99,28 @@ def test_the_span_of_send_async_ends_with_the_future(
     span = instrumented.only("send")
     assert span.attributes is not None
     assert span.attributes["messaging.message.id"] == receipt.message_id
+
+
+def test_awaiting_a_send(producer: Producer, instrumented: Recorded, shared_topic: str) -> None:
+    async def send(name: str) -> None:
+        with instrumented.tracer.start_as_current_span(name) as around:
+            await asyncio.wrap_future(producer.send_async(message(shared_topic)))
+            assert get_current_span() is around
+
+    async def both() -> None:
+        await asyncio.gather(send("first"), send("second"))
+
+    asyncio.run(both())
+    tasks = {span.context.span_id for span in instrumented.spans() if span.name in {"first", "second"}}
+    assert {parent_of(span) for span in instrumented.spans("send")} == tasks
+
+
+def test_what_is_no_message_is_the_clients_affair(producer: Producer, instrumented: Recorded) -> None:
+    with pytest.raises(TypeError):
+        producer.send(Message())
+    with pytest.raises(AttributeError):
+        producer.send(None)
+    assert [span.name for span in instrumented.spans()] == ["send"]
 
 
 def test_a_context_that_the_user_set_is_kept_and_linked(
