@@ -51,13 +51,15 @@ class Granted:
 class Intake:
     """Where a connection delivers to, shared by all connections of a source."""
 
-    __slots__ = ("deliver", "discard", "messages", "open", "paused")
+    __slots__ = ("careful", "deliver", "discard", "messages", "open", "paused")
 
     def __init__(self, discard: Callable[[int], None]) -> None:
         self.deliver: Deliver | None = None
         self.open = True
         self.paused = False
         self.messages = 0
+        self.careful = False
+        """Whether strings that are not UTF-8 have come: then packets are checked before the codec sees them."""
         self.discard = discard
 
 

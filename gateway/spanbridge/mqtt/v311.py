@@ -226,9 +226,15 @@ class V311Connection(Connection):
         qos, packet_id = message.qos, message.mid
         if not self.take(qos, packet_id, dup=message.dup):
             return
+        fault = None
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # refused by name, as in MQTT 5.0 (ADR 0035)
+            topic = message._topic.decode(errors="backslashreplace")
+            fault = str(malformed("a string is not UTF-8"))
         self._batch.append(
             Publish(
-                topic=message.topic,
+                topic=topic,
                 payload=bytes(message.payload),
                 qos=qos,
                 retain=bool(message.retain),
@@ -236,6 +242,7 @@ class V311Connection(Connection):
                 received_ns=self._received_ns,
                 epoch=self.session.epoch,
                 packet_id=packet_id if qos else 0,
+                fault=fault,
             )
         )
 

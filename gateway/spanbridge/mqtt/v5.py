@@ -8,12 +8,15 @@ import mqtt5
 
 from spanbridge.core.errors import SourceError
 from spanbridge.core.message import Publish
+from spanbridge.mqtt import salvage
 from spanbridge.mqtt.connection import Accepted, Connection, Granted, Intake, now_ns
 from spanbridge.mqtt.errors import LostError, PacketError, RefusedError, malformed, packet_too_large, protocol_error
 from spanbridge.mqtt.framing import packet_size
 from spanbridge.mqtt.options import MqttOptions, Subscription, Will
 from spanbridge.mqtt.session import ReceiverSession, TopicAliases
 
+_PUBLISH = 3
+_MALFORMED = 0x81
 _NOT_FOUND = 0x92
 _ALIAS_INVALID = 0x94
 
@@ -47,13 +50,6 @@ class V5Connection(Connection):
         batch: list[Publish] = []
         try:
             return self._decode_all(data, batch)
-        except ValueError as error:
-            raise _undecodable(error) from None
-        except BaseException as error:
-            # mqtt5 0.8 panics over strings that are not UTF-8, and pyo3 makes that a BaseException.
-            if type(error).__module__ != "pyo3_runtime":
-                raise
-            raise malformed("a string is not UTF-8") from None
         finally:
             self.hand_over(batch)
 
@@ -63,13 +59,21 @@ class V5Connection(Connection):
         received_ns = now_ns()
         view = memoryview(data)
         position, end = 0, len(data)
+        careful = self.intake.careful
         while position < end:
             try:
+                if careful:
+                    _check_strings(data, position)
                 packet, size = read(view[position:])
-            except IndexError:
-                if 0 < packet_size(data, position) <= end - position:
-                    raise malformed("its fields exceed its length") from None
-                break
+            except BaseException as error:  # noqa: BLE001 - the codec's panics; what is foreign is raised again
+                fault = self._fault(error)
+                size = packet_size(data, position)
+                if not 0 < size <= end - position:
+                    break
+                batch += self._salvage(fault, data[position : position + size], received_ns)
+                position += size
+                careful = self.intake.careful
+                continue
             if size > limit:
                 raise packet_too_large(size, limit)
             if type(packet) is is_publish:
@@ -110,6 +114,37 @@ class V5Connection(Connection):
             self.session.epoch,
             packet_id,
         )
+
+    def _salvage(self, fault: PacketError, packet: bytes, received_ns: int) -> list[Publish]:
+        """A whole packet that does not decode, as a message to be refused; none when it is not to be delivered.
+
+        :raises PacketError: it cannot be told whose acknowledgement it wants, or the fault is the broker's own.
+        """
+        if len(packet) > self.options.maximum_packet_size:
+            raise packet_too_large(len(packet), self.options.maximum_packet_size)
+        head = packet[0]
+        parts = salvage.split(packet) if head >> 4 == _PUBLISH and fault.code == _MALFORMED else None
+        if parts is None:
+            raise fault from None
+        qos, dup = head >> 1 & 3, head & 8 != 0
+        if not self.take(qos, parts.packet_id, dup=dup):
+            return []
+        topic = parts.topic.decode(errors="backslashreplace")
+        message = Publish(topic, parts.payload, qos, head & 1 != 0, dup, fault=str(fault))
+        message.received_ns, message.epoch, message.packet_id = received_ns, self.session.epoch, parts.packet_id
+        return [message]
+
+    def _fault(self, error: BaseException) -> PacketError:
+        """What the codec found, in our terms."""
+        if isinstance(error, IndexError):
+            return malformed("its fields exceed its length")
+        # mqtt5 0.8 panics over strings that are not UTF-8, loudly, and pyo3 makes that a BaseException. Once is enough.
+        if isinstance(error, UnicodeDecodeError) or type(error).__module__ == "pyo3_runtime":
+            self.intake.careful = True
+            return malformed("a string is not UTF-8")
+        if isinstance(error, ValueError):
+            return _undecodable(error)
+        raise error
 
     def _resolve(self, alias: int, topic: str) -> str:
         try:
@@ -223,6 +258,13 @@ def _check_first_packet(data: bytes) -> None:
             'the broker answers in MQTT 3.1.1: set version = "3.1.1" for this connection',
             reason="unsupported_protocol_version",
         )
+
+
+def _check_strings(data: bytes, position: int) -> None:
+    if data[position] >> 4 == _PUBLISH:
+        size = packet_size(data, position)
+        if 0 < size <= len(data) - position:
+            salvage.check_strings(data[position : position + size])
 
 
 def _undecodable(error: ValueError) -> PacketError:

@@ -24,8 +24,8 @@ class UplinkSettings:
     """Bounds and extra destinations.
 
     ``gateway`` names this one in ``spanbridge.path``. ``max_in_flight`` (messages) and ``max_in_flight_bytes`` bound
-    what was received and is not acknowledged: above, sockets are not read. ``unroutable_topic`` takes what no route takes,
-    ``rejected_topic`` what RocketMQ will never take as it is.
+    what was received and is not acknowledged: above, sockets are not read. ``unroutable_topic`` takes what no route
+    takes, ``rejected_topic`` what RocketMQ will never take as it is.
     """
 
     gateway: str
