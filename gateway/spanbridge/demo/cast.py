@@ -89,35 +89,13 @@ def hand_instrumented(places: Places, messages: int) -> Cast:
     Half of ``messages`` are single ones of the v5 device, a quarter is its burst, a quarter the v3.1.1 device sends.
     """
     single, burst, meter = _shares(messages)
-    v5 = Device(
-        service="device-v5",
-        name="sensor-1",
-        about="MQTT v5 device",
-        carrier="user property tp",
-        messages=single,
-        burst=burst,
-        topic="telemetry",
-        command=[
-            *_python("device_v5.py", places.v5_host, places.v5_port, "sensor-1", single),
-            *("--burst", str(burst)),
-        ],
-        steps=steps("device-v5"),
-    )
-    v311 = Device(
-        service="meter-v311",
-        name="meter-1",
-        about="MQTT v3.1.1 device",
-        carrier="topic suffix /~tp/…",
-        messages=meter,
-        burst=0,
-        topic="meter-readings",
-        command=_python("device_v311.py", places.v311_host, places.v311_port, "meter-1", meter),
-        steps=steps("meter-v311"),
-    )
+    v5 = _python("device_v5.py", places.v5_host, places.v5_port, "sensor-1", single)
+    v311 = _python("device_v311.py", places.v311_host, places.v311_port, "meter-1", meter)
     consumer = [sys.executable, str(example("consumer.py")), "--endpoints", places.endpoints]
-    for device in (v5, v311):
+    sensors = _sensor([*v5, "--burst", str(burst)], single, burst), _meter(v311, meter)
+    for device in sensors:
         consumer += ["--topic", device.topic]
-    return Cast(devices=(v5, v311), consumer=consumer)
+    return Cast(devices=sensors, consumer=consumer)
 
 
 def zero_code(places: Places, messages: int) -> Cast:
@@ -127,42 +105,45 @@ def zero_code(places: Places, messages: int) -> Cast:
     """
     single, burst, meter = _shares(messages)
     agent = [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable]
-    sensor = str(example("zero_code/sensor.py"))
-    v5 = Device(
+    script = [*agent, str(example("zero_code/sensor.py"))]
+    v5 = [places.v5_host, str(places.v5_port), "5", "devices/sensor-1/telemetry", "sensor-1", str(single), str(burst)]
+    v311 = [places.v311_host, str(places.v311_port), "3.1.1", "meters/meter-1/reading", "meter-1", str(meter), "0"]
+    # What a topic is called in spans is for the operator to say; a v3.1.1 context travels only when asked for.
+    v5_says = {"SPANBRIDGE_MQTT_TOPIC_TEMPLATES": "devices/+/telemetry"}
+    v311_says = {"SPANBRIDGE_MQTT_TOPIC_TEMPLATES": "meters/+/reading", "SPANBRIDGE_MQTT_V311_CARRIER": "topic"}
+    sensors = _sensor([*script, *v5], single, burst, v5_says), _meter([*script, *v311], meter, v311_says)
+    consumer = [*agent, str(example("zero_code/consumer.py")), places.endpoints, "demo-consumers"]
+    return Cast(devices=sensors, consumer=[*consumer, *(device.topic for device in sensors)])
+
+
+def _sensor(command: list[str], single: int, burst: int, environment: Mapping[str, str] | None = None) -> Device:
+    return Device(
         service="device-v5",
         name="sensor-1",
-        about="plain MQTT v5 device",
+        about="MQTT v5 device" if environment is None else "plain MQTT v5 device",
         carrier="user property tp",
         messages=single,
         burst=burst,
         topic="telemetry",
-        command=[
-            *(*agent, sensor, places.v5_host, str(places.v5_port), "5"),
-            *("devices/sensor-1/telemetry", "sensor-1", str(single), str(burst)),
-        ],
+        command=command,
         steps=steps("device-v5"),
-        environment={"SPANBRIDGE_MQTT_TOPIC_TEMPLATES": "devices/+/telemetry"},
+        environment=environment or {},
     )
-    v311 = Device(
+
+
+def _meter(command: list[str], messages: int, environment: Mapping[str, str] | None = None) -> Device:
+    return Device(
         service="meter-v311",
         name="meter-1",
-        about="plain MQTT v3.1.1 device",
+        about="MQTT v3.1.1 device" if environment is None else "plain MQTT v3.1.1 device",
         carrier="topic suffix /~tp/…",
-        messages=meter,
+        messages=messages,
         burst=0,
         topic="meter-readings",
-        command=[
-            *(*agent, sensor, places.v311_host, str(places.v311_port), "3.1.1"),
-            *("meters/meter-1/reading", "meter-1", str(meter), "0"),
-        ],
+        command=command,
         steps=steps("meter-v311"),
-        environment={
-            "SPANBRIDGE_MQTT_V311_CARRIER": "topic",
-            "SPANBRIDGE_MQTT_TOPIC_TEMPLATES": "meters/+/reading",
-        },
+        environment=environment or {},
     )
-    consumer = [*agent, str(example("zero_code/consumer.py")), places.endpoints, "demo-consumers"]
-    return Cast(devices=(v5, v311), consumer=[*consumer, v5.topic, v311.topic])
 
 
 def _shares(messages: int) -> tuple[int, int, int]:
