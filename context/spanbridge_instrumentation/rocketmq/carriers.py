@@ -53,15 +53,15 @@ class Written:
     __slots__ = ("_former", "_properties", "_sends")
 
     def __init__(self, properties: Properties, values: Mapping[str, str]) -> None:
-        # A context that is there is replaced as a whole: its tracestate and baggage would not fit ours.
-        replaced = {*values, *_W3C} if "traceparent" in values else set(values)
         self._properties = properties
         self._sends = 0
         self._former: dict[str, str] = {}
-        for key in replaced:
-            former = properties.pop(key, None)
-            if former is not None and type(former) is not Ours:
-                self._former[key] = former
+        if properties:
+            # A context that is there is replaced as a whole: its tracestate and baggage would not fit ours.
+            for key in {*values, *_W3C} if "traceparent" in values else values:
+                former = properties.pop(key, None)
+                if former is not None and type(former) is not Ours:
+                    self._former[key] = former
         for key, value in values.items():
             properties[key] = Ours(value)
 
@@ -105,10 +105,12 @@ def write(message: Any, span: Span, parent: Context) -> Written | None:
     """
     properties = message.properties
     values = _values(span, parent)
-    for dropped in ("", "baggage", "tracestate"):
-        values.pop(dropped, None)
-        if values and _fits(properties, values):
+    for dropped in ("baggage", "tracestate", None):
+        if not values:
+            break
+        if _fits(properties, values):
             return Written.put(properties, values)
+        values.pop(dropped or "", None)
     return None
 
 
@@ -155,20 +157,21 @@ def _values(span: Span, parent: Context) -> dict[str, str]:
         inject_rocketmq(values, outgoing(span.get_span_context(), parent))
         if "baggage" not in fields:
             values.pop("baggage", None)
-    else:
-        propagator.inject(values, set_span_in_context(span, parent))
-    return {key: value for key, value in values.items() if value and value.strip()}
+        return values
+    propagator.inject(values, set_span_in_context(span, parent))
+    return {key: value for key, value in values.items() if value and value.strip()}  # the broker refuses empty ones
 
 
 def _fits(properties: Properties, values: Mapping[str, str]) -> bool:
-    kept = [(key, value) for key, value in properties.items() if key not in values]
-    if len(kept) + len(values) > MAX_PROPERTIES:
-        return False
-    pairs = [*kept, *values.items()]
-    characters = sum(len(key) + len(value) for key, value in pairs)
-    if characters * 4 <= MAX_PROPERTY_BYTES:  # UTF-8 takes four bytes a character at most
-        return True
-    return sum(len(key.encode()) + len(value.encode()) for key, value in pairs) <= MAX_PROPERTY_BYTES
+    characters = 0
+    for pairs in (properties, values):
+        for key, value in pairs.items():
+            characters += len(key) + len(value)
+    if len(properties) + len(values) <= MAX_PROPERTIES and characters * 4 <= MAX_PROPERTY_BYTES:
+        return True  # UTF-8 takes four bytes a character at most
+    after = {**properties, **values}
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in after.items())
+    return len(after) <= MAX_PROPERTIES and size <= MAX_PROPERTY_BYTES
 
 
 _known_fields: tuple[TextMapPropagator, frozenset[str]] | None = None

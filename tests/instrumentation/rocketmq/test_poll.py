@@ -11,9 +11,9 @@ import pytest
 from opentelemetry import baggage
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import get_current_span
-from rocketmq import Message, Producer
+from rocketmq import ClientConfiguration, LiteSimpleConsumer, Message, Producer
 from rocketmq.grpc_protocol import DigestType, Encoding, definition_pb2
-from rocketmq.v5.exception import IllegalArgumentException
+from rocketmq.v5.exception import IllegalArgumentException, IllegalStateException
 from rocketmq.v5.util import Misc
 
 from spanbridge_instrumentation import process
@@ -83,6 +83,16 @@ def test_a_poll_that_fails(instrumented: Recorded, devstack: Any, poll: Any) -> 
         assert span.attributes is not None
         assert span.attributes["error.type"] == failure
     assert instrumented.total("messaging.client.operation.duration", error_type=failure) == 2
+
+
+def test_lite_consumers(instrumented: Recorded, configuration: ClientConfiguration) -> None:
+    consumer = LiteSimpleConsumer("some-topic", configuration, "some-group")
+    with pytest.raises(IllegalStateException):
+        consumer.receive(32, 15)
+    span = instrumented.only("receive")
+    assert (span.name, span.status.status_code.name) == ("receive some-topic", "ERROR")
+    assert span.attributes is not None
+    assert span.attributes["messaging.consumer.group.name"] == "some-group"
 
 
 def test_receive_async(producer: Producer, instrumented: Recorded, devstack: Any, poll: Any) -> None:
