@@ -4,17 +4,52 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
+import paho.mqtt.client as paho
 import psutil
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+from typer.testing import CliRunner
+
+from spanbridge.devstack import show
+from spanbridge.devstack.cli import app
+from spanbridge.devstack.state import StackState
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-P", "-m", "spanbridge.devstack.cli"]
+
+
+class Subscriber:
+    """Receives everything."""
+
+    def __init__(self, host: str, port: int, version: int = paho.MQTTv5) -> None:
+        self._messages: queue.Queue[paho.MQTTMessage] = queue.Queue()
+        self._ready = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version)
+        self._client.on_message = lambda _c, _u, message: self._messages.put(message)
+        self._client.on_connect = lambda client, *_: client.subscribe("#", 2)
+        self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.connect(host, port)
+
+    def __enter__(self) -> Self:
+        self._client.loop_start()
+        assert self._ready.wait(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def get(self) -> paho.MQTTMessage:
+        return self._messages.get(timeout=5)
 
 
 @pytest.fixture
@@ -24,10 +59,17 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def run(environment: dict[str, str]) -> Run:
+    """In this process, because starting Python is most of what a command costs; but `up`, which leaves a process."""
+
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
+        if arguments[0] == "up" and "--help" not in arguments:
+            return subprocess.run(
+                [*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+            )
+        result = CliRunner().invoke(app, arguments, env=environment)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
     return command
 
@@ -59,6 +101,23 @@ def test_up_status_env_logs_down_and_two_side_by_side(run: Run) -> None:
         topic = run("topic", "t")
         assert topic.returncode == 1
         assert "has no RocketMQ" in topic.stderr
+        assert "has no RocketMQ" in run("consume", "t").stderr
+
+        host, port311 = state["parts"]["mqtt_v311"]["host"], state["parts"]["mqtt_v311"]["port"]
+        with Subscriber(host, port) as v5, Subscriber(host, port311, version=paho.MQTTv311) as v311:
+            assert run("publish", "d/1", "21.5", "--user", "unit=C", "--user", "a=b=c").returncode == 0
+            assert run("publish", "d/2", "", "--mqtt-version", "3.1.1", "--qos", "2").returncode == 0
+            received, plain = v5.get(), v311.get()
+        assert (received.topic, received.payload) == ("d/1", b"21.5")
+        assert received.properties.UserProperty == [("unit", "C"), ("a", "b=c")]
+        assert (plain.topic, plain.payload) == ("d/2", b"")
+        for wrong in (
+            ["d/#", "x"],
+            ["d", "x", "--user", "unit"],
+            ["d", "x", "--mqtt-version", "3.1.1", "--user", "a=b"],
+        ):
+            refused = run("publish", *wrong)
+            assert (refused.returncode, refused.stderr[:7]) == (1, "error: ")
 
         broker = next(child for child in psutil.Process(state["pid"]).children(recursive=True) if not child.children())
         broker.suspend()
@@ -127,3 +186,19 @@ def test_help_has_an_example_and_names_the_settings(run: Run) -> None:
     assert "spanbridge devstack up --detach" in text
     assert "SPANBRIDGE_MAVEN_URL" in text
     assert "3 the stack is not up" in run("status", "--help").stdout
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_is_offered_to_paste_is_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], installed: bool
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if installed else None)
+    parts: dict[str, dict[str, str | int]] = {
+        "mqtt_v5": {"host": "127.0.0.1", "port": 1, "kind": "rumqttd", "version": "5"},
+        "rocketmq": {"host": "127.0.0.1", "port": 2, "broker_port": 3},
+    }
+    show.ready(StackState(name="b", pid=1, env={}, parts=parts), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert ("mosquitto_pub -V mqttv5 -h 127.0.0.1 -p 1 -q 1 -t devices/d1/up -m hello" in lines) == installed
+    assert ("spanbridge devstack publish --name b devices/d1/up hello" in lines) != installed
+    assert "spanbridge devstack consume --name b telemetry" in lines

@@ -1,12 +1,14 @@
-"""RocketMQ as the devstack runs it: topics of every type, and stored messages that outlive crashes."""
+"""RocketMQ as the devstack runs it. That stored messages outlive crashes is tested where clients go through them."""
 
 from __future__ import annotations
 
+import json
 import ssl
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,11 +16,14 @@ import pytest
 from rocketmq.grpc_protocol import definition_pb2 as definition
 from rocketmq.grpc_protocol import service_pb2 as service
 from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
+from typer.testing import CliRunner
 
 from spanbridge.devstack import FaultProxy, RocketmqBroker, ServiceError, remoting
+from spanbridge.devstack.cli import app
 from spanbridge.devstack.probe import NotYet
 from spanbridge.devstack.pytest_plugin import SharedStack
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
+from spanbridge.devstack.state import StackState, claim
 
 pytestmark = pytest.mark.brokers
 METADATA = (("x-mq-client-id", f"test-{uuid.uuid4().hex[:8]}"), ("x-mq-language", "PYTHON"), ("x-mq-protocol", "v2"))
@@ -108,19 +113,29 @@ def test_a_fault_proxy_stands_between_client_and_proxy(devstack: SharedStack) ->
     assert stored(devstack.rocketmq, topic) == 2
 
 
-def test_messages_and_topics_outlive_a_stop(rocketmq_broker: RocketmqBroker) -> None:
-    """That they outlive a crash is seen where clients go through one."""
-    broker = rocketmq_broker
-    topic, endpoints = broker.create_topic(queues=1), broker.endpoints
-    with stub(endpoints) as messaging:
-        assert send(messaging, topic, b"kept").code == definition.Code.OK
-    broker.stop()
-    assert not broker.running
-    with pytest.raises(NotYet):
-        RocketmqProbe(endpoints, topic, "any").route(topic)
-    broker.start()
-    assert broker.endpoints == endpoints
-    assert stored(broker, topic) == 1
+def test_the_command_line_shows_what_a_topic_receives(
+    devstack: SharedStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    topic, group = devstack.topic(), devstack.unique("look")
+    runner, command = CliRunner(), ["consume", topic, "--group", group, "--json"]
+    with claim("default") as path:
+        StackState.of("default", devstack.stack).write(path)
+        with stub(devstack.rocketmq.endpoints) as messaging:
+            for number in range(6):
+                answer = send(messaging, topic, b"%d" % number, tag="temp", keys=["k"])
+                assert answer.code == definition.Code.OK
+        some = runner.invoke(app, [*command, "--count", "2"])
+        rest = runner.invoke(app, [*command, "--wait", "2"])
+        again = runner.invoke(app, [*command, "--wait", "0.5"])
+        missing = runner.invoke(app, ["consume", devstack.unique("missing")])
+    assert (some.exit_code, rest.exit_code, again.exit_code, again.stdout) == (0, 0, 0, "")
+    shown = [json.loads(line) for line in (some.stdout + rest.stdout).splitlines()]
+    assert sorted(message["body"] for message in shown) == list("012345")  # each once, nothing hidden by --count
+    assert len(some.stdout.splitlines()) == 2
+    assert {"body": "0", "tag": "temp", "keys": ["k"], "properties": {}} in shown
+    assert missing.exit_code == 1
+    assert missing.stderr.startswith("error: TOPIC_NOT_FOUND")
 
 
 def test_a_paused_broker_accepts_and_never_answers(rocketmq_broker: RocketmqBroker) -> None:

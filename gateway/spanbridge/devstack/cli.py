@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,12 +21,15 @@ import typer
 from spanbridge.devstack import remoting, show
 from spanbridge.devstack.errors import DevstackError, ServiceError
 from spanbridge.devstack.jars import ensure_jars
+from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_publish
 from spanbridge.devstack.progress import for_terminal
+from spanbridge.devstack.rocketmq_probe import RocketmqProbe
 from spanbridge.devstack.stack import Devstack
-from spanbridge.devstack.state import StackState, claim, find, is_claimed, publish, state_path
+from spanbridge.devstack.state import StackState, claim, find, is_claimed, state_path
 
 _NOT_UP = 3  # as the LSB has it for the status of a service that does not run
 _DETACH_SECONDS = 120.0
+_PARTS = {"rocketmq": "RocketMQ", "mqtt_v5": "MQTT v5 broker", "mqtt_v311": "MQTT v3.1.1 broker"}
 
 app = typer.Typer(
     help="Real RocketMQ and MQTT brokers on free ports, without docker or root.",
@@ -41,6 +45,13 @@ class Part(StrEnum):
 
     ROCKETMQ = "rocketmq"
     MQTT = "mqtt"
+
+
+class MqttVersion(StrEnum):
+    """The broker to publish to."""
+
+    V5 = "5"
+    V311 = "3.1.1"
 
 
 Name = Annotated[str, typer.Option(help="Which stack; several can be up side by side.")]
@@ -132,6 +143,45 @@ def group(
         remoting.create_group(_rocketmq(_require(name)), group_name, fifo=fifo, max_attempts=16)
 
 
+@app.command(epilog="Example: `spanbridge devstack publish devices/d1/up 21.5 --user unit=C`")
+def publish(
+    topic_name: Annotated[str, typer.Argument(metavar="TOPIC")],
+    text: Annotated[str, typer.Argument()],
+    *,
+    mqtt_version: Annotated[MqttVersion, typer.Option("--mqtt-version")] = MqttVersion.V5,
+    qos: Annotated[int, typer.Option(min=0, max=2)] = 1,
+    retain: Annotated[bool, typer.Option("--retain", help="Have the broker keep it for later subscribers.")] = False,
+    user: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="User property; repeatable.")] = None,
+    name: Name = "default",
+) -> None:
+    """Publish an MQTT message, as a device would."""
+    with _errors():
+        where = _part(_require(name), "mqtt_v5" if mqtt_version is MqttVersion.V5 else "mqtt_v311")
+        target = MqttTarget(host=str(where["host"]), port=int(where["port"]), version=mqtt_version.value)
+        mqtt_publish(target, topic_name, text.encode(), qos=qos, retain=retain, user=user or ())
+
+
+@app.command(epilog="Example: `spanbridge devstack consume telemetry --count 1`")
+def consume(
+    topic_name: Annotated[str, typer.Argument(metavar="TOPIC")],
+    *,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many messages.")] = None,
+    wait: Annotated[float | None, typer.Option(min=0.5, help="End when none came for so many seconds.")] = None,
+    group_name: Annotated[
+        str, typer.Option("--group", help="Consumer group: each message goes to one member.")
+    ] = "look",
+    name: Name = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Print what a RocketMQ topic receives, until Ctrl-C."""
+    with _errors():
+        where = _part(_require(name), "rocketmq")
+        remoting.create_group(int(where["broker_port"]), group_name, fifo=False, max_attempts=16)
+        probe = RocketmqProbe(f"{where['host']}:{where['port']}", topic_name, group_name)
+        for received in probe.messages(wait=wait or math.inf, limit=count):
+            show.message(received, as_json=as_json)
+
+
 @app.command()
 def down(*, name: Name = "default") -> None:
     """End the stack and remove its data. It is no error when it is not up."""
@@ -163,7 +213,7 @@ def _up_foreground(name: str, only: Part | None, mqtt: str, *, as_json: bool) ->
                 progress=for_terminal(),
             ) as stack:
                 state = StackState.of(name, stack)
-                publish(path, state)
+                state.write(path)
                 show.ready(state, as_json=as_json)
                 _watch(stack)
         except KeyboardInterrupt:
@@ -212,10 +262,14 @@ def _require(name: str) -> StackState:
     return state
 
 
+def _part(state: StackState, part: str) -> dict[str, str | int]:
+    if part not in state.parts:
+        raise DevstackError(f"this stack has no {_PARTS[part]}", hint="start it without --only")
+    return state.parts[part]
+
+
 def _rocketmq(state: StackState) -> int:
-    if "rocketmq" not in state.parts:
-        raise DevstackError("this stack has no RocketMQ", hint="start it without --only mqtt")
-    return int(state.parts["rocketmq"]["broker_port"])
+    return int(_part(state, "rocketmq")["broker_port"])
 
 
 def _tail(log: Path) -> str:
@@ -231,7 +285,7 @@ def _errors() -> Iterator[None]:
     """What went wrong as one message and exit code 1, never as a stack trace."""
     try:
         yield
-    except DevstackError as error:
+    except (DevstackError, NotYet) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,3 +106,44 @@ def _echo(client: Any) -> list[str]:
     client.on_subscribe = on_subscribe
     client.on_message = on_message
     return seen
+
+
+def mqtt_publish(
+    target: MqttTarget, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, user: Sequence[str] = ()
+) -> None:
+    """Publish one message and wait until the broker has taken it.
+
+    Args:
+        target: where to.
+        topic: no wildcards.
+        payload: the message.
+        qos: 0, 1 or 2.
+        retain: whether the broker is to keep it for later subscribers.
+        user: user properties, each ``NAME=VALUE`` (MQTT v5).
+
+    Raises:
+        DevstackError: it cannot be sent like this, or was not taken within a few seconds.
+    """
+    import paho.mqtt.client as paho
+    from paho.mqtt.enums import CallbackAPIVersion
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
+    properties = None
+    if user:
+        if target.version != "5" or not all("=" in pair for pair in user):
+            raise DevstackError("user properties are NAME=VALUE, and need MQTT v5")
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.UserProperty = [tuple(pair.split("=", 1)) for pair in user]
+    version = paho.MQTTv5 if target.version == "5" else paho.MQTTv311
+    client = paho.Client(CallbackAPIVersion.VERSION2, f"devstack-{uuid.uuid4().hex[:12]}", protocol=version)
+    _authenticate(client, target)
+    try:
+        client.connect(target.host, target.port)
+        client.loop_start()
+        client.publish(topic, payload, qos, retain, properties).wait_for_publish(_ROUND_SECONDS)
+        client.disconnect()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DevstackError(f"MQTT on {target.host}:{target.port}: {error}") from error
+    finally:
+        client.loop_stop()

@@ -1,9 +1,10 @@
-"""Readiness of RocketMQ: a message has gone through its gRPC proxy and back."""
+"""RocketMQ through its gRPC proxy: readiness (a message has gone round), and a look at what a topic receives."""
 
 from __future__ import annotations
 
 import contextlib
 import hmac
+import math
 import time
 import uuid
 from collections.abc import Iterator
@@ -13,14 +14,16 @@ from typing import Any
 from spanbridge.devstack.probe import NotYet
 
 _ROUND_SECONDS = 3.0
+_LOOK_SECONDS = 5.0
+_BATCH = 32
 
 
 class RocketmqProbe:
-    """Sends a message through the gRPC proxy and receives it again, on a topic and group of its own.
+    """Sends and receives through the gRPC proxy, one call after the other: enough to see that it works.
 
     Args:
         endpoints: ``host:port`` of the proxy.
-        topic: a NORMAL topic with one queue or more.
+        topic: for :meth:`round` a NORMAL topic with one queue.
         group: a consumer group that nobody else uses.
         credentials: access key and secret key, where the proxy asks for them.
     """
@@ -88,6 +91,66 @@ class RocketmqProbe:
         if not answer.message_queues:
             raise NotYet(f"topic {topic} has no queues yet")
 
+    def messages(self, *, wait: float, limit: int | None = None) -> Iterator[Any]:
+        """Receive and acknowledge what the topic gets, until nothing came for ``wait`` seconds or ``limit`` were taken.
+
+        Yields:
+            ``Message`` of RocketMQ's protocol buffers.
+
+        Raises:
+            NotYet: the proxy does not answer, or refuses.
+        """
+        import grpc
+        from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
+
+        with grpc.insecure_channel(self._endpoints, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            stub = MessagingServiceStub(channel)
+            try:
+                yield from self._receive_on(stub, wait, limit)
+            except grpc.RpcError as error:
+                raise NotYet(f"gRPC proxy on {self._endpoints}: {error.details() or error.code()}") from error
+
+    def _receive_on(self, stub: Any, wait: float, limit: int | None) -> Iterator[Any]:
+        from rocketmq.grpc_protocol import service_pb2 as service
+
+        topic, group = {"name": self._topic}, {"name": self._group}
+        call: dict[str, Any] = {"metadata": self._metadata, "timeout": _ROUND_SECONDS}
+        route = stub.QueryRoute(service.QueryRouteRequest(topic=topic, endpoints=self._addresses()), **call)
+        _check(route.status)
+        deadline = time.monotonic() + wait
+        left = math.inf if limit is None else limit  # what is received beyond would be hidden from the next look
+        while time.monotonic() < deadline and left > 0:
+            # A stream and a heartbeat for each look keep the proxy from forgetting us, and need no thread of ours.
+            with self._settings(stub, timeout=_LOOK_SECONDS + _ROUND_SECONDS):
+                stub.Heartbeat(service.HeartbeatRequest(group=group, client_type="SIMPLE_CONSUMER"), **call)
+                found = self._look(stub, route.message_queues[0], min(_LOOK_SECONDS, wait), int(min(left, _BATCH)))
+                for message in found:
+                    self._ack(stub, message, call)
+                    yield message
+                    left -= 1
+                    deadline = time.monotonic() + wait
+
+    def _look(self, stub: Any, queue: Any, seconds: float, most: int) -> list[Any]:
+        """Wait for messages in every queue: the proxy takes the queue in the request for its broker only."""
+        from rocketmq.grpc_protocol import definition_pb2 as definition
+        from rocketmq.grpc_protocol import service_pb2 as service
+
+        request = service.ReceiveMessageRequest(
+            group={"name": self._group},
+            message_queue=queue,
+            filter_expression={"type": "TAG", "expression": "*"},
+            batch_size=most,
+            invisible_duration={"seconds": 30},
+        )
+        request.long_polling_timeout.FromMilliseconds(int(seconds * 1000))
+        found = []
+        for answer in stub.ReceiveMessage(request, metadata=self._metadata, timeout=seconds + _ROUND_SECONDS):
+            if answer.HasField("message"):
+                found.append(answer.message)
+            elif answer.HasField("status") and answer.status.code != definition.Code.MESSAGE_NOT_FOUND:
+                _check(answer.status)
+        return found
+
     def _addresses(self) -> dict[str, Any]:
         host, port = self._endpoints.rsplit(":", 1)
         return {"scheme": "IPv4", "addresses": [{"host": host, "port": int(port)}]}
@@ -131,7 +194,7 @@ class RocketmqProbe:
         )
 
     @contextlib.contextmanager
-    def _settings(self, stub: Any) -> Iterator[None]:
+    def _settings(self, stub: Any, timeout: float = _ROUND_SECONDS) -> Iterator[None]:
         """Introduce a consumer: the proxy refuses to deliver to a client whose settings it does not know."""
         from rocketmq.grpc_protocol import service_pb2 as service
 
@@ -144,7 +207,7 @@ class RocketmqProbe:
         }
         commands: SimpleQueue[Any] = SimpleQueue()
         commands.put(service.TelemetryCommand(settings=settings))
-        stream = stub.Telemetry(iter(commands.get, None), metadata=self._metadata, timeout=_ROUND_SECONDS)
+        stream = stub.Telemetry(iter(commands.get, None), metadata=self._metadata, timeout=timeout)
         try:
             if next(stream, None) is None:
                 raise NotYet(f"gRPC proxy on {self._endpoints}: it ended the telemetry stream")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack
+from typing import Any
 
 from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_round
 from spanbridge.devstack.rocketmq import READY_NAME
@@ -48,9 +50,14 @@ def _commands(state: StackState) -> list[str]:
     if "rocketmq" in state.parts:
         commands.append(f"spanbridge devstack topic{option} telemetry")
     if where := state.parts.get("mqtt_v5"):
-        address = f"-h {where['host']} -p {where['port']}"
-        commands.append(f"mosquitto_sub -V mqttv5 {address} -t '#' -v")
-        commands.append(f"mosquitto_pub -V mqttv5 {address} -q 1 -t devices/d1/up -m hello")
+        publish = f"spanbridge devstack publish{option} devices/d1/up hello"
+        if shutil.which("mosquitto_pub") and shutil.which("mosquitto_sub"):
+            address = f"-h {where['host']} -p {where['port']}"
+            commands.append(f"mosquitto_sub -V mqttv5 {address} -t '#' -v")
+            publish = f"mosquitto_pub -V mqttv5 {address} -q 1 -t devices/d1/up -m hello"
+        commands.append(publish)
+    if "rocketmq" in state.parts:
+        commands.append(f"spanbridge devstack consume{option} telemetry")
     return [*commands, f"spanbridge devstack down{option}"]
 
 
@@ -78,6 +85,19 @@ def status(state: StackState, problems: dict[str, str | None], *, as_json: bool)
         return
     for line, problem in zip(_addresses(state), problems.values(), strict=True):
         print(f"{line}  {'ready' if problem is None else problem}")
+
+
+def message(received: Any, *, as_json: bool) -> None:
+    """One RocketMQ message: its body, then what came with it."""
+    system = received.system_properties
+    fields = {"tag": system.tag, "keys": list(system.keys), "message_group": system.message_group}
+    fields = {name: value for name, value in fields.items() if value}
+    body = received.body.decode(errors="backslashreplace")
+    properties = dict(sorted(received.user_properties.items()))
+    if as_json:
+        print(json.dumps({"body": body, **fields, "properties": properties}), flush=True)
+        return
+    print("\n  ".join([body, *(f"{name}={value}" for name, value in {**fields, **properties}.items())]), flush=True)
 
 
 def logs(files: dict[str, str], *, lines: int, follow: bool) -> None:

@@ -50,6 +50,10 @@ class StackState:
         """For ``--json``."""
         return asdict(self)
 
+    def write(self, path: Path) -> None:
+        """Write it into the claimed file, for :func:`find`."""
+        path.write_text(json.dumps(self.as_dict()))
+
 
 def state_path(name: str) -> Path:
     """The file of the stack of this name, in the user's runtime directory.
@@ -94,11 +98,6 @@ def claim(name: str) -> Iterator[Path]:
             yield path
         finally:
             path.unlink(missing_ok=True)
-
-
-def publish(path: Path, state: StackState) -> None:
-    """Write the state into the claimed file."""
-    path.write_text(json.dumps(state.as_dict()))
 
 
 def find(name: str) -> StackState | None:
