@@ -1,0 +1,190 @@
+"""The dashboard and the alerts ask for metrics that the gateway really serves, by the labels that it gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import pkgutil
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+import spanbridge
+from spanbridge.config.models import Uplink
+from spanbridge.core.events import Event
+from spanbridge.ports import Link
+from spanbridge.telemetry import Peer, Telemetry
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboards" / "spanbridge.json").read_text())
+ALERTS = DEPLOY / "prometheus" / "alerts.yml"
+RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+EXPRESSIONS = [
+    *(pytest.param(target["expr"], id=panel["title"]) for panel in PANELS for target in panel["targets"]),
+    *(pytest.param(rule["expr"], id=rule["alert"]) for rule in RULES),
+]
+ADDED_BY_PROMETHEUS = {"instance", "job", "__name__"}
+
+Samples = dict[str, set[str]]
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def served(anyio_backend: str) -> Samples:
+    """Names of all samples on /metrics after everything that is counted has happened, each with its labels."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_METRICS_EXPORTER": "none"}
+    telemetry = Telemetry(source=Peer("mqtt", 1883), target=Peer("rmq", 8081), environ=environ)
+    up: Any = SimpleNamespace(name="m", status=SimpleNamespace(link=Link.UP))
+    load: Any = SimpleNamespace(in_flight=1, oldest_age=lambda: 1.0)
+    await telemetry.start(load, [up], up)
+    telemetry.metrics.consumed("a/+", 1)
+    telemetry.metrics.sent("t", 1)
+    telemetry.metrics.sent("t", 1, "throttled")
+    telemetry.metrics.process_duration("a/+", 0.1)
+    telemetry.metrics.operation_duration("t", 0.1)
+    telemetry.metrics.batch("t", 1, 0.1)
+    telemetry.metrics.dropped("a/+", "expired")
+    telemetry.metrics.context("valid")
+    for event in every_event():
+        telemetry.reporter.report(event)
+    page = telemetry.prometheus()[0].decode()
+    await telemetry.shutdown(1)
+    found: Samples = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def every_event() -> Iterator[Event]:
+    modules = pkgutil.walk_packages(spanbridge.__path__, "spanbridge.")
+    parts = [found.name for found in modules if found.name.split(".")[1] in ("app", "mqtt", "rocketmq", "uplink")]
+    for kind in sorted({kind for name in parts for kind in events_of(importlib.import_module(name))}, key=repr):
+        values: dict[str, Any] = {"int": 1, "float": 1.0, "bool": True}
+        required = [field for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+        yield kind(**{field.name: values.get(str(field.type), "x") for field in required})
+
+
+def events_of(module: Any) -> Iterator[type[Event]]:
+    for kind in vars(module).values():
+        if isinstance(kind, type) and issubclass(kind, Event) and "name" in vars(kind) and kind.__name__[0] != "_":
+            yield kind
+
+
+def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
+    """Every metric that a PromQL expression names, with the labels it is selected by."""
+    plain = re.sub(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)", "", expression)
+    for name, braces in re.findall(r"\b((?:spanbridge|messaging)_\w+|up)\b(?:\{([^}]*)\})?", without_labels(plain)):
+        yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", braces))
+
+
+def without_labels(expression: str) -> str:
+    """Text in quotes may look like anything."""
+    return re.sub(r'"[^"]*"', '""', expression)
+
+
+def grouped(expression: str) -> set[str]:
+    lists = re.findall(r"\bby\s*\(([^)]*)\)", expression)
+    return {label.strip() for names in lists for label in names.split(",")}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+async def test_asks_for_what_is_served(expression: str, served: Samples) -> None:
+    found = list(selectors(expression))
+    assert found
+    available = set(ADDED_BY_PROMETHEUS)
+    for name, labels in found:
+        if name != "up":
+            assert name in served
+            available |= served[name]
+        assert labels <= available, f"{name} has no labels {labels - available}"
+    assert grouped(expression) <= available
+
+
+@pytest.mark.anyio
+async def test_an_unknown_name_would_be_found(served: Samples) -> None:
+    assert [name for name, _ in selectors('sum by (le) (rate(spanbridge_nonsense_total{a="b"}[5m]))')] == [
+        "spanbridge_nonsense_total"
+    ]
+    assert "spanbridge_nonsense_total" not in served
+
+
+@pytest.mark.parametrize(("panel", "target"), [(panel, one) for panel in PANELS for one in panel["targets"]])
+def test_legends_use_labels_that_the_query_keeps(panel: dict[str, Any], target: dict[str, Any]) -> None:
+    wanted = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+    aggregated = re.match(r"\s*(sum|min|max|histogram_quantile)\b", target["expr"])
+    kept = grouped(target["expr"]) if aggregated else {"instance", "source"}
+    assert wanted <= kept, panel["title"]
+
+
+def test_shows_what_an_operator_asks_first() -> None:
+    asked = " ".join(target["expr"] for panel in PANELS for target in panel["targets"])
+    for name in (
+        "messaging_client_consumed_messages_total",
+        'messaging_client_sent_messages_total{instance=~"$instance", error_type!=""}',
+        "messaging_process_duration_seconds_bucket",
+        "spanbridge_in_flight",
+        "spanbridge_oldest_unacknowledged_age_seconds",
+        "spanbridge_batch_size_bucket",
+        "spanbridge_dropped_total",
+        "spanbridge_source_up",
+        "spanbridge_sink_up",
+    ):
+        assert name in asked
+
+
+def test_panels_have_their_own_place() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+def test_provisioning_fits_the_dashboard() -> None:
+    folder = DEPLOY / "grafana" / "provisioning"
+    sources = yaml.safe_load((folder / "datasources" / "spanbridge.yaml").read_text())["datasources"]
+    default = next(variable for variable in DASHBOARD["templating"]["list"] if variable["name"] == "datasource")
+    assert default["current"]["value"] in {source["uid"] for source in sources if source["type"] == "prometheus"}
+    (provider,) = yaml.safe_load((folder / "dashboards" / "spanbridge.yaml").read_text())["providers"]
+    compose = (DEPLOY.parent / "docker-compose.yml").read_text()
+    assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in compose
+
+
+def test_alerts_know_the_defaults() -> None:
+    (full,) = [rule for rule in RULES if rule["alert"] == "SpanbridgeFull"]
+    assert full["expr"].endswith(f">= {Uplink().max_in_flight}")
+    assert all(rule["labels"]["severity"] in ("critical", "warning") for rule in RULES)
+    assert all(set(rule["annotations"]) == {"summary", "description"} for rule in RULES)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH (Debian package prometheus)")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "config", str(DEPLOY / "prometheus" / "prometheus.yml")),
+        ("test", "rules", str(Path(__file__).with_name("alerts.test.yml"))),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_prometheus_agrees(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
