@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 
 import anyio
+import paho.mqtt.client as paho
 import pytest
 from blockbuster import blockbuster_ctx
+from paho.mqtt.publish import multiple
 
 from bench.remoting import Broker
 from spanbridge.app.gateway import Gateway
@@ -56,18 +59,11 @@ def make_config(devstack: SharedStack, directory: Path, version: str) -> tuple[C
 
 
 async def publish(devstack: SharedStack, version: str, topic: str, count: int) -> None:
-    from tests.e2e.harness import Device
-
     broker = devstack.mqtt_v5 if version == "5" else devstack.mqtt_v311
-
-    def run() -> None:
-        device = Device(broker.host, broker.port, version=version)
-        for number in range(count):
-            device.publish(topic, f"m{number}")
-        device.settle()
-        device.close()
-
-    await anyio.to_thread.run_sync(run)
+    messages = [{"topic": topic, "payload": f"m{number}", "qos": 1} for number in range(count)]
+    protocol = paho.MQTTv5 if version == "5" else paho.MQTTv311
+    send = partial(multiple, messages, hostname=broker.host, port=broker.port, protocol=protocol)
+    await anyio.to_thread.run_sync(send)
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])

@@ -79,7 +79,7 @@ async def test_malformed_packets_are_reported_and_survived(
             (said,) = [packet[2] for packet in peer.received if packet[:2] == b"\xe0\x01"]
             assert said == (0x81 if reason == "malformed_packet" else 0x82)
         assert event.severity is Severity.ERROR
-        assert event.text().startswith("test: the broker ")
+        assert event.text().startswith(f"test: {peer.host}:{peer.port}: the broker ")
         assert "disconnected, connecting again in" in event.text()
         assert event.labels() == {"source": "test", "reason": event.reason}
         await watched.up()

@@ -246,6 +246,20 @@ async def test_types_are_checked_before_anything_is_sent() -> None:
         await sink.send("t", *make(sink))
 
 
+async def test_a_probe_finds_configured_topics_of_another_type_and_says_so_once() -> None:
+    async with FakeProxy(types=("FIFO",)) as proxy:
+        reporter = Recorder()
+        async with sink_to(proxy, topics=("t",), kinds=(("t", "NORMAL"),), reporter=reporter) as sink:
+            for _ in range(3):
+                with pytest.raises(SinkMisconfigured, match="takes FIFO messages, not NORMAL"):
+                    await sink.probe()
+            (event,) = [event for event in reporter.events if event.name == "rocketmq.topic.unusable"]
+            assert event.labels() == {"topic": "t", "reason": "message_property_conflict_with_type"}
+            assert "it is looked at again" in event.text()
+            proxy.types = ("NORMAL",)
+            await sink.probe()
+
+
 async def test_a_topic_without_writable_queues() -> None:
     async with FakeProxy(queues=0) as proxy, sink_to(proxy) as sink:
         error = await failing(sink)

@@ -90,7 +90,7 @@ def test_what_is_held_back_is_told_when_due(
     assert caplog.messages == ["a: 1"]
     clock.now += 10
     reporter.flush()
-    assert caplog.messages == ["a: 1", "a: 3 (1 more like this in 10 s)"]
+    assert caplog.messages == ["a: 1", "a: 3 (1 more like this in 10 s, this one 10 s ago)"]
     reporter.report(Lost(text_is="4"))
     reporter.flush(everything=True)
     assert caplog.messages[2:] == ["a: 4"]
@@ -161,3 +161,36 @@ def test_exceptions_are_kept(stderr: Callable[[], str]) -> None:
         except ValueError:
             logging.getLogger("spanbridge").exception("oh")
     assert stderr().count("ValueError: invalid literal") == 2
+
+
+def test_a_line_that_was_held_back_tells_its_age_and_warnings_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    reporter = EventReporter(interval=10, clock=lambda: now[0])
+    caplog.set_level(logging.INFO)
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Trouble(Event):
+        name: ClassVar[str] = "trouble"
+        severity: ClassVar[Severity] = Severity.WARNING
+
+        def text(self) -> str:
+            return "trouble; trying again"
+
+    reporter.report(Trouble())
+    now[0] = 1.0
+    reporter.report(Trouble())
+    now[0] = 8.0
+    reporter.flush(everything=True)
+    assert caplog.messages == ["trouble; trying again", "trouble; trying again (this one 7 s ago)"]
+    assert [(one.name, one.text) for one in reporter.recent] == [("trouble", text) for text in caplog.messages]
+
+
+def test_what_devices_write_cannot_forge_lines_or_steer_terminals() -> None:
+    hostile = "a\r\nb\x1b[31mc\x9bd\u2028"
+    record = logging.LogRecord("spanbridge.x", logging.INFO, "", 0, hostile, None, None)
+    line = logs.TextFormatter().format(record)
+    assert line.isprintable()
+    assert line.endswith(r"a\r\nb\x1b[31mc\x9bd\u2028")
+    line = logs.JsonFormatter().format(record)
+    assert line.isprintable()
+    assert json.loads(line)["message"] == hostile

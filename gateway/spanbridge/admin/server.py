@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -129,7 +130,10 @@ class AdminServer:
                 lambda: HttpProtocol(self._answer, self._connections), self._host, self._port
             )
         except OSError as cause:
-            text = (cause.strerror or str(cause)).lower()
+            # uvloop puts the address into strerror once more.
+            text = (
+                os.strerror(cause.errno) if cause.errno and cause.errno > 0 else cause.strerror or str(cause)
+            ).lower()
             hint = "set another `port` in [admin], or `enabled = false`"
             raise AdminError(f"cannot listen on {self._host} port {self._port}: {text}; {hint}") from cause
         if not self._loopback:

@@ -44,6 +44,7 @@ def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
     cluster = config.rocketmq
     return rocketmq.RocketmqOptions(
         topics=known_topics(config),
+        kinds=known_kinds(config),
         tls=rocketmq.TlsOptions(**_tls(cluster.tls)) if cluster.tls is not None else None,
         **_same(
             cluster,
@@ -111,6 +112,17 @@ def known_topics(config: Config) -> tuple[str, ...]:
     fixed = [topic.text for topic in topics if not topic.fields and "{{" not in topic.text and "}}" not in topic.text]
     extra = [config.uplink.unroutable_topic, config.uplink.rejected_topic]
     return tuple(dict.fromkeys([*fixed, *(topic for topic in extra if topic is not None)]))
+
+
+def known_kinds(config: Config) -> tuple[tuple[str, str], ...]:
+    """Topics that are named outright, with the message type that their routes will send."""
+    named = set(known_topics(config))
+    kinds = [
+        (route.topic.text, "DELAY" if route.delivery_timestamp else "FIFO" if route.message_group else "NORMAL")
+        for route in config.build_routes()
+        if route.topic.text in named
+    ]
+    return tuple(dict.fromkeys(kinds))
 
 
 def _will(broker: Mqtt) -> mqtt.Will | None:

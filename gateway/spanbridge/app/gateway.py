@@ -110,7 +110,8 @@ class Gateway:
             self.uplink.attach(source, routes, convert.mqtt_peer(one))
         admin = config.admin
         thresholds = Thresholds(admin.max_unacknowledged_age, admin.max_probe_age)
-        self.watch = Watch(self._sources, self._sink, self.uplink, clock, thresholds)
+        recent = telemetry.reporter.recent
+        self.watch = Watch(self._sources, self._sink, self.uplink, clock, thresholds=thresholds, recent=recent)
         self._admin = self._make_admin() if admin.enabled else None
         self._brokers = ", ".join(f"{one.host}:{one.port}" for one in options)
 
@@ -155,16 +156,20 @@ class Gateway:
             await asyncio.wait({forwarding, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self.watch.draining = True
             deadline = self._config.uplink.drain_timeout
+            self._telemetry.flush_log()
             if stop.is_set():
                 self._reporter.report(
                     GatewayStopping(cause=cause(), in_flight=self.uplink.in_flight, deadline=deadline)
                 )
             left = await self.uplink.drain(deadline)
+            self._telemetry.flush_log()
             self._reporter.report(GatewayStopped(sent=self.uplink.sender.sent, left=left))
             await forwarding
         finally:
             stopping.cancel()
             forwarding.cancel()
+            await self.uplink.sender.stop()  # after a second signal, requests must not hold up the end
+            await asyncio.gather(forwarding, stopping, return_exceptions=True)
 
     async def _close(self, background: list[asyncio.Task[None]]) -> None:
         for task in background:

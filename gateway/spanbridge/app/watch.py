@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from spanbridge import __version__
+from spanbridge.app.rates import Rates
 from spanbridge.core.errors import SinkError
 from spanbridge.core.health import Observation, Probe, Readiness, SourceLink, Thresholds, readiness
 from spanbridge.ports import Clock, Link, PeerStatus, Sink, Source
+from spanbridge.telemetry import Recent
 from spanbridge.uplink import Uplink
 
 _RATE_PERIOD = 5.0
@@ -20,8 +23,16 @@ class Watch:
     """Looks at sources, sink and uplink; probes RocketMQ so that an idle gateway knows as well."""
 
     def __init__(
-        self, sources: Sequence[Source], sink: Sink, uplink: Uplink, clock: Clock, thresholds: Thresholds
+        self,
+        sources: Sequence[Source],
+        sink: Sink,
+        uplink: Uplink,
+        clock: Clock,
+        *,
+        thresholds: Thresholds,
+        recent: Iterable[Recent] = (),
     ) -> None:
+        """Watch those. ``recent`` is a live view of the last warnings and errors, oldest first."""
         self.draining = False
         self._sources = sources
         self._sink = sink
@@ -31,8 +42,8 @@ class Watch:
         self._started_ns = clock.now_ns()
         self._good_ns: int | None = None
         self._probe_error: str | None = None
-        self._reading = (self._started_ns, 0, 0)
-        self._rates = (0.0, 0.0)
+        self._recent = recent
+        self._rates = Rates(self._started_ns)
 
     async def probe_forever(self, interval: float) -> None:
         """Probe RocketMQ every ``interval`` seconds, and at once. An adapter bounds a probe's time itself."""
@@ -41,6 +52,8 @@ class Watch:
                 await self._sink.probe()
             except SinkError as error:
                 self._probe_error = str(error)
+            except Exception as fault:  # noqa: BLE001 - a probe that ends for good would leave health in the dark
+                self._probe_error = f"{type(fault).__name__}: {fault}"
             else:
                 self._good_ns = self._clock.now_ns()
                 self._probe_error = None
@@ -50,12 +63,15 @@ class Watch:
         """Keep messages per second, in and out, over the last few seconds."""
         while True:
             await asyncio.sleep(_RATE_PERIOD)
-            status = self._uplink.status()
-            now, received, sent = self._clock.now_ns(), status["received"], status["sent"]
-            then, received_then, sent_then = self._reading
-            seconds = max(1e-9, (now - then) / 1e9)
-            self._rates = ((received - received_then) / seconds, (sent - sent_then) / seconds)
-            self._reading = (now, received, sent)
+            self.read_rates()
+
+    def read_rates(self) -> None:
+        """Take one reading."""
+        status = self._uplink.status()
+        counters: dict[Hashable, float] = {"received": status["received"], "sent": status["sent"]}
+        for row in self._uplink.routes():
+            counters[row["source"], row["filter"]] = row["received"]
+        self._rates.read(self._clock.now_ns(), counters | self._uplink.batches())
 
     def readiness(self) -> Readiness:
         """The verdict for /readyz."""
@@ -78,12 +94,40 @@ class Watch:
             "draining": self.draining,
             "uplink": {
                 **self._uplink.status(),
-                "received_per_s": round(self._rates[0], 1),
-                "sent_per_s": round(self._rates[1], 1),
+                "received_per_s": self._rates.per_second("received"),
+                "sent_per_s": self._rates.per_second("sent"),
             },
-            "routes": self._uplink.routes(),
+            "routes": [
+                {**row, "received_per_s": self._rates.per_second((row["source"], row["filter"]))}
+                for row in self._uplink.routes()
+            ],
+            "batches": self._batches(),
             "mqtt": [self._peer(source.status) for source in self._sources],
             "rocketmq": {**self._peer(self._sink.status), "probe_error": self._probe_error},
+            "last_errors": [self._line(one) for one in reversed(list(self._recent))],
+        }
+
+    def _batches(self) -> dict[str, Any]:
+        """Requests to RocketMQ: so far, and what they were like over the last few seconds."""
+        totals, grown = self._uplink.batches(), self._rates.grown
+        requests = grown("stored")
+        return {
+            "stored": totals["stored"],
+            "failed": totals["failed"],
+            "stored_per_s": self._rates.per_second("stored"),
+            "mean_messages": round(grown("messages") / requests, 1) if requests else None,
+            "mean_ms": round(grown("stored_ns") / requests / 1e6, 1) if requests else None,
+        }
+
+    def _line(self, one: Recent) -> dict[str, Any]:
+        moment = datetime.fromtimestamp(one.at_ns / 1e9, UTC).isoformat(timespec="seconds")
+        level = one.severity.name.lower()
+        return {
+            "time": moment,
+            "age_s": round(self._age(one.at_ns), 1),
+            "level": level,
+            "event": one.name,
+            "message": one.text,
         }
 
     def _source_link(self, status: PeerStatus) -> SourceLink:

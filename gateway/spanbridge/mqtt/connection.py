@@ -141,16 +141,23 @@ class Connection(asyncio.Protocol):
             self.fail(error)
 
     def _check_plain(self, data: bytes) -> None:
-        """A TLS alert (RFC 8446 section 5.1) is what a TLS port says to plain MQTT."""
-        if data[:2] == b"\x15\x03" and not self.accepted.done():
+        """A TLS alert (RFC 8446 section 5.1) is what a TLS port says to plain MQTT; text is what other servers say."""
+        if self.accepted.done():
+            return
+        if data[:2] == b"\x15\x03":
             raise ConnectError(f"{self.peer} expects TLS: set tls for this connection", reason="tls_expected")
+        line = data.split(b"\n")[0][:40].rstrip()
+        if len(line) >= 8 and line.isascii() and line.decode().isprintable():
+            raise ConnectError(
+                f"{self.peer} is no MQTT broker: it answers CONNECT with {line.decode()!r}", reason="not_mqtt"
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer_cancel()
         self.session.disconnected()
         cause: Exception | None = self._cause
         if cause is None and not self._leaving:
-            cause = LostError(f"{self.peer} closed the connection" + (f" ({exc})" if exc else ""))
+            cause = self._lost(exc)
         if not self.accepted.done():
             self.accepted.set_exception(cause or LostError("closed"))
             self.accepted.exception()  # seen: nobody may be waiting any more
@@ -313,6 +320,18 @@ class Connection(asyncio.Protocol):
     def peer(self) -> str:
         """Host and port of the broker."""
         return f"{self.options.host}:{self.options.port}"
+
+    def _lost(self, exc: Exception | None) -> LostError:
+        how = "reset" if isinstance(exc, ConnectionResetError) else "closed"
+        text = f"{self.peer} {how} the connection"
+        if isinstance(exc, OSError) and not isinstance(exc, ConnectionResetError):
+            text += f" ({exc.strerror or exc})"
+        if not self.accepted.done():
+            secure = "" if self.options.tls else "expects TLS, "
+            text += (
+                f" without answering CONNECT: it may be that it {secure}refuses our credentials, or is no MQTT broker"
+            )
+        return LostError(text)
 
     def _subscribe_one(self, subscription: Subscription, *, fresh: bool) -> asyncio.Future[Granted]:
         waiter: asyncio.Future[Granted] = self._loop.create_future()

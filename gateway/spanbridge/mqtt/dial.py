@@ -17,7 +17,7 @@ async def dial(connection: Connection, tls: ssl.SSLContext | None) -> Accepted:
     :raises SourceError: the broker refused, or sent what it must not.
     """
     options = connection.options
-    stage = "did not accept a connection"
+    stage = "did not accept a connection" if tls is None else "did not take a connection and finish a TLS handshake"
     try:
         async with asyncio.timeout(options.connect_timeout):
             await _connect(connection, tls)
@@ -27,7 +27,7 @@ async def dial(connection: Connection, tls: ssl.SSLContext | None) -> Accepted:
         text = f"{connection.peer} {stage} within {options.connect_timeout:g} s"
         raise ConnectError(text, reason="timeout") from None
     except OSError as error:
-        raise _connect_error(connection.peer, error) from None
+        raise _connect_error(connection.peer, error, secure=tls is not None) from None
     finally:
         if not connection.accepted.done() or connection.accepted.exception() is not None:
             await connection.abort()
@@ -58,17 +58,25 @@ async def _connect(connection: Connection, tls: ssl.SSLContext | None) -> None:
     raise last or OSError("no address")
 
 
-def _connect_error(peer: str, error: OSError) -> ConnectError:
+def _connect_error(peer: str, error: OSError, *, secure: bool) -> ConnectError:
     """Say what went wrong without the numbers and addresses that libraries put around it."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ConnectError(f"TLS with {peer} failed: {error.verify_message}", reason="tls_certificate")
+        said = error.verify_message.rstrip(".")
+        return ConnectError(
+            f"TLS with {peer} failed: {said}; see tls.ca_file, tls.server_name", reason="tls_certificate"
+        )
     if isinstance(error, ssl.SSLError):
         said = (error.reason or "handshake failure").replace("_", " ").lower()
+        if error.reason == "WRONG_VERSION_NUMBER":
+            said = "there is no TLS on this port"
         return ConnectError(f"TLS with {peer} failed: {said}", reason="tls")
     if isinstance(error, socket.gaierror):
         return ConnectError(f"the name of {peer} does not resolve: {error.strerror}", reason="name_resolution")
     if isinstance(error, ConnectionRefusedError):
         return ConnectError(f"{peer} refused the TCP connection: nothing listens there", reason="connection_refused")
     if isinstance(error, ConnectionError):
-        return ConnectError(f"{peer} closed the connection while it was being made", reason="connection_reset")
+        during = (
+            "during the TLS handshake: it may be that this port has no TLS" if secure else "while it was being made"
+        )
+        return ConnectError(f"{peer} closed the connection {during}", reason="connection_reset")
     return ConnectError(f"{peer} cannot be reached: {error.strerror or error}", reason="unreachable")

@@ -93,7 +93,8 @@ class BadPacket(_Failure):
     severity: ClassVar[Severity] = Severity.ERROR
 
     def text(self) -> str:
-        return f"{self.source}: {self.cause}; disconnected, connecting again in {self.retry_in:.1f} s"
+        text = f"{self.source}: {self.broker}: {self.cause}"
+        return f"{text}; disconnected, connecting again in {self.retry_in:.1f} s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

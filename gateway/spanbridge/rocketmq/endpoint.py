@@ -14,7 +14,7 @@ from grpc import aio
 from spanbridge.core.errors import SinkError, SinkMisconfigured
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.auth import Credentials
-from spanbridge.rocketmq.errors import OK, build, clean, judge_code, judge_grpc
+from spanbridge.rocketmq.errors import OK, build, clean, judge_code, judge_grpc, plain
 from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
 from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
 from spanbridge.rocketmq.stubs import SERVICE, code_name, service
@@ -189,7 +189,7 @@ class Endpoint:
     def failed(self, error: aio.AioRpcError, what: str) -> SinkError:
         """Take note of a call that ended without an answer, and say what it means."""
         code = error.code()
-        cause = self._headers.redact(f"{code.name} ({error.details() or 'no details'})")
+        cause = self._headers.redact(f"{code.name} ({plain(error.details() or 'no details')})")
         mapped = build(judge_grpc(code, error.details() or ""), what, self.address, cause)
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
             self._set(False, str(mapped), mapped.reason)

@@ -29,7 +29,6 @@ class Verdict:
     advice: str = ""
 
 
-_AGAIN = "It is tried again."
 _CONTENT = "This message can never be stored as it is."
 _ACCESS = "Check the access key, its secret, and that the account may publish (PUB) to the topic."
 _CREATE = "Create the topic (mqadmin updateTopic) or correct the route."
@@ -57,14 +56,14 @@ _REJECTED = (
     "MESSAGE_BODY_EMPTY", "REQUEST_HEADER_FIELDS_TOO_LARGE", "MESSAGE_PROPERTIES_TOO_LARGE",
 )  # fmt: skip
 _UNAVAILABLE: dict[str, str] = {
-    "REQUEST_TIMEOUT": _AGAIN,
-    "INTERNAL_ERROR": _AGAIN,
-    "INTERNAL_SERVER_ERROR": _AGAIN,
-    "PROXY_TIMEOUT": "The proxy got no answer from the broker in time. " + _AGAIN,
+    "REQUEST_TIMEOUT": "",
+    "INTERNAL_ERROR": "",
+    "INTERNAL_SERVER_ERROR": "",
+    "PROXY_TIMEOUT": "The proxy got no answer from the broker in time.",
     # Stored, but not as safely as the cluster is configured to: not a success.
-    "HA_NOT_AVAILABLE": "Stored on the master, but no replica was there to take it. " + _AGAIN,
-    "MASTER_PERSISTENCE_TIMEOUT": "The broker did not flush to disk in time. " + _AGAIN,
-    "SLAVE_PERSISTENCE_TIMEOUT": "The replica did not confirm in time. " + _AGAIN,
+    "HA_NOT_AVAILABLE": "Stored on the master, but no replica was there to take it.",
+    "MASTER_PERSISTENCE_TIMEOUT": "The broker did not flush to disk in time.",
+    "SLAVE_PERSISTENCE_TIMEOUT": "The replica did not confirm in time.",
 }
 _THROTTLED = ("TOO_MANY_REQUESTS", "LITE_TOPIC_QUOTA_EXCEEDED", "LITE_SUBSCRIPTION_QUOTA_EXCEEDED")
 
@@ -100,18 +99,18 @@ _REMARKS: tuple[tuple[re.Pattern[str], Verdict], ...] = tuple(
         ),
         (
             r"disk is full|service not available|SERVICE_NOT_AVAILABLE",
-            Verdict(SinkUnavailable, "store_unavailable", "Look at the broker's disk and store. " + _AGAIN),
+            Verdict(SinkUnavailable, "store_unavailable", "Look at the broker's disk and store."),
         ),
         (
             r"in-sync replicas not enough",
-            Verdict(SinkUnavailable, "replicas_not_enough", "Look at the broker's replicas. " + _AGAIN),
+            Verdict(SinkUnavailable, "replicas_not_enough", "Look at the broker's replicas."),
         ),
     )
 )
 
 _GRPC: dict[StatusCode, Verdict] = {
-    StatusCode.DEADLINE_EXCEEDED: Verdict(SinkUnavailable, "deadline_exceeded", "Nothing answered in time. " + _AGAIN),
-    StatusCode.UNAVAILABLE: Verdict(SinkUnavailable, "unavailable", _AGAIN),
+    StatusCode.DEADLINE_EXCEEDED: Verdict(SinkUnavailable, "deadline_exceeded"),
+    StatusCode.UNAVAILABLE: Verdict(SinkUnavailable, "unavailable"),
     StatusCode.RESOURCE_EXHAUSTED: Verdict(SinkThrottled, "resource_exhausted", "Sending slows down."),
     StatusCode.UNAUTHENTICATED: Verdict(SinkMisconfigured, "unauthenticated", _ACCESS),
     StatusCode.PERMISSION_DENIED: Verdict(SinkMisconfigured, "permission_denied", _ACCESS),
@@ -127,7 +126,26 @@ _TLS_VERDICT = Verdict(
     "Check that the endpoint speaks TLS, that ca_file holds its issuer, and server_name.",
 )
 _GONE = re.compile(r"expected type is UNSPECIFIED")
-_NOISE = re.compile(r"\b(?:[a-z]+\.)+[A-Z]\w*(?:Exception|Error): | For more information, please visit the url, \S+")
+_NOISE = re.compile(
+    r"\b(?:[a-z]+\.)+[A-Z]\w*(?:Exception|Error): |\bCODE: \d+ +DESC: "
+    r"|\s+For more information, please visit the url, \S+"
+)
+# gRPC's words for a connection that did not come about, in an operator's. First match wins.
+_PLAIN = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"WRONG_VERSION_NUMBER", "there is no TLS on this port"),
+        (r"CERTIFICATE_VERIFY_FAILED: ([\w -]+)", "its certificate is not accepted, {0}"),
+        (r"Connection refused", "connection refused, nothing listens there"),
+        (r"Domain name not found|errors resolving|DNS resolution|lookup failed", "the name does not resolve"),
+        (r"Deadline Exceeded", "no answer in time"),
+        (r"before receiving SETTINGS frame", "it takes connections and does not answer"),
+        (r"Failed parsing HTTP/2|not an HTTP/2", "it does not speak gRPC. Is this the port of RocketMQ's proxy?"),
+        (r"connection attempt timed out|Timeout occurred|timed out", "it does not take connections"),
+        (r"No route to host|Network is unreachable", "there is no way to that host"),
+        (r"Socket closed|Connection reset|GOAWAY|Broken pipe", "it closed the connection"),
+    )
+)
 _TOO_LARGE = re.compile(r"exceeds maximum size|larger than max|too large")
 
 
@@ -146,12 +164,21 @@ def judge_code(code: int, text: str) -> Verdict:
     name = code_name(code).lower() if code in _C.values() else "unknown_code"
     if 40000 <= code < 50000:
         return Verdict(SinkMisconfigured, name)
-    return Verdict(SinkUnavailable, name, _AGAIN)
+    return Verdict(SinkUnavailable, name)
 
 
 def clean(text: str) -> str:
     """A server's text without Java class names and links that tell an operator nothing."""
     return _NOISE.sub("", text)
+
+
+def plain(details: str) -> str:
+    """Why a connection did not come about, without the addresses and layers that gRPC wraps it in."""
+    for pattern, words in _PLAIN:
+        found = pattern.search(details)
+        if found:
+            return words.format(*found.groups())
+    return clean(details)
 
 
 def judge_grpc(code: StatusCode, details: str) -> Verdict:
@@ -160,7 +187,7 @@ def judge_grpc(code: StatusCode, details: str) -> Verdict:
         return _TLS_VERDICT
     if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(details):
         return Verdict(SinkRejected, "payload_too_large", _CONTENT)
-    return _GRPC.get(code) or Verdict(SinkUnavailable, code.name.lower(), _AGAIN)
+    return _GRPC.get(code) or Verdict(SinkUnavailable, code.name.lower())
 
 
 def build(verdict: Verdict, what: str, endpoint: str, cause: str) -> SinkError:

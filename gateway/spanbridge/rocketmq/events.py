@@ -84,6 +84,23 @@ class RouteLearned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TopicUnusable(Event):
+    """A topic of the configuration does not exist, or does not take what its routes send."""
+
+    name: ClassVar[str] = "rocketmq.topic.unusable"
+    severity: ClassVar[Severity] = Severity.ERROR
+    topic: str
+    reason: str
+    cause: str
+
+    def labels(self) -> dict[str, str]:
+        return {"topic": self.topic, "reason": self.reason}
+
+    def text(self) -> str:
+        return f"{self.cause} Messages for it wait, and acknowledgements of those behind them; it is looked at again."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRefreshFailed(Event):
     """A route could not be refreshed; the known one stays in use."""
 

@@ -27,9 +27,11 @@ class RocketmqOptions:
     """A RocketMQ 5 cluster as a producer sees it. Durations in seconds.
 
     ``endpoints`` are the proxies' gRPC addresses, ``host:port`` separated by ``;``. ``topics`` are those known in
-    advance; others join when first sent to. ``request_timeout`` bounds one request, ``attempts`` how often a send is
-    tried inside before it is raised to the caller, with pauses from ``backoff_initial`` up to ``backoff_maximum``
-    (the server's own settings replace these two when they arrive).
+    advance; others join when first sent to. ``kinds`` pairs such topics with the message type they will be sent
+    (``NORMAL``, ``FIFO`` or ``DELAY``), so that a probe finds a topic of another type before a message does.
+    ``request_timeout`` bounds one request, ``attempts`` how often a send is tried inside before it is raised to the
+    caller, with pauses from ``backoff_initial`` up to ``backoff_maximum`` (the server's own settings replace these
+    two when they arrive).
 
     ``ordered_lanes`` is how many batches of grouped messages of one topic may be under way at once.
     ``single_requests`` bounds how many one-message requests run side by side where batching is impossible.
@@ -45,6 +47,7 @@ class RocketmqOptions:
     tls: TlsOptions | None = None
     name: str = "rocketmq"
     topics: tuple[str, ...] = ()
+    kinds: tuple[tuple[str, str], ...] = ()
     request_timeout: float = 3.0
     connect_timeout: float = 3.0
     attempts: int = 3

@@ -53,7 +53,7 @@ class Route:
         raise SinkMisconfigured(
             f"topic {self.topic!r} takes {wants} messages, not {type_name(kind)}. A message group makes a message "
             "FIFO, a delivery timestamp makes it DELAY, neither makes it NORMAL: change the route, or the topic's "
-            "message.type",
+            "message.type.",
             reason="message_property_conflict_with_type",
         )
 

@@ -17,6 +17,7 @@ from spanbridge.rocketmq.auth import Credentials
 from spanbridge.rocketmq.dispatch import Dispatcher, addresses_of, kind_of, lane_of
 from spanbridge.rocketmq.encode import Encoder, Prepared, message_type
 from spanbridge.rocketmq.endpoint import Endpoint, load_credentials
+from spanbridge.rocketmq.events import TopicUnusable
 from spanbridge.rocketmq.ids import MessageIds, client_id
 from spanbridge.rocketmq.options import RocketmqOptions
 from spanbridge.rocketmq.routes import Route, Routes, read_route
@@ -52,6 +53,7 @@ class RocketmqSink:
         self._dispatcher = Dispatcher(options, self._endpoint, self._retry, reporter)
         self._backoff = (options.backoff_initial, options.backoff_maximum, 2.0)
         self._tasks: list[asyncio.Task[None]] = []
+        self._unusable: dict[str, str] = {}
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -110,13 +112,38 @@ class RocketmqSink:
     async def probe(self) -> None:
         """See :meth:`spanbridge.ports.Sink.probe`: a heartbeat where messages would go, and a route from the cluster.
 
-        The route is of a topic in use, or of one configured; without any the heartbeat has to do.
+        The route is of a topic in use, or of one configured; without any the heartbeat has to do. Every topic that is
+        configured has to be there and take what will be sent to it.
         """
         route = next(iter(self._routes.known.values()), None)
         topic = route.topic if route is not None else next(iter(self._options.topics), None)
         if topic is not None:
             await self._query_route(topic)
+        await self._check_topics()
         await self._any_heartbeat(addresses_of(route) if route is not None else self._addresses)
+
+    async def _check_topics(self) -> None:
+        """Find what a message would find, and say so once.
+
+        :raises SinkError: of the first topic that cannot be used.
+        """
+        first: SinkError | None = None
+        for topic in self._options.topics:
+            try:
+                route = await self._routes.get(topic)
+                for named, kind in self._options.kinds:
+                    if named == topic:
+                        route.check(definition.MessageType.Value(kind))
+            except SinkMisconfigured as error:
+                self._routes.invalidate(topic)
+                if self._unusable.get(topic) != str(error):
+                    self._unusable[topic] = str(error)
+                    self._reporter.report(TopicUnusable(topic=topic, reason=error.reason, cause=str(error)))
+                first = first or error
+            else:
+                self._unusable.pop(topic, None)
+        if first is not None:
+            raise first
 
     async def _any_heartbeat(self, addresses: Sequence[str]) -> None:
         error: SinkError = SinkUnavailable("the RocketMQ sink is not started", reason="closed")

@@ -2,7 +2,7 @@
 
 from spanbridge.telemetry.facade import Telemetry
 from spanbridge.telemetry.peer import Peer
-from spanbridge.telemetry.reporter import EventReporter
+from spanbridge.telemetry.reporter import EventReporter, Recent
 from spanbridge.telemetry.route import RouteTracer
 from spanbridge.telemetry.settings import Settings, TelemetrySettings
 from spanbridge.telemetry.trace import MessageTrace
@@ -13,6 +13,7 @@ __all__ = [
     "EventReporter",
     "MessageTrace",
     "Peer",
+    "Recent",
     "RouteTracer",
     "Settings",
     "Telemetry",

@@ -112,6 +112,10 @@ class Telemetry:
         if self._measured:
             self.instruments.gauge(name, read, unit=unit, description=description)
 
+    def flush_log(self) -> None:
+        """Log what is held back, all of it: what happened before a stop should stand before it."""
+        self._reporter.flush(everything=True)
+
     def log_fatal(self, text: str) -> None:
         """Say why the process ends."""
         logging.getLogger("spanbridge").error("%s", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from typing import Literal, TextIO
@@ -12,13 +13,21 @@ Format = Literal["auto", "text", "json"]
 _MARK = "_spanbridge"
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def one_line(text: str) -> str:
+    """``text`` with control characters escaped: what a device wrote can neither forge lines nor steer terminals."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 class TextFormatter(logging.Formatter):
-    """``12:00:00.123 WARNING  mqtt.source: text``; line breaks in a text are shown as such."""
+    """``12:00:00.123 WARNING  mqtt.source: text``; control characters in a text are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         name = record.name.removeprefix("spanbridge.")
-        text = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        text = one_line(record.getMessage())
         line = f"{moment}.{int(record.msecs):03d} {record.levelname:<8} {name}: {text}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -36,7 +45,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             found["exception"] = self.formatException(record.exc_info)
-        return json.dumps(found, ensure_ascii=False)
+        line = json.dumps(found, ensure_ascii=False)
+        return _CONTROL.sub(lambda one: f"\\u{ord(one[0]):04x}", line)  # those that JSON allows as they are
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spanbridge.core.events import Event
+from spanbridge.core.events import Event, Severity
 from spanbridge.telemetry.hot import HotCounter
+
+_LATE = 1.0
+"""Seconds after which a line that was held back tells its age."""
+_KEPT = 20
 
 _Key = tuple[type[Event], tuple[tuple[str, str], ...]]
 
@@ -18,6 +23,17 @@ class _Line:
     logged_at: float
     held_back: int = 0
     newest: Event | None = None
+    newest_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """A warning or an error that was logged. ``at_ns`` is Unix time in nanoseconds."""
+
+    at_ns: int
+    name: str
+    severity: Severity
+    text: str
 
 
 class EventReporter:
@@ -39,6 +55,8 @@ class EventReporter:
         self._clock = clock
         self._counters: dict[str, HotCounter] = {}
         self._lines: dict[_Key, _Line] = {}
+        self.recent: deque[Recent] = deque(maxlen=_KEPT)
+        """The last warnings and errors as they were logged, oldest first."""
 
     def report(self, event: Event) -> None:
         """Take an event. Never raises, never blocks."""
@@ -56,7 +74,7 @@ class EventReporter:
         for key, line in list(self._lines.items()):
             due = now - line.logged_at >= self._interval
             if line.newest is not None and (due or everything):
-                self._write(line.newest, line, now, repeats=line.held_back - 1)
+                self._write(line.newest, line, now, repeats=line.held_back - 1, age=now - line.newest_at)
             elif due:
                 del self._lines[key]
 
@@ -82,15 +100,18 @@ class EventReporter:
         elif now - line.logged_at < self._interval:
             line.held_back += 1
             line.newest = event
+            line.newest_at = now
             return
         self._write(event, line, now, repeats=line.held_back)
 
-    def _write(self, event: Event, line: _Line, now: float, repeats: int) -> None:
-        logger = logging.getLogger(type(event).__module__)
-        if repeats:
-            logger.log(event.severity, "%s (%d more like this in %.0f s)", event.text(), repeats, now - line.logged_at)
-        else:
-            logger.log(event.severity, "%s", event.text())
+    def _write(self, event: Event, line: _Line, now: float, repeats: int, age: float = 0.0) -> None:
+        notes = [f"{repeats} more like this in {now - line.logged_at:.0f} s"] if repeats else []
+        if age >= _LATE:
+            notes.append(f"this one {age:.0f} s ago")
+        text = event.text() + (f" ({', '.join(notes)})" if notes else "")
+        logging.getLogger(type(event).__module__).log(event.severity, "%s", text)
+        if event.severity >= Severity.WARNING:
+            self.recent.append(Recent(time.time_ns() - int(age * 1e9), event.name, event.severity, text))
         line.logged_at = now
         line.held_back = 0
         line.newest = None

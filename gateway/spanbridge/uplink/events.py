@@ -91,8 +91,8 @@ class SendFailed(Event):
     def text(self) -> str:
         """Cause, and when the next attempt is."""
         return (
-            f"sending {self.count} message(s) to {self.topic!r} failed: {self.cause}; they stay unacknowledged, next "
-            f"attempt in {self.delay:.1f} s"
+            f"sending {self.count} message(s) to {self.topic!r} failed: {self.cause.rstrip('.')}; they stay "
+            f"unacknowledged, next attempt in {self.delay:.1f} s"
         )
 
 

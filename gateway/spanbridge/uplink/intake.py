@@ -75,7 +75,6 @@ class Intake:
     def deliver(self, publishes: list[Publish]) -> None:
         """Take all messages of one socket read, in receive order. Never raises."""
         ledger = self.ledger
-        self.received += len(publishes)
         if publishes[0].epoch != ledger.epoch:
             ledger.turn(publishes[0].epoch, resumed=bool(self.source.status.detail.get("session_present")))
         touched: dict[Lane, None] = {}
@@ -133,6 +132,7 @@ class Intake:
 
     def _count(self, consumed: Counter[str], contexts: Counter[str], now: int) -> None:
         for filter_, count in consumed.items():
+            self.received += count
             self._metrics.consumed(filter_, count)
             tally = self._tally(filter_)
             tally.received += count
