@@ -45,7 +45,8 @@ def trace_panel(trace: Trace, title: str, colours: Colours) -> Panel:
         if line.span is None:
             table.add_row(line.label)
             continue
-        started = f"+{_duration(line.span.start_ns - trace.start_ns)}"
+        offset = line.span.start_ns - trace.start_ns
+        started = f"{'-' if offset < 0 else '+'}{_duration(abs(offset))}"
         bar = axis.bar(line.span, line.colour)
         table.add_row(line.label, bar, Text(started, "dim"), _duration(line.span.end_ns - line.span.start_ns))
     subtitle = Text.assemble(("trace ", "dim"), (trace.trace_id, "bold"))
@@ -88,7 +89,8 @@ def _node_lines(node: Node, above: Span | None, guide: str, below: str, colours:
 def _batch_line(span: Span, guide: str, colours: Colours) -> _Line:
     count = span.attributes.get("messaging.batch.message_count", len(span.links))
     colour = colours.of(span.service)
-    label = Text.assemble((guide, "grey50"), ("◌ ", colour), span.name, (f"  linked batch of {count}", "italic grey62"))
+    how = f"  linked batch of {count}" if int(count) > 1 or span.kind == "CLIENT" else "  linked"
+    label = Text.assemble((guide, "grey50"), ("◌ ", colour), span.name, (how, "italic grey62"))
     return _Line(label, span, f"dim {colour}")
 
 
@@ -115,7 +117,7 @@ class _Axis:
         """A bar at the span's place on the axis, to half a cell; never so short that it is not seen."""
         halves = _BAR_CELLS * 2
         scale = halves / max(1, self.end_ns - self.start_ns)
-        begin = min(round((span.start_ns - self.start_ns) * scale), halves - 1)
+        begin = min(max(round((span.start_ns - self.start_ns) * scale), 0), halves - 1)  # a linked poll may be older
         end = min(max(round((span.end_ns - self.start_ns) * scale), begin + 1), halves)
         return Text.assemble(("─" * (begin // 2), "grey23"), (_bar(begin, end), colour))
 
