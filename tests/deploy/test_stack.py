@@ -142,3 +142,16 @@ def test_the_mqtt_broker_keeps_what_the_gateway_has_not_acknowledged() -> None:
 def properties(text: str, separator: str) -> dict[str, str]:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return {key.strip(): value.strip() for key, value in (line.split(separator, 1) for line in lines)}
+
+
+def test_the_page_names_what_is_used() -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    for service in SERVICES.values():
+        image, _, tag = service["image"].rpartition(":")
+        assert tag == "local" or f"| `{image}` | `{tag}` |" in page
+        for port in service.get("ports", []):
+            assert port.split(":")[1] in page
+    for alert in re.findall(r"- alert: (\w+)", (DEPLOY / "prometheus" / "alerts.yml").read_text()):
+        assert f"| `{alert}` |" in page
+    for name in re.findall(r"`(deploy/[\w./-]+)`", page):
+        assert (ROOT / name).exists(), name
