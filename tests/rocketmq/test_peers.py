@@ -253,6 +253,7 @@ async def test_a_probe_finds_configured_topics_of_another_type_and_says_so_once(
             for _ in range(3):
                 with pytest.raises(SinkMisconfigured, match="takes FIFO messages, not NORMAL"):
                     await sink.probe()
+            assert reporter.names().count("rocketmq.route.changes") == 1
             (event,) = [event for event in reporter.events if event.name == "rocketmq.topic.unusable"]
             assert event.labels() == {"topic": "t", "reason": "message_property_conflict_with_type"}
             assert "it is looked at again" in event.text()
@@ -441,3 +442,20 @@ async def test_nothing_is_left_running() -> None:
     left = {task for task in asyncio.all_tasks() - before if "fake_proxy" not in repr(task) and "aio" not in repr(task)}
     await proxy.stop()
     assert not left
+
+
+async def test_a_probe_finds_configured_topics_that_are_missing_and_says_so_once() -> None:
+    async with FakeProxy() as proxy:
+        missing = True
+        gone = status("TOPIC_NOT_FOUND")
+        proxy.answers = lambda method, request: (
+            gone if missing and method == "QueryRoute" and request.topic.name == "missing" else None
+        )
+        reporter = Recorder()
+        async with sink_to(proxy, topics=("there", "missing"), reporter=reporter) as sink:
+            for _ in range(3):
+                with pytest.raises(SinkMisconfigured, match="'missing'"):
+                    await sink.probe()
+            assert reporter.names().count("rocketmq.topic.unusable") == 1
+            missing = False
+            await sink.probe()

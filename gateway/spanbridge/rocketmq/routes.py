@@ -112,7 +112,7 @@ class Routes:
             return route
         task = self._asked.get(topic)
         if task is None:
-            task = self._asked[topic] = asyncio.get_running_loop().create_task(self._fetch(topic))
+            task = self._asked[topic] = asyncio.get_running_loop().create_task(self.renew(topic))
             task.add_done_callback(lambda done: self._forget_task(topic, done))
         return await asyncio.shield(task)
 
@@ -121,7 +121,11 @@ class Routes:
         if not task.cancelled():
             task.exception()  # every caller may be gone: then nobody else looks at it
 
-    async def _fetch(self, topic: str) -> Route:
+    async def renew(self, topic: str) -> Route:
+        """The route of a topic from the cluster, whatever is known.
+
+        :raises SinkError: the cluster does not know the topic, or does not answer.
+        """
         route = await self._query(topic)
         before, self._known[topic] = self._known.get(topic), route
         if before != route:
@@ -140,7 +144,7 @@ class Routes:
 
     async def _refresh(self, topic: str) -> None:
         try:
-            await self._fetch(topic)
+            await self.renew(topic)
         except SinkError as error:
             if isinstance(error, SinkMisconfigured):
                 self.invalidate(topic)

@@ -115,11 +115,11 @@ class RocketmqSink:
         The route is of a topic in use, or of one configured; without any the heartbeat has to do. Every topic that is
         configured has to be there and take what will be sent to it.
         """
+        await self._check_topics()
         route = next(iter(self._routes.known.values()), None)
         topic = route.topic if route is not None else next(iter(self._options.topics), None)
         if topic is not None:
             await self._query_route(topic)
-        await self._check_topics()
         await self._any_heartbeat(addresses_of(route) if route is not None else self._addresses)
 
     async def _check_topics(self) -> None:
@@ -130,12 +130,11 @@ class RocketmqSink:
         first: SinkError | None = None
         for topic in self._options.topics:
             try:
-                route = await self._routes.get(topic)
+                route = await (self._routes.renew(topic) if topic in self._unusable else self._routes.get(topic))
                 for named, kind in self._options.kinds:
                     if named == topic:
                         route.check(definition.MessageType.Value(kind))
             except SinkMisconfigured as error:
-                self._routes.invalidate(topic)
                 if self._unusable.get(topic) != str(error):
                     self._unusable[topic] = str(error)
                     self._reporter.report(TopicUnusable(topic=topic, reason=error.reason, cause=str(error)))
