@@ -102,7 +102,7 @@ class MqttOptions:
     session_expiry: int = 86_400
     receive_maximum: int = 1024
     topic_alias_maximum: int = 0
-    maximum_packet_size: int = 4 * 1024 * 1024
+    maximum_packet_size: int = 16 * 1024 * 1024
     subscriptions: tuple[Subscription, ...] = ()
     will: Will | None = None
     connect_timeout: float = 10.0

@@ -110,6 +110,7 @@ class Intake:
     def divert(self, entry: InFlight, reason: str, cause: str) -> Lane | None:
         """Point a message that RocketMQ refused at the rejected topic; return its new lane, or None: it is dropped."""
         self._tracer.dropped(entry.trace, self._clock.now_ns(), reason)
+        cause = f"MQTT topic {quoted(entry.publish.topic)}: {cause}"
         diverted, lane = self._refuse(entry.publish, entry.filter, Refused(reason, cause))
         entry.trace, entry.encoded = diverted.trace, diverted.encoded
         return lane
@@ -215,7 +216,7 @@ class Intake:
                 ready.prepared, publish.payload or translate.EMPTY_BODY, properties.items, publish.received_ns
             )
         except (translate.Unroutable, SinkRejected) as error:
-            raise Refused(error.reason, str(error), trace) from error
+            raise Refused(error.reason, f"MQTT topic {quoted(publish.topic)}: {error}", trace) from error
         if properties.dropped:
             self._reporter.report(events.PropertiesDropped(route=plan.route.name, count=properties.dropped))
         return InFlight(publish, self, plan.filter, trace, encoded), ready.lane

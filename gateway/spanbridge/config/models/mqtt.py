@@ -123,7 +123,11 @@ class Mqtt(Section):
         description="Topic aliases the broker may use towards the gateway (v5). Off by default: rumqttd mixes them up.",
     )
     maximum_packet_size: Size = Field(
-        default=4 << 20, ge=128, le=268_435_460, description="Largest packet the gateway takes (v5)."
+        default=16 << 20,
+        ge=128,
+        le=268_435_460,
+        description="Largest packet the gateway takes. A v5 broker is told so and discards larger ones without a word "
+        "(MQTT-3.1.2-25): above RocketMQ's own limit, the gateway refuses, counts and names them.",
     )
     share: str | None = Field(
         default=None,
