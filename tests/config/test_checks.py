@@ -155,7 +155,6 @@ topic = "telemetry"
         ('version = "3.1.1"\nshare = "g"', "", "mqtt.share"),
         ('share = "g"', 'message_group = "{device}"', "mqtt.share"),
         ("", "qos = 0", "routes[0].qos"),
-        ("", 'carriers = ["topic-suffix"]', "routes[0].carriers"),
         ("", 'context = "passthrough"\ntrust = false', "routes[0].context"),
         ('version = "3.1.1"', 'tag = "{user.kind}"', "routes[0].tag"),
         ('version = "3.1.1"', 'keys = ["{user.kind}"]', "routes[0].keys[0]"),

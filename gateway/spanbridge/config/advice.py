@@ -91,9 +91,7 @@ def _delivery(loc: Loc, route: Route) -> Iterator[Finding]:
         )
 
 
-def _context(loc: Loc, route: Route, sources: list[Mqtt]) -> Iterator[Finding]:
-    if route.carriers and sources and all(broker.version == "5" for broker in sources):
-        yield _warning((*loc, "carriers"), "are for MQTT 3.1.1; MQTT 5 carries the context in user properties")
+def _context(loc: Loc, route: Route) -> Iterator[Finding]:
     if route.context is ContextPolicy.PASSTHROUGH and not route.trust:
         yield _warning((*loc, "context"), "has nothing to pass through, since `trust` is off", show_value=True)
 
