@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from spanbridge.devstack.mqtt import MqttBroker
 from spanbridge.devstack.pytest_plugin import SharedStack
 from spanbridge.devstack.rocketmq import RocketmqBroker
 
-from .harness import Device, Gateway, bodies, wait_until
+from .harness import Device, Gateway, bodies, stored, wait_until
 
 pytestmark = pytest.mark.brokers
 
@@ -187,3 +188,57 @@ def test_malformed_packets_from_the_broker_are_named_and_survived(
         device.settle()
         check_nothing_lost(device, devstack.rocketmq, topic, gateway)
         assert "Traceback" not in gateway.log
+
+
+def test_a_second_signal_ends_it_at_once_and_nothing_is_lost(
+    devstack: SharedStack, gateways: MakeGateway, devices: MakeDevice
+) -> None:
+    mqtt = devstack.mqtt_v5
+    topic, base, name = devstack.topic(), devstack.unique("s"), devstack.unique("gw")
+    broker = devstack.rocketmq
+    with FaultProxy(broker.endpoints) as proxy:
+        proxy.hang()
+        extra = "follow_routes = false"
+        gateway = gateways(config(name, f"{mqtt.host}:{mqtt.port}", proxy.endpoints, base, topic, extra))
+        gateway.start(ready=False)
+        wait_until(lambda: gateway.status["mqtt"][0]["link"] == "up", "the subscription", gateway=gateway)
+        device = devices(mqtt.host, mqtt.port)
+        for number in range(100):
+            device.publish(f"{base}/{number % 7}", f"m{number}", qos=1 + number % 2)
+        device.settle()
+        wait_until(lambda: gateway.status["uplink"]["in_flight"] == 100, "all in flight", gateway=gateway)
+        assert gateway.process is not None
+        gateway.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "stopping (SIGTERM)" in gateway.log, "the first signal's line")
+        gateway.process.send_signal(signal.SIGINT)
+        assert gateway.process.wait(10) == 1
+        assert "100 message(s) stay with the MQTT broker" in gateway.log
+        assert "Traceback" not in gateway.log
+        assert "trying again" not in gateway.log.split("stopping (SIGTERM)")[1]
+        proxy.resume()
+        gateway.start()
+        check_nothing_lost(device, broker, topic, gateway)
+        assert gateway.stop() == 0
+
+
+@pytest.mark.mosquitto
+def test_gateways_that_share_a_subscription_forward_each_message_once(
+    devstack: SharedStack, gateways: MakeGateway, devices: MakeDevice
+) -> None:
+    mqtt = devstack.mqtt_v5
+    topic, base = devstack.topic(), devstack.unique("share")
+    pair = []
+    for _ in range(2):
+        text = config(devstack.unique("gw"), f"{mqtt.host}:{mqtt.port}", devstack.rocketmq.endpoints, base, topic)
+        gateway = gateways(text.replace("backoff_maximum", 'share = "pair"\ntopic_alias_maximum = 64\nbackoff_maximum'))
+        gateway.start()
+        pair.append(gateway)
+    device = devices(mqtt.host, mqtt.port)
+    device.stream(base + "/{}", 600, rate=1000).join(30)
+    device.settle()
+    found = check_nothing_lost(device, devstack.rocketmq, topic, pair[0])
+    assert max(found.values()) == 1
+    assert all(gateway.status["uplink"]["received"] > 0 for gateway in pair), "both took part"
+    stored_messages = stored(devstack.rocketmq, topic)
+    wrong = [m for m in stored_messages if m.properties["mqtt.topic"] != f"{base}/{int(m.body.decode()[2:]) % 10}"]
+    assert not wrong, "topic aliases resolve to the right topics"

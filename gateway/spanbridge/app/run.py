@@ -37,6 +37,8 @@ def run(config: Config) -> int:
         telemetry.log_fatal("; ".join(str(error) for error in _leaves(known)))
         return EXIT_FAILED
     except asyncio.CancelledError:
+        left = gateway.uplink.in_flight
+        telemetry.log_fatal(f"stopped at once by a second signal: {left} message(s) stay with the MQTT broker")
         return EXIT_FAILED
     return EXIT_OK
 
