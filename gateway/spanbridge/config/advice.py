@@ -24,7 +24,7 @@ def advise(parts: Parts) -> Iterator[Finding]:
     for index, route in parts.routes.items():
         sources = [broker for broker in parts.brokers.values() if route.source in (None, broker.name)]
         yield from _delivery(("routes", index), route)
-        yield from _context(("routes", index), route, sources)
+        yield from _context(("routes", index), route)
         yield from _user_properties(("routes", index), route, sources)
     yield from _runtime(parts)
 
