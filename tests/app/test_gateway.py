@@ -91,3 +91,32 @@ async def test_a_gateway_never_blocks_its_loop_and_leaves_no_task_behind(
             return sum(reader.max_offsets(topic, 4))
 
     assert await anyio.to_thread.run_sync(count) == 50
+
+
+async def test_status_is_what_an_operator_needs(devstack: SharedStack, tmp_path: Path) -> None:
+    config, _, base = await anyio.to_thread.run_sync(make_config, devstack, tmp_path, "5")
+    gateway = await anyio.to_thread.run_sync(lambda: Gateway(config, Telemetry(config.telemetry, environ=NO_EXPORT)))
+    stop = asyncio.Event()
+    running = asyncio.create_task(gateway.run(stop, lambda: "the test"))
+    with anyio.fail_after(30):
+        while not gateway.watch.readiness().ready:
+            await anyio.sleep(0.05)
+        gateway.watch.read_rates()
+        await publish(devstack, "5", f"{base}/a", 40)
+        while gateway.uplink.sender.sent < 40:
+            await anyio.sleep(0.05)
+        gateway.watch.read_rates()
+        status = gateway.watch.status()
+        stop.set()
+        await running
+    (row,) = status["routes"]
+    assert (row["received"], row["sent"], row["dropped"]) == (40, 40, 0)
+    assert row["received_per_s"] > 0
+    assert row["last_s"] < 30
+    batches = status["batches"]
+    assert 1 <= batches["stored"] <= 40
+    assert batches["messages_per_request"] >= 1
+    assert batches["request_ms"] > 0
+    assert status["uplink"]["sent_per_s"] > 0
+    assert status["last_errors"] == []
+    assert {"mqtt", "rocketmq", "ready", "uptime_s"} <= set(status)

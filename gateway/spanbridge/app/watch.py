@@ -115,8 +115,8 @@ class Watch:
             "stored": totals["stored"],
             "failed": totals["failed"],
             "stored_per_s": self._rates.per_second("stored"),
-            "mean_messages": round(grown("messages") / requests, 1) if requests else None,
-            "mean_ms": round(grown("stored_ns") / requests / 1e6, 1) if requests else None,
+            "messages_per_request": round(grown("messages") / requests, 1) if requests else None,
+            "request_ms": round(grown("stored_ns") / requests / 1e6, 1) if requests else None,
         }
 
     def _line(self, one: Recent) -> dict[str, Any]:
