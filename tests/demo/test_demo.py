@@ -110,7 +110,7 @@ def test_nothing_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, cast: Cast, printed: list[tuple[str, int]], traces: Traces) -> int:
-    monkeypatch.setattr(cli, "_run", lambda *_: (cast, judge(cast, printed, traces)))
+    monkeypatch.setattr(cli, "_run", lambda *_, plain: (cast, judge(cast, printed, traces)))
     runner = CliRunner()
     return runner.invoke(cli.app, ["--json"], env=dict(os.environ)).exit_code
 
