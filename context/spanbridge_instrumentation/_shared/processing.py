@@ -41,7 +41,8 @@ class Delivery:
 
     ``name`` is the span's name, of low cardinality. ``attributes`` go onto the span at its start, ``labels`` onto the
     metrics. ``context`` holds the message's creation context as remote span (and its baggage), None when it has none.
-    ``link_attributes`` tell this message from others of the same batch. ``hook`` gets the span when it is recorded.
+    ``link_attributes`` tell this message from others of the same batch. ``received`` is the span that brought the
+    message, where one did and it is recorded. ``hook`` gets the span when it is recorded.
     """
 
     telemetry: Telemetry
@@ -50,6 +51,7 @@ class Delivery:
     labels: dict[str, AttributeValue]
     context: Context | None = None
     link_attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    received: SpanContext | None = None
     hook: Callable[[Span], Any] | None = None
 
     @property
@@ -212,6 +214,9 @@ def _links(deliveries: Sequence[Delivery], ambient: Context, parent: Context) ->
         creation = delivery.creation
         if creation is not None:
             links.append(Link(creation, delivery.link_attributes))
+    # One poll brings many messages of a batch: one link to it says enough. (Span contexts have no hash.)
+    polls = {span.span_id: span for delivery in deliveries if (span := delivery.received) is not None}
+    links += [Link(span) for span in polls.values()]
     if parent is not ambient:
         # The message's context took the parent's place; what the thread or task was in must not get lost.
         around = get_current_span(ambient).get_span_context()

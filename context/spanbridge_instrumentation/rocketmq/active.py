@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from spanbridge_instrumentation._shared import semconv
@@ -86,6 +87,13 @@ class ClientState:
         return found
 
 
+class Received(NamedTuple):
+    """The consumer that a message was received by, and the ``receive`` span that brought it, if one was sampled."""
+
+    state: ClientState
+    span: SpanContext | None = None
+
+
 class _Active:
     """The process-wide instrumentation, and the latest one of a single client, for messages without a client."""
 
@@ -96,8 +104,8 @@ class _Active:
 
 _active = _Active()
 
-RECEIVED: Final[MessageRegistry[ClientState]] = MessageRegistry()
-"""The consumer that a message was received by."""
+RECEIVED: Final[MessageRegistry[Received]] = MessageRegistry()
+"""Where a message came from."""
 
 NOBODY: Final = ClientState()
 """Stands for the client of messages that were received while nothing was instrumented."""

@@ -6,7 +6,7 @@ from time import perf_counter, time_ns
 from typing import Any, Final
 
 from opentelemetry.context import get_current
-from opentelemetry.trace import Link, SpanKind, get_current_span, set_span_in_context
+from opentelemetry.trace import Link, SpanContext, SpanKind, get_current_span, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from spanbridge_instrumentation._shared import semconv
@@ -19,6 +19,7 @@ from .active import (
     ClientState,
     Instrumentation,
     Labels,
+    Received,
     any_instrumentation,
     instrumentation_of,
     instrumentation_of_state,
@@ -58,11 +59,14 @@ class Poll:
             labels = self._labels(messages[0].topic)
             links = []
             for message in messages:
-                RECEIVED.put(message, self._state)
                 context = read(message, self._parent).context
                 if context is not None:
                     links.append(Link(get_current_span(context).get_span_context(), of_link(message)))
             span = self._span(labels, links, {semconv.BATCH_COUNT: len(messages)})
+            found = span.get_span_context()
+            received = Received(self._state, found if found.trace_flags.sampled else None)
+            for message in messages:
+                RECEIVED.put(message, received)
             telemetry.operated(elapsed, labels, context=set_span_in_context(span, self._parent))
             telemetry.consumed(len(messages), labels)
             if span.is_recording():
@@ -182,19 +186,21 @@ def replace_from_protobuf(original: Original) -> Original:
 
 def describe(message: Any) -> Delivery | None:
     """What ``process(message)`` needs of a message that was received."""
-    state = RECEIVED.get(message)
-    if state is None:
+    received = RECEIVED.get(message)
+    if received is None:
         instrumentation = any_instrumentation()
         return None if instrumentation is None else delivery(instrumentation, NOBODY, message)
-    instrumentation = instrumentation_of_state(state)
-    return None if instrumentation is None else delivery(instrumentation, state, message)
+    instrumentation = instrumentation_of_state(received.state)
+    return None if instrumentation is None else delivery(instrumentation, received.state, message, received.span)
 
 
 _CLUSTERING: Final[Attributes] = {CONSUMPTION_MODEL: "clustering"}  # what RocketMQ 5's clients have, and no other
 
 
-def delivery(instrumentation: Instrumentation, state: ClientState, message: Any) -> Delivery:
-    """What is said of a message that is about to be processed."""
+def delivery(
+    instrumentation: Instrumentation, state: ClientState, message: Any, received: SpanContext | None = None
+) -> Delivery:
+    """What is said of a message that is about to be processed; ``received`` is the span that brought it."""
     labels = state.labels("process", "process", message.topic)
     attributes: Attributes = {**labels, **state.details, **_CLUSTERING, **of_incoming(message)}
     found = read(message, get_current())
@@ -208,6 +214,7 @@ def delivery(instrumentation: Instrumentation, state: ClientState, message: Any)
         labels=labels,
         context=found.context,
         link_attributes=of_link(message),
+        received=received,
         hook=None if hook is None else lambda span: hook(span, message),
     )
 

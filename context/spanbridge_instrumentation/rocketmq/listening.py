@@ -9,7 +9,7 @@ from rocketmq import ConsumeResult, MessageListener
 from spanbridge_instrumentation._shared.processing import Processing
 from spanbridge_instrumentation._shared.safety import internal_error, warn_once
 
-from .active import RECEIVED, ClientState, instrumentation_of_state, new_state, state_of
+from .active import RECEIVED, ClientState, Received, instrumentation_of_state, new_state, state_of
 from .consuming import delivery
 from .operations import Original
 
@@ -50,7 +50,7 @@ class Listener(MessageListener):  # type: ignore[misc]
             instrumentation = instrumentation_of_state(self._state)
             if instrumentation is None:
                 return None
-            RECEIVED.put(message, self._state)
+            RECEIVED.put(message, Received(self._state))
             found = delivery(instrumentation, self._state, message)
             instrumentation.telemetry.consumed(1, found.labels)
             return Processing((message,), (found,))

@@ -18,6 +18,8 @@ from spanbridge.demo.otlp import OtlpReceiver, Span
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "zero_code"
 AGENT = Path(sys.executable).with_name("opentelemetry-instrument")
+TWICE = "Attempting to instrument while already instrumented"
+"""What OpenTelemetry's ``BaseInstrumentor`` says of a second ``instrument()``."""
 
 
 def harness() -> Any:
@@ -61,17 +63,23 @@ class Program:
             found = self._changed.wait_for(lambda: set(expected) <= set(self.lines), timeout)
         assert found, (self.lines, self._errors)
 
+    def say(self, text: str) -> None:
+        """Write to its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
     def end_input(self) -> None:
         """Close its standard input."""
         assert self.process.stdin is not None
         self.process.stdin.close()
 
-    def finish(self, timeout: float = 60.0) -> None:
-        """Wait for its end, which must be a good one, with nothing to complain about."""
+    def finish(self, *complaints: str, timeout: float = 60.0) -> None:
+        """Wait for its end, which must be a good one, with nothing on standard error but these lines."""
         assert self.process.wait(timeout) == 0, (self.lines, self._errors)
         for reader in self._readers:
             reader.join(timeout)
-        assert self._errors == []
+        assert self._errors == list(complaints)
 
     def stop(self) -> None:
         """Ask it to end (SIGTERM), as a service manager does."""
