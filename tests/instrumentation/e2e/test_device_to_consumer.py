@@ -31,6 +31,32 @@ topic = "{topic}"
 {group}
 """
 
+FAILING = """
+import sys
+from rocketmq import *
+
+class Listener(MessageListener):
+    failed = set()
+
+    def consume(self, message):
+        number = message.body[-2:-1]
+        if number in b"01" and number not in self.failed:
+            self.failed.add(number)
+            if number == b"1":
+                raise ValueError("no")
+            return ConsumeResult.FAILURE
+        print(message.body.decode(), flush=True)
+        return ConsumeResult.SUCCESS
+
+endpoints, group, topic = sys.argv[1:4]
+configuration = ClientConfiguration(endpoints, Credentials())
+consumer = PushConsumer(configuration, group, Listener(), {topic: FilterExpression()})
+consumer.startup()
+print("ready", flush=True)
+sys.stdin.readline()
+consumer.shutdown()
+"""
+
 
 @pytest.fixture
 def bridge(devstack: Any, receiver: OtlpReceiver, tmp_path: Path) -> Iterator[Any]:
@@ -92,9 +118,11 @@ def test_a_device_and_three_kinds_of_consumers(run: Run, receiver: OtlpReceiver,
 
     assert_one_trace_each(receiver, "push", "poll")
     forwarded = [span.span_id for span in of(receiver, "gateway", "send") if span.kind == "PRODUCER"]
+    polls = {span.span_id for span in of(receiver, "batch", "receive") if span.status != "ERROR"}
     for operation in ("receive", "process"):
         spans = [span for span in of(receiver, "batch", operation) if span.status != "ERROR"]
-        assert sorted(link.span_id for span in spans for link in span.links) == sorted(forwarded)
+        links = [link.span_id for span in spans for link in span.links]
+        assert sorted(link for link in links if link not in polls) == sorted(forwarded)
     assert counted(receiver, "device", "messaging.client.sent.messages", messaging_system="mqtt") == 3
     assert counted(receiver, "device", "messaging.client.operation.duration", messaging_system="mqtt") == 3
     for service in ("push", "poll", "batch"):
@@ -103,17 +131,41 @@ def test_a_device_and_three_kinds_of_consumers(run: Run, receiver: OtlpReceiver,
         assert counted(receiver, service, "messaging.process.duration", messaging_system="rocketmq") == 3
 
 
-def test_a_device_whose_messages_keep_their_order(run: Run, receiver: OtlpReceiver, devstack: Any, bridge: Any) -> None:
+def assert_tries(receiver: OtlpReceiver) -> None:
+    """What failed in order: each try is a span below the gateway's, with its error, and counted."""
+    forwarded = [span for span in of(receiver, "gateway", "send") if span.kind == "PRODUCER"]
+    by_id = {span.span_id: number for number, span in enumerate(forwarded)}
+    tries = [(by_id[span.parent_id], span.attributes.get("error.type")) for span in of(receiver, "failing", "process")]
+    assert tries == [(0, "FAILURE"), (0, None), (1, "ValueError"), (1, None), (2, None)]
+    for metric in ("messaging.process.duration", "messaging.client.consumed.messages"):
+        assert counted(receiver, "failing", metric) == 5
+    for error in ("FAILURE", "ValueError"):
+        assert counted(receiver, "failing", "messaging.process.duration", error_type=error) == 1
+
+
+def test_a_device_whose_messages_keep_their_order(
+    run: Run, receiver: OtlpReceiver, devstack: Any, bridge: Any, tmp_path: Path
+) -> None:
     topic = devstack.topic("FIFO", queues=1)
     gateway, device_topic = bridge(topic, fifo=True)
     push = run("consumer.py", devstack.rocketmq.endpoints, devstack.group(fifo=True), topic, service="push")
-    push.wait_lines("ready")
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    failing = run(script, devstack.rocketmq.endpoints, devstack.group(fifo=True), topic, service="failing")
+    poll = run("consumer_poll.py", devstack.rocketmq.endpoints, devstack.group(fifo=True), topic, "3", service="poll")
+    for consumer in (push, failing, poll):
+        consumer.wait_lines("ready")
     mqtt = devstack.mqtt_v5
     run("device.py", mqtt.host, str(mqtt.port), device_topic, service="device").finish()
     push.wait_lines(*READINGS)
+    failing.wait_lines(*READINGS)
     push.stop()
+    failing.end_input()
+    failing.finish()
+    poll.finish()
     assert gateway.stop() == 0
-    assert_one_trace_each(receiver, "push")
+    assert_one_trace_each(receiver, "push", "poll")
+    assert_tries(receiver)
     assert [line for line in push.lines if line != "ready"] == READINGS
     groups = {span.attributes["messaging.rocketmq.message.group"] for span in of(receiver, "push", "process")}
     assert groups == {"d1"}

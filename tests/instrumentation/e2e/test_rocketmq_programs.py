@@ -74,9 +74,12 @@ def test_a_producer_and_three_kinds_of_consumers(run: Run, receiver: OtlpReceive
         assert {span.trace_id for span in processes} == {span.trace_id for span in sends}
     processes = {span.span_id for span in of(receiver, "poll", "process")}
     assert {span.parent_id for span in of(receiver, "poll", "ack")} == processes
+    polls = {span.span_id for span in of(receiver, "batch", "receive") if span.status != "ERROR"}
     for operation in ("receive", "process"):
         spans = [span for span in of(receiver, "batch", operation) if span.status != "ERROR"]
-        assert sorted(link.span_id for span in spans for link in span.links) == sorted(ids)
+        links = [link.span_id for span in spans for link in span.links]
+        assert sorted(link for link in links if link not in polls) == sorted(ids)
+        assert (polls if operation == "process" else set()) == polls & set(links)
         assert {span.parent_id for span in spans} == {""}
         assert sum(span.attributes["messaging.batch.message_count"] for span in spans) == 3
     batches = {span.span_id for span in of(receiver, "batch", "process")}
@@ -112,6 +115,11 @@ def test_a_program_in_trouble(run: Run, receiver: OtlpReceiver, devstack: Any, t
     assert counted(receiver, "trouble", "messaging.client.sent.messages") == 3
     assert counted(receiver, "trouble", "messaging.client.sent.messages", error_type=failure) == 1
     assert counted(receiver, "trouble", "messaging.process.duration") == 4
-    assert counted(receiver, "trouble", "messaging.process.duration", error_type="ValueError") == 1
+    assert counted(receiver, "trouble", "messaging.client.consumed.messages") == 4
+    for error in ("FAILURE", "ValueError"):
+        assert counted(receiver, "trouble", "messaging.process.duration", error_type=error) == 1
+    sending = {"messaging_operation_name": "send"}
+    assert counted(receiver, "trouble", "messaging.client.operation.duration", **sending) == 3
+    assert counted(receiver, "trouble", "messaging.client.operation.duration", **sending, error_type=failure) == 1
     scopes = {metric.scope for metric in receiver.metrics}
     assert scopes == {"spanbridge_instrumentation.rocketmq"}
