@@ -7,7 +7,7 @@ from typing import Any
 
 import mqtt5
 import pytest
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
 from spanbridge.devstack import FaultProxy
@@ -128,7 +128,7 @@ async def test_the_will_is_published_when_the_gateway_vanishes_and_not_when_it_s
 ) -> None:
     topic = unique("will")
     heard: list[bytes] = []
-    witness = Client(CallbackAPIVersion.VERSION2)
+    witness = Client(CallbackAPIVersion.VERSION2, protocol=MQTTv5 if version == "5" else MQTTv311)  # as the port speaks
     witness.on_message = lambda _c, _u, message: heard.append(message.payload)
     ready: list[int] = []
     witness.on_subscribe = lambda *_: ready.append(1)
