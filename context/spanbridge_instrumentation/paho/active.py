@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from opentelemetry.util.types import AttributeValue
 from paho.mqtt.client import MQTTv5
 
 from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.clients import Clients
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
 from .options import Options
@@ -64,17 +64,6 @@ class ClientState:
         self.watched = False
 
 
-class _Active:
-    """The process-wide instrumentation, and the latest one of a single client, for messages without a client."""
-
-    def __init__(self) -> None:
-        self.everywhere: Instrumentation | None = None
-        self.singles: weakref.WeakSet[ClientState] = weakref.WeakSet()
-
-
-_active = _Active()
-
-
 def instrumentation_of(client: Any) -> Instrumentation | None:
     """What instruments the client; None when nothing does or instrumentation is suppressed in this context."""
     state = client.__dict__.get(_KEY)
@@ -82,13 +71,6 @@ def instrumentation_of(client: Any) -> Instrumentation | None:
     if state is not None and (state.disabled or state.own is not None):
         found = None if state.disabled else state.own
     return found if found is not None and is_instrumentation_enabled() else None
-
-
-def instrumentation_of_message() -> Instrumentation | None:
-    """What instruments messages whose client is not known."""
-    if _active.everywhere is not None:
-        return _active.everywhere
-    return next((state.own for state in _active.singles if state.own is not None), None)
 
 
 def anything_instrumented() -> bool:
@@ -114,28 +96,10 @@ def state_of(client: Any) -> ClientState:
     return state
 
 
-def set_everywhere(instrumentation: Instrumentation) -> None:
-    """Instrument every client of this process but those with an instrumentation of their own."""
-    _active.everywhere = instrumentation
+_active: Final[Clients[Instrumentation]] = Clients(state_of)
 
-
-def clear() -> None:
-    """Instrument nothing any more."""
-    _active.everywhere = None
-    for state in list(_active.singles):
-        state.own = None
-
-
-def set_single(client: Any, instrumentation: Instrumentation | None) -> None:
-    """Instrument this client by itself; None: not at all, whatever is instrumented elsewhere."""
-    state = state_of(client)
-    state.own = instrumentation
-    state.disabled = instrumentation is None
-    _active.singles.add(state)
-
-
-def forget_single(client: Any) -> None:
-    """Let the client be treated as all others are."""
-    state = state_of(client)
-    state.own = None
-    state.disabled = False
+set_everywhere = _active.set_everywhere
+clear = _active.clear
+set_single = _active.set_single
+forget_single = _active.forget_single
+instrumentation_of_message = _active.any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,6 +10,7 @@ from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.clients import Clients
 from spanbridge_instrumentation._shared.registry import MessageRegistry
 from spanbridge_instrumentation._shared.safety import internal_error
 from spanbridge_instrumentation._shared.telemetry import Telemetry
@@ -94,16 +94,6 @@ class Received(NamedTuple):
     span: SpanContext | None = None
 
 
-class _Active:
-    """The process-wide instrumentation, and the latest one of a single client, for messages without a client."""
-
-    def __init__(self) -> None:
-        self.everywhere: Instrumentation | None = None
-        self.singles: weakref.WeakSet[ClientState] = weakref.WeakSet()
-
-
-_active = _Active()
-
 RECEIVED: Final[MessageRegistry[Received]] = MessageRegistry()
 """Where a message came from."""
 
@@ -127,13 +117,6 @@ def instrumentation_of_state(state: ClientState) -> Instrumentation | None:
     return found if found is not None and is_instrumentation_enabled() else None
 
 
-def any_instrumentation() -> Instrumentation | None:
-    """What instruments messages whose client is not known; None when nothing is instrumented."""
-    if _active.everywhere is not None:
-        return _active.everywhere
-    return next((state.own for state in _active.singles if state.own is not None), None)
-
-
 def state_of(client: Any) -> ClientState:
     """The client's state, made when there is none yet."""
     state = client.__dict__.get(_KEY)
@@ -152,28 +135,10 @@ def new_state(client: Any) -> ClientState:
     return found
 
 
-def set_everywhere(instrumentation: Instrumentation) -> None:
-    """Instrument every client of this process but those with an instrumentation of their own."""
-    _active.everywhere = instrumentation
+_active: Final[Clients[Instrumentation]] = Clients(state_of)
 
-
-def clear() -> None:
-    """Instrument nothing any more."""
-    _active.everywhere = None
-    for state in list(_active.singles):
-        state.own = None
-
-
-def set_single(client: Any, instrumentation: Instrumentation | None) -> None:
-    """Instrument this client by itself; None: not at all, whatever is instrumented elsewhere."""
-    state = state_of(client)
-    state.own = instrumentation
-    state.disabled = instrumentation is None
-    _active.singles.add(state)
-
-
-def forget_single(client: Any) -> None:
-    """Let the client be treated as all others are."""
-    state = state_of(client)
-    state.own = None
-    state.disabled = False
+set_everywhere = _active.set_everywhere
+clear = _active.clear
+set_single = _active.set_single
+forget_single = _active.forget_single
+any_instrumentation = _active.any
