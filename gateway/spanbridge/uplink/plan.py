@@ -61,10 +61,6 @@ class Lanes:
             lane = self._lanes[topic, key] = Lane(topic, key, self._limits)
         return lane
 
-    def all(self) -> list[Lane]:
-        """Every lane in use."""
-        return list(self._lanes.values())
-
 
 class Planner:
     """Makes and caches the plans of one source."""
