@@ -45,7 +45,7 @@ class Listener(MessageListener):
             if number == b"1":
                 raise ValueError("no")
             return ConsumeResult.FAILURE
-        print(message.body.decode(), flush=True)
+        print(message.body.decode() + "\\n", end="", flush=True)  # one write: other threads print too
         return ConsumeResult.SUCCESS
 
 endpoints, group, topic = sys.argv[1:4]

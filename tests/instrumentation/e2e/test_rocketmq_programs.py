@@ -22,9 +22,12 @@ from rocketmq import *
 endpoints, group, topic = sys.argv[1:4]
 configuration = ClientConfiguration(endpoints, Credentials())
 
+def say(line):
+    print(line + "\\n", end="", flush=True)  # one write: other threads print too
+
 class Listener(MessageListener):
     def consume(self, message):
-        print(message.body.decode(), message.delivery_attempt, flush=True)
+        say(f"{message.body.decode()} {message.delivery_attempt}")
         if message.delivery_attempt > 1:
             return ConsumeResult.SUCCESS
         if message.body == b"raises":
@@ -43,7 +46,7 @@ message.message_group = "a group, in a topic without"
 try:
     producer.send(message)
 except Exception as error:
-    print(type(error).__name__, flush=True)
+    say(type(error).__name__)
 sys.stdin.readline()
 for client in (producer, consumer):
     client.shutdown()
