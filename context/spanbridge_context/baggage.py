@@ -1,7 +1,7 @@
 """baggage: W3C Baggage, section 3.3. Carried as it is, but for what is malformed or over the limits."""
 
 from .errors import BAGGAGE, TraceContextError
-from .tracestate import OWS
+from .tracestate import MAX_READ, OWS
 
 MAX_BYTES = 8192
 MAX_MEMBERS = 180
@@ -19,19 +19,21 @@ def parse_baggage(text: str) -> list[tuple[str, str, str]]:
     """
     if not isinstance(text, str):
         raise TraceContextError("baggage: not a string", BAGGAGE)
-    members = [_parse_member(part) for part in _split(text)]
-    if len(members) > MAX_MEMBERS or len(text) > MAX_BYTES:
-        raise TraceContextError("baggage: over 8192 bytes or 180 members", BAGGAGE)
-    return members
+    if len(text) > MAX_BYTES:
+        raise TraceContextError("baggage: over 8192 bytes", BAGGAGE)
+    parts = _split(text)
+    if len(parts) > MAX_MEMBERS:
+        raise TraceContextError("baggage: over 180 members", BAGGAGE)
+    return [_parse_member(part) for part in parts]
 
 
 def cap_baggage(text: str) -> tuple[str, bool]:
     """What is sent on, and whether that is everything. Never raises.
 
     Malformed members are left out, and then, in order, those with which it would be over 8192 bytes or 180 members.
-    Members stay whole; optional white space goes.
+    Members stay whole; optional white space goes. Of more than 32768 characters nothing is kept.
     """
-    if not isinstance(text, str):
+    if not isinstance(text, str) or len(text) > MAX_READ:
         return "", False
     kept: list[str] = []
     size = 0

@@ -103,13 +103,14 @@ def _read_each_once(found: "Properties", rest: list[tuple[str, str]]) -> "Split 
 
 
 def _read(properties: "Properties", found: "Properties") -> "Split":
-    parents = [_attempt(traceparent.decode, value) for name, value in found if name == "traceparent"]
+    name = "traceparent"
+    parents = [item[1] for item in found if item[0] == name]
     if not parents:
-        attempts = [_attempt(compact.decode, value) for name, value in found if name == "tp"]
-        parents = [attempt for attempt in attempts if attempt[1] != MALFORMED]
+        name = "tp"
+        parents = [item[1] for item in found if item[0] == name and not is_ordinary(item)]
     if not parents:
         return None, None, list(properties)
-    raw, problem = parents[0] if len(parents) == 1 else (None, DUPLICATE)
+    raw, problem = _attempt(_DECODERS[name], parents[0]) if len(parents) == 1 else (None, DUPLICATE)
     if raw is None:
         kept = [item for item in properties if item[0] not in _NAMES or item[0] == "baggage" or is_ordinary(item)]
         return None, problem, kept
@@ -146,4 +147,8 @@ def _attempt(decode: "Callable[[str], bytes]", value: str) -> tuple["bytes | Non
 
 def is_ordinary(item: tuple[str, str]) -> bool:
     """Whether it is a ``tp`` of the application's own: one that does not decode."""
-    return item[0] == "tp" and _attempt(compact.decode, item[1])[1] == MALFORMED
+    name, value = item
+    if name != "tp":
+        return False
+    # The length first: a packet has room for a million of them, and an exception is dear.
+    return not isinstance(value, str) or len(value) != compact.LENGTH or _attempt(compact.decode, value)[1] == MALFORMED

@@ -5,6 +5,11 @@ from .errors import TRACESTATE, TraceContextError
 MAX_MEMBERS = 32
 MAX_KEY = 256
 MAX_VALUE = 256
+
+MAX_READ = 32768
+"""Characters that are read of a tracestate or of baggage: twice the longest tracestate that is valid. A packet of
+megabytes of commas must not keep an event loop busy for seconds."""
+
 OWS = " \t"
 
 _FIRST = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -15,7 +20,8 @@ _VALUE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) not in ",=")
 def parse_tracestate(text: str) -> list[tuple[str, str]]:
     """The members in order, left (newest) first. Empty members are skipped; equal keys stay as they are.
 
-    :raises TraceContextError: a member does not follow the grammar, or there are more than 32 (problem ``tracestate``).
+    :raises TraceContextError: a member does not follow the grammar, there are more than 32, or the text has more than
+        32768 characters (problem ``tracestate``).
     """
     return [(key, value) for key, _, value in [member.partition("=") for member in _members(text)]]
 
@@ -36,6 +42,8 @@ def format_tracestate(members: list[tuple[str, str]]) -> str:
 def _members(text: str) -> list[str]:
     if not isinstance(text, str):
         raise TraceContextError("tracestate: not a string", TRACESTATE)
+    if len(text) > MAX_READ:
+        raise TraceContextError("tracestate: more than 32768 characters", TRACESTATE)
     members = [member for member in [part.strip(OWS) for part in text.split(",")] if member]
     if len(members) > MAX_MEMBERS:
         raise TraceContextError("tracestate: more than 32 members", TRACESTATE)
