@@ -21,9 +21,10 @@ from opentelemetry.propagators.textmap import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.trace.span import TraceState
 
+from . import compact, traceparent
 from .context import TraceContext, make
 from .errors import ZERO_ID, TraceContextError
-from .mqtt import COMPACT, W3C, extract_user_properties, is_ordinary
+from .mqtt import COMPACT, W3C, complete, is_ordinary
 from .tracestate import format_tracestate, normalise_tracestate, parse_tracestate
 
 __all__ = [
@@ -41,7 +42,6 @@ __all__ = [
     "user_property_setter",
 ]
 
-
 _FLAGS = tuple(TraceFlags(flags) for flags in range(256))
 
 
@@ -51,17 +51,25 @@ class Level2TraceState(TraceState):
     :raises TraceContextError: the header is not a tracestate.
     """
 
-    def __init__(self, header: str) -> None:
+    def __init__(self, header: str = "") -> None:
         # Not the base's: members are taken apart only when someone asks for one, most messages only pass through.
         self._header = normalise_tracestate(header)
         self._members: dict[str, str] | None = None
 
     @classmethod
-    def of(cls, context: TraceContext) -> Level2TraceState:
-        """The state of a context, which was checked when the context was made."""
-        state = cls("")
-        state._header = context.tracestate
+    def of(cls, checked: str) -> Level2TraceState:
+        """The state of a header that was checked already, as a context's is."""
+        state = cls.__new__(cls)
+        state._header, state._members = checked, None
         return state
+
+    @classmethod
+    def from_header(cls, header_list: list[str]) -> Level2TraceState:
+        """The state of one or more headers; an empty one when together they are not a tracestate."""
+        try:
+            return cls(",".join(header_list))
+        except TraceContextError:
+            return cls()
 
     @property
     def _dict(self) -> dict[str, str]:  # type: ignore[override]
@@ -71,6 +79,10 @@ class Level2TraceState(TraceState):
             for key, value in parse_tracestate(self._header):
                 self._members.setdefault(key, value)
         return self._members
+
+    def __bool__(self) -> bool:
+        # Asked for each message that is sent on; by its length, a Mapping would take the members apart to answer.
+        return self._header != ""
 
     def to_header(self) -> str:
         """The header's value."""
@@ -98,12 +110,16 @@ class Level2TraceState(TraceState):
 
 def to_span_context(context: TraceContext, is_remote: bool = True) -> SpanContext:
     """OpenTelemetry's form of a context. Baggage is not part of it."""
+    return _span_context(context._raw, context.tracestate, is_remote)
+
+
+def _span_context(raw: bytes, tracestate: str, is_remote: bool) -> SpanContext:
     return SpanContext(
-        int.from_bytes(context.trace_id_bytes, "big"),
-        int.from_bytes(context.span_id_bytes, "big"),
+        int.from_bytes(raw[1:17], "big"),
+        int.from_bytes(raw[17:25], "big"),
         is_remote,
-        _FLAGS[context.flags],
-        Level2TraceState.of(context) if context.tracestate else None,
+        _FLAGS[raw[25]],
+        Level2TraceState.of(tracestate) if tracestate else None,
     )
 
 
@@ -114,18 +130,17 @@ def from_span_context(span_context: SpanContext, baggage: str = "") -> TraceCont
     """
     if not span_context.is_valid:
         raise TraceContextError("span context: not valid", ZERO_ID)
-    trace_id, span_id = span_context.trace_id.to_bytes(16, "big"), span_context.span_id.to_bytes(8, "big")
-    flags = span_context.trace_flags & 0xFF
-    if baggage:
-        return TraceContext(trace_id, span_id, flags, _header(span_context.trace_state), baggage)
-    return make(b"\0" + trace_id + span_id + bytes((flags,)), _header(span_context.trace_state), "")
+    ids = span_context.trace_id.to_bytes(16, "big") + span_context.span_id.to_bytes(8, "big")
+    raw = b"\0" + ids + bytes((span_context.trace_flags & 0xFF,))
+    context = make(raw, _header(span_context.trace_state), "")
+    return context.replace(baggage=baggage) if baggage else context
 
 
 def _header(state: TraceState) -> str:
     if isinstance(state, Level2TraceState):
         return state.to_header()
     try:
-        return normalise_tracestate(state.to_header()) if state else ""
+        return normalise_tracestate(state.to_header())
     except TraceContextError:
         return ""
 
@@ -153,16 +168,19 @@ class SpanbridgePropagator(TextMapPropagator):
         """The context with the carrier's span in it; as it is when the carrier holds no valid parent."""
         if context is None:
             context = Context()
-        found = [("traceparent", value) for value in getter.get(carrier, "traceparent") or ()]
-        if not found:
-            found = [("tp", value) for value in getter.get(carrier, "tp") or ()]
-        if not found:
+        decode, parents = traceparent.decode, getter.get(carrier, "traceparent")
+        if not parents:
+            decode = compact.decode
+            parents = [value for value in getter.get(carrier, "tp") or () if not is_ordinary(("tp", value))]
+        if len(parents) != 1:
             return context
-        found += [("tracestate", value) for value in getter.get(carrier, "tracestate") or ()]
-        extracted = extract_user_properties(found).context
-        if extracted is None:
+        try:
+            raw = decode(parents[0])
+            states = getter.get(carrier, "tracestate")
+            state = complete(raw, ",".join(states), "")[0].tracestate if states else ""
+        except (TraceContextError, TypeError):
             return context
-        return trace.set_span_in_context(NonRecordingSpan(to_span_context(extracted)), context)
+        return trace.set_span_in_context(NonRecordingSpan(_span_context(raw, state, is_remote=True)), context)
 
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
@@ -176,10 +194,9 @@ class SpanbridgePropagator(TextMapPropagator):
         else:  # OpenTelemetry has the ids as numbers: the text comes from those at half the cost
             ids = f"{span_context.trace_id:032x}-{span_context.span_id:016x}"
             setter.set(carrier, "traceparent", f"00-{ids}-{span_context.trace_flags & 0xFF:02x}")
-        if span_context.trace_state:
-            header = _header(span_context.trace_state)
-            if header:
-                setter.set(carrier, "tracestate", header)
+        state = span_context.trace_state
+        if state and (header := _header(state)):
+            setter.set(carrier, "tracestate", header)
 
 
 class UserPropertyGetter(Getter[Sequence[tuple[str, str]]]):
@@ -221,7 +238,9 @@ class PropertyMapSetter(Setter[MutableMapping[str, str]]):
     """Writes RocketMQ user properties."""
 
     def set(self, carrier: MutableMapping[str, str], key: str, value: str) -> None:
-        """Set a value."""
+        """Set a value. A parent takes the place of an old parent's state as well."""
+        if key == "traceparent":
+            carrier.pop("tracestate", None)
         carrier[key] = value
 
 

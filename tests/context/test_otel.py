@@ -104,6 +104,30 @@ def test_a_new_parent_takes_the_old_one_and_its_state_away() -> None:
     assert carrier == [("baggage", "k=v"), ("traceparent", fresh.traceparent)]
 
 
+def test_a_new_parent_takes_the_old_ones_state_away_in_a_property_map_too() -> None:
+    carrier = {"traceparent": CONTEXT.traceparent, "tracestate": "old=1", "baggage": "k=v"}
+    fresh = TraceContext.new()
+    SpanbridgePropagator().inject(carrier, with_span(fresh), property_map_setter)
+    assert carrier == {"traceparent": fresh.traceparent, "baggage": "k=v"}
+    SpanbridgePropagator().inject(carrier, with_span(fresh.replace(tracestate="a=1")), property_map_setter)
+    assert carrier["tracestate"] == "a=1"
+
+
+@pytest.mark.parametrize("state", [["A=1"], ["a=1", "b"], ["a=" + "1" * 257]])
+def test_a_state_that_is_none_costs_at_most_itself(state: list) -> None:
+    carrier = {"traceparent": CONTEXT.traceparent, "tracestate": state}
+    extracted = current(SpanbridgePropagator().extract(carrier))
+    assert extracted.trace_id == int(CONTEXT.trace_id, 16)
+    assert extracted.trace_state.to_header() == ""
+
+
+@pytest.mark.parametrize(
+    "carrier", [{"traceparent": 5}, {"tp": 5}, {"traceparent": CONTEXT.traceparent, "tracestate": 5}]
+)
+def test_values_that_are_no_strings_are_no_context(carrier: dict) -> None:
+    assert not current(SpanbridgePropagator().extract(carrier)).is_valid
+
+
 def test_baggage_travels_with_its_own_propagator() -> None:
     both = CompositePropagator([SpanbridgePropagator("compact"), W3CBaggagePropagator()])
     carrier: list[tuple[str, str]] = []
@@ -180,6 +204,17 @@ class TestLevel2TraceState:
     def test_a_thirty_third_member_is_not_added(self) -> None:
         state = Level2TraceState(",".join(f"k{i}=1" for i in range(32)))
         assert state.add("k32", "1") is state
+
+    def test_it_is_made_as_the_base_is(self) -> None:
+        state = Level2TraceState.from_header(["0a=1", "b@=2"])
+        assert isinstance(state, Level2TraceState)
+        assert state.to_header() == "0a=1,b@=2"
+        assert Level2TraceState.from_header(["a=1", "A=1"]).to_header() == ""
+        assert Level2TraceState.get_default().to_header() == ""
+
+    def test_is_true_when_it_has_members(self) -> None:
+        assert Level2TraceState("a=1")
+        assert not Level2TraceState(" , ")
 
     def test_refuses_what_is_not_a_tracestate(self) -> None:
         with pytest.raises(TraceContextError):
