@@ -28,11 +28,16 @@ MAX_READ = 131072
 """Bytes of a payload that is searched for one: no payload may keep an event loop busy for long."""
 
 
-def inject_json(payload: bytes, context: TraceContext) -> bytes:
+def inject_json(payload: "bytes | str", context: TraceContext) -> bytes:
     """The payload with the context as the first members of its outermost object, in place of one that is there.
 
-    What is not one JSON object in UTF-8 of at most 65536 bytes comes back as it is.
+    What is not one JSON object in UTF-8 of at most 65536 bytes comes back as it is; text, what ``json.dumps`` gives, as
+    UTF-8.
+
+    :raises UnicodeEncodeError: text with a lone surrogate, which UTF-8 cannot hold.
     """
+    if isinstance(payload, str):
+        payload = payload.encode()
     try:
         if len(payload) > MAX_WRITTEN or not _is_object(payload):
             return payload

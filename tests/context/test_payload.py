@@ -23,6 +23,11 @@ def test_a_payload_of_the_largest_size_carries_the_largest_context() -> None:
     assert extract_json(carried) == (payload, context, None)
 
 
+def test_text_is_a_payload_too() -> None:
+    assert inject_json('{"t":"21 °C"}', CONTEXT) == inject_json('{"t":"21 °C"}'.encode(), CONTEXT)
+    assert inject_json("21 °C", CONTEXT) == "21 °C".encode()
+
+
 def test_a_larger_payload_is_left_alone() -> None:
     assert inject_json(payload_of(65537), CONTEXT) == payload_of(65537)
     carried = b'{"traceparent":"' + CONTEXT.traceparent.encode() + b'",' + payload_of(131072)[1:]
