@@ -15,12 +15,15 @@ TRACE_CONTEXT = "TRACE_CONTEXT"
 
 def inject_rocketmq(properties: "MutableMapping[str, str]", context: TraceContext) -> None:
     """Put the context into a message's user properties, in place of one that is there."""
-    properties["traceparent"] = context.traceparent
-    for name, value in (("tracestate", context.tracestate), ("baggage", context.baggage)):
-        if value:
-            properties[name] = value
-        elif name in properties:
-            del properties[name]
+    properties["traceparent"] = traceparent.encode(context._raw)
+    if context._tracestate:
+        properties["tracestate"] = context._tracestate
+    elif "tracestate" in properties:
+        del properties["tracestate"]
+    if context._baggage:
+        properties["baggage"] = context._baggage
+    elif "baggage" in properties:
+        del properties["baggage"]
 
 
 def extract_rocketmq(properties: "Mapping[str, str]", trace_context: "str | None" = None) -> Extracted:
