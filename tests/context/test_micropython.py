@@ -125,35 +125,70 @@ print(gc.mem_alloc() - before)
     assert 0 < int(run(interpreter, program, heap=192 * 1024)) < 64 * 1024
 
 
-def test_device_example_publishes_what_a_gateway_reads(interpreter: Path) -> None:
-    """The example's two ways, v5 and v3.1.1, with a client that prints instead of a network."""
-    client = """
+UMQTT = """
+import json
+
 class MQTTClient:
-    def __init__(self, client_id, server, port=1883):
+    def __init__(self, client_id, server):
         pass
 
     def connect(self):
         pass
 
-    def publish(self, topic, payload, retain=False, qos=0, properties=None):
-        import json
-        print(json.dumps([topic, payload.decode(), qos, properties]))
+    def publish(self, topic, msg, retain=False, qos=0):
+        print(json.dumps([topic, msg, qos]))
 
     def disconnect(self):
         pass
 """
-    example = (ROOT / "examples" / "micropython" / "device.py").read_text("utf-8")
-    printed = run(
-        interpreter, "import device\ndevice.main(count=2, pause=0)", {"device.py": example, "client.py": client}
-    )
-    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("[")]
-    assert len(lines) == 4
-    for topic, payload, qos, properties in lines:
+
+MQTT_AS = """
+import json
+
+config = {"server": None, "mqttv5": False}
+
+class MQTTClient:
+    def __init__(self, given):
+        assert given["server"] and given["mqttv5"]
+
+    async def connect(self):
+        pass
+
+    async def publish(self, topic, msg, retain=False, qos=0, properties=None):
+        (pair,) = properties[0x26].items()  # it sends the first one only
+        print(json.dumps([topic, msg, qos, pair]))
+
+    async def disconnect(self):
+        pass
+"""
+
+
+def published(interpreter: Path, program: str, files: dict[str, str]) -> list[list]:
+    """What an example gave to a client with the interface of the real one."""
+    examples = {path.name: path.read_text("utf-8") for path in (ROOT / "examples" / "micropython").glob("*.py")}
+    return [json.loads(line) for line in run(interpreter, program, examples | files).splitlines()]
+
+
+def test_example_on_umqtt_publishes_what_a_gateway_reads(interpreter: Path) -> None:
+    program = "import device_v311\ndevice_v311.main(count=2, pause=0)"
+    messages = published(interpreter, program, {"umqtt/simple.py": UMQTT})
+    assert len(messages) == 2
+    for topic, payload, qos in messages:
         plain, context = extract_topic(topic)
-        if context is None:
-            context = extract_user_properties([tuple(item) for item in properties]).context
-        assert plain == "site/a12/dev/7/temperature"
+        assert (plain, qos) == ("site/a12/dev/7/temperature", 1)
         assert json.loads(payload)["unit"] == "C"
-        assert qos == 1
+        assert context is not None
+        assert context.sampled
+
+
+def test_example_on_mqtt_as_publishes_what_a_gateway_reads(interpreter: Path) -> None:
+    # This build has no asyncio.run: Node's loop runs the task once the program has ended.
+    program = "import asyncio, device_v5\nasyncio.create_task(device_v5.main(count=2, pause=0))"
+    messages = published(interpreter, program, {"mqtt_as.py": MQTT_AS})
+    assert len(messages) == 2
+    for topic, payload, qos, pair in messages:
+        context, problem = extract_user_properties([tuple(pair)])
+        assert (topic, qos, problem) == ("site/a12/dev/7/temperature", 1, None)
+        assert json.loads(payload)["unit"] == "C"
         assert context is not None
         assert context.sampled
