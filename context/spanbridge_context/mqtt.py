@@ -37,6 +37,8 @@ def inject_user_properties(
 ) -> list[tuple[str, str]]:
     """The properties with the context in them. The list given is not changed; a context already there is replaced.
 
+    So is ``baggage`` that came without a parent: what is to travel goes in as ``context.replace(baggage=...)``.
+
     :param form: ``"compact"`` (``tp``) or ``"w3c"`` (``traceparent``).
     :raises TraceContextError: another form.
     """

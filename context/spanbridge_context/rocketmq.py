@@ -14,7 +14,7 @@ TRACE_CONTEXT = "TRACE_CONTEXT"
 
 
 def inject_rocketmq(properties: "MutableMapping[str, str]", context: TraceContext) -> None:
-    """Put the context into a message's user properties, in place of one that is there."""
+    """Put the context into a message's user properties, in place of one that is there, baggage included."""
     properties["traceparent"] = traceparent.encode(context._raw)
     if context._tracestate:
         properties["tracestate"] = context._tracestate

@@ -32,7 +32,7 @@ def extract_topic(topic: str) -> tuple[str, "TraceContext | None"]:
 
 
 def split_topic(topic: str) -> tuple[str, "TraceContext | None", "str | None"]:
-    """The plain topic, the context and the problem. Never raises.
+    """The plain topic, the context and the problem. Never raises. For text: some devices' clients give bytes.
 
     A suffix that does not decode is taken off as well: a context must not keep the message from its route.
     """
