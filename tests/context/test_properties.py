@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import hypothesis
 from hypothesis import strategies as st
+from opentelemetry import trace
 
 from spanbridge_context import (
     PROBLEMS,
@@ -30,6 +31,7 @@ from spanbridge_context import (
     split_topic,
     split_user_properties,
 )
+from spanbridge_context.otel import SpanbridgePropagator, from_span_context, user_property_getter
 
 EXAMPLES = int(os.environ.get("CODEC_EXAMPLES", "50"))
 
@@ -202,6 +204,16 @@ def test_user_properties_lose_nothing_of_the_application(given_properties: list)
     assert [item for item in given_properties if item in rest] == rest or len(set(rest)) < len(rest)
     if context is None and problem is None:
         assert rest == given_properties
+
+
+@given(properties)
+def test_the_propagator_reads_what_the_codec_reads(given_properties: list) -> None:
+    span = trace.get_current_span(SpanbridgePropagator().extract(given_properties, getter=user_property_getter))
+    context = extract_user_properties(given_properties).context
+    if context is None:
+        assert not span.get_span_context().is_valid
+    else:
+        assert from_span_context(span.get_span_context()) == context.replace(baggage="")
 
 
 @given(st.dictionaries(names, texts), st.none() | texts)
