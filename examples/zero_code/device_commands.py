@@ -17,6 +17,11 @@ def subscribe(client, userdata, flags, reason_code, properties):
     client.subscribe("devices/+/commands", qos=1)
 
 
+@client.subscribe_callback()
+def subscribed(client, userdata, mid, reason_codes, properties):
+    print("ready", flush=True)
+
+
 @client.topic_callback("devices/+/commands")
 def command(client, userdata, message):
     if message.payload == b"stop":
@@ -26,5 +31,4 @@ def command(client, userdata, message):
 
 
 client.connect(host, int(port))
-print("ready", flush=True)
 client.loop_forever()

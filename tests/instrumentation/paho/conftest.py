@@ -17,14 +17,14 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import Tracer
 from paho.mqtt.properties import VariableByteIntegers
 
 from spanbridge_instrumentation.paho import PahoInstrumentor
 from spanbridge_instrumentation.paho.pending import PENDING
 
 
-def eventually(what: Callable[[], Any], timeout: float = 5.0) -> Any:
+def eventually(what: Callable[[], Any], timeout: float = 30.0) -> Any:
     """The first true value of ``what()``, asked again until the deadline."""
     deadline = time.monotonic() + timeout
     while not (value := what()):
@@ -52,18 +52,22 @@ class Recorded:
     def tracer(self) -> Tracer:
         return self.tracer_provider.get_tracer("user")
 
-    def spans(self, kind: SpanKind | None = None) -> list[ReadableSpan]:
-        return [span for span in self.exporter.get_finished_spans() if kind is None or span.kind is kind]
+    def spans(self, operation: str | None = None) -> list[ReadableSpan]:
+        return [
+            span
+            for span in self.exporter.get_finished_spans()
+            if operation is None or (span.attributes or {}).get("messaging.operation.name") == operation
+        ]
 
-    def wait(self, kind: SpanKind, count: int = 1) -> list[ReadableSpan]:
-        found: list[ReadableSpan] = eventually(lambda: spans if len(spans := self.spans(kind)) >= count else None)
+    def wait(self, operation: str, count: int = 1) -> list[ReadableSpan]:
+        found: list[ReadableSpan] = eventually(lambda: spans if len(spans := self.spans(operation)) >= count else None)
         return found
 
     def sends(self, count: int = 1) -> list[ReadableSpan]:
-        return self.wait(SpanKind.PRODUCER, count)
+        return self.wait("send", count)
 
     def processes(self, count: int = 1) -> list[ReadableSpan]:
-        return self.wait(SpanKind.CONSUMER, count)
+        return self.wait("process", count)
 
     def points(self, name: str) -> list[Any]:
         data = self.reader.get_metrics_data()
@@ -148,11 +152,11 @@ def connect(mqtt_devstack: Any) -> Iterator[Connect]:
         server = broker or (mqtt_devstack.mqtt_v5 if version == "5" else mqtt_devstack.mqtt_v311)
         client.connect(server.host, server.port)
         client.loop_start()
-        assert ready.wait(5)
+        assert ready.wait(30)
         if subscribe is not None:
             ready.clear()
             client.subscribe(subscribe, qos=2)
-            assert ready.wait(5)
+            assert ready.wait(30)
         return client
 
     yield connect
@@ -177,7 +181,7 @@ class Scripted:
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(5)
+        self._listener.settimeout(30)
         self._connection: socket.socket | None = None
         self._clients: list[mqtt.Client] = []
         self.host, self.port = self._listener.getsockname()
@@ -196,13 +200,13 @@ class Scripted:
             client.loop_start()
         self.accept()
         if loop:
-            assert connected.wait(5)
+            assert connected.wait(30)
         client.on_connect = None
         return client
 
     def accept(self) -> None:
         self._connection, _ = self._listener.accept()
-        self._connection.settimeout(5)
+        self._connection.settimeout(30)
         self.expect("CONNECT")
         self._send(b"\x20\x03\x00\x00\x00")
 

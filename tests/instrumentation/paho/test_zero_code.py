@@ -141,7 +141,7 @@ def test_a_version_3_device(run: Run, receiver: OtlpReceiver, connect: Any, topi
         "device_v311.py", topic, service="old", version="3.1.1", SPANBRIDGE_MQTT_V311_CARRIER="topic"
     )  # fmt: skip
     finish(program)
-    assert arrived.wait(5)
+    assert arrived.wait(30)
     assert seen[0].startswith(f"{topic}/~tp/")
     (span,) = of(receiver, "old", "PRODUCER")
     assert span.attributes["messaging.destination.name"] == topic
