@@ -29,7 +29,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 
 from . import semconv
-from .safety import call_hook, error_type, internal_error
+from .safety import call_hook, end_span, error_type, internal_error, text_of
 from .telemetry import Telemetry
 
 _CURRENT: Final = "spanbridge-processing"
@@ -109,17 +109,18 @@ class Processing:
             if self._error is not None:
                 labels = {**labels, semconv.ERROR_TYPE: self._error}
             telemetry.processed(elapsed, labels)  # while the span is current, so that exemplars point to it
-            if self._token is not None:
-                detach(self._token)
-            self.span.end()
         except Exception:  # noqa: BLE001
             internal_error("end of a process span")
+        finally:
+            if self._token is not None:
+                detach(self._token)
+            end_span(self.span)
 
     def fail(self, error: BaseException) -> None:
         """The processing raised ``error``. Leaving on purpose (``SystemExit``, ``GeneratorExit``) is no error."""
         if isinstance(error, Exception):
+            self.set_error(error_type(error), text_of(error))
             self._record(error)
-            self.set_error(error_type(error), str(error))
         elif isinstance(error, asyncio.CancelledError):
             self.set_error(error_type(error), "cancelled")
 

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from opentelemetry.trace import Span
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -50,6 +52,22 @@ def error_type(error: BaseException) -> str:
     return (
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     )
+
+
+def text_of(error: BaseException) -> str:
+    """What the exception says; empty when it cannot say it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  a class of the user's, whose error goes on as it is
+        return ""
+
+
+def end_span(span: Span) -> None:
+    """End the span; what a span processor raises goes no further."""
+    try:
+        span.end()
+    except Exception:  # noqa: BLE001
+        internal_error("end of a span")
 
 
 def choice(variable: str, allowed: tuple[str, ...], default: str, given: str | None = None) -> str:

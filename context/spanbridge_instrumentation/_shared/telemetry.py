@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 
 from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer
 from opentelemetry.util.types import AttributeValue
 
@@ -37,29 +37,45 @@ class _Total:
         return [Observation(value, dict(key)) for key, value in values]
 
 
+_Totals = tuple[_Total, _Total]
+
 # An SDK keeps the first callback given for an instrument: who gets the same meter later must count in the same place.
-_counters: weakref.WeakKeyDictionary[Meter, tuple[_Total, _Total]] = weakref.WeakKeyDictionary()
+_counters: weakref.WeakKeyDictionary[Meter, _Totals] = weakref.WeakKeyDictionary()
+# Before there is a global provider, each request for its meter brings another stand-in for the one meter to come.
+_global_counters: dict[str, _Totals] = {}
 _counters_lock = threading.Lock()
 
 
-def _counters_of(meter: Meter) -> tuple[_Total, _Total]:
+def _counters_of(meter: Meter, scope: str, provider: MeterProvider | None) -> _Totals:
+    """The totals of sent and of consumed messages behind this meter."""
+    is_global = provider is None or provider is get_meter_provider()
     with _counters_lock:
         found = _counters.get(meter)
+        if found is None and is_global:
+            found = _global_counters.get(scope)
         if found is None:
-            found = _counters[meter] = (_Total(), _Total())
-            meter.create_observable_counter(
-                semconv.METRIC_SENT,
-                [found[0].observe],
-                unit="{message}",
-                description="Number of messages producer attempted to send to the broker.",
-            )
-            meter.create_observable_counter(
-                semconv.METRIC_CONSUMED,
-                [found[1].observe],
-                unit="{message}",
-                description="Number of messages that were delivered to the application.",
-            )
+            found = _observed(meter)
+        _counters[meter] = found
+        if is_global:
+            _global_counters.setdefault(scope, found)
         return found
+
+
+def _observed(meter: Meter) -> _Totals:
+    sent, consumed = _Total(), _Total()
+    meter.create_observable_counter(
+        semconv.METRIC_SENT,
+        [sent.observe],
+        unit="{message}",
+        description="Number of messages producer attempted to send to the broker.",
+    )
+    meter.create_observable_counter(
+        semconv.METRIC_CONSUMED,
+        [consumed.observe],
+        unit="{message}",
+        description="Number of messages that were delivered to the application.",
+    )
+    return sent, consumed
 
 
 class Telemetry:
@@ -94,7 +110,7 @@ class Telemetry:
             description="Duration of processing operation.",
             explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
         )
-        self._sent, self._consumed = _counters_of(meter)
+        self._sent, self._consumed = _counters_of(meter, scope, meter_provider)
 
     def sent(
         self, seconds: float, attributes: Attributes, *, messages: int = 1, context: Context | None = None

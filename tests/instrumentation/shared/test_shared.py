@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from opentelemetry import baggage, trace
+from opentelemetry import baggage, metrics, trace
 from opentelemetry.context import Context, get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.util._once import Once
 
 from spanbridge_context import TraceContext
 from spanbridge_instrumentation import process
@@ -200,6 +202,53 @@ def test_a_provider_that_breaks_does_not_break_the_block(recorded: Recorded, mon
     monkeypatch.setattr(type(recorded.telemetry.tracer), "start_span", broken)
     with process(Letter()) as span:
         assert not span.is_recording()
+
+
+def test_the_context_is_left_and_the_span_ended_whatever_breaks(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(type(recorded.telemetry), "processed", broken)
+    with process(Letter()):
+        pass
+    assert len(recorded.spans) == 1
+    monkeypatch.setattr(recorded.exporter, "export", broken)
+    monkeypatch.setattr(SimpleSpanProcessor, "on_end", broken)
+    with process(Letter()):
+        pass
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
+def test_an_exception_that_cannot_be_printed_is_the_one_that_is_raised(recorded: Recorded) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("bug")
+
+    with pytest.raises(Mute), process(Letter()):
+        raise Mute
+    (span,) = recorded.spans
+    assert dict(span.attributes or {})["error.type"].endswith("Mute")
+    assert span.status.status_code is StatusCode.ERROR
+
+
+def test_counts_before_there_is_a_global_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_internal, "_METER_PROVIDER", None)
+    monkeypatch.setattr(metrics_internal, "_METER_PROVIDER_SET_ONCE", Once())
+    monkeypatch.setattr(metrics_internal, "_PROXY_METER_PROVIDER", metrics_internal._ProxyMeterProvider())
+    made = [Telemetry("early", "1") for _ in range(2)]
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    metrics.set_meter_provider(provider)
+    made += [Telemetry("early", "1"), Telemetry("early", "1", meter_provider=provider)]
+    for each in made:
+        each.consumed(1, {})
+    data = reader.get_metrics_data()
+    assert data is not None
+    points = [metric.data.data_points for metric in data.resource_metrics[0].scope_metrics[0].metrics]
+    assert [point.value for each in points for point in each] == [4]
+    provider.shutdown()
 
 
 def test_counts_go_on_with_the_same_provider(recorded: Recorded) -> None:
