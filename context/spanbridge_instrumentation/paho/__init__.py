@@ -51,7 +51,12 @@ class PahoInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def instrumentation_dependencies(self) -> Collection[str]:
         return _instruments_any
 
-    # ``uninstrument()`` ends the instrumentation of single clients as well; what runs at that time ends as it should.
+    def uninstrument(self, **kwargs: Any) -> None:
+        """End the instrumentation of all clients, single ones too; what runs at that time ends as it should."""
+        if self.is_instrumented_by_opentelemetry or not anything_instrumented():
+            super().uninstrument(**kwargs)
+        else:  # single clients only, which the base class does not know of
+            self._uninstrument(**kwargs)
 
     def instrument_client(self, client: Any, **kwargs: Any) -> None:
         """Instrument one paho or aiomqtt client, made before or after; once more only changes its options.
@@ -123,6 +128,7 @@ def _unpatch() -> None:
     if anything_instrumented():
         return
     _calls.undo()
+    PENDING.give_up_gone()
     # Publishes under way still end with their acknowledgement; what hears of it costs nothing worth mentioning.
     if not PENDING:
         _endings.undo()

@@ -51,7 +51,12 @@ class RocketMQInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def instrumentation_dependencies(self) -> Collection[str]:
         return _instruments_any
 
-    # ``uninstrument()`` ends the instrumentation of single clients as well; what runs at that time ends as it should.
+    def uninstrument(self, **kwargs: Any) -> None:
+        """End the instrumentation of all clients, single ones too; what runs at that time ends as it should."""
+        if self.is_instrumented_by_opentelemetry or any_instrumentation() is None:
+            super().uninstrument(**kwargs)
+        else:  # single clients only, which the base class does not know of
+            self._uninstrument(**kwargs)
 
     def instrument_client(self, client: Any, **kwargs: Any) -> None:
         """Instrument one producer or consumer, made before or after; once more only changes its options.

@@ -51,6 +51,15 @@ def test_one_of_two(
     assert len(recorded.spans("send")) == 3
 
 
+def test_uninstrument_ends_single_clients_too(producer: Producer, recorded: Recorded, shared_topic: str) -> None:
+    plain = Producer.send
+    RocketMQInstrumentor().instrument_client(producer, **recorded.providers)
+    RocketMQInstrumentor().uninstrument()
+    assert Producer.send is plain
+    producer.send(message(shared_topic))
+    assert recorded.spans() == []
+
+
 def test_an_unknown_option_is_told(producer: Producer) -> None:
     with pytest.raises(TypeError, match="send_hok"):
         RocketMQInstrumentor().instrument_client(producer, send_hok=None)
