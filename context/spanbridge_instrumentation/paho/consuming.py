@@ -21,6 +21,7 @@ from .templates import filters_of
 
 DUP: Final = "messaging.mqtt.dup"
 PROBLEM: Final = "spanbridge.context.problem"
+_HELPERS: Final = "paho.mqtt.subscribe"
 
 
 def replace_handle_on_message(original: Original) -> Original:
@@ -89,7 +90,7 @@ def register_handlers() -> None:
 
 
 def _begin(instrumentation: Instrumentation, client: Any, message: Any) -> Processing | None:
-    """The processing of one message by callbacks; None when there are none, or they only put it into a queue."""
+    """The processing of one message by callbacks; None when there are none, or they only put it by."""
     try:
         options = instrumentation.options
         if options.v311_carrier != "none" and not speaks_v5(client):
@@ -99,7 +100,7 @@ def _begin(instrumentation: Instrumentation, client: Any, message: Any) -> Proce
             return None
         host, port = client.host, port_of(client)
         template = None if topic is None else options.templates.of_received(topic)
-        if _queues(client, topic):
+        if _puts_by(client):
             # The application pulls: it says process(message) itself, and the delivery is counted here.
             labels = instrumentation.labels("receive", "receive", host, port, template)
             instrumentation.telemetry.consumed(1, labels)
@@ -161,10 +162,17 @@ def _has_callback(client: Any, topic: str | None) -> bool:
     return topic is not None and filtered is not None and next(iter(filtered.iter_match(topic)), None) is not None
 
 
-def _queues(client: Any, topic: str | None) -> bool:
-    """Whether the callback is aiomqtt's, which puts the message into a queue that the application reads."""
-    owner = getattr(client.on_message, "__self__", None)
-    return owner is not None and any(base.__module__.startswith("aiomqtt.") for base in type(owner).__mro__)
+def _puts_by(client: Any) -> bool:
+    """Whether the callback is a library's that keeps the message for the application: aiomqtt's, which puts it into a
+    queue, or that of ``paho.mqtt.subscribe.simple``, which returns it.
+    """
+    callback = client.on_message
+    owner = getattr(callback, "__self__", None)
+    if owner is not None:
+        return any(base.__module__.startswith("aiomqtt.") for base in type(owner).__mro__)
+    if getattr(callback, "__module__", None) != _HELPERS:
+        return False
+    return getattr(client.user_data_get()["callback"], "__module__", None) == _HELPERS
 
 
 def _watch_suppressed(client: Any, processing: Processing) -> Callable[[], None] | None:

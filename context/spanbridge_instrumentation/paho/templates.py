@@ -44,7 +44,7 @@ class Templates:
             return
         # A new matcher each time: other threads may be reading the one in use.
         self._known.add(plain)
-        self._learnt = _matcher(self._known)
+        self._learnt = _matcher(tuple(self._known))  # a copy: other threads may be adding to it
         self._received = {}
 
     def of_sent(self, topic: str) -> str | None:

@@ -12,6 +12,7 @@ from opentelemetry import baggage, trace
 from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import SpanKind, StatusCode
+from paho.mqtt import publish, subscribe
 
 from spanbridge_instrumentation import process
 
@@ -29,7 +30,7 @@ class Handler:
         self.seen.put((message, trace.get_current_span().get_span_context(), baggage.get_all()))
 
     def get(self) -> tuple[mqtt.MQTTMessage, Any, Any]:
-        return self.seen.get(timeout=5)
+        return self.seen.get(timeout=30)
 
 
 def check_child(recorded: Any) -> None:
@@ -225,7 +226,7 @@ def test_process_in_the_callback_of_the_same_message_joins_its_span(
         done.set()
 
     connect(subscribe=topic, on_message=on_message).publish(topic, b"x", qos=1)
-    assert done.wait(5)
+    assert done.wait(30)
     (span,) = instrumented.processes()
     assert span.attributes["inside"] is True
 
@@ -303,3 +304,23 @@ def test_filters_without_wildcards_and_too_many_filters_are_no_templates() -> No
     assert filters_of([("a/+", 1), ("b", 0)]) == ["a/+", "b"]
     assert filters_of(("a", 1)) == filters_of("a") == ["a"]
     assert filters_of(None) == []
+
+
+def test_the_helpers_of_paho_mqtt_subscribe(instrumented: Any, mqtt_devstack: Any, topic: str) -> None:
+    broker = mqtt_devstack.mqtt_v5
+    where: dict[str, Any] = {"hostname": broker.host, "port": broker.port, "protocol": mqtt.MQTTv5}
+
+    def stop(client: mqtt.Client, _userdata: Any, _message: mqtt.MQTTMessage) -> None:
+        client.disconnect()
+
+    publish.single(topic, b"x", qos=1, retain=True, **where)
+    subscribe.callback(stop, topic, clean_session=None, **where)
+    (called,) = instrumented.processes()
+    message = subscribe.simple(topic, clean_session=None, **where)
+    assert instrumented.processes() == [called]  # nobody has processed the message yet
+    assert instrumented.total(CONSUMED) == 2
+    with process(message):
+        pass
+    (send,), (_, processed) = instrumented.sends(), instrumented.processes(2)
+    assert [span.parent.span_id for span in (called, processed)] == [send.context.span_id] * 2
+    publish.single(topic, b"", qos=1, retain=True, **where)
