@@ -7,6 +7,7 @@ thread is first. No locks: each step is one dictionary operation.
 
 from __future__ import annotations
 
+from collections import deque
 from time import perf_counter
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 from paho.mqtt.enums import MQTTErrorCode
 
 from spanbridge_instrumentation._shared import semconv
-from spanbridge_instrumentation._shared.safety import call_hook, error_type, internal_error
+from spanbridge_instrumentation._shared.safety import call_hook, end_span, error_type, internal_error
 
 from .active import ClientState, Instrumentation, Labels
 from .options import MAX_PENDING
@@ -57,14 +58,18 @@ class Publish:
             self.instrumentation.telemetry.sent(elapsed, labels, context=set_span_in_context(span, _NO_CONTEXT))
             if span.is_recording():
                 self._finish_span(span, error, reason)
-            span.end()
         except Exception:  # noqa: BLE001
             internal_error("end of a send span")
+        finally:
+            end_span(self.span)
 
     def raised(self, error: BaseException) -> None:
         """``publish`` itself raised."""
-        if self.span.is_recording():
-            self.span.record_exception(error)
+        try:
+            if self.span.is_recording():
+                self.span.record_exception(error)
+        except Exception:  # noqa: BLE001
+            internal_error("exception of a send span")
         self.end(error_type(error))
 
     def _finish_span(self, span: Span, error: str | None, reason: Any) -> None:
@@ -86,6 +91,7 @@ class Pending:
         self._open: dict[int, Publish] = {}
         # Refusals that arrived before ``publish`` returned: the info is held, so that its id stays its own.
         self._refused: dict[int, tuple[Any, Any]] = {}
+        self._gone: deque[ClientState] = deque()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -98,6 +104,8 @@ class Pending:
         second: one of the two sees the other.
         """
         publish.info = info
+        if self._gone:
+            self.give_up_gone()
         if info.rc not in _NO_ERROR:
             # What paho keeps for the next connection (QoS 1 and 2) failed all the same, as the caller was told.
             publish.end(error_of(info.rc))
@@ -105,7 +113,7 @@ class Pending:
         self._open[id(info)] = publish
         if _is_published(info):
             self.published(info)
-        else:
+        if self._open:
             self._make_room(publish.started - publish.instrumentation.options.ack_timeout)
 
     def acknowledged(self, info: Any, reason: Any) -> None:
@@ -136,6 +144,21 @@ class Pending:
     def give_up_client(self, state: ClientState, error: str) -> None:
         """Nothing of this client will be acknowledged any more."""
         self.give_up([each.info for each in list(self._open.values()) if each.state is state], error)
+
+    def client_gone(self, state: ClientState) -> None:
+        """The client was garbage collected. Remembered only, for the next publish: a collection may run wherever memory
+        is asked for, in a thread that holds one of the SDK's locks, and ending a span asks for these.
+        """
+        self._gone.append(state)
+
+    def give_up_gone(self) -> None:
+        """End what clients left behind that are gone."""
+        while self._gone:
+            try:
+                state = self._gone.popleft()
+            except IndexError:  # another thread was faster
+                return
+            self.give_up_client(state, CLIENT_GONE)
 
     def give_up_all(self, error: str = CLIENT_GONE) -> None:
         """Nothing will be acknowledged any more: the process ends."""

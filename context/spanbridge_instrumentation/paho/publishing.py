@@ -18,7 +18,7 @@ from spanbridge_instrumentation._shared.safety import call_hook, internal_error
 
 from .active import ClientState, Instrumentation, instrumentation_of, port_of, speaks_v5, state_of
 from .carriers import user_properties, written, written_v311
-from .pending import CLIENT_GONE, DISCONNECTED, DROPPED, PENDING, Publish
+from .pending import DISCONNECTED, DROPPED, PENDING, Publish
 
 QOS: Final = "messaging.mqtt.qos"
 RETAIN: Final = "messaging.mqtt.retain"
@@ -172,10 +172,12 @@ def _start(
     if named:
         attributes[semconv.DESTINATION_NAME] = topic
     attributes[QOS] = qos
+    # PRODUCER only where it is the creation context (messaging spans convention, "Span kind").
+    creates = link is None and (speaks_v5(client) or options.v311_carrier != "none")
     span = instrumentation.telemetry.tracer.start_span(
         "send" if template is None else f"send {template}",
         parent,
-        SpanKind.PRODUCER,
+        SpanKind.PRODUCER if creates else SpanKind.CLIENT,
         attributes,
         links=() if link is None else (Link(link),),
     )
@@ -210,7 +212,7 @@ def _prepared_state(client: Any) -> ClientState:
     if not state.watched:
         state.watched = True
         # Nobody is left to hear of an acknowledgement once the client is gone.
-        weakref.finalize(client, PENDING.give_up_client, state, CLIENT_GONE).atexit = False
+        weakref.finalize(client, PENDING.client_gone, state).atexit = False
         name = getattr(client, "_client_id", None)
         state.client_id = name.decode(errors="replace") if isinstance(name, bytes) and name else None
     return state

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextvars import Token
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_span_in_context
 
 from spanbridge_instrumentation._shared import semconv
-from spanbridge_instrumentation._shared.safety import error_type, internal_error
+from spanbridge_instrumentation._shared.safety import end_span, error_type, internal_error, text_of
 
 from .active import Instrumentation, Labels
 
@@ -26,7 +26,10 @@ class Operation:
     ``parent`` is the context that the call was made in, or what stands for it.
     """
 
-    __slots__ = ("_context", "_ended", "_sends", "_started", "_token", "instrumentation", "labels", "parent", "span")
+    __slots__ = ("_context", "_open", "_started", "_token", "instrumentation", "labels", "parent", "span")
+
+    sends: ClassVar[bool] = False
+    """Whether its messages are counted as sent."""
 
     def __init__(
         self,
@@ -37,8 +40,7 @@ class Operation:
         links: Sequence[Link] = (),
     ) -> None:
         self._started = perf_counter()
-        self._ended = False
-        self._sends = kind is SpanKind.PRODUCER
+        self._open = [True]  # who takes it out ends the operation: its future and its client's shutdown may race
         self._token: Token[Context] | None = None
         self.instrumentation = instrumentation
         self.labels = labels
@@ -60,24 +62,29 @@ class Operation:
 
     def end(self, error: BaseException | str | None = None) -> None:
         """End the span, record the metrics; a text is an ``error.type``. Never raises; does nothing the second time."""
-        if self._ended:
-            return
-        self._ended = True
         try:
+            self._open.pop()
+        except IndexError:
+            return
+        try:
+            self._release()
             elapsed = perf_counter() - self._started
             labels = self.labels
             if error is not None:
                 labels = {**labels, semconv.ERROR_TYPE: error if isinstance(error, str) else error_type(error)}
                 fail(self.span, error)
             record = self.instrumentation.telemetry
-            if self._sends:
+            if self.sends:
                 record.sent(elapsed, labels, context=self._context)
             else:
                 record.operated(elapsed, labels, context=self._context)
         except Exception:  # noqa: BLE001
             internal_error("the end of a call")
         finally:
-            self.span.end()
+            end_span(self.span)
+
+    def _release(self) -> None:
+        """Give back what the operation used. Called once."""
 
 
 def span_name(labels: Labels) -> str:
@@ -96,8 +103,11 @@ def fail(span: Span, error: BaseException | str) -> None:
         span.set_status(Status(StatusCode.ERROR))
     else:
         span.set_attribute(semconv.ERROR_TYPE, error_type(error))
-        span.set_status(Status(StatusCode.ERROR, str(error)))
-        span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, text_of(error)))
+        try:
+            span.record_exception(error)
+        except Exception:  # noqa: BLE001  an exception of the user's that cannot be printed
+            internal_error("the exception of a call")
 
 
 def call(operation: Operation | None, original: Original, *args: Any, **kwargs: Any) -> Any:
@@ -138,11 +148,11 @@ def _carry_context(future: Future[Any], context: Context) -> None:
     here = weakref.ref(future)
     add = type(future).add_done_callback
 
-    def add_done_callback(callback: Callable[[Future[Any]], object]) -> None:
+    def add_done_callback(fn: Callable[[Future[Any]], object]) -> None:  # the name that the original has
         def in_context(ended: Future[Any]) -> None:
             token = attach(context)
             try:
-                callback(ended)
+                fn(ended)
             finally:
                 detach(token)
 
@@ -150,4 +160,4 @@ def _carry_context(future: Future[Any], context: Context) -> None:
         if alive is not None:
             add(alive, in_context)
 
-    future.add_done_callback = add_done_callback  # type: ignore[method-assign, assignment]
+    future.add_done_callback = add_done_callback  # type: ignore[method-assign]

@@ -28,25 +28,27 @@ class Sending(Operation):
 
     __slots__ = ("state", "written")
 
+    sends = True
+
     def __init__(
         self, instrumentation: Instrumentation, state: ClientState, message: Any, given: SpanContext | None,
         parent: Context,
     ) -> None:  # fmt: skip
         labels = state.labels("send", "send", message.topic)
-        super().__init__(instrumentation, labels, SpanKind.PRODUCER, parent, () if given is None else (Link(given),))
+        # PRODUCER only where it is the creation context (messaging spans convention, "Span kind").
+        kind = SpanKind.PRODUCER if given is None else SpanKind.CLIENT
+        super().__init__(instrumentation, labels, kind, parent, () if given is None else (Link(given),))
         self.state = state
         self.written: Written | None = None
 
-    def end(self, error: BaseException | str | None = None) -> None:
-        """As the operation's; the message is the user's again."""
+    def _release(self) -> None:
+        """The message is the user's again."""
         self.state.unanswered.discard(self)
-        written, self.written = self.written, None
-        if written is not None:
+        if self.written is not None:
             try:
-                written.take_back()
+                self.written.take_back()
             except Exception:  # noqa: BLE001
                 internal_error("restoring a message")
-        super().end(error)
 
     def sent(self, receipt: Any) -> None:
         """The broker has it."""

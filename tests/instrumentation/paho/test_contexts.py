@@ -42,7 +42,7 @@ def plain(connect: Any, topic: str) -> Any:
         PahoInstrumentor().uninstrument_client(client)
 
         def get() -> mqtt.MQTTMessage:
-            return received.get(timeout=5)
+            return received.get(timeout=30)
 
         return get
 
@@ -142,6 +142,7 @@ def test_a_context_of_the_callers_own_stays_and_is_linked(
     assert trace.format_span_id(alone.parent.span_id) == own.span_id
     assert beside.parent.span_id == other.get_span_context().span_id
     for send in (alone, beside):
+        assert send.kind is trace.SpanKind.CLIENT  # it is not the creation context
         assert [trace.format_span_id(link.context.span_id) for link in send.links] == [own.span_id]
 
 
@@ -235,6 +236,7 @@ def test_version_3_carriers_when_asked_for(
     client.publish(f"{topic}/state", '{"a": 1}', qos=1)
     (process,), (send,) = recorded.processes(), recorded.sends()
     assert process.parent.span_id == send.context.span_id
+    assert send.kind is trace.SpanKind.PRODUCER
     assert received == [(f"{topic}/state", b'{"a": 1}')]
     assert send.attributes["messaging.destination.name"] == process.attributes["messaging.destination.name"]
     assert process.name == f"process {topic}/#"

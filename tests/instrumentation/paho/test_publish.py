@@ -30,7 +30,7 @@ def test_a_publish_is_one_send_span_and_one_count(
     info.wait_for_publish(5)
     (span,) = instrumented.sends()
     assert span.name == "send"
-    assert span.kind is SpanKind.PRODUCER
+    assert span.kind is (SpanKind.PRODUCER if version == "5" else SpanKind.CLIENT)  # 3.1.1 carries no context
     assert span.status.status_code is StatusCode.UNSET
     assert span.instrumentation_scope.schema_url == "https://opentelemetry.io/schemas/1.44.0"
     seen = dict(span.attributes)
@@ -204,8 +204,10 @@ def test_a_client_that_is_dropped_ends_its_spans(instrumented: Any, scripted: An
     client._reset_sockets()
     del client
     gc.collect()
-    (span,) = instrumented.sends()
-    assert span.attributes["error.type"] == "client_gone"
+    # Whoever asked for memory may hold the SDK's locks: nothing is recorded before somebody publishes.
+    assert instrumented.spans() == []
+    mqtt.Client(mqtt.CallbackAPIVersion.VERSION2).publish("a", b"x")
+    assert [span.attributes["error.type"] for span in instrumented.sends(2)] == ["client_gone", "MQTT_ERR_NO_CONN"]
 
 
 def test_dropping_queued_messages_ends_their_spans(instrumented: Any, scripted: Any) -> None:
@@ -229,13 +231,17 @@ def test_what_waits_is_bounded_in_number(instrumented: Any, scripted: Any, monke
 
 def test_what_waits_is_bounded_in_time(instrument: Any, recorded: Any, scripted: Any) -> None:
     instrument(ack_timeout=0.001)
-    client = scripted.client()
+    client = scripted.client(loop=False)
     client.publish("a", b"x", qos=1)
     threading.Event().wait(0.01)
     client.publish("a", b"x", qos=1)
     (span,) = recorded.sends()
     assert span.attributes["error.type"] == "acknowledgement_timeout"
     assert len(PENDING) == 1
+    threading.Event().wait(0.01)
+    client.publish("a", b"x", qos=0)  # waits for nothing itself
+    assert [span.attributes.get("error.type") for span in recorded.sends(3)].count("acknowledgement_timeout") == 2
+    assert len(PENDING) == 0
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -263,7 +269,7 @@ def test_nothing_is_done_while_instrumentation_is_suppressed(instrumented: Any, 
         client.publish(f"{topic}/a", b"x", qos=1).wait_for_publish(5)
     process = instrumented.processes()[0]
     assert process.parent is None
-    assert instrumented.spans(SpanKind.PRODUCER) == []
+    assert instrumented.spans("send") == []
     assert instrumented.points(SENT) == []
     assert not hasattr(received[0].properties, "UserProperty")
 

@@ -93,7 +93,7 @@ def test_the_span_of_send_async_ends_with_the_future(
     with instrumented.tracer.start_as_current_span("around") as around:
         future = producer.send_async(message(shared_topic))
         assert instrumented.spans("send") == [] or future.done()
-        future.add_done_callback(callback)
+        future.add_done_callback(fn=callback)
     receipt = future.result(30)
     assert called.wait(30)
     assert seen["current"] == around.get_span_context()
@@ -133,6 +133,8 @@ def test_a_context_that_the_user_set_is_kept_and_linked(
     span = instrumented.only("send")
     assert linked(span) == {0xB7AD6B7169203331}
     assert parent_of(span) == 0xB7AD6B7169203331
+    assert kind_of(span) == "CLIENT"  # it is not the creation context
+    assert instrumented.total("messaging.client.sent.messages") == 1
     (received,) = receive(poll(topic))
     assert received.properties == {"traceparent": DEVICE}
 
