@@ -39,6 +39,7 @@ from .package import _instruments_any
 __all__ = ["RocketMQInstrumentor"]
 
 _SCOPE: Final = "spanbridge_instrumentation.rocketmq"
+_CLIENTS: Final = (rocketmq.Producer, rocketmq.SimpleConsumer, rocketmq.PushConsumer)
 
 
 class RocketMQInstrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -61,10 +62,12 @@ class RocketMQInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def instrument_client(self, client: Any, **kwargs: Any) -> None:
         """Instrument one producer or consumer, made before or after; once more only changes its options.
 
-        :raises TypeError: a keyword is none of the options.
+        :raises TypeError: it is no such client, or a keyword is none of the options.
         """
         if self._supported():
             instrumentation = _instrumentation(kwargs)
+            if not isinstance(client, _CLIENTS):
+                raise TypeError(f"neither a producer nor a consumer of rocketmq-python-client: {type(client).__name__}")
             _patch()
             set_single(client, instrumentation)
             if isinstance(client, rocketmq.PushConsumer):

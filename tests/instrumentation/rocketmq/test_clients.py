@@ -63,6 +63,8 @@ def test_uninstrument_ends_single_clients_too(producer: Producer, recorded: Reco
 def test_an_unknown_option_is_told(producer: Producer) -> None:
     with pytest.raises(TypeError, match="send_hok"):
         RocketMQInstrumentor().instrument_client(producer, send_hok=None)
+    with pytest.raises(TypeError, match="Message"):
+        RocketMQInstrumentor().instrument_client(Message())
 
 
 def test_twice(producer: Producer, instrument: Instrument, recorded: Recorded, shared_topic: str) -> None:
