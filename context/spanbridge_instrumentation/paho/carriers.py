@@ -94,15 +94,27 @@ def with_user_properties(properties: Properties | None, pairs: Pairs) -> Propert
     return copy
 
 
-def written(properties: Properties | None, context: TraceContext, span: Context, form: str) -> Properties:
+def written(properties: Properties | None, context: TraceContext, span: Context, form: str) -> Properties | None:
     """A copy of the properties with the context in them. ``span``: the same as OpenTelemetry has it."""
     pairs = user_properties(properties)
     if form != "propagator":
         return with_user_properties(properties, inject_user_properties(pairs, context, form))
     carrier: dict[str, str] = {}
     propagate.inject(carrier, span)
-    kept = [pair for pair in pairs if pair[0] not in carrier]
-    return with_user_properties(properties, [*kept, *carrier.items()])
+    if not carrier:
+        return properties
+    return with_user_properties(properties, [*_without_context(pairs, context), *carrier.items()])
+
+
+def _without_context(pairs: Pairs, context: TraceContext) -> Pairs:
+    """What is left without the global propagator's fields, and without a context in W3C's or the compact form, which
+    would be read before the propagator's.
+    """
+    if not pairs:
+        return []
+    fields = propagate.get_global_textmap().fields
+    stale = set(pairs).difference(inject_user_properties(pairs, context, "w3c"))
+    return [pair for pair in pairs if pair[0] not in fields and (pair not in stale or pair[0] == "baggage")]
 
 
 def written_v311(topic: str, payload: Any, retain: bool, context: TraceContext, carrier: str) -> tuple[str, Any]:

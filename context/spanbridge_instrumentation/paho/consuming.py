@@ -74,7 +74,7 @@ def replace_message_callback_add(original: Original) -> Original:
 def describe_paho(message: Any) -> Delivery | None:
     """What ``process(message)`` needs of a paho message that was handed on from its callback."""
     instrumentation = instrumentation_of_message()
-    return None if instrumentation is None else _delivery(instrumentation, message, message.topic)
+    return None if instrumentation is None else _delivery(instrumentation, message, _topic(message))
 
 
 def describe_aiomqtt(message: Any) -> Delivery | None:

@@ -57,8 +57,9 @@ class Written:
         self._sends = 0
         self._former: dict[str, str] = {}
         if properties:
-            # A context that is there is replaced as a whole: its tracestate and baggage would not fit ours.
-            for key in {*values, *_W3C} if "traceparent" in values else values:
+            # A context that is there is replaced as a whole: its tracestate and baggage would not fit ours, and what is
+            # in W3C's form would be read before any other propagator's.
+            for key in {*values, *_fields(propagate.get_global_textmap()), "traceparent", "tracestate"}:
                 former = properties.pop(key, None)
                 if former is not None and type(former) is not Ours:
                     self._former[key] = former

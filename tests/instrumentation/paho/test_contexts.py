@@ -115,6 +115,26 @@ def test_the_global_propagator_when_asked_for(instrument: Any, recorded: Any, co
     assert dict(received[0].properties.UserProperty).keys() == {"x-custom"}
 
 
+def test_a_propagator_takes_the_place_of_what_was_forwarded(
+    instrument: Any, recorded: Any, connect: Any, plain: Any, topic: str
+) -> None:
+    before = get_global_textmap()
+    set_global_textmap(Custom())
+    try:
+        instrument(context_format="propagator")
+        get = plain()
+        with recorded.tracer.start_as_current_span("around") as around:
+            inbound = TraceContext.new().replace(trace_id=trace.format_trace_id(around.get_span_context().trace_id))
+            old = [("tp", inbound.compact), ("tracestate", "old=1"), ("x-custom", "0-0")]
+            mine = [("tp", "my own"), ("baggage", "no field of that propagator's")]
+            connect().publish(topic, b"x", qos=1, properties=properties(*mine, *old))
+        found = get().properties.UserProperty
+    finally:
+        set_global_textmap(before)
+    assert [pair for pair in found if pair[0] != "x-custom"] == mine
+    assert len(found) == 3
+
+
 def test_a_properties_object_is_never_changed(instrumented: Any, connect: Any, plain: Any, topic: str) -> None:
     get = plain()
     reused = properties(("mine", "1"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from threading import Event
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 from opentelemetry import baggage, context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.propagate import get_global_textmap, set_global_textmap
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import get_current_span
 from rocketmq import Message, Producer
 
+from spanbridge_context.otel import SpanbridgePropagator
 from spanbridge_instrumentation import process
 
 from .conftest import Checker, Recorded, kind_of, linked, message, parent_of, receive
@@ -313,16 +316,48 @@ def test_hooks(producer: Producer, instrument: Callable[..., Any], recorded: Rec
     assert attributes["app.body"] == "hello"
 
 
-def test_another_propagator(
-    producer: Producer, instrumented: Recorded, devstack: Any, poll: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def propagate_by() -> Iterator[Callable[[Any], None]]:
+    """Sets the global propagator for the test."""
+    before = get_global_textmap()
+    yield set_global_textmap
+    set_global_textmap(before)
+
+
+class OneField(TextMapPropagator):
+    """Writes a field of its own, as B3 does."""
+
+    def inject(self, carrier: Any, context: Any = None, setter: Any = None) -> None:
+        carrier["one-field"] = f"{get_current_span(context).get_span_context().span_id:x}"
+
+    def extract(self, carrier: Any, context: Any = None, getter: Any = None) -> Any:
+        return context
+
+    @property
+    def fields(self) -> set[str]:
+        return {"one-field"}
+
+
+def test_another_propagator_takes_the_place_of_what_was_forwarded(
+    producer: Producer, instrumented: Recorded, devstack: Any, poll: Any, propagate_by: Callable[[Any], None]
 ) -> None:
-    from opentelemetry import propagate
+    topic, mine = devstack.topic("NORMAL", queues=1), {"baggage": "no field of that propagator's"}
+    propagate_by(OneField())
+    with instrumented.tracer.start_as_current_span("around") as around:
+        inbound = f"00-{around.get_span_context().trace_id:032x}-b7ad6b7169203331-01"
+        forwarded = message(topic, properties={**mine, "traceparent": inbound, "tracestate": "old=1"})
+        producer.send(forwarded)
+    (received,) = receive(poll(topic))
+    assert received.properties == {**mine, "one-field": f"{instrumented.only('send').context.span_id:x}"}
+    assert forwarded.properties == {**mine, "traceparent": inbound, "tracestate": "old=1"}
 
-    from spanbridge_context.otel import SpanbridgePropagator
 
+def test_another_propagator(
+    producer: Producer, instrumented: Recorded, devstack: Any, poll: Any, propagate_by: Callable[[Any], None]
+) -> None:
     topic = devstack.topic("NORMAL", queues=1)
     propagator = SpanbridgePropagator()
-    monkeypatch.setattr(propagate, "propagator", propagator)
+    propagate_by(propagator)
     producer.send(message(topic))
     (received,) = receive(poll(topic))
     assert received.properties
