@@ -88,6 +88,12 @@ def port_of(client: Any) -> int:
     return 0 if client.transport == "unix" else int(client.port)
 
 
+def client_id_of(client: Any) -> str | None:
+    """The client's identifier, None while the broker has not given it one."""
+    name = getattr(client, "_client_id", None)
+    return name.decode(errors="replace") if isinstance(name, bytes) and name else None
+
+
 def state_of(client: Any) -> ClientState:
     """The client's state, made when there is none yet."""
     state: ClientState | None = client.__dict__.get(_KEY)

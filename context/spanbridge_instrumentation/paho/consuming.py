@@ -14,7 +14,7 @@ from spanbridge_instrumentation._shared.handlers import register, register_name
 from spanbridge_instrumentation._shared.processing import Delivery, Processing
 from spanbridge_instrumentation._shared.safety import internal_error
 
-from .active import Instrumentation, instrumentation_of, instrumentation_of_message, port_of, speaks_v5
+from .active import Instrumentation, client_id_of, instrumentation_of, instrumentation_of_message, port_of, speaks_v5
 from .carriers import read, restore_v311
 from .publishing import QOS, RETAIN, Original, correlation
 from .templates import filters_of
@@ -106,6 +106,9 @@ def _begin(instrumentation: Instrumentation, client: Any, message: Any) -> Proce
             instrumentation.telemetry.consumed(1, labels)
             return None
         delivery = _delivery(instrumentation, message, topic, host, port)
+        name = client_id_of(client)
+        if name is not None:
+            delivery.attributes[semconv.CLIENT_ID] = name
         instrumentation.telemetry.consumed(1, delivery.labels)
         return Processing((message,), (delivery,))
     except Exception:  # noqa: BLE001  the message is delivered

@@ -16,7 +16,7 @@ from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.context import incoming, outgoing
 from spanbridge_instrumentation._shared.safety import call_hook, internal_error
 
-from .active import ClientState, Instrumentation, instrumentation_of, port_of, speaks_v5, state_of
+from .active import ClientState, Instrumentation, client_id_of, instrumentation_of, port_of, speaks_v5, state_of
 from .carriers import user_properties, written, written_v311
 from .pending import DISCONNECTED, DROPPED, PENDING, Publish
 
@@ -213,8 +213,7 @@ def _prepared_state(client: Any) -> ClientState:
         state.watched = True
         # Nobody is left to hear of an acknowledgement once the client is gone.
         weakref.finalize(client, PENDING.client_gone, state).atexit = False
-        name = getattr(client, "_client_id", None)
-        state.client_id = name.decode(errors="replace") if isinstance(name, bytes) and name else None
+        state.client_id = client_id_of(client)
     return state
 
 

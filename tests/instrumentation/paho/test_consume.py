@@ -67,6 +67,7 @@ def test_the_callback_runs_in_a_process_span_that_is_the_senders_child(
         "messaging.mqtt.qos": span.attributes["messaging.mqtt.qos"],
         "messaging.mqtt.retain": False,
         "messaging.mqtt.dup": False,
+        "messaging.client.id": client._client_id.decode(),
         "server.address": "127.0.0.1",
         "server.port": client.port,
     }
