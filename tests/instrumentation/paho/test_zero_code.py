@@ -64,7 +64,7 @@ def run(receiver: OtlpReceiver, mqtt_devstack: Any) -> Iterator[Run]:
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
 
 
@@ -152,8 +152,10 @@ import sys
 import paho.mqtt.client as mqtt
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
 client.connect(sys.argv[1], int(sys.argv[2]))
-client.on_connect = lambda *_: client.publish("a", b"x", qos=1) and client.loop_stop()
-client.loop()
+sent = []
+client.on_connect = lambda *_: sent.append(client.publish("a", b"x", qos=1))
+while not sent or client.want_write():
+    client.loop()
 """
 
 
