@@ -65,8 +65,9 @@ class PahoInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         :raises TypeError: it is no such client.
         """
         if self._supported():
+            found, instrumentation = _paho_client(client), _instrumentation(kwargs)
             _patch()
-            set_single(_paho_client(client), _instrumentation(kwargs))
+            set_single(found, instrumentation)
 
     def uninstrument_client(self, client: Any) -> None:
         """Leave this client alone, also while all others are instrumented, until ``instrument_client`` is called."""
@@ -80,8 +81,9 @@ class PahoInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def _instrument(self, **kwargs: Any) -> None:
         if self._supported():
+            instrumentation = _instrumentation(kwargs)
             _patch()
-            set_everywhere(_instrumentation(kwargs))
+            set_everywhere(instrumentation)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         clear()

@@ -292,8 +292,12 @@ def test_version_3_messages_stay_as_they_are_by_default(
 
 
 def test_options_that_are_wrong(instrument: Any, monkeypatch: pytest.MonkeyPatch, recorded: Any) -> None:
+    before = mqtt.Client.publish
     with pytest.raises(ValueError, match="compact"):
         instrument(context_format="b3")
+    with pytest.raises(TypeError):
+        PahoInstrumentor().instrument_client(object())
+    assert mqtt.Client.publish is before
     assert not PahoInstrumentor().is_instrumented_by_opentelemetry
     monkeypatch.setenv(ENV_FORMAT, "nonsense")
     instrument()
