@@ -234,6 +234,7 @@ def test_a_setting_in_the_wrong_section() -> None:
         ("mqtt://h:1883/topic", "nothing may follow"),
         ("mqtt://user:hunter2@h", "credentials"),
         ("mqtt://[::1", "invalid IPv6 URL"),
+        ("mqtt://a..b", "`a..b` is no host name"),
     ],
 )
 def test_bad_urls(url: str, message: str) -> None:
@@ -258,6 +259,7 @@ def test_bad_urls(url: str, message: str) -> None:
         ("clean_start = 1", "mqtt.clean_start"),
         ("backoff_initial = 40", "mqtt"),
         ('tls = { server_name = "x" }', "mqtt"),
+        ('tls = { server_name = ".x" }', "mqtt.tls.server_name"),
         ('will = { topic = "a/+" }', "mqtt.will.topic"),
         ('name = "a b"', "mqtt.name"),
     ],
@@ -305,6 +307,13 @@ def test_bad_routes(lines: str, path: str, message: str) -> None:
     problem = only_error(with_route(lines))
     assert problem.path == path
     assert message in problem.message
+
+
+def test_a_share_group_is_the_connections_and_not_a_filters() -> None:
+    """The broker sends under the plain topic, so nothing would match the route and everything would be dropped."""
+    problem = only_error(MINIMAL.replace("devices/{device}/telemetry", "$share/group/devices/{device}/telemetry"))
+    assert problem.path == "routes[0].filter"
+    assert problem.hint == "set `share` of the `[mqtt]` section"
 
 
 @pytest.mark.parametrize("topic", ["plant/a", "rmq_sys_x", "%RETRY%g", "x" * 128])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spanbridge.core.errors import SourceError
+from spanbridge.core.hosts import is_host
 from spanbridge.mqtt.options import MAX_PACKET_SIZE, MqttOptions, Subscription, TlsOptions, Will
 from spanbridge.mqtt.source import MqttSource
 from spanbridge.mqtt.tls import client_context
@@ -46,11 +47,36 @@ def _check(options: MqttOptions) -> None:
     for name, (value, low, high) in limits.items():
         if not low <= value <= high:
             raise SourceError(f"{options.name}: {name} is {value}, allowed are {low} to {high}", reason="config")
+    _check_texts(options)
     for subscription in options.subscriptions:
         _check_subscription(options.name, subscription)
     will = options.will
     if will is not None and (not _is_filter(will.topic) or set(will.topic) & set("+#") or will.qos not in (0, 1, 2)):
         raise SourceError(f"{options.name}: will topic {will.topic!r} or its qos is not legal", reason="config")
+
+
+def _check_texts(options: MqttOptions) -> None:
+    """Hosts that can be looked up, and CONNECT's fields as section 1.5 has them: 65535 bytes, strings without NUL.
+
+    :raises SourceError: naming the option.
+    """
+    server_name = None if options.tls is None else options.tls.server_name
+    for name, host in (("host", options.host), ("tls.server_name", server_name)):
+        if host is not None and not is_host(host):
+            raise SourceError(f"{options.name}: {name} {host!r} is no host name", reason="config")
+    will = options.will
+    fields: dict[str, str | bytes | None] = {
+        "client_id": options.client_id,
+        "username": options.username,
+        "password": options.password,
+        "will payload": None if will is None else will.payload,
+    }
+    for name, value in fields.items():
+        data = value.encode(errors="replace") if isinstance(value, str) else value or b""
+        if len(data) > 0xFFFF:
+            raise SourceError(f"{options.name}: {name} has {len(data)} bytes, allowed are 65535", reason="config")
+        if name in ("client_id", "username") and b"\0" in data:
+            raise SourceError(f"{options.name}: {name} contains a NUL (MQTT-1.5.4-2)", reason="config")
 
 
 def _is_filter(text: str) -> bool:

@@ -18,6 +18,7 @@ from spanbridge.config.models.base import (
     invalid,
 )
 from spanbridge.config.problems import did_you_mean
+from spanbridge.core.hosts import is_host
 from spanbridge.core.routes import RouteError, TopicFilter
 
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -40,6 +41,13 @@ class Tls(Section):
         default=True,
         description="Check the server's certificate. Turning this off allows anybody to pose as the server.",
     )
+
+    @field_validator("server_name")
+    @classmethod
+    def _check_server_name(cls, name: str | None) -> str | None:
+        if name is not None and not is_host(name):
+            raise invalid("is no host name", "the parts between dots have 1 to 63 characters")
+        return name
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
@@ -160,6 +168,8 @@ class Mqtt(Section):
             raise invalid("credentials do not belong in the URL", "use `username` and `password`")
         if not parts.hostname:
             raise invalid("the URL names no host", "write `mqtt://host:1883`")
+        if not is_host(parts.hostname):
+            raise invalid(f"`{parts.hostname}` is no host name", "the parts between dots have 1 to 63 characters")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise invalid("nothing may follow the port", "MQTT topics go into `routes[].filter`")
         try:
@@ -235,6 +245,8 @@ def _scheme_error(scheme: str, *, has_separator: bool) -> Exception:
 
 def parse_filter(text: str) -> TopicFilter:
     """A route's filter, with the core's complaint as the validator's."""
+    if text.startswith("$share/"):  # the broker delivers under the plain topic: no message would match the route
+        raise invalid("a route's filter has no share group (`$share/GROUP/`)", "set `share` of the `[mqtt]` section")
     try:
         return TopicFilter.parse(text)
     except RouteError as error:
