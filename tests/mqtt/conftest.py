@@ -212,7 +212,8 @@ class ScriptedBroker:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, self.host, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.listener = self._server.sockets[0]
+        self.port = self.listener.getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:

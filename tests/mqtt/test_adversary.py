@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import mqtt5
@@ -349,6 +350,118 @@ async def test_messages_in_pieces_and_in_heaps(version: str, watch: Any, scripte
             watched = watch(peer.host, peer.port, "t")
             await watched.count(50)
             assert watched.payloads == [str(n).encode() for n in range(50)]
+            await watched.stop()
+
+
+@pytest.mark.parametrize("version", ["5"])
+async def test_connack_in_pieces_is_no_other_protocol(watch: Any, scripted: Any, poll: Any) -> None:
+    """A piece out of its middle may be all text, as the greeting of another server would be."""
+    connack = mqtt5.ConnAckPacket(reason_str="welcome to the broker of hall seven").write()
+
+    async def script(broker: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await broker.packet(reader)
+        for start in range(0, len(connack), 10):
+            writer.write(connack[start : start + 10])
+            await asyncio.sleep(0.002)  # a read of its own for each, mostly
+        writer.write(suback("5", await broker.packet(reader), 2))
+        await broker.packet(reader)
+
+    async with scripted(script) as peer:
+        watched = watch(peer.host, peer.port, "t", version="5")
+        await watched.up()
+        assert [event.name for event in watched.reporter.events] == ["mqtt.connected"]
+        await watched.stop()
+
+
+@pytest.mark.parametrize("version", ["5"])
+async def test_a_broker_that_does_not_read_is_not_read_from(watch: Any, scripted: Any) -> None:
+    """Else the acknowledgements that it does not take would pile up without end, as long as it sends."""
+    heap = b"".join(publish_packet("5", "t", b"", qos=1, packet_id=n) for n in range(1, 5000))
+    go = asyncio.Event()
+
+    async def script(broker: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        await broker.packet(reader)
+        writer.write(CONNACK["5"])
+        writer.write(suback("5", await broker.packet(reader)))
+        while number == 1:
+            writer.transport.pause_reading()
+            await go.wait()
+            writer.write(heap)
+            await writer.drain()
+        while True:
+            await broker.packet(reader)
+
+    async with scripted(script) as peer:
+        peer.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        watched = watch(peer.host, peer.port, "t", version="5", keep_alive=1)
+        watched.settle_at_once = True
+        await watched.up()
+        ours = watched.source._connection._transport.get_extra_info("socket")
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # little fills the way: megabytes would by default
+        go.set()
+        event = await watched.event("mqtt.disconnected")
+        assert event.reason == "keep_alive"
+        assert "has not read what it was sent for 1 s" in event.text()
+        await watched.event("mqtt.connected", 2)
+        await watched.stop()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_broker_that_reads_again_is_read_from_again(
+    paused: bool, version: str, watch: Any, scripted: Any
+) -> None:
+    """Unless intake is paused meanwhile: either reason holds by itself."""
+    async with scripted(greeting(version)) as peer:
+        watched = watch(peer.host, peer.port, "t")
+        await watched.up()
+        connection = watched.source._connection
+        reading = connection._transport.is_reading
+        connection.pause_writing()
+        assert not reading()
+        watched.source.pause()
+        watched.source.resume()
+        assert not reading()
+        if paused:
+            watched.source.pause()
+        connection.resume_writing()
+        assert reading() is not paused
+        await watched.stop()
+
+
+async def test_a_suback_that_waits_behind_messages_is_waited_for(version: str, watch: Any, scripted: Any) -> None:
+    """With a backlog in a resumed session and a slow way out, reading pauses again and again before SUBACK comes."""
+
+    async def script(broker: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await broker.packet(reader)
+        writer.write(CONNACK[version])
+        answer = suback(version, await broker.packet(reader))
+        asyncio.get_running_loop().call_later(1.0, writer.write, answer)
+        await broker.packet(reader)
+
+    async with scripted(script) as peer:
+        watched = watch(peer.host, peer.port, "t", connect_timeout=0.25)
+        while watched.link is not Link.UP:
+            watched.source.pause()
+            watched.source.resume()
+            await asyncio.sleep(0.001)
+            assert watched.reporter.of("mqtt.disconnected") == []
+        await watched.stop()
+
+
+async def test_an_address_that_never_answers_does_not_hide_the_others(
+    version: str, watch: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name with several addresses, of which the first swallows everything: a broken IPv6 path, a dead node."""
+
+    async def addresses(_: object) -> list[str]:
+        return ["127.0.0.2", "127.0.0.1"]
+
+    monkeypatch.setattr("spanbridge.mqtt.dial._addresses", addresses)
+    async with scripted(greeting(version)) as peer:
+        with socket.create_server(("127.0.0.2", peer.port)):
+            watched = watch("broker.example", peer.port, "t", connect_timeout=0.5)
+            assert (await watched.event("mqtt.connect.failed")).reason == "timeout"
+            await watched.up()
             await watched.stop()
 
 

@@ -53,7 +53,10 @@ async def test_mutual_tls(version: str, mqtt_brokers: Any, watch: Any) -> None:
     with_one = watch(mutual.host, mutual.port, "t", tls=own)
     without = watch(mutual.host, mutual.port, "t", tls=TlsOptions(ca_file=str(made.ca_file)))
     await with_one.up()
-    await without.event("mqtt.connect.failed")
+    event = await without.event("mqtt.connect.failed")
+    assert event.reason == "tls"
+    assert "ended TLS: " in event.text()
+    assert "certificate required; see tls.cert_file, tls.key_file" in event.text()
 
 
 async def test_plain_mqtt_to_a_tls_port_and_back(secured: Any, broker: Any, watch: Any) -> None:
@@ -113,6 +116,12 @@ BAD = [
     (options(subscriptions=(Subscription(filter="a", share="x/y"),)), "not a topic filter"),
     (options(subscriptions=(Subscription(filter="a", qos=3),)), "qos and retain_handling are 0, 1 or 2"),
     (options(version="3.1.1", will=Will(topic="a/#")), "n: "),
+    (options(host="a..b"), "n: host 'a..b' is no host name"),
+    (options(tls=TlsOptions(server_name=".example")), "n: tls.server_name '.example' is no host name"),
+    (options(version="3.1.1", client_id="a\0b"), "n: client_id contains a NUL"),
+    (options(version="3.1.1", username="u" * 65_536), "n: username has 65536 bytes, allowed are 65535"),
+    (options(version="3.1.1", username="u", password="p" * 65_536), "n: password has 65536 bytes"),
+    (options(version="3.1.1", will=Will(topic="a", payload=bytes(65_536))), "n: will payload has 65536 bytes"),
 ]
 
 

@@ -6,6 +6,7 @@ A sub-class is the codec: it turns bytes into :class:`Publish` objects and calls
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from spanbridge.core.message import Publish
-from spanbridge.mqtt.errors import ConnectError, LostError, PacketError, RefusedError, protocol_error
+from spanbridge.mqtt.errors import ConnectError, LostError, PacketError, RefusedError, protocol_error, tls_cause
 from spanbridge.mqtt.framing import Remainder
 from spanbridge.mqtt.options import MqttOptions, Subscription
 from spanbridge.mqtt.session import KeepAlive, ReceiverSession
@@ -51,12 +52,14 @@ class Granted:
 class Intake:
     """Where a connection delivers to, shared by all connections of a source."""
 
-    __slots__ = ("careful", "deliver", "discard", "messages", "open", "paused")
+    __slots__ = ("careful", "deliver", "discard", "messages", "open", "paused", "pauses")
 
     def __init__(self, discard: Callable[[int], None]) -> None:
         self.deliver: Deliver | None = None
         self.open = True
         self.paused = False
+        self.pauses = 0
+        """How often reading was paused: tells whether it was between two moments."""
         self.messages = 0
         self.careful = False
         """Whether strings that are not UTF-8 have come: then packets are checked before the codec sees them."""
@@ -82,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._cause: Exception | None = None
         self._leaving = False
+        self._clogged = False
         self._rest = Remainder(options.maximum_packet_size)
         self._keep_alive = KeepAlive()
         self._tick = 0.0
@@ -126,8 +130,9 @@ class Connection(asyncio.Protocol):
         if self.ending:
             return
         try:
-            self._check_plain(data)
-            if self._rest:
+            if not self._rest:  # what follows a piece of CONNACK may well be text
+                self._check_plain(data)
+            else:
                 whole = self._rest.add(data)
                 if whole is None:
                     return
@@ -152,6 +157,16 @@ class Connection(asyncio.Protocol):
                 f"{self.peer} is no MQTT broker: it answers CONNECT with {line.decode()!r}", reason="not_mqtt"
             )
 
+    def pause_writing(self) -> None:
+        """The broker does not read. Every packet taken from it would make the answers that wait here grow."""
+        self._clogged = True
+        self.apply_pause()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._clogged = False
+        self.apply_pause()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer_cancel()
         self.session.disconnected()
@@ -173,11 +188,11 @@ class Connection(asyncio.Protocol):
             self.write(answer)
 
     def apply_pause(self) -> None:
-        """Read, or do not, as the intake says. CONNACK is always read."""
+        """Read, or do not, as the intake says, and only while the broker reads too. CONNACK is always read."""
         transport = self._transport
         if transport is None or transport.is_closing() or not self.accepted.done():
             return
-        paused = self.intake.paused and not self._leaving
+        paused = (self.intake.paused or self._clogged) and not self._leaving
         if paused and transport.is_reading():
             transport.pause_reading()
         elif not paused and not transport.is_reading():
@@ -187,19 +202,19 @@ class Connection(asyncio.Protocol):
         """Ask for subscriptions, each in a SUBSCRIBE of its own; the answers in the same order.
 
         :raises LostError: the connection ended meanwhile, or the broker gave no answer within the connect timeout
-            (while reading is paused, the answer cannot be seen and the time does not count).
+            (time in which reading was paused does not count: the answer cannot be seen then, or waits behind messages).
         """
         waiters = [self._subscribe_one(subscription, fresh=fresh) for subscription in subscriptions]
         pending: set[asyncio.Future[Any]] = {waiter for waiter in waiters if not waiter.done()}
         while pending:
-            paused = self.intake.paused
+            paused, pauses = self.intake.paused, self.intake.pauses
             done, _ = await asyncio.wait(
                 {*pending, self.closed}, timeout=self.options.connect_timeout, return_when=asyncio.FIRST_COMPLETED
             )
             pending -= done
             if self.closed.done():
                 raise self.closed.result() or LostError("closed")
-            if not done and not paused and not self.intake.paused:
+            if not done and not paused and pauses == self.intake.pauses:
                 seconds = self.options.connect_timeout
                 self.fail(LostError(f"{self.peer} did not answer SUBSCRIBE within {seconds:g} s", reason="timeout"))
         return [waiter.result() for waiter in waiters]
@@ -322,6 +337,11 @@ class Connection(asyncio.Protocol):
         return f"{self.options.host}:{self.options.port}"
 
     def _lost(self, exc: Exception | None) -> LostError:
+        if isinstance(exc, ssl.SSLError):
+            said = tls_cause(exc)
+            # In TLS 1.3 the client is through with its handshake before the broker has seen its certificate.
+            hint = "; see tls.cert_file, tls.key_file" if "certificate" in said else ""
+            return LostError(f"{self.peer} ended TLS: {said}{hint}", reason="tls")
         how = "reset" if isinstance(exc, ConnectionResetError) else "closed"
         text = f"{self.peer} {how} the connection"
         if isinstance(exc, OSError) and not isinstance(exc, ConnectionResetError):
@@ -358,8 +378,8 @@ class Connection(asyncio.Protocol):
     def _on_tick(self) -> None:
         verdict = self._keep_alive.tick(paused=self.intake.paused)
         if verdict is None:
-            silent = self._tick * 4
-            self.fail(LostError(f"{self.peer} has not answered PINGREQ for {silent:g} s", reason="keep_alive"))
+            what = "read what it was sent" if self._clogged else "answered PINGREQ"
+            self.fail(LostError(f"{self.peer} has not {what} for {self._tick * 4:g} s", reason="keep_alive"))
             return
         if verdict:
             self.write(_PINGREQ)

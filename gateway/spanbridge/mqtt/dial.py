@@ -7,11 +7,15 @@ import socket
 import ssl
 
 from spanbridge.mqtt.connection import Accepted, Connection
-from spanbridge.mqtt.errors import ConnectError
+from spanbridge.mqtt.errors import ConnectError, tls_cause
+from spanbridge.mqtt.options import MqttOptions
 
 
-async def dial(connection: Connection, tls: ssl.SSLContext | None) -> Accepted:
+async def dial(connection: Connection, tls: ssl.SSLContext | None, *, turn: int = 0) -> Accepted:
     """Connect, shake TLS hands and wait for CONNACK, all within ``connect_timeout``.
+
+    ``turn`` says which of the host's addresses comes first, counted round and round: an address that swallows
+    packets (a broken IPv6 path, a node that is down) uses up the time of its own turn only.
 
     :raises ConnectError: nobody answered, or TLS failed.
     :raises SourceError: the broker refused, or sent what it must not.
@@ -20,7 +24,7 @@ async def dial(connection: Connection, tls: ssl.SSLContext | None) -> Accepted:
     stage = "did not accept a connection" if tls is None else "did not take a connection and finish a TLS handshake"
     try:
         async with asyncio.timeout(options.connect_timeout):
-            await _connect(connection, tls)
+            await _connect(connection, tls, turn)
             stage = "accepted the connection and did not answer CONNECT"
             return await asyncio.shield(connection.accepted)
     except TimeoutError:
@@ -33,23 +37,33 @@ async def dial(connection: Connection, tls: ssl.SSLContext | None) -> Accepted:
             await connection.abort()
 
 
-async def _connect(connection: Connection, tls: ssl.SSLContext | None) -> None:
-    """Try the addresses of the host in turn.
+async def _addresses(options: MqttOptions) -> list[str]:
+    """What the host's name stands for, in the system's order of preference.
 
     Resolved here and not by ``create_connection``: uvloop's leaves an unretrieved exception behind when it is cancelled
     while it resolves.
+
+    :raises OSError: it does not resolve.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+async def _connect(connection: Connection, tls: ssl.SSLContext | None, turn: int) -> None:
+    """Try the addresses of the host in turn.
 
     :raises OSError: of the last address.
     """
     options = connection.options
     loop = asyncio.get_running_loop()
     server_name = None if tls is None else ((options.tls and options.tls.server_name) or options.host)
-    found = await loop.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+    found = await _addresses(options)
+    first = turn % len(found) if found else 0
     last: OSError | None = None
-    for *_, address in found:
+    for address in found[first:] + found[:first]:
         try:
             await loop.create_connection(
-                lambda: connection, str(address[0]), options.port, ssl=tls, server_hostname=server_name
+                lambda: connection, address, options.port, ssl=tls, server_hostname=server_name
             )
         except OSError as error:
             last = error
@@ -66,9 +80,7 @@ def _connect_error(peer: str, error: OSError, *, secure: bool) -> ConnectError:
             f"TLS with {peer} failed: {said}; see tls.ca_file, tls.server_name", reason="tls_certificate"
         )
     if isinstance(error, ssl.SSLError):
-        said = (error.reason or "handshake failure").replace("_", " ").lower()
-        if error.reason == "WRONG_VERSION_NUMBER":
-            said = "there is no TLS on this port"
+        said = "there is no TLS on this port" if error.reason == "WRONG_VERSION_NUMBER" else tls_cause(error)
         return ConnectError(f"TLS with {peer} failed: {said}", reason="tls")
     if isinstance(error, socket.gaierror):
         return ConnectError(f"the name of {peer} does not resolve: {error.strerror}", reason="name_resolution")

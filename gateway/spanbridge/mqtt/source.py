@@ -49,6 +49,7 @@ class MqttSource:
         self._link = Link.IDLE
         self._since_ns = time.time_ns()
         self._last_error: str | None = None
+        self._turn = 0
         self._closing = False
         self._step: asyncio.Task[None] | None = None
         self._ended: asyncio.Event | None = None
@@ -141,14 +142,16 @@ class MqttSource:
         # Known before it is up: what comes on the heels of CONNACK may be settled at once.
         self._connection = connection = self._factory(self._options, self._client_id, self._session, self._intake)
         try:
-            accepted = await dial(connection, self._tls)
+            accepted = await dial(connection, self._tls, turn=self._turn)
             began = loop.time()
             await self._serve(connection, accepted)
         except SourceError as error:
             self._connection = None
             if self._closing:
                 return
-            if began is not None and loop.time() - began >= _STABLE_AFTER:
+            if began is None:
+                self._turn += 1
+            elif loop.time() - began >= _STABLE_AFTER:
                 self._backoff.reset()
             await self._back_off(error, established=began is not None)
         finally:
@@ -266,6 +269,7 @@ class MqttSource:
         self._link = link
 
     def _pause(self, *, paused: bool) -> None:
+        self._intake.pauses += paused and not self._intake.paused
         self._intake.paused = paused
         if self._connection is not None:
             self._connection.apply_pause()

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable
 
 from spanbridge.core.errors import SourceError
+from spanbridge.mqtt.errors import tls_cause
 from spanbridge.mqtt.options import TlsOptions
 
 
@@ -47,7 +48,7 @@ def _load(load: Callable[[str], None], what: str, path: str) -> None:
 
 
 def _cause(error: OSError) -> str:
-    """One line. ``ssl.SSLError`` is an OSError whose text repeats library names."""
+    """One line."""
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "not a usable PEM file").replace("_", " ").lower()
+        return tls_cause(error, "not a usable PEM file")
     return error.strerror or str(error)
