@@ -57,6 +57,21 @@ async def test_the_brokers_keep_alive_wins(watch: Any, scripted: Any, poll: Any)
         await watched.stop()
 
 
+@pytest.mark.parametrize("version", ["5"])
+async def test_a_session_that_is_kept_for_less_time_is_reported(watch: Any, scripted: Any) -> None:
+    async with scripted(accepting(session_expiry_interval=60)) as peer:
+        watched = watch(peer.host, peer.port, "t", session_expiry=3600)
+        event = await watched.event("mqtt.session.shortened")
+        assert "keeps the session for 60 s where session_expiry is 3600 s" in event.text()
+        await watched.up()
+        assert watched.detail["session_expiry"] == 60
+        content = watch(peer.host, peer.port, "t", session_expiry=60)
+        await content.up()
+        assert content.reporter.of("mqtt.session.shortened") == []
+        await content.stop()
+        await watched.stop()
+
+
 @pytest.mark.parametrize(
     ("connack", "subscription", "reason"),
     [

@@ -156,6 +156,26 @@ class SessionLost(_SourceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionShortened(_SourceEvent):
+    """The broker keeps the session for less time than asked (MQTT 5.0 section 3.2.2.3.2).
+
+    ``asked`` and ``granted`` are seconds.
+    """
+
+    name: ClassVar[str] = "mqtt.session.shortened"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    asked: int
+    granted: int
+
+    def text(self) -> str:
+        return (
+            f"{self.source}: {self.broker} keeps the session for {self.granted} s where session_expiry is "
+            f"{self.asked} s; what it holds for a gateway that is away longer is lost"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Discarded(_SourceEvent):
     """QoS 0 messages that arrived while intake was stopped; the broker sends QoS 1 and 2 again later."""
 

@@ -209,6 +209,9 @@ class MqttSource:
         accepted_before = self._accepted is not None
         self._accepted = accepted
         self._client_id = accepted.client_id
+        asked, granted = self._options.session_expiry, accepted.session_expiry
+        if granted is not None and granted < asked:
+            self._report(events.SessionShortened(source=self.name, broker=self._broker, asked=asked, granted=granted))
         if not accepted.session_present:
             if accepted_before and self._persistent:
                 self._report(events.SessionLost(source=self.name, broker=self._broker))
