@@ -302,6 +302,22 @@ async def test_no_answer_to_a_qos2_publish_before_it_is_settled(
         await watched.stop()
 
 
+async def test_a_qos1_publish_that_is_sent_again_while_it_is_open_is_answered_once(
+    version: str, watch: Any, scripted: Any, poll: Any
+) -> None:
+    """As brokers with a retry interval do when RocketMQ takes long. A second PUBACK could meet another message."""
+    first, again = (publish_packet(version, "t", b"a", qos=1, packet_id=7, dup=dup) for dup in (False, True))
+    last = publish_packet(version, "t", b"b", qos=1, packet_id=8)
+    async with scripted(greeting(version, first, again, again, last)) as peer:
+        watched = watch(peer.host, peer.port, "t")
+        await poll(lambda: b"b" in watched.payloads)
+        assert watched.payloads == [b"a", b"b"]
+        watched.source.settle(watched.messages)
+        acknowledged = [b"\x40\x02\x00\x07", b"\x40\x02\x00\x08"]
+        await poll(lambda: [p for p in peer.received if p[0] >> 4 == 4] == acknowledged, "one PUBACK each")
+        await watched.stop()
+
+
 async def test_pubrel_is_answered_for_known_and_unknown_identifiers(
     version: str, watch: Any, scripted: Any, poll: Any
 ) -> None:

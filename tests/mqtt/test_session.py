@@ -30,11 +30,23 @@ def reconnect(session: ReceiverSession, *, session_present: bool = True) -> None
 def test_acknowledgements_are_joined_in_the_order_given() -> None:
     session = connected()
     for packet_id in (7, 0xFFFF):
-        session.accept_qos1(packet_id)
+        assert session.accept_qos1(packet_id, dup=False)
     assert session.accept_qos2(9, dup=False) == (True, b"")
     batch = [message(session, 7), Publish("t", b""), message(session, 9, 2), message(session, 0xFFFF)]
     assert session.settle(batch).hex(" ", 4) == "40020007 50020009 4002ffff"
     assert session.in_flight == 0
+
+
+def test_a_copy_of_an_open_qos1_message_is_held_back() -> None:
+    session = connected()
+    assert session.accept_qos1(5, dup=False)
+    assert not session.accept_qos1(5, dup=True)
+    assert session.in_flight == 1
+    assert session.settle([message(session, 5)]).hex() == "40020005"
+    assert session.accept_qos1(5, dup=True), "settled: whatever comes now is new to us"
+    reconnect(session)
+    assert session.accept_qos1(5, dup=True), "a re-delivery on the next connection is answered there"
+    assert session.accept_qos1(5, dup=False), "without DUP it is another message"
 
 
 def test_qos2_runs_through_its_states() -> None:

@@ -293,8 +293,7 @@ class Connection(asyncio.Protocol):
         if not packet_id:
             raise protocol_error("packet identifier 0")
         if qos == 1:
-            self.session.accept_qos1(packet_id)
-            return True
+            return self.session.accept_qos1(packet_id, dup=dup)
         fresh, answer = self.session.accept_qos2(packet_id, dup=dup)
         self._answers += answer
         return fresh

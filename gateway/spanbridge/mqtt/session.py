@@ -1,7 +1,10 @@
 """What a client must remember of an MQTT session as a receiver. Pure: no sockets, clocks or awaits.
 
-QoS 1 needs no memory: every PUBLISH is delivered and its PUBACK leaves when the message is settled. QoS 2 (MQTT 5.0
-section 4.3.3, 3.1.1 section 4.3.3) is a small state machine per packet identifier:
+QoS 1: a PUBLISH is delivered and its PUBACK leaves when the message is settled. Brokers exist that send it again, with
+DUP, when that takes long (EMQX with a retry interval, and older ones; MQTT 5.0 forbids it, section 4.4). Such a copy is
+held back: it would go to RocketMQ twice, and a second PUBACK could meet the next message under that identifier.
+
+QoS 2 (MQTT 5.0 section 4.3.3, 3.1.1 section 4.3.3) is a small state machine per packet identifier:
 
     PUBLISH -> OPEN (delivered, not settled) -> settled: PUBREC -> RECEIVED -> PUBREL: PUBCOMP -> forgotten
 
@@ -35,7 +38,7 @@ class Qos2(IntEnum):
 class ReceiverSession:
     """Acknowledgements owed to the broker. One per source; it outlives connections as the broker's session does."""
 
-    __slots__ = ("_last", "_orphans", "_qos2", "_riders", "epoch", "in_flight", "live", "resumed")
+    __slots__ = ("_last", "_orphans", "_qos1", "_qos2", "_riders", "epoch", "in_flight", "live", "resumed")
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -46,6 +49,7 @@ class ReceiverSession:
         """Whether that connection takes acknowledgements."""
         self.resumed = False
         """Whether the broker had kept the session when it began."""
+        self._qos1: set[int] = set()
         self._qos2: dict[int, Qos2] = {}
         self._orphans: dict[int, int] = {}
         self._riders: dict[int, bytes] = {}
@@ -65,15 +69,20 @@ class ReceiverSession:
         self.live = False
         self.in_flight = 0
         self._last = 0
+        self._qos1.clear()
         self._riders.clear()
         orphans = [packet_id for packet_id, state in self._qos2.items() if state is Qos2.OPEN]
         self._orphans.update(dict.fromkeys(orphans, self.epoch))
         self._qos2 = {pid: Qos2.KEPT for pid, state in self._qos2.items() if state is not Qos2.OPEN}
 
-    def accept_qos1(self, packet_id: int) -> None:
-        """Account for a QoS 1 message that is about to be delivered."""
+    def accept_qos1(self, packet_id: int, *, dup: bool) -> bool:
+        """Whether to deliver a QoS 1 message: not when it is a copy of one that is open on this connection."""
+        if dup and packet_id in self._qos1:
+            return False
+        self._qos1.add(packet_id)
         self.in_flight += 1
         self._last = packet_id
+        return True
 
     def accept_qos2(self, packet_id: int, *, dup: bool) -> tuple[bool, bytes]:
         """Whether to deliver a QoS 2 message, and what to send at once.
@@ -116,6 +125,7 @@ class ReceiverSession:
             self.in_flight -= 1
             packet_id = publish.packet_id
             if qos == 1:
+                self._qos1.discard(packet_id)
                 out += (_PUBACK | packet_id).to_bytes(4, "big")
             else:
                 self._qos2[packet_id] = Qos2.RECEIVED
