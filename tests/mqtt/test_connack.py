@@ -114,6 +114,23 @@ async def test_topic_aliases_are_resolved_for_each_connection_anew(watch: Any, s
         await watched.stop()
 
 
+@pytest.mark.parametrize("version", ["5"])
+async def test_no_alias_outlives_a_packet_that_may_have_changed_it(watch: Any, scripted: Any) -> None:
+    """Alias 1 stands for t/1; what cannot be decoded may say t/2. Under which topic is the last one to go?"""
+    broken = b"\x30\x0f\x00\x03t/2\x07\x7f\x00\x23\x00\x01\x00\x00bc"
+    sent = [publish("t/1", b"a", topic_alias=1), broken, publish("", b"d", topic_alias=1)]
+    async with scripted(accepting(*sent)) as peer:
+        watched = watch(peer.host, peer.port, "t/#", topic_alias_maximum=4)
+        event = await watched.event("mqtt.bad_packet")
+        assert "topic alias 1 was never given a topic" in event.text()
+        assert [(message.topic, message.fault is None) for message in watched.messages[:2]] == [
+            ("t/1", True),
+            ("t/2", False),
+        ]
+        assert b"d" not in watched.payloads
+        await watched.stop()
+
+
 async def test_a_redelivery_on_the_heels_of_connack_knows_that_the_session_was_resumed(
     watch: Any, scripted: Any
 ) -> None:

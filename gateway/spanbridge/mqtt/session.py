@@ -173,6 +173,10 @@ class TopicAliases:
             return topic
         return self._topics.get(alias)
 
+    def forget(self) -> None:
+        """A packet went by that may have given an alias another topic, unread: better none than a wrong one."""
+        self._topics.clear()
+
 
 class KeepAlive:
     """When to send PINGREQ and when to call the broker dead, in ticks of a quarter of the keep-alive interval.

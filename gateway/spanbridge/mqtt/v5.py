@@ -126,6 +126,7 @@ class V5Connection(Connection):
         parts = salvage.split(packet) if head >> 4 == _PUBLISH and fault.code == _MALFORMED else None
         if parts is None:
             raise fault from None
+        self._aliases.forget()
         qos, dup = head >> 1 & 3, head & 8 != 0
         if not self.take(qos, parts.packet_id, dup=dup):
             return []
