@@ -66,6 +66,15 @@ def test_overlap_says_which_wins() -> None:
     assert "overlaps routes[1]" in problem.message
 
 
+def test_overlap_that_brings_copies_says_so() -> None:
+    """Where one filter covers the others, it alone is subscribed to."""
+    first, second = route("x/+/b"), route("x/y/#", "u")
+    problem = single(routes(first, second), "warning")
+    assert problem.hint is not None
+    assert "each copy is forwarded" in problem.hint
+    assert [found.hint for found in read(routes(first, second, route("x/#", "v"))).problems] == [None, None]
+
+
 def test_many_overlaps_make_one_warning() -> None:
     text = routes(route("#"), *(route(f"x{index}/+", "u") for index in range(6)))
     assert "routes[1], routes[2], routes[3] and 3 more" in single(text, "warning").message

@@ -10,8 +10,13 @@ from spanbridge.config.models import Route
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, did_you_mean
 from spanbridge.core.rocketmq_rules import sanitise_topic
-from spanbridge.core.routes import TopicFilter
+from spanbridge.core.routes import TopicFilter, minimal_filters
 from spanbridge.core.template import Template
+
+_COPIES = (
+    "many brokers send a message once for each subscription that matches (MQTT 5.0 section 3.3.4), and each copy is "
+    "forwarded: make the filters disjoint, or add a route that covers both"
+)
 
 
 def cross_check(parts: Parts) -> list[Finding]:
@@ -109,17 +114,23 @@ def _same_filters(parts: Parts) -> Iterator[Finding]:
 
 def _overlaps(parts: Parts) -> Iterator[Finding]:
     """One warning for each route that loses topics to more specific ones."""
+    filters = _filters(parts)
+    subscribed = {kept.levels for kept in minimal_filters(topic_filter for _, _, topic_filter in filters)}
     losses: dict[int, list[int]] = {}
-    for (i, a, first), (j, b, second) in combinations(_filters(parts), 2):
+    copies: set[int] = set()
+    for (i, a, first), (j, b, second) in combinations(filters, 2):
         if first.levels != second.levels and _meet(a, b) and overlap(first.levels, second.levels):
             winner, loser = (i, j) if more_specific(first.levels, second.levels) else (j, i)
             losses.setdefault(loser, []).append(winner)
+            if {first.levels, second.levels} <= subscribed:  # neither covers the other
+                copies.add(loser)
     for loser, winners in sorted(losses.items()):
         listed = ", ".join(f"routes[{winner}]" for winner in winners[:3])
         more = f" and {len(winners) - 3} more" if len(winners) > 3 else ""
         yield Finding(
             loc=("routes", loser, "filter"),
             message=f"overlaps {listed}{more}, which win where both match, being more specific",
+            hint=_COPIES if loser in copies else None,
             severity="warning",
         )
 

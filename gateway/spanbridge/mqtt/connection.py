@@ -348,7 +348,8 @@ class Connection(asyncio.Protocol):
         if not self.accepted.done():
             secure = "" if self.options.tls else "expects TLS, "
             text += (
-                f" without answering CONNECT: it may be that it {secure}refuses our credentials, or is no MQTT broker"
+                f" without answering CONNECT: it may be that it {secure}refuses our credentials, "
+                f"or does not speak MQTT {self.options.version}"
             )
         return LostError(text)
 
