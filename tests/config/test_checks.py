@@ -161,6 +161,7 @@ topic = "telemetry"
         ("clean_start = true", "", "mqtt.clean_start"),
         ("keep_alive = 0", "", "mqtt.keep_alive"),
         ('version = "3.1.1"\nsession_expiry = 7', "", "mqtt.session_expiry"),
+        ('version = "3.1.1"\nreceive_maximum = 7', "", "mqtt.receive_maximum"),
         ('version = "3.1.1"\nshare = "g"', "", "mqtt.share"),
         ('share = "g"', 'message_group = "{device}"', "mqtt.share"),
         ("", "qos = 0", "routes[0].qos"),

@@ -12,7 +12,14 @@ from spanbridge.core.policy import ContextPolicy
 from spanbridge.core.template import Template
 
 # These have no counterpart in MQTT 3.1.1's CONNECT and SUBSCRIBE packets (MQTT 3.1.1 sections 3.1 and 3.8).
-_V5_ONLY = ("session_expiry", "topic_alias_maximum", "no_local", "retain_as_published", "retain_handling")
+_V5_ONLY = (
+    "session_expiry",
+    "receive_maximum",
+    "topic_alias_maximum",
+    "no_local",
+    "retain_as_published",
+    "retain_handling",
+)
 
 
 def advise(parts: Parts) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import ssl
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 from spanbridge.core.message import Publish
@@ -32,12 +32,10 @@ class Accepted:
     session_present: bool
     client_id: str
     keep_alive: int
-    maximum_qos: int = 2
     maximum_packet_size: int | None = None
     wildcards: bool = True
     shared: bool = True
     session_expiry: int | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

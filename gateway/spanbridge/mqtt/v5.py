@@ -185,7 +185,6 @@ class V5Connection(Connection):
                 client_id=packet.assigned_client_id or self.client_id,
                 keep_alive=options.keep_alive if keep_alive is None else keep_alive,
                 session_expiry=options.session_expiry if expiry is None else expiry,
-                maximum_qos=int(packet.max_qos),
                 maximum_packet_size=packet.max_packet_size,
                 wildcards=packet.wildcard_subscription_available,
                 shared=packet.shared_subscription_available,
