@@ -114,6 +114,8 @@ BAD = [
     (options(version="3.1.1", subscriptions=(Subscription(filter="a+"),)), "a+"),
     (options(subscriptions=(Subscription(filter=""),)), "not a topic filter"),
     (options(subscriptions=(Subscription(filter="a", share="x/y"),)), "not a topic filter"),
+    (options(subscriptions=(Subscription(filter="a", share="x\0"),)), "not a topic filter"),
+    (options(version="3.1.1", subscriptions=(Subscription(filter="a" * 65_530, share="x"),)), "not a topic filter"),
     (options(subscriptions=(Subscription(filter="a", qos=3),)), "qos and retain_handling are 0, 1 or 2"),
     (options(version="3.1.1", will=Will(topic="a/#")), "n: "),
     (options(host="a..b"), "n: host 'a..b' is no host name"),

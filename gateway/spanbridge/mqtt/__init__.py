@@ -92,7 +92,8 @@ def _is_filter(text: str) -> bool:
 
 def _check_subscription(name: str, subscription: Subscription) -> None:
     share = subscription.share
-    if not _is_filter(subscription.filter) or (share is not None and (not share or set(share) & set("/+#"))):
+    legal = _is_filter(subscription.filter) and _is_filter(subscription.wire_filter)
+    if not legal or (share is not None and (not share or set(share) & set("/+#"))):
         raise SourceError(f"{name}: subscription {subscription.wire_filter!r} is not a topic filter", reason="config")
     if subscription.qos not in (0, 1, 2) or subscription.retain_handling not in (0, 1, 2):
         raise SourceError(

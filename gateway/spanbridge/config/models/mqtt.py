@@ -192,8 +192,8 @@ class Mqtt(Section):
     @field_validator("share")
     @classmethod
     def _check_share(cls, share: str | None) -> str | None:
-        if share is not None and (not share or any(character in share for character in "/+#")):
-            raise invalid("a share group has at least one character and no `/`, `+` or `#` (MQTT-4.8.2-1)")
+        if share is not None and (not share or any(character in share for character in "/+#\0")):
+            raise invalid("a share group has at least one character and no `/`, `+`, `#` or NUL (MQTT-4.8.2-1)")
         return share
 
     @model_validator(mode="after")
