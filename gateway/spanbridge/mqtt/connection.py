@@ -378,6 +378,8 @@ class Connection(asyncio.Protocol):
         if verdict is None:
             what = "read what it was sent" if self._clogged else "answered PINGREQ"
             self.fail(LostError(f"{self.peer} has not {what} for {self._tick * 4:g} s", reason="keep_alive"))
+            if self._transport is not None:
+                self._transport.abort()  # there is nobody to take what is left, or to say goodbye to in TLS
             return
         if verdict:
             self.write(_PINGREQ)
