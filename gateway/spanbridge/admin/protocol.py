@@ -25,37 +25,55 @@ _HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")
 
 
 class HttpProtocol(asyncio.Protocol):
-    """One connection. Pages are made synchronously, so there is never a request under way between two calls."""
+    """One connection. Pages are made synchronously, so there is never a request under way between two calls.
 
-    def __init__(self, respond: Respond, connections: set[HttpProtocol]) -> None:
+    Requests that came together are answered one in a turn of the loop, and only as the peer takes the answers: messages
+    pass on the same loop, and what waits here is in memory. ``connections`` has all of them, idle longest first.
+    """
+
+    def __init__(self, respond: Respond, connections: dict[HttpProtocol, None]) -> None:
         self._respond = respond
         self._connections = connections
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_REQUEST)
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None
+        self._next: asyncio.Handle | None = None
+        self._writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, unless there are too many."""
+        """Take the connection. Where there are too many, the one idle longest goes: probes have to get through."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-        self._connections.add(self)
-        if len(self._connections) > _MAX_CONNECTIONS:
-            self._transport.abort()
-        else:
-            self._restart_timer()
+        if len(self._connections) >= _MAX_CONNECTIONS:
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            oldest.abort()
+        self._touch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        if self._idle is not None:
-            self._idle.cancel()
-        self._connections.discard(self)
+        for handle in (self._idle, self._next):
+            if handle is not None:
+                handle.cancel()
+        self._connections.pop(self, None)
 
     def data_received(self, data: bytes) -> None:
         """Answer what is complete."""
-        self._feed(data)
+        self._http.receive_data(data)
+        self._advance()
 
     def eof_received(self) -> None:
-        """The peer sends no more; returning None closes the connection."""
-        self._feed(b"")
+        """The peer sends no more; returning None closes the connection. Nothing waits: reading pauses until then."""
+        self._http.receive_data(b"")
+        self._advance()
+
+    def pause_writing(self) -> None:
+        """The peer does not take what is written."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._writable = True
+        self._advance()
 
     def close(self) -> None:
         """Close once what was written has left."""
@@ -67,16 +85,26 @@ class HttpProtocol(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _feed(self, data: bytes) -> None:
+    def _advance(self) -> None:
+        """Answer one request; read on when it was the last one here and the peer has taken the answers."""
+        if self._transport is None or self._transport.is_closing():
+            return
         try:
-            self._http.receive_data(data)
-            while self._answer_next():
-                pass
+            waiting = self._writable and self._answer_next()
         except h11.RemoteProtocolError as cause:
             self._refuse(cause.error_status_hint)
+            return
+        if self._transport.is_closing():
+            return
+        if self._writable and not waiting:
+            self._transport.resume_reading()
+            return
+        self._transport.pause_reading()
+        if self._writable:
+            self._next = asyncio.get_running_loop().call_soon(self._advance)
 
     def _answer_next(self) -> bool:
-        """Handle one event; False when there is nothing more to do for now."""
+        """Handle one event; whether more than that was received."""
         event = self._http.next_event()
         if isinstance(event, h11.Request) and event.http_version not in (b"1.0", b"1.1"):
             self._refuse(505)
@@ -86,8 +114,8 @@ class HttpProtocol(asyncio.Protocol):
             self._send(self._make(event), keep=complete, head=event.method == b"HEAD")
             if complete and self._http.our_state is h11.DONE:
                 self._http.start_next_cycle()
-                self._restart_timer()
-                return True
+                self._touch()
+                return bool(self._http.trailing_data[0])
             self.close()
         elif isinstance(event, h11.ConnectionClosed):
             self.close()
@@ -95,8 +123,12 @@ class HttpProtocol(asyncio.Protocol):
 
     def _make(self, request: h11.Request) -> Answer:
         headers = {name: value.decode("latin-1") for name, value in request.headers}
-        path = request.target.partition(b"?")[0].decode("latin-1")
-        return self._respond(request.method.decode("ascii"), path, headers.get(b"accept", ""), headers.get(b"host"))
+        host, target = headers.get(b"host"), request.target.decode("latin-1")
+        if target.lower().startswith("http://"):  # RFC 9112 section 3.2.2: has to be taken, and replaces Host
+            host, slash, rest = target[7:].partition("/")
+            target = f"/{rest}" if slash else "/"
+        path = target.partition("?")[0]
+        return self._respond(request.method.decode("ascii"), path, headers.get(b"accept", ""), host)
 
     def _send(self, answer: Answer, *, keep: bool, head: bool) -> None:
         headers = [
@@ -122,7 +154,10 @@ class HttpProtocol(asyncio.Protocol):
             self._send(error(status, message), keep=False, head=False)
         self.close()
 
-    def _restart_timer(self) -> None:
+    def _touch(self) -> None:
+        """Something came of this connection: it is the last to go now, and its time starts anew."""
+        self._connections.pop(self, None)
+        self._connections[self] = None
         if self._idle is not None:
             self._idle.cancel()
         self._idle = asyncio.get_running_loop().call_later(_IDLE_TIMEOUT, self.abort)

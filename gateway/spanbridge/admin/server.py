@@ -102,7 +102,7 @@ class AdminServer:
         self._loopback = is_loopback(host)
         self._pages = Pages(readiness, status, metrics, self._loopback)
         self._server: asyncio.Server | None = None
-        self._connections: set[HttpProtocol] = set()
+        self._connections: dict[HttpProtocol, None] = {}
 
     @property
     def port(self) -> int:
