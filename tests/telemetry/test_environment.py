@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from spanbridge.telemetry import Telemetry, TelemetrySettings, ids, sampling, wi
 from spanbridge.telemetry.buffer import SpanBuffer
 from spanbridge.telemetry.env import TelemetryConfigError, exporter_kind, otlp_settings
 from spanbridge.telemetry.settings import export_plan, resource
+from spanbridge.telemetry.transport_http import retry_after
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
@@ -69,6 +71,8 @@ def test_a_signal_s_own_variables_win_and_empty_ones_do_not_count() -> None:
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "a=b%0d%0aX: y"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "my key=secret"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "key=secr\u00e9t"),
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
     ],
@@ -88,6 +92,18 @@ def test_a_missing_certificate_is_found_at_once(protocol: str, name: str) -> Non
         Telemetry(environ=environ)
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_files_that_are_no_certificates_are_found_at_once(protocol: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pem"
+    broken.write_text("not PEM")
+    common = {ENDPOINT: "https://h", PROTOCOL: protocol}
+    for name in ("CERTIFICATE", "CLIENT_CERTIFICATE"):
+        with pytest.raises(TelemetryConfigError, match=r"broken\.pem"):
+            Telemetry(environ={**common, f"OTEL_EXPORTER_OTLP_{name}": str(broken)})
+    with pytest.raises(TelemetryConfigError, match="needs OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"):
+        Telemetry(environ={**common, "OTEL_EXPORTER_OTLP_CLIENT_KEY": str(broken)})
+
+
 @pytest.mark.parametrize(
     ("environ", "kind"),
     [
@@ -96,10 +112,43 @@ def test_a_missing_certificate_is_found_at_once(protocol: str, name: str) -> Non
         ({"OTEL_TRACES_EXPORTER": "OTLP"}, "otlp"),
         ({"OTEL_TRACES_EXPORTER": "none", ENDPOINT: "http://h"}, "none"),
         ({"OTEL_SDK_DISABLED": "True", "OTEL_TRACES_EXPORTER": "otlp"}, "none"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://h"}, "otlp"),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://h"}, "none"),
+        ({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://h"}, "none"),
+        ({"OTEL_METRICS_EXPORTER": "prometheus"}, "none"),
     ],
 )
 def test_exporters(environ: dict[str, str], kind: str) -> None:
     assert exporter_kind("traces", environ) == kind
+
+
+def test_metrics_for_prometheus_alone_are_not_pushed() -> None:
+    assert exporter_kind("metrics", {"OTEL_METRICS_EXPORTER": "prometheus", ENDPOINT: "http://h"}) == "none"
+    with pytest.raises(TelemetryConfigError):
+        exporter_kind("traces", {"OTEL_TRACES_EXPORTER": "prometheus"})
+
+
+def test_a_batch_is_never_larger_than_the_queue() -> None:
+    def plan(**environ: str) -> tuple[int, int | None]:
+        made = export_plan(TelemetrySettings(), environ)
+        return made.batch_spans, made.max_spans
+
+    assert plan() == (2048, None)
+    assert plan(OTEL_BSP_MAX_QUEUE_SIZE="100") == (100, 100)
+    assert plan(OTEL_BSP_MAX_QUEUE_SIZE="9000", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="7") == (7, 9000)
+
+
+def test_span_limits_that_make_no_sense_are_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "many")
+    with pytest.raises(TelemetryConfigError, match="OTEL_SPAN_LINK_COUNT_LIMIT"):
+        Telemetry(environ={})
+
+
+def test_retry_after_is_a_number_or_a_date() -> None:
+    assert retry_after("7") == 7.0
+    assert retry_after("Mon, 01 Jan 2001 00:00:00 GMT") == 0.0
+    assert (retry_after("Fri, 01 Jan 2100 00:00:00 GMT") or 0) > 1e9
+    assert [retry_after(text) for text in ("", "soon", "-1", "\u0661")] == [None] * 4
 
 
 class TestResource:
@@ -215,6 +264,21 @@ class TestBuffer:
         for _ in range(3):
             buffer.add([b"123456"])
         assert [buffer.take()[1] for _ in range(3)] == [1, 1, 1]
+
+    def test_bytes_bound_what_comes_at_once_too(self) -> None:
+        buffer = SpanBuffer(1000, batch_spans=100, batch_bytes=10)
+        buffer.add([b"12345"] * 7 + [b"x" * 50])
+        taken = [buffer.take() for _ in range(5)]
+        assert [len(blob) for blob, count in taken if count != 1] == [10, 10, 10]
+        assert sum(count for _, count in taken) == 8
+
+    def test_of_too_many_spans_those_that_fit_stay(self) -> None:
+        buffer = SpanBuffer(1000, batch_spans=4, batch_bytes=100, max_spans=6)
+        buffer.add([b"a"] * 5)
+        buffer.add([b"b"] * 5)
+        buffer.add([b"c"])
+        assert (buffer.spans, buffer.dropped) == (6, 5)
+        assert [buffer.take(), buffer.take()] == [(b"aaaa", 4), (b"ab", 2)]
 
     def test_what_does_not_fit_is_counted(self) -> None:
         buffer = SpanBuffer(10, batch_spans=100, batch_bytes=10)

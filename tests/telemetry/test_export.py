@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -99,6 +100,22 @@ async def test_metrics_arrive_at_their_interval(receiver: OtlpReceiver, protocol
         await receiver.wait_for(lambda r: len([1 for signal, _ in r.requests if signal == "metrics"]) >= 3)
 
 
+async def test_metrics_of_the_last_moment_are_sent_though_a_push_is_under_way(receiver: OtlpReceiver) -> None:
+    receiver.behaviour = Behaviour(hang=True, times=1)
+    environ = {**receiver.environment(), "OTEL_METRIC_EXPORT_INTERVAL": "30", "OTEL_EXPORTER_OTLP_TIMEOUT": "5000"}
+    async with running(environ) as telemetry:
+        telemetry.metrics.consumed("a/+", 1)
+        await receiver.wait_for(lambda r: len(r.requests) == 1)
+        telemetry.metrics.consumed("a/+", 1)
+        stopping = asyncio.create_task(telemetry.shutdown(5))
+        await asyncio.sleep(0)
+        receiver.release()
+        await stopping
+    consumed = receiver.metric("messaging.client.consumed.messages")
+    assert consumed is not None
+    assert consumed.points[0].value == 2
+
+
 async def test_delta_temporality_sends_differences(receiver: OtlpReceiver) -> None:
     environ = {
         **receiver.environment(),
@@ -148,13 +165,33 @@ async def test_what_is_refused_for_good_is_dropped_and_counted(receiver: OtlpRec
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_partial_success_is_counted_and_not_retried(receiver: OtlpReceiver, protocol: str) -> None:
-    receiver.behaviour = Behaviour(rejected=2, times=1)
+async def test_a_partial_success_is_counted_and_not_retried(
+    receiver: OtlpReceiver, protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.behaviour = Behaviour(rejected=2, message="too\nold", times=1)
     async with running({**receiver.environment(protocol), **QUICK}, metrics=False) as telemetry:
         trace(telemetry)
         await receiver.wait_for(lambda r: r.span_count >= 3)
     assert telemetry.reporter.counted("telemetry.dropped") == 2
     assert len(receiver.requests) == 1
+    assert "2 span(s) dropped (rejected: too old)" in caplog.text
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_what_a_receiver_says_is_logged(
+    receiver: OtlpReceiver, protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A refusal's reason, and the remark on a request that was taken (OTLP, "Full Success")."""
+    receiver.behaviour = Behaviour.refuse("INVALID_ARGUMENT", 400, times=1)
+    async with running({**receiver.environment(protocol), **QUICK}, metrics=False) as telemetry:
+        trace(telemetry)
+        await receiver.wait_for(lambda _: telemetry.reporter.counted("telemetry.dropped") > 0)
+        receiver.behaviour = Behaviour(message="use the other port", times=1)
+        trace(telemetry)
+        await receiver.wait_for(lambda _: telemetry.reporter.counted("telemetry.export.warnings") > 0)
+    assert "told to refuse; they are dropped" in caplog.text
+    assert "took the traces and says: use the other port" in caplog.text
+    assert telemetry.reporter.counted("telemetry.dropped") == 3
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -206,6 +243,21 @@ async def test_shutdown_keeps_its_deadline_and_counts_what_it_leaves(receiver: O
     assert 0.2 < time.monotonic() - started < 5
     assert telemetry.reporter.counted("telemetry.dropped") == 21
     receiver.behaviour = OK
+
+
+async def test_a_queue_no_larger_than_a_batch_is_emptied_before_it_is_full(receiver: OtlpReceiver) -> None:
+    """2048 is the specification's default for the queue, and our batch."""
+    environ = {
+        **receiver.environment(),
+        "OTEL_BSP_SCHEDULE_DELAY": "60000",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "100",
+    }
+    async with running(environ, metrics=False) as telemetry:
+        for round_ in range(1, 4):
+            trace(telemetry, 30)
+            trace(telemetry, 30)  # 122 spans
+            await receiver.wait_for(lambda r, sent=round_ * 100: r.span_count == sent)
+    assert telemetry.reporter.counted("telemetry.dropped") == 3 * 22
 
 
 async def test_a_full_buffer_drops_and_counts_and_never_blocks(receiver: OtlpReceiver) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from opentelemetry.sdk.metrics import Histogram
+from opentelemetry.sdk.metrics.export import AggregationTemporality
 
 from spanbridge.ports import Link, PeerStatus, Sink, Source
 from spanbridge.telemetry import Telemetry, TelemetrySettings, hot
@@ -103,6 +105,22 @@ def test_histograms_count_as_the_sdk_does() -> None:
         assert (list(mine) if name in ("bucket_counts", "explicit_bounds") else mine) == (
             list(his) if name in ("bucket_counts", "explicit_bounds") else his
         ), name
+
+
+def test_a_delta_s_extremes_are_of_its_interval() -> None:
+    instruments = Instruments(Telemetry(environ={}).resource, _scope())
+    reader = instruments.reader(preferred_temporality={Histogram: AggregationTemporality.DELTA})
+    histogram = HotHistogram("h", "s", "")
+    instruments.histogram(histogram)
+    instruments.gauge("other", lambda: 1)
+    found = []
+    for numbers in ((3.0, 0.1), (0.5,)):
+        for number in numbers:
+            histogram.record((), number)
+        (point,) = cast("Any", reader.read().resource_metrics[0].scope_metrics[0].metrics[-1].data).data_points
+        found.append((point.min, point.max, point.count))
+    instruments.shutdown()
+    assert found == [(0.1, 3.0, 2), (0.5, 0.5, 1)]
 
 
 def test_two_counters_of_one_name_are_one() -> None:

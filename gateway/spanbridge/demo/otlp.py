@@ -276,7 +276,7 @@ def _parse(signal: str, body: bytes) -> Any:
 
 
 def _answer(signal: str, behaviour: Behaviour) -> bytes:
-    if not behaviour.rejected:
+    if not (behaviour.rejected or behaviour.message):
         return b""
     message = behaviour.message or "rejected"
     if signal == "metrics":
@@ -309,9 +309,9 @@ class _GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         except ValueError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         if behaviour.grpc_code is not None:
-            if behaviour.retry_after is not None:
-                context.set_trailing_metadata(behaviour.retry_info())
-            context.abort(grpc.StatusCode[behaviour.grpc_code], behaviour.message)
+            code = grpc.StatusCode[behaviour.grpc_code]
+            context.set_trailing_metadata((("grpc-status-details-bin", behaviour.status(code.value[0])),))
+            context.abort(code, behaviour.message)
         return _answer(signal, behaviour)
 
 
@@ -368,7 +368,7 @@ class _HttpHandler(BaseHTTPRequestHandler):
             self._respond(400, str(error).encode())
             return
         if behaviour.http_status != 200:
-            self._respond(behaviour.http_status, behaviour.message.encode(), behaviour.retry_after)
+            self._respond(behaviour.http_status, behaviour.status(0), behaviour.retry_after)
         else:
             self._respond(200, _answer(signal, behaviour))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +45,14 @@ class Behaviour:
             return self
         return replace(self, times=self.times - 1) if self.times > 1 else OK
 
-    def retry_info(self) -> tuple[tuple[str, bytes], ...]:
-        """Trailing metadata that asks to retry later (google.rpc.RetryInfo)."""
-        delay = Duration()
-        delay.FromNanoseconds(int((self.retry_after or 0) * 1e9))
-        return (("google.rpc.retryinfo-bin", RetryInfo(retry_delay=delay).SerializeToString()),)
+    def status(self, code: int) -> bytes:
+        """The ``google.rpc.Status`` that goes with a refusal: a gRPC trailer, or the body of an HTTP response."""
+        found = Status(code=code, message=self.message)
+        if self.retry_after is not None:
+            delay = Duration()
+            delay.FromNanoseconds(int(self.retry_after * 1e9))
+            found.details.add().Pack(RetryInfo(retry_delay=delay))
+        return bytes(found.SerializeToString())
 
 
 OK = Behaviour()

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 class SpanBuffer:
     """Framed spans in the order they ended. What does not fit is dropped and counted: the newest, so that memory holds.
 
-    ``ready`` is called when a full batch has come together. ``capacity`` is in bytes, ``max_spans`` in spans.
+    ``ready`` is called when a full batch has come together. ``capacity`` is in bytes, ``max_spans`` in spans and at
+    least ``batch_spans``: spans beyond it would be dropped before a batch is ever full.
     """
 
     def __init__(self, capacity: int, *, batch_spans: int, batch_bytes: int, max_spans: int | None = None) -> None:
@@ -25,22 +26,29 @@ class SpanBuffer:
 
     def add(self, spans: Sequence[bytes]) -> None:
         """Take framed spans. Never blocks, never raises."""
+        if self._max_spans is not None and self.spans + len(spans) > self._max_spans:
+            room = self._max_spans - self.spans
+            self.dropped += len(spans) - room
+            spans = spans[:room]
         for at in range(0, len(spans), self._batch_spans):
-            part = spans[at : at + self._batch_spans] if len(spans) > self._batch_spans else spans
-            self._add(b"".join(part), len(part))
+            self._add(spans[at : at + self._batch_spans] if len(spans) > self._batch_spans else spans)
 
-    def _add(self, blob: bytes, count: int) -> None:
-        if self.bytes + len(blob) > self._capacity or self._full(count):
-            self.dropped += count
+    def _add(self, spans: Sequence[bytes]) -> None:
+        """Take spans that are few enough for one request; by bytes they may still be too many."""
+        blob = b"".join(spans)
+        if len(blob) > self._batch_bytes and len(spans) > 1:
+            middle = len(spans) // 2
+            self._add(spans[:middle])
+            self._add(spans[middle:])
             return
-        self._blobs.append((blob, count))
+        if self.bytes + len(blob) > self._capacity:
+            self.dropped += len(spans)
+            return
+        self._blobs.append((blob, len(spans)))
         self.bytes += len(blob)
-        self.spans += count
-        if self.spans >= self._batch_spans or self.bytes >= self._batch_bytes:
+        self.spans += len(spans)
+        if self.batch_is_full:
             self.ready()
-
-    def _full(self, count: int) -> bool:
-        return self._max_spans is not None and self.spans + count > self._max_spans
 
     @property
     def batch_is_full(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,6 +12,9 @@ from spanbridge.core.errors import SpanbridgeError
 
 Signal = Literal["traces", "metrics"]
 Protocol = Literal["grpc", "http/protobuf"]
+_SIGNALS = ("TRACES", "METRICS", "LOGS", "PROFILES")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 section 5.6.2
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 
 class TelemetryConfigError(SpanbridgeError):
@@ -47,7 +51,8 @@ def exporter_kind(signal: Signal, environ: Mapping[str, str]) -> str:
     """``otlp``, ``console`` or ``none``.
 
     Unlike the specification, nothing is exported unless a variable asks for it: a gateway without a collector should
-    not knock at localhost for ever. Any OTEL_EXPORTER_OTLP_* variable asks.
+    not knock at localhost for ever. An OTEL_EXPORTER_OTLP_* variable asks, unless it is another signal's.
+    ``prometheus`` for metrics is ``none``: they are not pushed, and /metrics is a matter of the configuration.
 
     :raises TelemetryConfigError: an exporter that the gateway does not have.
     """
@@ -56,10 +61,17 @@ def exporter_kind(signal: Signal, environ: Mapping[str, str]) -> str:
     name = f"OTEL_{signal.upper()}_EXPORTER"
     kind = environ.get(name, "").strip().lower()
     if not kind:
-        return "otlp" if any(key.startswith("OTEL_EXPORTER_OTLP_") and environ[key] for key in environ) else "none"
+        return "otlp" if any(_asks(key, signal) and value.strip() for key, value in environ.items()) else "none"
+    if kind == "prometheus" and signal == "metrics":
+        return "none"
     if kind not in ("otlp", "console", "none"):
         raise TelemetryConfigError(f"{name}={kind!r} is not known here: use otlp, console or none")
     return kind
+
+
+def _asks(name: str, signal: Signal) -> bool:
+    others = tuple(f"OTEL_EXPORTER_OTLP_{one}_" for one in _SIGNALS if one != signal.upper())
+    return name.startswith("OTEL_EXPORTER_OTLP_") and not name.startswith(others)
 
 
 def otlp_settings(signal: Signal, environ: Mapping[str, str]) -> OtlpSettings:
@@ -178,7 +190,7 @@ def _headers(variables: _Variables) -> tuple[tuple[str, str], ...]:
     for pair in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = pair.partition("=")
         name, value = unquote(name.strip()).lower(), unquote(value.strip())
-        if not equals or not name or not name.isascii() or "\n" in value or "\r" in value:
+        if not (equals and _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
             raise TelemetryConfigError(f"{variable} is not a list of name=value pairs separated by commas")
         found.append((name, value))
     return tuple(found)

@@ -37,10 +37,29 @@ class TelemetryDropped(Event):
 
     signal: str
     reason: str
+    detail: str = ""
 
     def labels(self) -> dict[str, str]:
         return {"otel.signal": self.signal, "reason": self.reason}
 
     def text(self) -> str:
         what = "span(s)" if self.signal == "traces" else "metric data point(s)"
-        return f"{self.count} {what} dropped ({self.reason}); messages are not affected"
+        why = f"{self.reason}: {self.detail}" if self.detail else self.reason
+        return f"{self.count} {what} dropped ({why}); messages are not affected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiverWarned(Event):
+    """The OTLP receiver took everything and has something to say about it."""
+
+    name: ClassVar[str] = "telemetry.export.warnings"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    signal: str
+    detail: str
+
+    def labels(self) -> dict[str, str]:
+        return {"otel.signal": self.signal}
+
+    def text(self) -> str:
+        return f"the OTLP receiver took the {self.signal} and says: {self.detail}"

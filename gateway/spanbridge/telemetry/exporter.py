@@ -16,7 +16,7 @@ from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
 from spanbridge.telemetry.buffer import SpanBuffer
 from spanbridge.telemetry.env import Signal
-from spanbridge.telemetry.events import ExportFailed, TelemetryDropped
+from spanbridge.telemetry.events import ExportFailed, ReceiverWarned, TelemetryDropped
 from spanbridge.telemetry.transport import Outcome, Transport
 from spanbridge.telemetry.wire import RequestFrame
 
@@ -43,8 +43,7 @@ class Delivery:
         while True:
             outcome = await self._attempt(body)
             if not outcome.reason:
-                if outcome.rejected:
-                    self._dropped(outcome.rejected, "rejected")
+                self._taken(outcome)
                 return outcome
             pause = max(backoff.next_delay(random.random()), outcome.retry_after or 0.0)  # noqa: S311 - jitter
             again = outcome.retry and time.monotonic() - started + pause < self.give_up_after
@@ -72,8 +71,15 @@ class Delivery:
         except TimeoutError:
             return
 
-    def _dropped(self, count: int, reason: str) -> None:
-        self.reporter.report(TelemetryDropped(signal=self.signal, reason=reason, count=count))
+    def _taken(self, outcome: Outcome) -> None:
+        """Tell what the receiver said of a request that it took, perhaps in part (OTLP, "Partial Success")."""
+        if outcome.rejected:
+            self._dropped(outcome.rejected, "rejected", outcome.detail)
+        elif outcome.detail:
+            self.reporter.report(ReceiverWarned(signal=self.signal, detail=outcome.detail))
+
+    def _dropped(self, count: int, reason: str, detail: str = "") -> None:
+        self.reporter.report(TelemetryDropped(signal=self.signal, reason=reason, detail=detail, count=count))
 
 
 class SpanExporter:
@@ -150,11 +156,13 @@ class MetricExporter:
         self._interval = interval
 
     async def run(self) -> None:
-        """Export until closing."""
+        """Export until closing, then what came since."""
         closing = self._delivery.closing
-        while not closing.is_set():
+        last = False
+        while not last:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(closing.wait(), self._interval)
+            last = closing.is_set()  # it may be set during the request, which knows nothing of what came after
             body, points = self._encode()
             if points:
                 await self._delivery.send(body, points)

@@ -93,6 +93,7 @@ class HotReader(MetricReader):
 
     def _point(self, histogram: HotHistogram, labels: Labels, series: Series, now_ns: int) -> HistogramDataPoint | None:
         counts, total, start_ns = list(series.counts), series.sum, series.start_ns
+        least, most = series.minimum, series.maximum
         if self._delta:
             key = (histogram.name, labels)
             before, before_sum, before_ns = self._previous.get(key, ([0] * len(counts), 0.0, start_ns))
@@ -101,6 +102,8 @@ class HotReader(MetricReader):
             total, start_ns = total - before_sum, before_ns
             if not any(counts):
                 return None
+            # Of the interval, as the rest is. There is one delta reader at most, and Prometheus shows neither.
+            series.minimum, series.maximum = float("inf"), float("-inf")
         return HistogramDataPoint(
             attributes=dict(labels),
             start_time_unix_nano=start_ns,
@@ -109,8 +112,8 @@ class HotReader(MetricReader):
             sum=total,
             bucket_counts=counts,
             explicit_bounds=histogram.bounds,
-            min=series.minimum,
-            max=series.maximum,
+            min=least,
+            max=most,
         )
 
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> None:

@@ -87,6 +87,7 @@ def export_plan(settings: Settings, environ: Mapping[str, str]) -> ExportPlan:
     traces_to = otlp_settings("traces", environ) if traces == "otlp" else None
     metrics_to = otlp_settings("metrics", environ) if metrics == "otlp" else None
     queue = number("OTEL_BSP_MAX_QUEUE_SIZE", environ, 0)
+    batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", environ, _BATCH_SPANS) or _BATCH_SPANS
     return ExportPlan(
         traces=traces,
         metrics=metrics,
@@ -95,7 +96,7 @@ def export_plan(settings: Settings, environ: Mapping[str, str]) -> ExportPlan:
         metrics_to=metrics_to,
         span_delay=milliseconds("OTEL_BSP_SCHEDULE_DELAY", environ, 5000) or 0.01,
         span_timeout=_timeout("OTEL_BSP_EXPORT_TIMEOUT", environ, traces_to),
-        batch_spans=number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", environ, _BATCH_SPANS) or _BATCH_SPANS,
+        batch_spans=min(batch, queue or batch),  # the specification: less than or equal to the queue's size
         max_spans=queue or None,
         metric_interval=milliseconds("OTEL_METRIC_EXPORT_INTERVAL", environ, 60_000) or 60.0,
         metric_timeout=_timeout("OTEL_METRIC_EXPORT_TIMEOUT", environ, metrics_to),

@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanKind
 from spanbridge.core.policy import ContextPolicy
 from spanbridge.telemetry import ids, sampling, trace, wire
 from spanbridge.telemetry.asking import AskingRoute
+from spanbridge.telemetry.env import TelemetryConfigError
 from spanbridge.telemetry.peer import Peer
 from spanbridge.telemetry.route import (
     DESTINATION,
@@ -39,6 +40,8 @@ class Tracer:
 
     ``sink`` is where ended spans go, None when tracing is off. ``source`` and ``target`` describe the MQTT broker and
     RocketMQ. Times are Unix time in nanoseconds.
+
+    :raises TelemetryConfigError: a variable of the SDK's span limits cannot be used.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Tracer:
         self._bounds = sampling.bounds(self._sampler)
         self._source = source or Peer()
         self._target = target or Peer()
-        limits = limits or SpanLimits()
+        limits = limits or _limits_from_environment()
         self._value_limit = limits.max_span_attribute_length
         self._max_links = limits.max_links
         self._routes: dict[tuple[str, str, ContextPolicy, bool, Peer], RouteTracer] = {}
@@ -201,3 +204,10 @@ class Tracer:
         encoded = spans.encode(f"send {topic}", SpanKind.CLIENT, self._send_attributes(topic)) + trace.LOCAL
         self._batches[topic] = encoded
         return encoded
+
+
+def _limits_from_environment() -> SpanLimits:
+    try:
+        return SpanLimits()
+    except ValueError as error:  # its text names the variable
+        raise TelemetryConfigError(str(error)) from error

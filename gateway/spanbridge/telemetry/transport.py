@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 from dataclasses import dataclass
 from typing import Protocol
 
-from spanbridge.telemetry.env import OtlpSettings, Signal
+from spanbridge.telemetry.env import OtlpSettings, Signal, TelemetryConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +92,13 @@ def partial_success(signal: Signal, body: bytes) -> Outcome:
             )
 
             traces = ExportTraceServiceResponse.FromString(body).partial_success
-            return Outcome(rejected=traces.rejected_spans, detail=traces.error_message)
+            return Outcome(rejected=traces.rejected_spans, detail=one_line(traces.error_message))
         from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
             ExportMetricsServiceResponse,
         )
 
         metrics = ExportMetricsServiceResponse.FromString(body).partial_success
-        return Outcome(rejected=metrics.rejected_data_points, detail=metrics.error_message)
+        return Outcome(rejected=metrics.rejected_data_points, detail=one_line(metrics.error_message))
     except DecodeError:
         return TAKEN  # the status said that it was taken
 
@@ -105,3 +106,21 @@ def partial_success(signal: Signal, body: bytes) -> Outcome:
 def one_line(text: str, limit: int = 200) -> str:
     """What a receiver said, fit for a log line."""
     return " ".join(text.split())[:limit]
+
+
+def tls_context(settings: OtlpSettings) -> ssl.SSLContext:
+    """The files of OTEL_EXPORTER_OTLP_CERTIFICATE and CLIENT_*, read and checked.
+
+    :raises TelemetryConfigError: one cannot be read, is no PEM, or does not fit the other.
+    """
+    if settings.client_key and not settings.client_certificate:
+        raise TelemetryConfigError("OTEL_EXPORTER_OTLP_CLIENT_KEY needs OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")
+    try:
+        context = ssl.create_default_context(cafile=settings.certificate)
+        if settings.client_certificate is not None:
+            # An encrypted key fails, instead of asking for its password on a terminal that nobody watches.
+            context.load_cert_chain(settings.client_certificate, settings.client_key, password=lambda: b"")
+    except (OSError, ValueError) as error:
+        named = ", ".join(filter(None, (settings.certificate, settings.client_certificate, settings.client_key)))
+        raise TelemetryConfigError(f"OTEL_EXPORTER_OTLP_CERTIFICATE and CLIENT_*: {named}: {error}") from error
+    return context

@@ -9,9 +9,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 
-from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError
-from spanbridge.telemetry.transport import Outcome, one_line, partial_success
+from spanbridge.telemetry.env import OtlpSettings
+from spanbridge.telemetry.transport import Outcome, one_line, partial_success, tls_context
 
 _METHODS = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -28,6 +29,7 @@ _RETRYABLE = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
+_STATUS_DETAILS = "grpc-status-details-bin"
 _RETRY_INFO = "google.rpc.retryinfo-bin"
 _OPTIONS = (
     # Left alone, a channel waits up to two minutes before it looks again whether the receiver is back.
@@ -88,27 +90,33 @@ class GrpcTransport:
 
 
 def _retry_after(error: grpc.aio.AioRpcError) -> float | None:
+    """How long the receiver wants to be left alone (OTLP specification, "OTLP/gRPC Throttling"), in seconds."""
     for key, value in error.trailing_metadata() or ():
-        if key == _RETRY_INFO:
-            try:
-                return float(RetryInfo.FromString(value).retry_delay.ToNanoseconds()) / 1e9
-            except DecodeError:
-                return None
+        try:
+            if key == _STATUS_DETAILS:  # where gRPC puts the details of a status, and the Collector its RetryInfo
+                for detail in Status.FromString(value).details:
+                    if detail.Is(RetryInfo.DESCRIPTOR):
+                        return _seconds(detail.value)
+            elif key == _RETRY_INFO:
+                return _seconds(value)
+        except DecodeError:
+            continue
     return None
 
 
+def _seconds(encoded: bytes) -> float:
+    return float(RetryInfo.FromString(encoded).retry_delay.ToNanoseconds()) / 1e9
+
+
 def _credentials(settings: OtlpSettings) -> Any:
+    tls_context(settings)  # gRPC would find out what is wrong with a file at every attempt, and not say which one
+    key = settings.client_key or settings.client_certificate  # one file may hold both
     return grpc.ssl_channel_credentials(
-        root_certificates=_read(settings.certificate, "CERTIFICATE"),
-        private_key=_read(settings.client_key, "CLIENT_KEY"),
-        certificate_chain=_read(settings.client_certificate, "CLIENT_CERTIFICATE"),
+        root_certificates=_read(settings.certificate),
+        private_key=_read(key),
+        certificate_chain=_read(settings.client_certificate),
     )
 
 
-def _read(path: str | None, name: str) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise TelemetryConfigError(f"OTEL_EXPORTER_OTLP_{name}: {path}: {error.strerror}") from error
+def _read(path: str | None) -> bytes | None:
+    return None if path is None else Path(path).read_bytes()

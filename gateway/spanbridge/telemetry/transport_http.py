@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
+import time
 import zlib
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
-from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError
-from spanbridge.telemetry.transport import Outcome, one_line, partial_success
+from spanbridge.telemetry.env import OtlpSettings
+from spanbridge.telemetry.transport import Outcome, one_line, partial_success, tls_context
 
 _RETRYABLE = frozenset({429, 502, 503, 504})
 _SMALL = 16 * 1024  # compressed at once; more goes to a thread
@@ -23,7 +25,7 @@ class HttpTransport:
 
     def __init__(self, settings: OtlpSettings) -> None:
         self._settings = settings
-        self._tls: ssl.SSLContext | bool = _tls(settings) if settings.secure else True
+        self._tls: ssl.SSLContext | bool = tls_context(settings) if settings.secure else True
         self._headers = {"content-type": "application/x-protobuf", "user-agent": "spanbridge", **dict(settings.headers)}
         if settings.compression != "none":
             self._headers["content-encoding"] = settings.compression
@@ -69,24 +71,38 @@ class HttpTransport:
     def _outcome(self, status: int, headers: Any, body: bytes) -> Outcome:
         if 200 <= status < 300:
             return partial_success(self._settings.signal, body)
-        retry_after = headers.get("Retry-After", "")
+        said = _said(headers.get("Content-Type", "").partition(";")[0].strip().lower(), body)
         return Outcome(
             reason=str(status),
-            detail=f"{self._settings.label} answered {status}",
+            detail=f"{self._settings.label} answered {status}{f': {said}' if said else ''}",
             retry=status in _RETRYABLE,
-            retry_after=float(retry_after) if retry_after.isdecimal() else None,
+            retry_after=retry_after(headers.get("Retry-After", "").strip()),
         )
 
     def _failure(self, reason: str, detail: str, *, retry: bool) -> Outcome:
         return Outcome(reason=reason, detail=f"{self._settings.label}: {detail}", retry=retry)
 
 
-def _tls(settings: OtlpSettings) -> ssl.SSLContext:
+def retry_after(value: str) -> float | None:
+    """A Retry-After header in seconds from now (RFC 9110 section 10.2.3): a number, or a date."""
+    if value.isascii() and value.isdecimal():
+        return float(value)
     try:
-        context = ssl.create_default_context(cafile=settings.certificate)
-        if settings.client_certificate is not None:
-            context.load_cert_chain(settings.client_certificate, settings.client_key)
-    except (OSError, ValueError) as error:
-        named = ", ".join(filter(None, (settings.certificate, settings.client_certificate, settings.client_key)))
-        raise TelemetryConfigError(f"OTEL_EXPORTER_OTLP_CERTIFICATE and CLIENT_*: {named}: {error}") from error
-    return context
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _said(content_type: str, body: bytes) -> str:
+    """Why the receiver refused, in its words (OTLP specification, "Failures"): a Status, or what a proxy says."""
+    if content_type == "text/plain":
+        return one_line(body.decode("utf-8", "replace"))
+    if content_type != "application/x-protobuf":
+        return ""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - loaded where a request fails only
+    from google.rpc.status_pb2 import Status  # noqa: PLC0415
+
+    try:
+        return one_line(Status.FromString(body).message)
+    except DecodeError:
+        return ""
