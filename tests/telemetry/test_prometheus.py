@@ -10,7 +10,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import parser as parsers
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings
+from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings, hot
 from spanbridge.telemetry.meter import Instruments
 from spanbridge.telemetry.prometheus import OPENMETRICS, TEXT, prometheus_text
 from spanbridge.telemetry.reporter import EventReporter
@@ -70,6 +70,22 @@ def test_parses_and_holds_the_numbers(accept: str) -> None:
     assert {s.labels["source"]: s.value for s in found["spanbridge_source_up"].samples} == {"m": 1, "n": 0}
     overflow = found["messaging_client_operation_duration_seconds"].samples
     assert next(s.value for s in overflow if s.labels.get("le") == "10.0") == 0
+
+
+def test_topics_that_devices_make_up_do_not_make_series_without_end() -> None:
+    found = Telemetry(environ={})
+    for number in range(2 * hot.SERIES):
+        found.metrics.sent(f"telemetry-{number}", 1)
+        found.metrics.operation_duration(f"telemetry-{number}", 0.1)
+    body, _ = found.prometheus()
+    read = {family.name: family.samples for family in parsers.text_string_to_metric_families(body.decode())}
+    sent = read["messaging_client_sent_messages"]
+    assert len(sent) == hot.SERIES + 1
+    assert {s.value for s in sent if s.labels.get("otel_metric_overflow") == "true"} == {hot.SERIES}
+    assert sum(sample.value for sample in sent) == 2 * hot.SERIES
+    counts = [s for s in read["messaging_client_operation_duration_seconds"] if s.name.endswith("_count")]
+    assert len(counts) == hot.SERIES + 1
+    assert sum(sample.value for sample in counts) == 2 * hot.SERIES
 
 
 def test_openmetrics_has_units_and_target_info() -> None:

@@ -74,6 +74,26 @@ def test_the_first_is_logged_at_once_and_the_rest_with_a_count(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
+def test_many_kinds_of_one_type_do_not_flood(
+    reporter: EventReporter, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With RocketMQ away, each of a thousand topics fails by itself."""
+    for _ in range(2):
+        for number in range(1000):
+            reporter.report(Lost(where=str(number)))
+    assert caplog.messages[:2] == ["0: it broke", "1: it broke"]
+    assert len(caplog.messages) == 21
+    clock.now += 10
+    reporter.flush()
+    assert caplog.messages[-1] == "999: it broke (1958 more like this in 10 s, this one 10 s ago)"
+    assert len(caplog.messages) == 42
+    assert reporter.counted("test.lost") == 2000
+    clock.now += 10
+    reporter.flush()
+    reporter.report(Lost(where="new"))
+    assert caplog.messages[42:] == ["new: it broke"]
+
+
 def test_kinds_are_told_apart_by_type_and_labels(reporter: EventReporter, caplog: pytest.LogCaptureFixture) -> None:
     for where in ("a", "b", "a", "b"):
         reporter.report(Lost(where=where))
@@ -97,7 +117,7 @@ def test_what_is_held_back_is_told_when_due(
 
 
 def test_quiet_kinds_are_forgotten(reporter: EventReporter, clock: Clock) -> None:
-    for n in range(100):
+    for n in range(20):
         reporter.report(Lost(where=str(n)))
     clock.now += 10
     reporter.flush()

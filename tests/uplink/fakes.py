@@ -152,13 +152,13 @@ class FakeMetrics:
     def sent(self, topic: str, count: int, error: str | None = None) -> None:
         self.counts["sent", topic, error or ""] += count
 
-    def dropped(self, filter_: str, reason: str, count: int) -> None:
+    def dropped(self, filter_: str, reason: str, count: int = 1) -> None:
         self.counts["dropped", filter_, reason] += count
 
     def context(self, outcome: str, count: int) -> None:
         self.counts["context", outcome] += count
 
-    def process_duration(self, filter_: str, seconds: float, count: int, error: str | None = None) -> None:
+    def process_duration(self, filter_: str, seconds: float, count: int = 1, error: str | None = None) -> None:
         assert seconds >= 0
         self.counts["processed", filter_, error or ""] += count
 

@@ -307,6 +307,7 @@ async def test_messages_that_expire_while_rocketmq_is_away_are_dropped_on_purpos
         await rig.until(lambda: rig.source.settled == [1, 2])
         assert [message.body for message in rig.sink.stored] == [b"long"]
         assert rig.metrics.counts["dropped", "devices/{device}/#", "expired"] == 1
+        assert rig.metrics.counts["processed", "devices/{device}/#", "expired"] == 1
 
 
 async def test_a_redelivery_after_a_reconnect_is_not_forwarded_twice() -> None:
@@ -378,6 +379,7 @@ async def test_a_malformed_packet_is_dropped_by_name_and_acknowledged_in_its_tur
         rig.sink.gate.set()
         await rig.until(lambda: rig.source.settled == [1, 2])
         assert rig.metrics.counts["dropped", "(unroutable)", "malformed"] == 1
+        assert rig.metrics.counts["processed", "(unroutable)", "malformed"] == 1
         (dropped,) = [event for event in rig.reporter.events if event.name == "messages.dropped"]
         assert "its topic is not UTF-8" in dropped.text()
 

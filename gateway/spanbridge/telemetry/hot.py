@@ -13,6 +13,13 @@ DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.
 """Bucket bounds in seconds that semantic conventions 1.44 ask of the messaging duration metrics."""
 
 
+SERIES = 500
+"""Attribute sets that one metric keeps apart: a template may name RocketMQ topics after a level that devices choose."""
+
+OVERFLOW: Labels = (("otel.metric.overflow", True),)
+"""Where the rest is counted (OpenTelemetry specification, "Cardinality limits")."""
+
+
 class HotCounter:
     """A monotonic sum per attribute set. ``unit`` is UCUM."""
 
@@ -24,7 +31,10 @@ class HotCounter:
 
     def add(self, labels: Labels, count: int = 1) -> None:
         """Count."""
-        self.values[labels] = self.values.get(labels, 0) + count
+        values = self.values
+        if labels not in values and len(values) >= SERIES:
+            labels = OVERFLOW
+        values[labels] = values.get(labels, 0) + count
 
 
 class Series:
@@ -64,9 +74,16 @@ class HotHistogram:
         """Record a value that ``count`` messages share."""
         series = self.series.get(labels)
         if series is None:
-            series = self.series[labels] = Series(len(self.bounds) + 1, self._clock())
+            series = self._series(labels)
         series.counts[bisect_left(self.bounds, value)] += count
         series.count += count
         series.sum += value * count
         series.minimum = min(series.minimum, value)
         series.maximum = max(series.maximum, value)
+
+    def _series(self, labels: Labels) -> Series:
+        labels = labels if len(self.series) < SERIES else OVERFLOW
+        series = self.series.get(labels)
+        if series is None:
+            series = self.series[labels] = Series(len(self.bounds) + 1, self._clock())
+        return series

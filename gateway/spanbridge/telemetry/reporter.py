@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,8 +14,11 @@ from spanbridge.telemetry.hot import HotCounter
 _LATE = 1.0
 """Seconds after which a line that was held back tells its age."""
 _KEPT = 20
+_KINDS = 20
+"""Kinds of one type that have lines of their own: with RocketMQ away, hundreds of topics fail at once."""
 
 _Key = tuple[type[Event], tuple[tuple[str, str], ...]]
+_OTHERS = (("", ""),)
 
 
 @dataclass(slots=True)
@@ -40,7 +43,8 @@ class EventReporter:
     """Counts every event as ``spanbridge.<name>`` and logs it: at once, then at most once in ``interval`` seconds.
 
     What was held back is told with the next line of its kind ("12 more like this in 10 s"), by :meth:`flush` at the
-    latest. A kind is an event's type with its labels. ``export`` is called with each new counter.
+    latest. A kind is an event's type with its labels; kinds beyond the twentieth of a type share one line.
+    ``export`` is called with each new counter.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class EventReporter:
         self._clock = clock
         self._counters: dict[str, HotCounter] = {}
         self._lines: dict[_Key, _Line] = {}
+        self._kinds: Counter[type[Event]] = Counter()
         self.recent: deque[Recent] = deque(maxlen=_KEPT)
         """The last warnings and errors as they were logged, oldest first."""
 
@@ -77,6 +82,7 @@ class EventReporter:
                 self._write(line.newest, line, now, repeats=line.held_back - 1, age=now - line.newest_at)
             elif due:
                 del self._lines[key]
+                self._kinds[key[0]] -= 1
 
     def counted(self, name: str) -> int:
         """How often an event of that name was counted, over all its labels."""
@@ -95,8 +101,12 @@ class EventReporter:
     def _log(self, key: _Key, event: Event) -> None:
         now = self._clock()
         line = self._lines.get(key)
+        if line is None and self._kinds[key[0]] >= _KINDS:
+            key = (key[0], _OTHERS)
+            line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = _Line(now)
+            self._kinds[key[0]] += 1
         elif now - line.logged_at < self._interval:
             line.held_back += 1
             line.newest = event

@@ -27,6 +27,9 @@ from spanbridge.telemetry.trace import MessageTrace
 _CHILD = Struct("<2s16s2s8s2s8sBQBQ").pack
 _ROOT = Struct("<2s16s2s8sBQBQ").pack
 
+_KEPT = 4096
+"""Routes and RocketMQ topics prepared at a time: devices may have a say in a topic's name."""
+
 
 class SpanSink(Protocol):
     """Takes framed spans that have ended. Never blocks, never raises."""
@@ -85,6 +88,8 @@ class Tracer:
         key = (filter, topic, policy, trust, source or self._source)
         found = self._routes.get(key)
         if found is None:
+            if len(self._routes) >= _KEPT:
+                self._routes.clear()
             found = self._routes[key] = self._make(*key)
         return found
 
@@ -202,6 +207,8 @@ class Tracer:
             process_name="", send_name="", process_attributes={}, send_attributes={}, value_limit=self._value_limit
         )
         encoded = spans.encode(f"send {topic}", SpanKind.CLIENT, self._send_attributes(topic)) + trace.LOCAL
+        if len(self._batches) >= _KEPT:
+            self._batches.clear()
         self._batches[topic] = encoded
         return encoded
 

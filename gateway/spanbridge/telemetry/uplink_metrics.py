@@ -7,14 +7,16 @@ from collections.abc import Iterable
 from spanbridge.telemetry.hot import HotCounter, HotHistogram, Labels
 from spanbridge.telemetry.peer import Peer
 
+_KNOWN = 4096
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class UplinkMetrics:
     """Hot-path metrics, cheap enough for every batch. Times are in seconds.
 
-    ``template`` is a route's filter and ``topic`` a RocketMQ topic: both come from the configuration, so their number
-    is bounded. ``error`` is an ``error.type``.
+    ``template`` is a route's filter and ``topic`` a RocketMQ topic. A route may name its topic after levels of the MQTT
+    topic, so the number of series is bounded (see :data:`~spanbridge.telemetry.hot.SERIES`). ``error`` is an
+    ``error.type``.
     """
 
     def __init__(self, source: Peer | None = None, target: Peer | None = None) -> None:
@@ -106,6 +108,8 @@ class UplinkMetrics:
         )
         if error is not None:
             labels += (("error.type", error),)
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
         self._known[key] = labels
         return labels
 

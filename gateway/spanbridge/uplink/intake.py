@@ -119,11 +119,13 @@ class Intake:
         """Take note that RocketMQ stored ``count`` messages of a route."""
         self._tally(filter_).sent += count
 
-    def dropped(self, filter_: str, reason: str, cause: str, count: int = 1) -> None:
-        """Count and log messages of a route that will not reach RocketMQ, on purpose."""
-        self._tally(filter_).dropped += count
-        self._metrics.dropped(filter_, reason, count)
-        self._reporter.report(events.MessagesDropped(reason=reason, cause=cause, count=count))
+    def dropped(self, publish: Publish, filter_: str, reason: str, cause: str) -> None:
+        """Count and log a message of a route that will not reach RocketMQ, on purpose."""
+        self._tally(filter_).dropped += 1
+        self._metrics.dropped(filter_, reason)
+        seconds = max(0.0, (self._clock.now_ns() - publish.received_ns) / 1e9)
+        self._metrics.process_duration(filter_, seconds, error=reason)
+        self._reporter.report(events.MessagesDropped(reason=reason, cause=cause))
 
     def _tally(self, filter_: str) -> Tally:
         tally = self.tallies.get(filter_)
@@ -154,7 +156,7 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - a fault of ours in the handling of another
             cause = f"{type(error).__name__}: {error}"
             self._reporter.report(events.InternalError(where="uplink.intake", cause=cause))
-            self.dropped(UNROUTABLE, "internal", cause)
+            self.dropped(publish, UNROUTABLE, "internal", cause)
             return InFlight(publish, self, UNROUTABLE, None, b""), None, "absent"
 
     def _carriers(self, publish: Publish) -> tuple[Plan | None, TraceContext | None, str]:
@@ -230,7 +232,7 @@ class Intake:
                 return self._reject(publish, filter_, refused, self._rejected_topic)
             except SinkRejected as error:
                 refused = Refused(error.reason, f"{refused}; nor does the rejected topic take it: {error}")
-        self.dropped(filter_, refused.reason, str(refused))
+        self.dropped(publish, filter_, refused.reason, str(refused))
         return InFlight(publish, self, filter_, None, b""), None
 
     def _reject(self, publish: Publish, filter_: str, refused: Refused, topic: str) -> tuple[InFlight, Lane]:

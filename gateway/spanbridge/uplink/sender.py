@@ -159,7 +159,7 @@ class Sender:
         if diverted is None:
             self._settle(batch)
         elif diverted is lane:  # the rejected topic itself refused it
-            entry.owner.dropped(entry.filter, error.reason, str(error))
+            entry.owner.dropped(entry.publish, entry.filter, error.reason, str(error))
             self._settle(batch)
         else:
             diverted.add(entry)
@@ -174,7 +174,7 @@ class Sender:
         for entry in expired:
             self._tracer.dropped(entry.trace, now, "expired")
             cause = "its Message Expiry Interval passed before RocketMQ took it"
-            entry.owner.dropped(entry.filter, "expired", cause)
+            entry.owner.dropped(entry.publish, entry.filter, "expired", cause)
         self._settle(expired)
         return [entry for entry in batch if not _expired(entry, now)]
 
