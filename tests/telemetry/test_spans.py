@@ -139,7 +139,22 @@ class Tagging(Sampler):
         return "Tagging"
 
 
-@pytest.mark.parametrize("sampler", [DEFAULT_ON, ALWAYS_ON, TraceIdRatioBased(1.0), Tagging()], ids=repr)
+class Asked(Sampler):
+    """As ``parentbased_always_on``, but not known to be."""
+
+    def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        return DEFAULT_ON.should_sample(*args, **kwargs)
+
+    def get_description(self) -> str:
+        return "Asked"
+
+
+class Failing(Asked):
+    def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("sampler", [DEFAULT_ON, ALWAYS_ON, TraceIdRatioBased(1.0), Asked(), Tagging()], ids=repr)
 @pytest.mark.parametrize(
     ("policy", "trust", "context"),
     [
@@ -177,15 +192,53 @@ def without_batch(found: Any) -> Any:
     return found
 
 
-def test_limits_equal_the_sdk() -> None:
+@pytest.mark.parametrize("sampler", [DEFAULT_ON, Asked()], ids=repr)
+def test_limits_equal_the_sdk(sampler: Sampler) -> None:
     limits = SpanLimits(max_span_attribute_length=4)
-    ours, sink = tracer(limits=limits)
+    ours, sink = tracer(sampler, limits=limits)
     message = ours.route(filter="plant/+/#", topic="orders", policy=ContextPolicy.CONTINUE, trust=True).begin(
         MESSAGE, DEVICE, ADDRESS
     )
     ours.sent([message], END - 1000, END, "orders")
     ours.settled([message], END)
     assert comparable(sink.request()) == comparable(with_sdk(sink, parent=DEVICE, limits=limits))
+
+
+def test_limits_hold_for_the_error_too() -> None:
+    ours, sink = tracer(limits=SpanLimits(max_span_attribute_length=4))
+    message = ours.route(filter="f", topic="t", policy=ContextPolicy.CONTINUE, trust=True).begin(MESSAGE, DEVICE)
+    ours.sent([message], END - 9, END, "t", "throttled")
+    ours.dropped(message, END, "expired")
+    errors = [a.value.string_value for span in sink.spans() for a in span.attributes if a.key == "error.type"]
+    assert errors == ["thro", "expi", "expi"]
+
+
+@pytest.mark.parametrize("sampler", [DEFAULT_ON, Asked()], ids=repr)
+def test_addresses_that_differ_under_one_mqtt_topic_equal_the_sdk(sampler: Sampler) -> None:
+    ours, sink = tracer(sampler)
+    route = ours.route(filter="plant/+/#", topic="orders", policy=ContextPolicy.CONTINUE, trust=True, per_message=True)
+    for address in (Address("orders", group="first"), ADDRESS):
+        sink.framed.clear()
+        message = route.begin(MESSAGE, DEVICE, address)
+        ours.sent([message], END - 1000, END, "orders")
+        ours.settled([message], END)
+    assert comparable(sink.request()) == comparable(with_sdk(sink, parent=DEVICE))
+
+
+@pytest.mark.parametrize(
+    ("policy", "travels"), [(ContextPolicy.CONTINUE, DEVICE.traceparent), (ContextPolicy.LINK, "")]
+)
+def test_a_sampler_that_fails_stops_no_message(
+    policy: ContextPolicy, travels: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, sink = tracer(Failing())
+    route = ours.route(filter="f", topic="t", policy=policy, trust=True)
+    messages = [route.begin(MESSAGE, DEVICE) for _ in range(3)]
+    ours.sent(messages, END - 9, END, "t")
+    ours.settled(messages, END)
+    assert [message.traceparent for message in messages] == [travels] * 3
+    assert sink.framed == []
+    assert caplog.messages == ["the sampler Failing failed at `process f`: messages go on without spans when it does"]
 
 
 def test_a_batch_links_every_recorded_message_and_equals_the_sdk() -> None:

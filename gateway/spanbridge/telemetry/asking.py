@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from struct import Struct
 from time import time_ns
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from opentelemetry.trace.span import TraceState
 
 from spanbridge.core.message import Address, Publish
 from spanbridge.telemetry import ids, sampling, trace, wire
-from spanbridge.telemetry.route import DESTINATION, SIZE, RouteSpans, address_attributes
+from spanbridge.telemetry.route import DESTINATION, SIZE, RouteSpans, SilentRoute, address_attributes
 from spanbridge.telemetry.sampling import Verdict
 from spanbridge.telemetry.trace import MessageTrace, RecordedTrace
 
@@ -33,9 +34,25 @@ class AskingRoute:
         self._follow = follow
         self._link = link
         self._passthrough = passthrough
+        self._name = spans.process_name
+        self._silent = SilentRoute(trust=follow)
+        self._told = False
 
     def begin(self, publish: Publish, context: TraceContext | None, address: Address | None = None) -> MessageTrace:
         """See :class:`~spanbridge.telemetry.route.RouteTracer`."""
+        try:
+            return self._begin(publish, context, address)
+        except Exception:  # a sampler of somebody else's must not stop a message
+            if not self._told:
+                self._told = True
+                logging.getLogger(__name__).exception(
+                    "the sampler %s failed at `%s`: messages go on without spans when it does",
+                    type(self._sampler).__name__,
+                    self._name,
+                )
+            return self._silent.begin(publish, context)
+
+    def _begin(self, publish: Publish, context: TraceContext | None, address: Address | None) -> MessageTrace:
         remote = None if context is None else sampling.remote_context(context)
         parent = remote if self._follow else None
         links = (Link(remote),) if remote is not None and self._link else ()

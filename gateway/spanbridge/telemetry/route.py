@@ -40,8 +40,9 @@ class RouteTracer(Protocol):
     def begin(self, publish: Publish, context: TraceContext | None, address: Address | None = None) -> MessageTrace:
         """Decide sampling and make ids for a message that is now being processed.
 
-        ``context`` is what the device sent. ``address``, when given, adds tag, keys and message group to the ``send``
-        span; it must be the same for all messages of one MQTT topic. Hot path; never raises.
+        ``context`` is what the device sent. ``address``, when given, adds tag, keys, message group and delivery time to
+        the ``send`` span; unless the route is ``per_message``, all messages of one MQTT topic have the same. Hot path;
+        never raises.
         """
 
 
@@ -66,6 +67,8 @@ class RouteSpans:
     send_name: str
     process_attributes: dict[str, object]
     send_attributes: dict[str, object]
+    per_message: bool = False
+    """Whether messages of one MQTT topic may have different addresses."""
     value_limit: int | None = None
     """Longest string attribute, in characters (OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT); None is no limit."""
 
@@ -161,6 +164,8 @@ class RecordingRoute:
         if known is None:
             known = self._learn(publish.topic, address)
         on_process, on_send = known
+        if self._spans.per_message:
+            on_send = self._address(address)
         size = _sizes.get(len(publish.payload)) or size_attribute(len(publish.payload))
         process = b"%b%b%b%b%b" % (self._process, on_process, start, extra, size)
         begun = _CHILD(b"\n\x10", trace_id, b"\x12\x08", send_id, b'"\x08', process_id, 0x39, time_ns())
@@ -172,13 +177,12 @@ class RecordingRoute:
     def _learn(self, topic: str, address: Address | None) -> tuple[bytes, bytes]:
         if len(self._topics) >= _KEPT:
             self._topics.clear()
-        cut = self._spans.cut
-        known = (
-            wire.attributes(9, cut({DESTINATION: topic})),
-            wire.attributes(9, cut(address_attributes(address))),
-        )
+        known = (wire.attributes(9, self._spans.cut({DESTINATION: topic})), self._address(address))
         self._topics[topic] = known
         return known
+
+    def _address(self, address: Address | None) -> bytes:
+        return wire.attributes(9, self._spans.cut(address_attributes(address)))
 
 
 def address_attributes(address: Address | None) -> dict[str, object]:

@@ -64,7 +64,7 @@ class Tracer:
         limits = limits or _limits_from_environment()
         self._value_limit = limits.max_span_attribute_length
         self._max_links = limits.max_links
-        self._routes: dict[tuple[str, str, ContextPolicy, bool, Peer], RouteTracer] = {}
+        self._routes: dict[tuple[str, str, ContextPolicy, bool, Peer, bool], RouteTracer] = {}
         self._batches: dict[str, bytes] = {}
 
     @property
@@ -80,12 +80,14 @@ class Tracer:
         policy: ContextPolicy,
         trust: bool,
         source: Peer | None = None,
+        per_message: bool = False,
     ) -> RouteTracer:
         """The tracer for messages matched by ``filter`` on their way to the RocketMQ topic ``topic``. Cached.
 
-        ``source`` is the MQTT broker they came from, when there are several.
+        ``source`` is the MQTT broker they came from, when there are several. ``per_message`` says that messages of one
+        MQTT topic may have different tags, keys, groups or delivery times.
         """
-        key = (filter, topic, policy, trust, source or self._source)
+        key = (filter, topic, policy, trust, source or self._source, per_message)
         found = self._routes.get(key)
         if found is None:
             if len(self._routes) >= _KEPT:
@@ -93,7 +95,9 @@ class Tracer:
             found = self._routes[key] = self._make(*key)
         return found
 
-    def _make(self, template: str, topic: str, policy: ContextPolicy, trust: bool, source: Peer) -> RouteTracer:
+    def _make(  # noqa: PLR0917 - the key of a cache
+        self, template: str, topic: str, policy: ContextPolicy, trust: bool, source: Peer, per_message: bool
+    ) -> RouteTracer:
         if self._sink is None:
             return SilentRoute(trust=trust)
         spans = RouteSpans(
@@ -107,6 +111,7 @@ class Tracer:
                 **source.attributes(),
             },
             send_attributes=self._send_attributes(topic),
+            per_message=per_message,
             value_limit=self._value_limit,
         )
         follow = trust and policy is not ContextPolicy.LINK
@@ -138,6 +143,7 @@ class Tracer:
         recorded = [one for one in traces if one.send]
         if not recorded:
             return
+        error = error[: self._value_limit] if error is not None else None
         spans = [self._batch_span(recorded, len(traces), start_ns, end_ns, topic, error)]
         if error is None:
             tail = trace.ended(end_ns)
@@ -163,6 +169,7 @@ class Tracer:
         """
         if self._sink is None:
             return
+        reason = reason[: self._value_limit]
         spans = [trace.failed(message.process, end_ns, reason)] if message.process else []
         if message.tried and message.send:
             spans.append(trace.failed(message.send, end_ns, reason))

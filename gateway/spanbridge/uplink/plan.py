@@ -28,8 +28,8 @@ class Ready(NamedTuple):
     lane: Lane
     tracer: RouteTracer
     generation: int
-    address: Address | None
-    """For the trace's attributes; None when it differs from message to message."""
+    address: Address
+    """For the trace's attributes."""
 
 
 class Plan:
@@ -115,6 +115,7 @@ class Planner:
             policy=route.context,
             trust=route.trust,
             source=self._peer,
+            per_message=route.per_message,
         )
         lane = self.lanes.get(address.topic, self._sink.lane(prepared))
-        return Ready(prepared, lane, tracer, generation, None if route.per_message else address)
+        return Ready(prepared, lane, tracer, generation, address)
