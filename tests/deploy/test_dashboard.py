@@ -72,7 +72,8 @@ async def served(anyio_backend: str) -> Samples:
 
 def every_event() -> Iterator[Event]:
     modules = pkgutil.walk_packages(spanbridge.__path__, "spanbridge.")
-    parts = [found.name for found in modules if found.name.split(".")[1] in ("app", "mqtt", "rocketmq", "uplink")]
+    wanted = ("app", "mqtt", "rocketmq", "telemetry", "uplink")
+    parts = [found.name for found in modules if found.name.split(".")[1] in wanted]
     for kind in sorted({kind for name in parts for kind in events_of(importlib.import_module(name))}, key=repr):
         values: dict[str, Any] = {"int": 1, "float": 1.0, "bool": True}
         required = [field for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
