@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -155,7 +154,7 @@ class TestResource:
     def made(self, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], **settings: Any) -> dict[str, Any]:
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
-        return dict(resource(TelemetrySettings(**settings), os.environ).attributes)
+        return dict(resource(TelemetrySettings(**settings)).attributes)
 
     def test_defaults(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = self.made(monkeypatch, {})
@@ -167,6 +166,12 @@ class TestResource:
         environ = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=x,site=lab%201", "OTEL_SERVICE_NAME": "y"}
         found = self.made(monkeypatch, environ)
         assert (found["service.name"], found["site"]) == ("y", "lab 1")
+
+    @pytest.mark.parametrize(
+        "environ", [{"OTEL_SERVICE_NAME": ""}, {"OTEL_RESOURCE_ATTRIBUTES": "peer.service.name=x"}]
+    )
+    def test_no_name_is_no_name(self, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> None:
+        assert self.made(monkeypatch, environ)["service.name"] == "spanbridge"
 
     def test_configuration_wins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = self.made(monkeypatch, {"OTEL_SERVICE_NAME": "y"}, service_name="z", resource={"site": "b"})

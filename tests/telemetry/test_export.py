@@ -15,7 +15,10 @@ from spanbridge.core.message import Publish
 from spanbridge.core.policy import ContextPolicy
 from spanbridge.demo.otlp import OK, Behaviour, OtlpReceiver, ReceiverTls
 from spanbridge.devstack.certificates import Certificates
-from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings
+from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings, facade
+from spanbridge.telemetry.exporter import Delivery, MetricExporter
+from spanbridge.telemetry.reporter import EventReporter
+from spanbridge.telemetry.transport import ConsoleTransport
 from spanbridge_context import TraceContext
 
 pytestmark = pytest.mark.anyio
@@ -269,6 +272,36 @@ async def test_a_full_buffer_drops_and_counts_and_never_blocks(receiver: OtlpRec
         receiver.release()
         await receiver.wait_for(lambda r: r.span_count > 0)
         await receiver.wait_for(lambda r: telemetry.reporter.counted("telemetry.dropped") + r.span_count == 2100)
+
+
+async def test_what_a_full_buffer_drops_is_told_while_the_receiver_hangs(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facade, "_LOG_INTERVAL", 0.01)
+    receiver.behaviour = Behaviour(hang=True)
+    environ = {**receiver.environment(), **QUICK, "OTEL_BSP_MAX_QUEUE_SIZE": "21"}
+    async with running(environ, metrics=False) as telemetry:
+        for _ in range(3):
+            trace(telemetry, 10)
+        await receiver.wait_for(lambda _: telemetry.reporter.counted("telemetry.dropped") >= 21)
+        receiver.release()
+
+
+async def test_a_reading_that_fails_does_not_end_the_export(caplog: pytest.LogCaptureFixture) -> None:
+    readings: Iterator[Exception | tuple[bytes, int]] = iter((RuntimeError("a gauge is broken"), (b"", 0), (b"", 0)))
+    closing = asyncio.Event()
+
+    def encode() -> tuple[bytes, int]:
+        reading = next(readings)
+        if isinstance(reading, Exception):
+            raise reading
+        closing.set()
+        return reading
+
+    transport = ConsoleTransport("metrics")
+    delivery = Delivery("metrics", transport, EventReporter(), timeout=1.0, give_up_after=1.0, closing=closing)
+    await MetricExporter(encode, delivery, interval=0.001).run()
+    assert "cannot export metrics: they could not be read: RuntimeError: a gauge is broken" in caplog.text
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ class SpanExporter:
             await self._export(everything=not woken)
         while self._buffer.spans:
             await self._export(everything=True)
-        self._tell_dropped()
+        self.tell_dropped()
 
     def abandon(self) -> None:
         """Count what will never be sent: the deadline has passed."""
@@ -113,7 +113,7 @@ class SpanExporter:
             continue
         if left:
             self._delivery.reporter.report(TelemetryDropped(signal="traces", reason="shutdown", count=left))
-        self._tell_dropped()
+        self.tell_dropped()
 
     def wake(self) -> None:
         """Export now."""
@@ -137,10 +137,11 @@ class SpanExporter:
             self._under_way = count
             await self._delivery.send(self._frame.wrap(spans), count)
             self._under_way = 0
-            self._tell_dropped()
-        self._tell_dropped()
+            self.tell_dropped()
+        self.tell_dropped()
 
-    def _tell_dropped(self) -> None:
+    def tell_dropped(self) -> None:
+        """Report what was dropped since the last time because the buffer was full."""
         fresh = self._buffer.dropped - self._told
         if fresh:
             self._told = self._buffer.dropped
@@ -163,6 +164,16 @@ class MetricExporter:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(closing.wait(), self._interval)
             last = closing.is_set()  # it may be set during the request, which knows nothing of what came after
-            body, points = self._encode()
+            body, points = self._read()
             if points:
                 await self._delivery.send(body, points)
+
+    def _read(self) -> tuple[bytes, int]:
+        try:
+            return self._encode()
+        except Exception as error:  # noqa: BLE001 - one bad reading must not end the export for good
+            kind = type(error).__name__
+            detail = f"they could not be read: {kind}: {error}"
+            signal = self._delivery.signal
+            self._delivery.reporter.report(ExportFailed(signal=signal, reason=kind, detail=detail, retried=False))
+            return b"", 0

@@ -48,6 +48,11 @@ class Exports:
         if self._metrics is not None:
             self._tasks.append(asyncio.create_task(self._metrics.run(), name="export-metrics"))
 
+    def tell_dropped(self) -> None:
+        """Report spans that found the buffer full: the exporter may be held up with one request for minutes."""
+        if self._spans is not None:
+            self._spans.tell_dropped()
+
     async def shutdown(self, deadline: float) -> None:
         """Send what is left within ``deadline`` seconds; what remains then is counted as dropped. Idempotent."""
         self._closing.set()

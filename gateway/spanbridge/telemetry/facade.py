@@ -65,7 +65,7 @@ class Telemetry:
         settings = settings or TelemetrySettings()
         logs.configure(settings.log_format, settings.log_level)
         self._plan = export_plan(settings, environ)
-        self.resource = resource(settings, environ)
+        self.resource = resource(settings)
         self._buffer = _buffer(self._plan)
         self.tracer = Tracer(self._buffer, source=source, target=target)
         self.metrics = UplinkMetrics(source, target)
@@ -167,6 +167,7 @@ class Telemetry:
     async def _flush_forever(self) -> None:
         while True:
             await asyncio.sleep(_LOG_INTERVAL)
+            self._exports.tell_dropped()
             self._reporter.flush()
 
 

@@ -12,6 +12,7 @@ from spanbridge import __version__
 from spanbridge.telemetry.env import OtlpSettings, exporter_kind, milliseconds, number, otlp_settings
 
 _BATCH_SPANS = 2048
+_UNNAMED = "unknown_service"  # what the SDK says where nobody gave a name
 
 
 class Settings(Protocol):
@@ -103,14 +104,13 @@ def export_plan(settings: Settings, environ: Mapping[str, str]) -> ExportPlan:
     )
 
 
-def resource(settings: Settings, environ: Mapping[str, str]) -> Resource:
+def resource(settings: Settings) -> Resource:
     """The SDK's resource of this process: OTEL_RESOURCE_ATTRIBUTES and _SERVICE_NAME under what is configured."""
     found = Resource.create()
     name = settings.service_name
     if name is None:
         detected = str(found.attributes.get("service.name", ""))
-        named = "OTEL_SERVICE_NAME" in environ or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-        name = detected if named else "spanbridge"
+        name = "spanbridge" if detected.startswith(_UNNAMED) or not detected else detected
     ours = {"service.name": name, **dict(settings.resource)}
     if "service.version" not in found.attributes:
         ours.setdefault("service.version", __version__)

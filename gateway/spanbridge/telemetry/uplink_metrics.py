@@ -34,7 +34,9 @@ class UplinkMetrics:
             "Number of messages producer attempted to send to the broker.",
         )
         self._dropped = HotCounter("spanbridge.dropped", "{message}", "Messages dropped on purpose.")
-        self._context = HotCounter("spanbridge.context", "{message}", "Messages by what became of their trace context.")
+        self._context = HotCounter(
+            "spanbridge.context", "{message}", "Messages by the trace context that they carried."
+        )
         self._operation = HotHistogram(
             "messaging.client.operation.duration",
             "s",
@@ -86,7 +88,7 @@ class UplinkMetrics:
         self._dropped.add((("messaging.destination.template", template), ("reason", reason)), count)
 
     def context(self, outcome: str, count: int = 1) -> None:
-        """What became of messages' trace contexts: ``continued``, ``started`` or the problem that extracting named."""
+        """Messages with a ``valid`` context, with none (``absent``), or with one that has a problem (its name)."""
         self._context.add((("outcome", outcome),), count)
 
     def _mqtt(self, template: str, error: str | None) -> Labels:
