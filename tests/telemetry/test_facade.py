@@ -31,6 +31,7 @@ class Peerlike:
 @dataclass
 class Load:
     in_flight: int = 12
+    paused: bool = False
     age: float | None = None
     asked: list[str] = field(default_factory=list)
 
@@ -53,7 +54,9 @@ async def test_gauges_show_what_was_handed_over() -> None:
     assert value(telemetry, "spanbridge_oldest_unacknowledged_age_seconds") == ["0.0"]
     assert value(telemetry, "spanbridge_source_up") == ["1", "0"]
     assert value(telemetry, "spanbridge_sink_up") == ["0"]
-    load.age, sink.link = 2.5, Link.UP
+    assert value(telemetry, "spanbridge_paused") == ["0"]
+    load.age, load.paused, sink.link = 2.5, True, Link.UP
+    assert value(telemetry, "spanbridge_paused") == ["1"]
     assert value(telemetry, "spanbridge_oldest_unacknowledged_age_seconds") == ["2.5"]
     assert value(telemetry, "spanbridge_sink_up") == ["1"]
     await telemetry.shutdown(1)

@@ -41,6 +41,10 @@ class Load(Protocol):
     def in_flight(self) -> int:
         """Messages received and not yet settled."""
 
+    @property
+    def paused(self) -> bool:
+        """Whether MQTT is not read, since as much is held as may be."""
+
     def oldest_age(self) -> float | None:
         """Seconds since the oldest of them arrived; 0 or None when there is none."""
 
@@ -156,6 +160,8 @@ class Telemetry:
             text = "Time since the oldest unsettled message arrived; 0 when there is none."
             name = "spanbridge.oldest_unacknowledged.age"
             self.gauge(name, lambda: load.oldest_age() or 0.0, unit="s", description=text)
+            text = "1 while MQTT is not read because the gateway holds as much as it may, else 0."
+            self.gauge("spanbridge.paused", lambda: int(load.paused), description=text)
         if sources:
             text = "1 while the connection to the MQTT broker is up, else 0."
             self.gauge("spanbridge.source.up", lambda: [_up(one) for one in sources], description=text)

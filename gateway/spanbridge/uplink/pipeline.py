@@ -131,6 +131,11 @@ class Uplink:
         """Bytes of the messages in our hands, in RocketMQ's encoding."""
         return sum(intake.ledger.held_bytes for intake in self._intakes)
 
+    @property
+    def paused(self) -> bool:
+        """Whether sockets are not read because as much is held as may be."""
+        return self._paused
+
     def oldest_age(self) -> float:
         """Seconds that the oldest unsettled message has waited; 0 when none does."""
         oldest = [age for intake in self._intakes if (age := intake.ledger.oldest_ns()) is not None]
