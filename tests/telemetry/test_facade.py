@@ -126,6 +126,12 @@ def test_a_delta_s_extremes_are_of_its_interval() -> None:
     assert found == [(0.1, 3.0, 2), (0.5, 0.5, 1)]
 
 
+def test_a_clock_that_was_set_back_makes_no_negative_durations() -> None:
+    histogram = HotHistogram("h", "s", "")
+    histogram.record((), -5.0)
+    assert (histogram.series[()].sum, histogram.series[()].counts[0]) == (0.0, 1)
+
+
 def test_two_counters_of_one_name_are_one() -> None:
     instruments = Instruments(Telemetry(environ={}).resource, _scope())
     reader = instruments.reader()

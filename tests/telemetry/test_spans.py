@@ -186,6 +186,18 @@ def test_equals_the_sdk(sampler: Sampler, policy: ContextPolicy, trust: bool, co
     assert left == right
 
 
+@pytest.mark.parametrize("sampler", [DEFAULT_ON, Asked()], ids=repr)
+def test_a_trace_state_of_level_2_travels_on(sampler: Sampler) -> None:
+    device = DEVICE.replace(tracestate="1a=b,c=d")  # the API would drop it: Level 1 keys begin with a letter
+    ours, sink = tracer(sampler)
+    route = ours.route(filter="f", topic="t", policy=ContextPolicy.CONTINUE, trust=True)
+    message = route.begin(MESSAGE, device)
+    ours.sent([message], END - 9, END, "t")
+    ours.settled([message], END)
+    assert message.tracestate == "1a=b,c=d"
+    assert {span.trace_state for span in sink.spans()} == {"1a=b,c=d"}
+
+
 def without_batch(found: Any) -> Any:
     spans = found["resource_spans"][0]["scope_spans"][0]["spans"]
     spans[:] = [span for span in spans if span["kind"] != "SPAN_KIND_CLIENT"]

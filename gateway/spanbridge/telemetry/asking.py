@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from struct import Struct
 from time import time_ns
 from typing import TYPE_CHECKING
@@ -77,6 +78,10 @@ class AskingRoute:
             self._spans.send_attributes | address_attributes(address) | size,
         )
         there = _child(here, trace_id, send)
+        if context is not None and parent is not None:
+            # The API's TraceState knows Level 1: it loses states with keys of Level 2, which nobody asked it to change.
+            seen = sampling.header(parent.trace_state)
+            process, send = (_unchanged(verdict, seen, context.tracestate) for verdict in (process, send))
         traceparent = f"00-{trace_id.hex()}-{there.span_id:016x}-{_FLAGS[there.trace_flags]}"
         tracestate = send.tracestate
         if self._passthrough and context is not None and parent is not None:
@@ -86,6 +91,11 @@ class AskingRoute:
         process_span = _encode(self._spans, process_as, process, here, parent, publish.received_ns or time_ns(), links)
         send_span = _encode(self._spans, send_as, send, there, here, time_ns(), ())
         return RecordedTrace(traceparent, tracestate, process_span, send_span, trace_id, there.span_id.to_bytes(8))
+
+
+def _unchanged(verdict: Verdict, seen: str, sent: str) -> Verdict:
+    """The verdict with the device's trace state as it was ``sent``, if the sampler left it as it had ``seen`` it."""
+    return replace(verdict, tracestate=sent) if verdict.tracestate == seen else verdict
 
 
 def _child(parent: SpanContext | None, trace_id: bytes, verdict: Verdict) -> SpanContext:

@@ -71,7 +71,8 @@ class HotHistogram:
         self._clock = clock
 
     def record(self, labels: Labels, value: float, count: int = 1) -> None:
-        """Record a value that ``count`` messages share."""
+        """Record a value that ``count`` messages share. Below zero, as when the clock was set back, it is zero."""
+        value = max(value, 0.0)
         series = self.series.get(labels)
         if series is None:
             series = self._series(labels)

@@ -71,3 +71,5 @@ def configure(form: Format = "auto", level: str = "info") -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     logging.getLogger("spanbridge").setLevel(level.upper())
+    # It warns of each trace state that it does not understand: at the rate of devices' messages.
+    logging.getLogger("opentelemetry.trace.span").setLevel(logging.ERROR)

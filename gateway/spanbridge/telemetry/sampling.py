@@ -94,10 +94,13 @@ def ask(  # noqa: PLR0917
     """Ask any sampler, with what the SDK's ``Tracer.start_span`` would hand over."""
     context = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
     result = sampler.should_sample(context, int.from_bytes(trace_id), *named, dict(attributes), links)
-    state = result.trace_state
-    tracestate = ",".join(f"{key}={value}" for key, value in state.items()) if state else ""
     sampled = result.decision is sampling.Decision.RECORD_AND_SAMPLE
-    return Verdict(sampled, result.attributes or {}, tracestate)
+    return Verdict(sampled, result.attributes or {}, header(result.trace_state))
+
+
+def header(state: TraceState | None) -> str:
+    """A trace state as it is written; "" for none."""
+    return ",".join(f"{key}={value}" for key, value in state.items()) if state else ""
 
 
 def remote_context(context: TraceContext) -> SpanContext:
