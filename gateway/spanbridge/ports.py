@@ -75,6 +75,13 @@ class Source(Protocol):
     def epoch(self) -> int:
         """:attr:`Publish.epoch` of the connection that takes acknowledgements now; 0 while there is none."""
 
+    @property
+    def session(self) -> int:
+        """Number of the broker's session as of the latest connection. It grows when the broker had kept none.
+
+        Also when nothing was delivered on that connection: packet identifiers of an earlier session mean nothing then.
+        """
+
     async def run(self, deliver: Deliver) -> None:
         """Connect, subscribe and deliver until :meth:`close`; reconnect with jittered backoff in between.
 

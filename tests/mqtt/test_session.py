@@ -49,6 +49,15 @@ def test_a_copy_of_an_open_qos1_message_is_held_back() -> None:
     assert session.accept_qos1(5, dup=False), "without DUP it is another message"
 
 
+def test_sessions_are_numbered() -> None:
+    session = connected()
+    assert session.number == 1
+    reconnect(session)
+    assert session.number == 1
+    reconnect(session, session_present=False)
+    assert session.number == 2
+
+
 def test_qos2_runs_through_its_states() -> None:
     session = connected()
     assert session.accept_qos2(5, dup=False) == (True, b"")

@@ -58,7 +58,7 @@ class FakeSource:
 
     def __init__(self, name: str = "mqtt") -> None:
         self.name = name
-        self.session_present = True
+        self.session = 1
         self.epoch = 1
         self.settled: list[int] = []
         self.reading = True
@@ -68,7 +68,7 @@ class FakeSource:
 
     @property
     def status(self) -> PeerStatus:
-        return PeerStatus(self.name, Link.UP, 0, None, {"session_present": self.session_present})
+        return PeerStatus(self.name, Link.UP, 0, None, {})
 
     async def run(self, deliver: Deliver) -> None:
         self.deliver = deliver

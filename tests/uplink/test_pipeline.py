@@ -431,7 +431,7 @@ async def test_without_the_old_session_both_copies_are_forwarded() -> None:
         rig.sink.gate.clear()
         rig.deliver(rig.publish(packet_id=7))
         await rig.until(lambda: bool(rig.sink.requests))
-        rig.source.session_present = False
+        rig.source.session = 2
         rig.deliver(rig.publish(packet_id=7, dup=True, epoch=2))
         rig.sink.gate.set()
         await rig.until(lambda: len(rig.sink.stored) == 2)

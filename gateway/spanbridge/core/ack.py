@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from spanbridge.core.message import Publish
@@ -35,17 +35,23 @@ class AckLedger:
     A reconnect (:meth:`lost`, then :meth:`turn`) starts a new order. In a resumed session the broker sends again what
     it holds unacknowledged, with the DUP flag and the packet identifier it had (MQTT-4.4.0-1, MQTT-3.3.1-1), while the
     first copies may still be on their way, or through. :meth:`adopt` recognises those, so that a reconnect of the MQTT
-    side makes no duplicates in RocketMQ. Only messages whose acknowledgement was never written are remembered: after
-    that the broker may use the identifier for another message with the same payload.
+    side makes no duplicates in RocketMQ. Taking another message for one of those would lose it, so only messages are
+    remembered that the broker must still hold under their identifier:
+
+    - whose acknowledgement was never written: after that the identifier may stand for another message;
+    - of this session of the broker's: the next one numbers its messages anew;
+    - of the last connection, and of those before it only as long as nothing new came: redeliveries come first.
 
     ``unsettled`` counts messages received and not settled. ``held`` and ``held_bytes`` count those in our hands: the
     unsettled ones, and those whose acknowledgement waits for an earlier message.
     """
 
-    __slots__ = ("_loose", "_previous", "_queue", "epoch", "held", "held_bytes", "unsettled")
+    __slots__ = ("_loose", "_news", "_previous", "_queue", "_session", "epoch", "held", "held_bytes", "unsettled")
 
     def __init__(self) -> None:
         self.epoch = 0
+        self._session = 0
+        self._news = False
         self._queue: deque[InFlight] = deque()
         self._loose: dict[InFlight, None] = {}
         self._previous: dict[int, InFlight] = {}
@@ -61,8 +67,10 @@ class AckLedger:
             self._loose[entry] = None
             return
         self._queue.append(entry)
-        if self._previous and not entry.publish.dup:
-            self._previous.pop(entry.publish.packet_id, None)  # the identifier names a new message now
+        if not entry.publish.dup:
+            self._news = True
+            if self._previous:
+                self._forget(self._previous.pop(entry.publish.packet_id, None))  # it names a new message now
 
     def adopt(self, publish: Publish) -> InFlight | None:
         """The message that ``publish`` (DUP set) is a redelivery of, or None: it is new to us.
@@ -71,7 +79,7 @@ class AckLedger:
         already it can be released at once (:meth:`release`).
         """
         entry = self._previous.get(publish.packet_id)
-        if entry is None or entry.publish.topic != publish.topic or entry.publish.payload != publish.payload:
+        if entry is None or not _same(entry.publish, publish):
             return None
         del self._previous[publish.packet_id]
         publish.received_ns, publish.expiry = entry.publish.received_ns, entry.publish.expiry
@@ -110,30 +118,41 @@ class AckLedger:
     def oldest_ns(self) -> int | None:
         """When the oldest unsettled message was received (Unix time, ns); None: nothing waits.
 
-        Looks at every message owed, since one that was adopted is older than those before it.
+        Looks at every message, since one that was adopted is older than those before it.
         """
-        owed = chain(self._previous.values(), self._queue, islice(self._loose, 1))
+        owed = chain(self._previous.values(), self._queue, self._loose)
         return min((entry.publish.received_ns for entry in owed if not entry.settled), default=None)
 
     def lost(self) -> None:
         """The connection is gone: its messages are owed no acknowledgement there, but may come again. Idempotent."""
+        if self._news:
+            self._forget(*self._previous.values())
+            self._previous = {}
+            self._news = False
         for entry in self._queue:
+            self._forget(self._previous.get(entry.publish.packet_id))
             self._previous[entry.publish.packet_id] = entry
             if entry.settled:
                 self._let_go(entry)
         self._queue = deque()
         self.epoch = 0
 
-    def turn(self, epoch: int, *, resumed: bool) -> None:
+    def turn(self, epoch: int, *, session: int) -> None:
         """Begin a new connection.
 
-        ``resumed`` tells that the broker kept the session (CONNACK's Session Present). Without it nothing comes
-        again, and packet identifiers start anew.
+        ``session`` numbers the broker's session. In another one than before nothing comes again (CONNACK's Session
+        Present was 0, on this connection or on one that brought nothing), and packet identifiers start anew.
         """
         self.lost()
-        if not resumed:
+        if session != self._session:
+            self._forget(*self._previous.values())
             self._previous = {}
+            self._session = session
         self.epoch = epoch
+
+    def _forget(self, *entries: InFlight | None) -> None:
+        """These will not come again. Until they are settled they still tell the age."""
+        self._loose.update((entry, None) for entry in entries if entry is not None and not entry.settled)
 
     def _hold(self, entry: InFlight) -> None:
         self.held += 1
@@ -142,3 +161,14 @@ class AckLedger:
     def _let_go(self, entry: InFlight) -> None:
         self.held -= 1
         self.held_bytes -= entry.size
+
+
+def _same(one: Publish, other: Publish) -> bool:
+    """Whether two packets carry one message. Brokers count the expiry down, and may set RETAIN anew."""
+    return (
+        one.topic == other.topic
+        and one.payload == other.payload
+        and one.qos == other.qos
+        and one.user_properties == other.user_properties
+        and one.correlation_data == other.correlation_data
+    )

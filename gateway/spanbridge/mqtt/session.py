@@ -38,7 +38,7 @@ class Qos2(IntEnum):
 class ReceiverSession:
     """Acknowledgements owed to the broker. One per source; it outlives connections as the broker's session does."""
 
-    __slots__ = ("_last", "_orphans", "_qos1", "_qos2", "_riders", "epoch", "in_flight", "live", "resumed")
+    __slots__ = ("_last", "_orphans", "_qos1", "_qos2", "_riders", "epoch", "in_flight", "live", "number", "resumed")
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -49,6 +49,8 @@ class ReceiverSession:
         """Whether that connection takes acknowledgements."""
         self.resumed = False
         """Whether the broker had kept the session when it began."""
+        self.number = 0
+        """Number of the broker's session: grows when a connection finds that it had kept none."""
         self._qos1: set[int] = set()
         self._qos2: dict[int, Qos2] = {}
         self._orphans: dict[int, int] = {}
@@ -61,6 +63,7 @@ class ReceiverSession:
         self.live = True
         self.resumed = session_present
         if not session_present:
+            self.number += 1
             self._qos2.clear()
             self._orphans.clear()
 

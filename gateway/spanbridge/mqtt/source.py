@@ -71,6 +71,11 @@ class MqttSource:
         """The connection that takes acknowledgements now, 0 while there is none."""
         return self._session.epoch if self._session.live else 0
 
+    @property
+    def session(self) -> int:
+        """The broker's session that :attr:`epoch` belongs to."""
+        return self._session.number
+
     async def run(self, deliver: Deliver) -> None:
         """Connect, subscribe and deliver until :meth:`close`. One call per source.
 

@@ -76,7 +76,7 @@ class Intake:
         """Take all messages of one socket read, in receive order. Never raises."""
         ledger = self.ledger
         if publishes[0].epoch != ledger.epoch:
-            ledger.turn(publishes[0].epoch, resumed=bool(self.source.status.detail.get("session_present")))
+            ledger.turn(publishes[0].epoch, session=self.source.session)
         touched: dict[Lane, None] = {}
         consumed: Counter[str] = Counter()
         contexts: Counter[str] = Counter()
