@@ -85,6 +85,31 @@ def test_what_rocketmq_cannot_carry_is_dropped_and_counted_alone() -> None:
     assert got.dropped == 3
 
 
+def test_nothing_in_a_context_or_a_publish_is_too_large_to_send_the_rest() -> None:
+    """A tracestate of 32 members may have 16 415 bytes, correlation data 65 535: each over what RocketMQ takes."""
+    context = [("traceparent", "tp"), ("tracestate", "x" * 16415), ("baggage", "a=b")]
+    publish = Publish("t", b"", correlation_data=bytes(65535), content_type="text/plain")
+    got = translate.properties(publish, [("site", "ulm")], context)
+    assert got.items == [
+        ("traceparent", "tp"),
+        ("mqtt.empty", "true"),
+        ("baggage", "a=b"),
+        ("mqtt.content-type", "text/plain"),
+        ("mqtt.user.site", "ulm"),
+    ]
+    assert got.dropped == 2
+
+
+def test_what_the_topic_fixes_leaves_less_room_for_the_rest() -> None:
+    address = Address("t", tag="t" * 100, keys=("k" * 1000, "ä" * 50), properties=(("mqtt.topic", "x" * 1000),))
+    room = translate.room(address)
+    assert room == 16384 - 100 - 1000 - 100 - 1010
+    user = [("a", "x" * 8000), ("b", "y" * 8000), ("c", "")]
+    got = translate.properties(Publish("t", b"x"), user, [("traceparent", "tp")], room)
+    assert [name for name, _ in got.items] == ["traceparent", "mqtt.user.a", "mqtt.user.c"]
+    assert got.dropped == 1
+
+
 @given(st.lists(st.tuples(st.text(max_size=300), st.text(max_size=300)), max_size=200))
 def test_limits_hold_for_any_user_properties_and_the_context_survives(user: list[tuple[str, str]]) -> None:
     got = translate.properties(Publish("t", b"x"), user, [("traceparent", "tp")])

@@ -409,6 +409,29 @@ async def test_a_fault_in_handling_one_message_does_not_stop_the_others(monkeypa
         assert "internal.errors" in rig.reporter.names()
 
 
+async def test_a_fault_in_diverting_a_message_does_not_stop_the_rest_of_its_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(rejected_topic="dead") as rig:
+        prepare = rig.sink.prepare
+
+        def faulty(address: Any) -> Any:
+            if address.topic == "dead":
+                raise RuntimeError("a bug")
+            return prepare(address)
+
+        def respond(batch: list[Stored]) -> None:
+            if any(message.body == b"bad" for message in batch):
+                raise SinkRejected("illegal", reason="illegal_property")
+
+        monkeypatch.setattr(rig.sink, "prepare", faulty)
+        rig.sink.respond = respond
+        rig.deliver(rig.publish(), rig.publish(payload=b"bad"), rig.publish())
+        await rig.until(lambda: rig.source.settled == [1, 2, 3])
+        assert len(rig.sink.stored) == 2
+        assert rig.metrics.counts["dropped", "devices/{device}/#", "internal"] == 1
+
+
 async def test_status_tells_what_became_of_each_routes_messages() -> None:
     async with running(route("a", "ta"), route("b", "tb", name="bees")) as rig:
         rig.deliver(rig.publish("a"), rig.publish("a"), rig.publish("b", payload=b"x" * 2000), rig.publish("c"))

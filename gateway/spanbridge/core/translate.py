@@ -90,27 +90,39 @@ def _timestamp(template: Template | None, scope: Scope) -> int | None:
     return int(text)
 
 
-def properties(publish: Publish, user: Sequence[tuple[str, str]], context: Sequence[tuple[str, str]]) -> Properties:
-    """The properties of one message beside those fixed by its address.
+def room(address: Address) -> int:
+    """Bytes that the rest of a message's properties may take, where RocketMQ counts its tag and keys as well."""
+    fixed = (address.tag or "", *address.keys, *(text for item in address.properties for text in item))
+    return MAX_PROPERTY_BYTES - sum(len(text.encode("utf-8", "replace")) for text in fixed)
+
+
+def properties(
+    publish: Publish,
+    user: Sequence[tuple[str, str]],
+    context: Sequence[tuple[str, str]],
+    room: int = MAX_PROPERTY_BYTES,
+) -> Properties:
+    """The properties of one message beside those fixed by its address, which leave ``room`` for them.
 
     ``user`` are the MQTT user properties that remain after the trace context was taken out, ``context`` what carries it
-    on. Those come first: nothing that a device adds can push them out.
+    on. Those come first: nothing that a device adds can push them out. What does not fit is left out, whatever it is,
+    and the message goes on: a tracestate may be as large as all that RocketMQ takes.
     """
-    items = [*context]
+    parents = 1 if context and context[0][0] == "traceparent" else 0
+    items, optional = [*context[:parents]], [*context[parents:]]
     if not publish.payload:
         items.append(("mqtt.empty", "true"))
     if publish.expiry is not None:
         items.append(("mqtt.expiry", str(publish.expiry)))
     if publish.correlation_data is not None:
-        items.append(("mqtt.correlation-data", base64.b64encode(publish.correlation_data).decode("ascii")))
-    optional: list[tuple[str, str]] = []
+        optional.append(("mqtt.correlation-data", base64.b64encode(publish.correlation_data).decode("ascii")))
     if publish.content_type is not None:
         optional.append(("mqtt.content-type", publish.content_type))
     if publish.response_topic is not None:
         optional.append(("mqtt.response-topic", publish.response_topic))
     if not user and not optional:
         return Properties(items)
-    return _limited(items, [*optional, *_user_names(user)])
+    return _limited(items, [*optional, *_user_names(user)], room)
 
 
 def _user_names(user: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
@@ -121,17 +133,17 @@ def _user_names(user: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
         yield (f"mqtt.user.{name}" if nth == 1 else f"mqtt.user[{nth}].{name}"), value
 
 
-def _limited(items: list[tuple[str, str]], optional: Sequence[tuple[str, str]]) -> Properties:
-    room = MAX_PROPERTIES - FIXED_PROPERTIES - len(items)
+def _limited(items: list[tuple[str, str]], optional: Sequence[tuple[str, str]], limit: int) -> Properties:
+    count = MAX_PROPERTIES - FIXED_PROPERTIES - len(items)
     size = sum(len(name) + len(value) for name, value in items)
     dropped = 0
     for name, value in optional:
         cost = len(name) + len(value) if name.isascii() and value.isascii() else len((name + value).encode())
-        if room == 0 or size + cost > MAX_PROPERTY_BYTES or _has_control(name) or _has_control(value):
+        if count == 0 or size + cost > limit or _has_control(name) or _has_control(value):
             dropped += 1
             continue
         items.append((name, value))
-        room -= 1
+        count -= 1
         size += cost
     return Properties(items, dropped)
 

@@ -53,7 +53,7 @@ class MessagesDiverted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PropertiesDropped(Event):
-    """User properties that RocketMQ cannot carry; their messages were forwarded without them."""
+    """Properties that RocketMQ cannot carry; their messages were forwarded without them."""
 
     name: ClassVar[str] = "properties.dropped"
     severity: ClassVar[Severity] = Severity.WARNING
@@ -67,8 +67,8 @@ class PropertiesDropped(Event):
     def text(self) -> str:
         """Cause, and that the message goes on."""
         return (
-            f"route {self.route!r}: {self.count} user propert(ies) hold control characters or exceed 128 properties or "
-            "16 KiB; the message is forwarded without them"
+            f"route {self.route!r}: {self.count} propert(ies) hold control characters or exceed 128 properties or "
+            "16 KiB in all; the message is forwarded without them"
         )
 
 

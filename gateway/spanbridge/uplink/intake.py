@@ -108,10 +108,17 @@ class Intake:
             self.source.settle(released)
 
     def divert(self, entry: InFlight, reason: str, cause: str) -> Lane | None:
-        """Point a message that RocketMQ refused at the rejected topic; return its new lane, or None: it is dropped."""
+        """Point a message that RocketMQ refused at the rejected topic; return its new lane, or None: it is dropped.
+
+        Never raises: the rest of the message's batch waits for it.
+        """
         self._tracer.dropped(entry.trace, self._clock.now_ns(), reason)
         cause = f"MQTT topic {quoted(entry.publish.topic)}: {cause}"
-        diverted, lane = self._refuse(entry.publish, entry.filter, Refused(reason, cause))
+        try:
+            diverted, lane = self._refuse(entry.publish, entry.filter, Refused(reason, cause))
+        except Exception as error:  # noqa: BLE001 - as in :meth:`_take`
+            self._fault(error, entry.publish, entry.filter)
+            return None
         entry.trace, entry.encoded = diverted.trace, diverted.encoded
         return lane
 
@@ -154,10 +161,13 @@ class Intake:
                 return *self._refuse(publish, UNROUTABLE, Refused("malformed", _malformed(publish))), "absent"
             return self._accept(publish, *found)
         except Exception as error:  # noqa: BLE001 - a fault of ours in the handling of another
-            cause = f"{type(error).__name__}: {error}"
-            self._reporter.report(events.InternalError(where="uplink.intake", cause=cause))
-            self.dropped(publish, UNROUTABLE, "internal", cause)
+            self._fault(error, publish, UNROUTABLE)
             return InFlight(publish, self, UNROUTABLE, None, b""), None, "absent"
+
+    def _fault(self, error: Exception, publish: Publish, filter_: str) -> None:
+        cause = f"{type(error).__name__}: {error}"
+        self._reporter.report(events.InternalError(where="uplink.intake", cause=cause))
+        self.dropped(publish, filter_, "internal", cause)
 
     def _carriers(self, publish: Publish) -> tuple[Plan | None, TraceContext | None, str]:
         """Find the plan, and restore topic and payload where a v3.1.1 device hid its context there."""
@@ -213,7 +223,7 @@ class Intake:
             ready = self._planner.ready(plan, publish, user)
             trace = ready.tracer.begin(publish, context, ready.address)
             carried = context_properties(trace, context if plan.route.trust else None)
-            properties = translate.properties(publish, user, carried)
+            properties = translate.properties(publish, user, carried, ready.room)
             encoded = self._sink.encode(
                 ready.prepared, publish.payload or translate.EMPTY_BODY, properties.items, publish.received_ns
             )
@@ -236,19 +246,19 @@ class Intake:
         return InFlight(publish, self, filter_, None, b""), None
 
     def _reject(self, publish: Publish, filter_: str, refused: Refused, topic: str) -> tuple[InFlight, Lane]:
-        prepared = self._sink.prepare(Address(topic=topic, properties=((REASON, refused.reason),)))
+        fixed = (("mqtt.topic", publish.topic), ("mqtt.qos", str(publish.qos)), (REASON, refused.reason))
+        address = Address(topic=topic, properties=tuple(item for item in fixed if translate.is_legal(item)))
+        prepared = self._sink.prepare(address)
         context, _, user = split_user_properties(publish.user_properties)
         plan = self._planner.find(publish.topic)
         trust = plan is None or plan.route.trust
         tracer = self._tracer.route(filter=filter_, topic=topic, policy=ContextPolicy.CONTINUE, trust=trust)
         trace = tracer.begin(publish, context)
-        carried = [
-            ("mqtt.topic", publish.topic),
-            ("mqtt.qos", str(publish.qos)),
-            *context_properties(trace, context if trust else None),
-        ]
-        items = [item for item in translate.properties(publish, user, carried).items if translate.is_legal(item)]
-        encoded = self._sink.encode(prepared, publish.payload or translate.EMPTY_BODY, items, publish.received_ns)
+        carried = context_properties(trace, context if trust else None)
+        properties = translate.properties(publish, user, carried, translate.room(address))
+        encoded = self._sink.encode(
+            prepared, publish.payload or translate.EMPTY_BODY, properties.items, publish.received_ns
+        )
         self._reporter.report(events.MessagesDiverted(reason=refused.reason, cause=str(refused), topic=topic))
         lane = self._planner.lanes.get(topic, self._sink.lane(prepared))
         return InFlight(publish, self, filter_, trace, encoded), lane

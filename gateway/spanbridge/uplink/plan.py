@@ -28,6 +28,8 @@ class Ready(NamedTuple):
     lane: Lane
     tracer: RouteTracer
     generation: int
+    room: int
+    """Bytes that are left for the properties that messages do not share."""
     address: Address
     """For the trace's attributes."""
 
@@ -118,4 +120,4 @@ class Planner:
             per_message=route.per_message,
         )
         lane = self.lanes.get(address.topic, self._sink.lane(prepared))
-        return Ready(prepared, lane, tracer, generation, address)
+        return Ready(prepared, lane, tracer, generation, translate.room(address), address)
