@@ -56,6 +56,9 @@ class Clock(Protocol):
     def now_ns(self) -> int:
         """Unix time in nanoseconds."""
 
+    def monotonic_ns(self) -> int:
+        """Nanoseconds since some moment. Never set, as Unix time is once a machine without a clock has network."""
+
     async def sleep(self, seconds: float) -> None:
         """Pause the calling task."""
 

@@ -25,13 +25,17 @@ class Stored(NamedTuple):
 
 
 class FakeClock:
-    """Time that stands still but for sleeps, which pass at once."""
+    """Time that stands still but for sleeps, which pass at once. ``set`` is what Unix time was set forward by."""
 
     def __init__(self) -> None:
         self.now = 1_000_000_000
+        self.set = 0
         self.slept: list[float] = []
 
     def now_ns(self) -> int:
+        return self.now + self.set
+
+    def monotonic_ns(self) -> int:
         return self.now
 
     async def sleep(self, seconds: float) -> None:

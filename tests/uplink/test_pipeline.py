@@ -310,6 +310,21 @@ async def test_messages_that_expire_while_rocketmq_is_away_are_dropped_on_purpos
         assert rig.metrics.counts["processed", "devices/{device}/#", "expired"] == 1
 
 
+async def test_a_clock_that_is_set_forward_expires_nothing() -> None:
+    """A machine without a clock of its own finds the time together with the network, and so with RocketMQ."""
+    async with running() as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            if not rig.clock.set:
+                rig.clock.set = 10**18
+                raise SinkUnavailable("no network yet")
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish(expiry=60))
+        await rig.until(lambda: rig.source.settled == [1])
+        assert len(rig.sink.stored) == 1
+
+
 async def test_a_redelivery_after_a_reconnect_is_not_forwarded_twice() -> None:
     async with running() as rig:
         rig.sink.gate.clear()

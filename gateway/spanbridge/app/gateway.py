@@ -77,6 +77,10 @@ class SystemClock:
         """Unix time in nanoseconds."""
         return time.time_ns()
 
+    def monotonic_ns(self) -> int:
+        """Nanoseconds since some moment, never set."""
+        return time.monotonic_ns()
+
     async def sleep(self, seconds: float) -> None:
         """Pause the calling task."""
         await asyncio.sleep(seconds)

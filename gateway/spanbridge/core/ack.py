@@ -15,9 +15,10 @@ class InFlight:
 
     ``owner`` is the intake that must acknowledge it, ``trace`` the telemetry's record and ``encoded`` the sink's form;
     the core looks into none of them. ``size`` (bytes) is what it counts for in the bound on what is in flight.
+    ``expires_ns`` is when its sender no longer wants it delivered, by the monotonic clock.
     """
 
-    __slots__ = ("encoded", "filter", "owner", "publish", "settled", "size", "trace")
+    __slots__ = ("encoded", "expires_ns", "filter", "owner", "publish", "settled", "size", "trace")
 
     def __init__(self, publish: Publish, owner: Any, filter_: str, trace: Any, encoded: bytes) -> None:
         self.publish = publish
@@ -27,6 +28,7 @@ class InFlight:
         self.encoded = encoded
         self.size = len(encoded)
         self.settled = False
+        self.expires_ns: int | None = None
 
 
 class AckLedger:
@@ -82,7 +84,7 @@ class AckLedger:
         if entry is None or not _same(entry.publish, publish):
             return None
         del self._previous[publish.packet_id]
-        publish.received_ns, publish.expiry = entry.publish.received_ns, entry.publish.expiry
+        publish.received_ns = entry.publish.received_ns
         entry.publish = publish
         self._queue.append(entry)
         if entry.settled:

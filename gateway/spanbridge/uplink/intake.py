@@ -87,6 +87,8 @@ class Intake:
                 continue
             entry, lane, outcome = taken
             ledger.add(entry)
+            if publish.expiry is not None:
+                entry.expires_ns = self._clock.monotonic_ns() + publish.expiry * 1_000_000_000
             consumed[entry.filter] += 1
             contexts[outcome] += 1
             if lane is None:

@@ -167,12 +167,12 @@ class Sender:
 
     def _without_expired(self, batch: list[InFlight]) -> list[InFlight]:
         """Leave out what its sender no longer wants delivered (MQTT 5.0 section 3.3.2.3.3)."""
-        now = self._clock.now_ns()
+        now = self._clock.monotonic_ns()
         expired = [entry for entry in batch if _expired(entry, now)]
         if not expired:
             return batch
         for entry in expired:
-            self._tracer.dropped(entry.trace, now, "expired")
+            self._tracer.dropped(entry.trace, self._clock.now_ns(), "expired")
             cause = "its Message Expiry Interval passed before RocketMQ took it"
             entry.owner.dropped(entry.publish, entry.filter, "expired", cause)
         self._settle(expired)
@@ -204,5 +204,4 @@ def _origin(entry: InFlight) -> tuple[Any, str, int]:
 
 
 def _expired(entry: InFlight, now: int) -> bool:
-    expiry = entry.publish.expiry
-    return expiry is not None and now - entry.publish.received_ns >= expiry * _SECOND
+    return entry.expires_ns is not None and now >= entry.expires_ns
