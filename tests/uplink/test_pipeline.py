@@ -490,6 +490,21 @@ async def test_a_drain_that_meets_its_deadline_leaves_the_rest_unacknowledged() 
     assert "drain.incomplete" in rig.reporter.names()
 
 
+async def test_what_no_broker_has_is_counted_when_the_gateway_stops_with_it() -> None:
+    rig = Rig()
+    task = asyncio.create_task(rig.uplink.run())
+    await rig.until(lambda: rig.source.deliver is not None)
+    rig.sink.gate.clear()
+    rig.deliver(rig.publish(), rig.publish(qos=0, packet_id=0))
+    rig.source.session = 2
+    rig.deliver(rig.publish(epoch=2))
+    await rig.until(lambda: bool(rig.sink.requests))
+    assert await rig.uplink.drain(0.01) == 1, "of the session that there is"
+    await task
+    assert rig.metrics.counts["dropped", "devices/{device}/#", "stopping"] == 2, "QoS 0, and of the session before"
+    assert (rig.source.settled, rig.sink.stored) == ([], [])
+
+
 async def test_templates_over_user_properties_are_worked_out_for_each_message() -> None:
     async with running(route("a", topic="t-{user.site|none}")) as rig:
         rig.deliver(

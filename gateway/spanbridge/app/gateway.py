@@ -172,7 +172,7 @@ class Gateway:
         finally:
             stopping.cancel()
             forwarding.cancel()
-            await self.uplink.sender.stop()  # after a second signal, requests must not hold up the end
+            await self.uplink.abandon()  # after a second signal, requests must not hold up the end
             await asyncio.gather(forwarding, stopping, return_exceptions=True)
 
     async def _close(self, background: list[asyncio.Task[None]]) -> None:

@@ -125,6 +125,10 @@ class AckLedger:
         owed = chain(self._previous.values(), self._queue, self._loose)
         return min((entry.publish.received_ns for entry in owed if not entry.settled), default=None)
 
+    def unrepeatable(self) -> list[InFlight]:
+        """Unsettled messages that no broker will send again: QoS 0, and those of a session that it has lost."""
+        return list(self._loose)
+
     def lost(self) -> None:
         """The connection is gone: its messages are owed no acknowledgement there, but may come again. Idempotent."""
         if self._news:

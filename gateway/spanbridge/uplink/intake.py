@@ -124,6 +124,16 @@ class Intake:
         entry.trace, entry.encoded = diverted.trace, diverted.encoded
         return lane
 
+    def abandon(self) -> None:
+        """Count what is unsent and that nobody will send again, at the end."""
+        gone = self.ledger.unrepeatable()
+        for entry in gone:
+            self._tracer.dropped(entry.trace, self._clock.now_ns(), "stopping")
+        cause = "the gateway stops, and the MQTT broker has no copy (QoS 0, or its session was lost)"
+        for filter_, count in Counter(entry.filter for entry in gone).items():
+            self.dropped(filter_, "stopping", cause, count)
+        self.settle(gone)
+
     def sent(self, filter_: str, count: int) -> None:
         """Take note that RocketMQ stored ``count`` messages of a route."""
         self._tally(filter_).sent += count

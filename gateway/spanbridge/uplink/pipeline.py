@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,14 +108,20 @@ class Uplink:
         """
         sources = [intake.source for intake in self._intakes]
         await asyncio.gather(*(source.stop_intake() for source in sources))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(deadline):
                 await self._empty.wait()
-        except TimeoutError:
+        await self.abandon()
+        if self.in_flight:
             self._reporter.report(events.DrainIncomplete(count=self.in_flight))
-        await self.sender.stop()
         await asyncio.gather(*(source.close() for source in sources))
         return self.in_flight
+
+    async def abandon(self) -> None:
+        """Stop sending, whatever is unsent: most stays with the MQTT brokers, the rest is counted. Idempotent."""
+        await self.sender.stop()
+        for intake in self._intakes:
+            intake.abandon()
 
     @property
     def in_flight(self) -> int:
