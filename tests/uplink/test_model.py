@@ -157,7 +157,7 @@ class World:
 
     def check_bounds(self) -> None:
         assert self.uplink.held >= self.uplink.in_flight >= 0
-        assert self.uplink.held <= BOUND + READ * len(self.brokers)
+        assert self.uplink.held <= BOUND + BOUND // 2 + READ * 2, "the bound, a share, and a read of each"
 
     def check_order(self) -> None:
         """What was stored for one device and QoS, first copies only, is in the order in which it was published."""

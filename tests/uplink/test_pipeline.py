@@ -279,6 +279,38 @@ async def test_reading_stops_at_the_bound_and_goes_on_when_a_quarter_is_free() -
         await rig.until(lambda: len(rig.source.settled) == 8)
 
 
+async def test_a_source_that_is_stuck_does_not_stop_the_others() -> None:
+    rig = Rig(route("bad", "bad"), route("good", "good"), max_in_flight=8)
+    other = FakeSource("other")
+    rig.uplink.attach(other, [route("good", "good")], Peer("broker", 1884, "edge"))
+    task = asyncio.create_task(rig.uplink.run())
+    await rig.until(lambda: rig.source.deliver is not None and other.deliver is not None)
+
+    def respond(batch: list[Stored]) -> None:
+        if batch[0].topic == "bad" and not rig.source.stopped:
+            raise SinkMisconfigured("no such topic")
+
+    rig.sink.respond = respond
+    rig.deliver(rig.publish("bad"), *(rig.publish("good") for _ in range(8)))
+    assert not rig.source.reading
+    assert other.reading
+    assert other.deliver is not None
+    for number in range(1, 20):
+        other.deliver([rig.publish("good", packet_id=number)])
+        await rig.until(lambda number=number: other.settled[-1:] == [number])  # type: ignore[misc]
+    assert not rig.source.reading
+    rig.sink.gate.clear()
+    for number in range(20, 24):
+        assert other.reading
+        other.deliver([rig.publish("good", packet_id=number)])
+    assert not other.reading, "its share is bounded too"
+    rig.sink.gate.set()
+    assert await rig.uplink.drain(5) == 0
+    await task
+    assert rig.source.reading
+    assert other.reading
+
+
 async def test_messages_that_expire_behind_a_failing_batch_are_dropped_on_purpose() -> None:
     async with running(limits=BatchLimits(concurrency=1)) as rig:
         failures = iter([SinkUnavailable("away")] * 4)

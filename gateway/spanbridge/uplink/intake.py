@@ -62,6 +62,7 @@ class Intake:
         self.source = source
         self.ledger = AckLedger()
         self.received = 0
+        self.paused = False
         self.tallies: dict[str, Tally] = {}
         self._planner = planner
         self._sink = sink

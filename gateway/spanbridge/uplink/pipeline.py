@@ -25,8 +25,8 @@ class UplinkSettings:
     """Bounds and extra destinations.
 
     ``gateway`` names this one in ``spanbridge.path``. ``max_in_flight`` (messages) and ``max_in_flight_bytes`` bound
-    what was received and is not acknowledged: above, sockets are not read. ``unroutable_topic`` takes what no route
-    takes, ``rejected_topic`` what RocketMQ will never take as it is.
+    what was received and is not acknowledged: above, the sockets of sources that hold their share are not read.
+    ``unroutable_topic`` takes what no route takes, ``rejected_topic`` what RocketMQ will never take as it is.
     """
 
     gateway: str
@@ -59,7 +59,6 @@ class Uplink:
         self._lanes = Lanes(settings.limits)
         self._intakes: list[Intake] = []
         self._routes: list[tuple[Intake, list[Route]]] = []
-        self._paused = False
         self._empty = asyncio.Event()
         self._empty.set()
         self.sender = Sender(
@@ -97,7 +96,7 @@ class Uplink:
     async def _run_source(self, intake: Intake) -> None:
         def deliver(publishes: list[Publish]) -> None:
             intake.deliver(publishes)
-            self._hold()
+            self._hold(intake)
 
         await intake.source.run(deliver)
 
@@ -159,7 +158,7 @@ class Uplink:
             "held": self.held,
             "held_bytes": self.held_bytes,
             "oldest_unacknowledged_s": round(self.oldest_age(), 3),
-            "paused": self._paused,
+            "paused": any(intake.paused for intake in self._intakes),
             "last_error": self.sender.last_error,
         }
 
@@ -192,27 +191,32 @@ class Uplink:
             rows.append({"source": source, "name": name, "filter": filter_, "topic": topic, **counts, "last_s": age})
         return rows
 
-    def _hold(self) -> None:
+    def _hold(self, intake: Intake) -> None:
         """Stop reading when enough is in flight: brokers overrun Receive Maximum, so the socket is the bound."""
-        if self.in_flight:
+        if intake.ledger.unsettled:
             self._empty.clear()
         settings = self._settings
-        over = self.held >= settings.max_in_flight or self.held_bytes >= settings.max_in_flight_bytes
-        if over and not self._paused:
-            self._paused = True
-            for intake in self._intakes:
-                intake.source.pause()
+        if not intake.paused and self._over(intake, settings.max_in_flight, settings.max_in_flight_bytes):
+            intake.paused = True
+            intake.source.pause()
 
     def _relieve(self) -> None:
         """Read again when a quarter is free: not at every message, or pausing would be all we do."""
         if not self.in_flight:
             self._empty.set()
         settings = self._settings
-        free = self.held <= settings.max_in_flight * 3 // 4
-        if self._paused and free and self.held_bytes <= settings.max_in_flight_bytes * 3 // 4:
-            self._paused = False
-            for intake in self._intakes:
+        messages, size = settings.max_in_flight * 3 // 4 + 1, settings.max_in_flight_bytes * 3 // 4 + 1
+        for intake in self._intakes:
+            if intake.paused and not self._over(intake, messages, size):
+                intake.paused = False
                 intake.source.resume()
+
+    def _over(self, intake: Intake, messages: int, size: int) -> bool:
+        """Whether all sources together hold so much, and this one its share: one that is stuck must not stop others."""
+        ledger, shares = intake.ledger, len(self._intakes)
+        if ledger.held * shares >= messages and self.held >= messages:
+            return True
+        return ledger.held_bytes * shares >= size and self.held_bytes >= size
 
 
 def _with_catch_all(routes: Sequence[Route], topic: str | None) -> list[Route]:
