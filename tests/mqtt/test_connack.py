@@ -155,6 +155,22 @@ async def test_a_redelivery_on_the_heels_of_connack_knows_that_the_session_was_r
         assert watched.source.epoch == 0
 
 
+async def test_a_broker_that_repeats_within_the_connection_is_answered_once(
+    watch: Any, scripted: Any, poll: Any
+) -> None:
+    first, again = (publish("t", b"x", qos=mqtt5.QoS(1), packet_id=3, duplicate=dup) for dup in (False, True))
+    last = publish("t", b"y", qos=mqtt5.QoS(1), packet_id=4)
+    async with scripted(accepting(first, again, last)) as peer:
+        watched = watch(peer.host, peer.port, "t", version="5")
+        await watched.count(2)
+        assert watched.payloads == [b"x", b"y"]
+        watched.source.settle(watched.messages)
+        await poll(lambda: b"\x40\x02\x00\x04" in peer.received, "the last PUBACK")
+        assert peer.received.count(b"\x40\x02\x00\x03") == 1
+        assert watched.detail["in_flight"] == 0
+        await watched.stop()
+
+
 async def test_the_will_is_published_when_the_gateway_vanishes_and_not_when_it_stops(
     broker: Any, version: str, watch: Any, unique: Any, poll: Any
 ) -> None:

@@ -75,6 +75,7 @@ async def test_unsettled_messages_come_again_and_settled_ones_do_not(
         again = watched.messages[3:]
         assert [m.payload for m in again] == [b"open", b"later"]
         assert {m.epoch for m in again} == {2}
+        assert watched.source.session == 1, "resumed"
         watched.source.settle([still_open])  # of the old connection: nothing to acknowledge any more
         assert watched.detail["in_flight"] == 2
         watched.source.settle(again)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
@@ -275,7 +275,7 @@ LOST_SESSION = [
 """A session that is lost, and of the next one nothing arrives before that connection ends too."""
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example(LOST_SESSION, None, True)
 @given(STORY, st.sampled_from([None, "rejected"]), st.booleans())
 def test_nothing_acknowledged_is_lost_and_order_holds(
