@@ -130,9 +130,10 @@ class Intake:
         gone = self.ledger.unrepeatable()
         for entry in gone:
             self._tracer.dropped(entry.trace, self._clock.now_ns(), "stopping")
-        cause = "the gateway stops, and the MQTT broker has no copy (QoS 0, or its session was lost)"
-        for filter_, count in Counter(entry.filter for entry in gone).items():
-            self.dropped(filter_, "stopping", cause, count)
+            self._count_dropped(entry.publish, entry.filter, "stopping")
+        if gone:
+            cause = "the gateway stops, and the MQTT broker has no copy (QoS 0, or its session was lost)"
+            self._reporter.report(events.MessagesDropped(reason="stopping", cause=cause, count=len(gone)))
         self.settle(gone)
 
     def sent(self, filter_: str, count: int) -> None:
@@ -141,11 +142,14 @@ class Intake:
 
     def dropped(self, publish: Publish, filter_: str, reason: str, cause: str) -> None:
         """Count and log a message of a route that will not reach RocketMQ, on purpose."""
+        self._count_dropped(publish, filter_, reason)
+        self._reporter.report(events.MessagesDropped(reason=reason, cause=cause))
+
+    def _count_dropped(self, publish: Publish, filter_: str, reason: str) -> None:
         self._tally(filter_).dropped += 1
         self._metrics.dropped(filter_, reason)
         seconds = max(0.0, (self._clock.now_ns() - publish.received_ns) / 1e9)
         self._metrics.process_duration(filter_, seconds, error=reason)
-        self._reporter.report(events.MessagesDropped(reason=reason, cause=cause))
 
     def _tally(self, filter_: str) -> Tally:
         tally = self.tallies.get(filter_)

@@ -139,8 +139,8 @@ class Uplink:
 
     @property
     def paused(self) -> bool:
-        """Whether sockets are not read because as much is held as may be."""
-        return self._paused
+        """Whether a socket is not read because as much is held as may be."""
+        return any(intake.paused for intake in self._intakes)
 
     def oldest_age(self) -> float:
         """Seconds that the oldest unsettled message has waited; 0 when none does."""
@@ -158,7 +158,7 @@ class Uplink:
             "held": self.held,
             "held_bytes": self.held_bytes,
             "oldest_unacknowledged_s": round(self.oldest_age(), 3),
-            "paused": any(intake.paused for intake in self._intakes),
+            "paused": self.paused,
             "last_error": self.sender.last_error,
         }
 
