@@ -254,12 +254,11 @@ def test_bad_urls(url: str, message: str) -> None:
         ("version = 5", "mqtt.version"),
         ('version = "3.1"', "mqtt.version"),
         ('share = "a/b"', "mqtt.share"),
-        ('share = "g"\nno_local = true', "mqtt"),
+        ('share = "g"\nno_local = true', "mqtt.no_local"),
         ("receive_maximum = 0", "mqtt.receive_maximum"),
         ("clean_start = 1", "mqtt.clean_start"),
-        ("backoff_initial = 40", "mqtt"),
-        ('tls = { server_name = "x" }', "mqtt"),
-        ('tls = { server_name = ".x" }', "mqtt.tls.server_name"),
+        ("backoff_initial = 40", "mqtt.backoff_maximum"),
+        ('tls = { server_name = "x" }', "mqtt.tls"),
         ('will = { topic = "a/+" }', "mqtt.will.topic"),
         ('name = "a b"', "mqtt.name"),
     ],
@@ -271,9 +270,9 @@ def test_bad_mqtt_settings(line: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("line", "path"),
     [
-        ('access_key = "a"', "rocketmq"),
-        ('security_token = "a"', "rocketmq"),
-        ("tls = { verify = false }", "rocketmq"),
+        ('access_key = "a"', "rocketmq.access_key"),
+        ('security_token = "a"', "rocketmq.security_token"),
+        ("tls = { verify = false }", "rocketmq.tls.verify"),
         ("attempts = 0", "rocketmq.attempts"),
         ("request_timeout = 0", "rocketmq.request_timeout"),
     ],
@@ -309,11 +308,9 @@ def test_bad_routes(lines: str, path: str, message: str) -> None:
     assert message in problem.message
 
 
-def test_a_share_group_is_the_connections_and_not_a_filters() -> None:
-    """The broker sends under the plain topic, so nothing would match the route and everything would be dropped."""
-    problem = only_error(MINIMAL.replace("devices/{device}/telemetry", "$share/group/devices/{device}/telemetry"))
-    assert problem.path == "routes[0].filter"
-    assert problem.hint == "set `share` of the `[mqtt]` section"
+def test_a_server_name_is_a_host_name() -> None:
+    found = only_error(with_mqtt('tls = { server_name = ".x" }').replace("mqtt://", "mqtts://"))
+    assert found.path == "mqtt.tls.server_name"
 
 
 @pytest.mark.parametrize("topic", ["plant/a", "rmq_sys_x", "%RETRY%g", "x" * 128])
@@ -325,10 +322,10 @@ def test_topics_that_rocketmq_does_not_take(topic: str) -> None:
     ("lines", "path"),
     [
         ('[uplink]\nunroutable_topic = "a b"', "uplink.unroutable_topic"),
-        ("[uplink]\nmax_in_flight_bytes = 65536", "uplink"),
+        ("[uplink]\nmax_in_flight_bytes = 65536", "uplink.max_in_flight_bytes"),
         ("[uplink.batch]\nmax_messages = 0", "uplink.batch.max_messages"),
-        ('[admin]\nhost = "0.0.0.0"', "admin"),
-        ("[admin]\nprobe_interval = 60", "admin"),
+        ('[admin]\nhost = "0.0.0.0"', "admin.host"),
+        ("[admin]\nprobe_interval = 60", "admin.max_probe_age"),
         ('[telemetry]\nlog_format = "jsn"', "telemetry.log_format"),
         ("[telemetry.resource]\nx = 1", "telemetry.resource.x"),
     ],
@@ -340,3 +337,80 @@ def test_bad_runtime_settings(lines: str, path: str) -> None:
 def test_nothing_given_can_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         config_of(MINIMAL).admin.port = 1  # type: ignore[misc]
+
+
+def test_conflicts_show_although_their_section_has_other_errors(tmp_path: Path) -> None:
+    text = with_mqtt(
+        'keep_alive = "long"\nno_local = true\nshare = "g"\n[mqtt.tls]\nca_file = "none.pem"\nkey_password = "x"'
+    )
+    text += '[admin]\nport = "x"\nhost = "0.0.0.0"\nmax_probe_age = 1\n'
+    assert {problem.path for problem in examine_text(text, {}, base=tmp_path).errors} == {
+        "mqtt.keep_alive",
+        "mqtt.no_local",
+        "mqtt.tls",
+        "mqtt.tls.ca_file",
+        "mqtt.tls.key_password",
+        "admin.port",
+        "admin.host",
+        "admin.max_probe_age",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (with_mqtt('backoff_initial = 60\nbackoff_maximum = "x"'), "mqtt.backoff_maximum"),
+        (with_mqtt('version = "3.1.1"\nusername = 5\npassword = "p"'), "mqtt.username"),
+        (with_rocketmq('access_key = 5\nsecret_key = "s"\nsecurity_token = "t"'), "rocketmq.access_key"),
+        (with_route("[uplink]\nmax_in_flight_bytes = 65536\n[uplink.batch]\nmax_bytes = 1"), "uplink.batch.max_bytes"),
+    ],
+)
+def test_nothing_is_said_of_conflicts_with_an_invalid_setting(text: str, path: str) -> None:
+    assert only_error(text).path == path
+
+
+def test_a_shared_subscription_in_a_filter_would_match_nothing() -> None:
+    problem = only_error(MINIMAL.replace("devices/{device}/telemetry", "$share/g/a/#"))
+    assert problem.path == "routes[0].filter"
+    assert problem.hint == 'set `share = "g"` in [mqtt], and `filter = "a/#"` here'
+
+
+@pytest.mark.parametrize("url", ["mqtt://u:hun/ter2@h", "mqtt://u:hun@ter2@h:1", "tcp://u:hunter2@h", "u:hunter2@h:1"])
+def test_no_part_of_a_password_in_a_url_is_shown(url: str) -> None:
+    for text in (MINIMAL.replace("mqtt://127.0.0.1:1883", url), MINIMAL.replace("127.0.0.1:8081", url)):
+        shown = "".join(problem.text() for problem in examine_text(text, {}, base=Path()).errors)
+        assert shown
+        assert "ter2" not in shown
+        assert "hun" not in shown
+
+
+@pytest.mark.parametrize("text", ["soon", "{device}s"])
+def test_delivery_timestamps_that_are_never_a_number(text: str) -> None:
+    assert only_error(with_route(f'delivery_timestamp = "{text}"')).path == "routes[0].delivery_timestamp"
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "hint"),
+    [
+        ("mqtt = 'x'\n" + MINIMAL[MINIMAL.index("[rocketmq]") :], "mqtt", "write `[[mqtt]]`, with two brackets"),
+        (MINIMAL.replace("[rocketmq]", "[[rocketmq]]"), "rocketmq", "write `[rocketmq]`, with one bracket"),
+        (
+            MINIMAL.replace('"127.0.0.1:8081"', '["a:1"]'),
+            "rocketmq.endpoints",
+            'for example: endpoints = "127.0.0.1:8081"',
+        ),
+        (with_route('keys = "x"'), "routes[0].keys", 'write `["…"]`'),
+        (with_mqtt('clean_start = "no"'), "mqtt.clean_start", None),
+        (with_mqtt('clean_start = "true"'), "mqtt.clean_start", "write it without quotes"),
+    ],
+)
+def test_hints_for_wrong_types(text: str, path: str, hint: str | None) -> None:
+    problem = only_error(text)
+    assert (problem.path, problem.hint) == (path, hint)
+    assert problem.line is not None
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    file = tmp_path / "spanbridge.toml"
+    file.write_text(MINIMAL, encoding="utf-8-sig")
+    assert examine(file, {}).errors == []

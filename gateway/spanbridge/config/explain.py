@@ -8,8 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from spanbridge.config.environment import plain_value
 from spanbridge.config.lookup import path_text, section_at
 from spanbridge.config.models import Section
+from spanbridge.config.models.base import CONFLICTS, Conflict
 from spanbridge.config.problems import Finding, Loc, did_you_mean
 
 _TYPES = {
@@ -27,7 +29,18 @@ _TYPES = {
 
 def explain(error: ValidationError, root: type[Section]) -> list[Finding]:
     """All of ``error`` as findings, in the order of the models."""
-    return [_explain(details, root) for details in error.errors(include_url=False)]
+    findings: list[Finding] = []
+    for details in error.errors(include_url=False):
+        if details["type"] == CONFLICTS:
+            findings += [conflict_finding(details["loc"], one) for one in details["ctx"]["conflicts"]]
+        else:
+            findings.append(_explain(details, root))
+    return findings
+
+
+def conflict_finding(section: Loc, conflict: Conflict) -> Finding:
+    """A conflict, told where its first setting stands."""
+    return Finding(loc=(*section, *conflict.settings[0].split(".")), message=conflict.message, hint=conflict.hint)
 
 
 def _explain(details: ErrorDetails, root: type[Section]) -> Finding:
@@ -62,12 +75,21 @@ def _type_hint(details: ErrorDetails, loc: Loc) -> str | None:
     if kind in ("enum", "literal_error"):
         return did_you_mean(str(value), re.findall("'([^']+)'", str(details.get("ctx", {}).get("expected", ""))))
     if kind == "string_type":
-        return "put it in quotes"
-    if kind == "list_type" and loc == ("routes",):
-        return "write `[[routes]]`, with two brackets"
+        return _example(loc) if isinstance(value, list | dict) else "put it in quotes"
+    if kind in ("list_type", "model_type"):
+        return _brackets_hint(loc, kind)
     if kind in ("bool_type", "int_type", "float_type") and isinstance(value, str):
-        return "write it without quotes"
+        return "write it without quotes" if not isinstance(plain_value(value), str) else None
     return None
+
+
+def _brackets_hint(loc: Loc, kind: str) -> str:
+    names = [part for part in loc if isinstance(part, str)]
+    if len(names) == 1 and names[0] in ("mqtt", "routes"):
+        return f"write `[[{names[0]}]]`, with two brackets"
+    if kind == "model_type":
+        return f"write `[{'.'.join(names)}]`, with one bracket"
+    return 'write `["…"]`'
 
 
 _EXAMPLES: dict[str, str] = {

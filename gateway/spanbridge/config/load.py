@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from spanbridge.config.checks import cross_check
+from spanbridge.config.conflicts import hidden_conflicts
 from spanbridge.config.environment import apply_overrides, interpolate
 from spanbridge.config.explain import explain
 from spanbridge.config.locate import line_numbers, line_of
@@ -22,6 +23,13 @@ from spanbridge.config.models import Config
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import ConfigError, Finding, Loc, Problem
 
+# tomllib's words, and what is usually behind them.
+_SYNTAX_HINTS = {
+    "Invalid value": "text values need quotes",
+    "Cannot overwrite a value": "the setting is there twice",
+    "twice": "write the table once; several are written `[[mqtt]]` or `[[routes]]`",
+    "Invalid statement": "write `name = value`, or `[section]`",
+}
 _TOML_POSITION = re.compile(r" \(at line (\d+), column (\d+)\)")
 
 
@@ -58,7 +66,7 @@ def examine(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Report:
     """Read a configuration and collect errors and warnings. Raises nothing that a file can cause."""
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except FileNotFoundError:
         return _unreadable(f"{file} does not exist", f"`spanbridge init {file}` writes one to start from")
     except OSError as error:
@@ -86,7 +94,7 @@ def _syntax_error(error: tomllib.TOMLDecodeError) -> Report:
     match = _TOML_POSITION.search(str(error))
     message = _TOML_POSITION.sub("", str(error))
     where = f" at column {match[2]}" if match else ""
-    hint = "text values need quotes" if "Invalid value" in message else None
+    hint = next((hint for part, hint in _SYNTAX_HINTS.items() if part in message), None)
     line = int(match[1]) if match else None
     return Report(None, [Problem(path="", message=f"not valid TOML: {message}{where}", hint=hint, line=line)])
 
@@ -116,9 +124,8 @@ class _Reading:
             config = Config.model_validate(data, context=context)
         except ValidationError as error:
             unresolved = {finding.loc for finding in findings}
-            findings += [
-                finding for finding in explain(error, Config) if self._as_written(finding.loc) not in unresolved
-            ]
+            told = [*explain(error, Config), *hidden_conflicts(data, error, context)]
+            findings += [finding for finding in told if self._as_written(finding.loc) not in unresolved]
         findings += cross_check(Parts.of(config) if config else Parts.salvage(data, context))
         problems = sorted(map(self._place, findings), key=lambda one: (one.severity != "error", one.line or 0))
         failed = any(problem.severity == "error" for problem in problems)

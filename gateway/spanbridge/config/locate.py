@@ -31,6 +31,7 @@ def line_numbers(text: str) -> dict[Loc, int]:
             if match := _ARRAY.match(line):
                 name = _resolve(_split(match[1]), arrays)
                 table = (*name, arrays[name])
+                lines.setdefault(name, number)
                 arrays[name] += 1
                 lines[table] = number
             elif match := _TABLE.match(line):

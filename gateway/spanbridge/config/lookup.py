@@ -13,7 +13,8 @@ from spanbridge.config.models import Section
 from spanbridge.config.problems import Loc
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
-_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+# All up to the last `@`: a password that was not percent-encoded may itself hold `/` and `@`.
+_CREDENTIALS = re.compile(r"(?:(?<=//)|^(?!\w+://)).*@", re.DOTALL)
 _LONGEST_VALUE = 80
 
 
@@ -83,5 +84,5 @@ def shown_value(root: type[Section], data: Any, loc: Loc) -> str | None:
     value = value_at(data, loc)
     if field is None or is_secret(field) or section_in(field.annotation) or not isinstance(value, str | int | float):
         return None
-    text = f'"{_CREDENTIALS.sub("//***@", value)}"' if isinstance(value, str) else str(value).lower()
+    text = f'"{_CREDENTIALS.sub("***@", value)}"' if isinstance(value, str) else str(value).lower()
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,19 @@ def invalid(message: str, hint: str | None = None) -> PydanticCustomError:
     """The error a validator raises: the message never holds the value, which is added where it is safe to show."""
     # Pydantic formats the template with the context, so braces of ours travel in the context.
     return PydanticCustomError("spanbridge", "{message}", {"message": message, "hint": hint})
+
+
+CONFLICTS = "spanbridge_conflicts"
+"""Type of the error that holds all of a section's :class:`Conflict` objects, under ``conflicts`` in its context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Settings that do not go together. The first is the one to complain about; paths start at the section."""
+
+    settings: tuple[str, ...]
+    message: str
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,16 @@ class Section(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         cls._takes_text = frozenset(name for name, field in cls.model_fields.items() if takes_text(field.annotation))
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """What is wrong with valid settings when they are seen together."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if conflicts := list(self.conflicts()):
+            raise PydanticCustomError(CONFLICTS, "settings do not go together", {"conflicts": conflicts})
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from spanbridge.config.models.base import (
+    Conflict,
     Duration,
     Kind,
     ReadableFile,
@@ -49,13 +51,15 @@ class Tls(Section):
             raise invalid("is no host name", "the parts between dots have 1 to 63 characters")
         return name
 
-    @model_validator(mode="after")
-    def _pairs(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise invalid("a client certificate needs both `cert_file` and `key_file`")
+    def conflicts(self) -> Iterator[Conflict]:
+        """A certificate, its key and the key's password go together."""
+        both = "a client certificate needs both `cert_file` and `key_file`"
+        if self.cert_file is not None and self.key_file is None:
+            yield Conflict(("cert_file", "key_file"), both)
+        if self.key_file is not None and self.cert_file is None:
+            yield Conflict(("key_file", "cert_file"), both)
         if self.key_password is not None and self.key_file is None:
-            raise invalid("`key_password` is set without `key_file`")
-        return self
+            yield Conflict(("key_password", "key_file"), "is set without `key_file`")
 
 
 def tls_switch(value: object) -> object:
@@ -168,6 +172,8 @@ class Mqtt(Section):
             raise invalid("credentials do not belong in the URL", "use `username` and `password`")
         if not parts.hostname:
             raise invalid("the URL names no host", "write `mqtt://host:1883`")
+        if any(character in " \t,;" for character in url):
+            raise invalid("a host name has no blanks, `,` or `;`", "one broker to an [[mqtt]]")
         if not is_host(parts.hostname):
             raise invalid(f"`{parts.hostname}` is no host name", "the parts between dots have 1 to 63 characters")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -196,17 +202,18 @@ class Mqtt(Section):
             raise invalid("a share group has at least one character and no `/`, `+`, `#` or NUL (MQTT-4.8.2-1)")
         return share
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def conflicts(self) -> Iterator[Conflict]:
+        """What MQTT forbids, and what the URL contradicts."""
         if self.tls is not None and not self.url.startswith("mqtts:"):
-            raise invalid("`tls` is set but the URL says plain mqtt", "write `mqtts://` in `url`, or remove `tls`")
+            hint = "write `mqtts://` in `url`, or remove `tls`"
+            yield Conflict(("tls", "url"), "is set, but the URL says plain mqtt", hint)
         if self.share is not None and self.no_local:
-            raise invalid("`no_local` cannot be used with `share` (MQTT-3.8.3-4)", "remove `no_local`")
+            yield Conflict(("no_local", "share"), "cannot be used with `share` (MQTT-3.8.3-4)", "remove `no_local`")
         if self.password is not None and self.username is None and self.version == "3.1.1":
-            raise invalid("MQTT 3.1.1 has no password without `username` (MQTT-3.1.2-22)")
+            message = "MQTT 3.1.1 has no password without `username` (MQTT-3.1.2-22)"
+            yield Conflict(("password", "username", "version"), message)
         if self.backoff_maximum < self.backoff_initial:
-            raise invalid("`backoff_maximum` is smaller than `backoff_initial`")
-        return self
+            yield Conflict(("backoff_maximum", "backoff_initial"), "is smaller than `backoff_initial`")
 
     @property
     def host(self) -> str:
@@ -245,9 +252,14 @@ def _scheme_error(scheme: str, *, has_separator: bool) -> Exception:
 
 def parse_filter(text: str) -> TopicFilter:
     """A route's filter, with the core's complaint as the validator's."""
-    if text.startswith("$share/"):  # the broker delivers under the plain topic: no message would match the route
-        raise invalid("a route's filter has no share group (`$share/GROUP/`)", "set `share` of the `[mqtt]` section")
+    if text.startswith("$share/"):
+        raise invalid("is a shared subscription, whose messages come without `$share/GROUP/`", _share_hint(text))
     try:
         return TopicFilter.parse(text)
     except RouteError as error:
         raise invalid(str(error)) from None
+
+
+def _share_hint(text: str) -> str:
+    group, _, rest = text.removeprefix("$share/").partition("/")
+    return f'set `share = "{group}"` in [mqtt], and `filter = "{rest}"` here'

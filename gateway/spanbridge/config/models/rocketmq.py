@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Iterator
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from spanbridge.config.models.base import Duration, Secret, Section, invalid
+from spanbridge.config.models.base import Conflict, Duration, Secret, Section, invalid
 from spanbridge.config.models.mqtt import OptionalTls
 
 
@@ -53,26 +53,28 @@ class Rocketmq(Section):
             raise invalid("names no endpoint", 'write `endpoints = "host:8081"`')
         for item in items:
             host, separator, port = item.rpartition(":")
-            broken = not separator or not host or any(character in host for character in ", \t/")
+            broken = not separator or not host or any(character in host for character in ", \t/@")
             if broken or not port.isdecimal() or not 1 <= int(port) <= 65535:
                 raise invalid("is not `host:port`", _endpoint_hint(item))
         return ";".join(items)
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if (self.access_key is None) != (self.secret_key is None):
-            raise invalid("ACL needs both `access_key` and `secret_key`")
+    def conflicts(self) -> Iterator[Conflict]:
+        """Credentials are whole, and gRPC for Python can do what is asked for."""
+        both = "ACL needs both `access_key` and `secret_key`"
+        if self.access_key is not None and self.secret_key is None:
+            yield Conflict(("access_key", "secret_key"), both)
+        if self.secret_key is not None and self.access_key is None:
+            yield Conflict(("secret_key", "access_key"), both)
         if self.security_token is not None and self.access_key is None:
-            raise invalid("`security_token` needs `access_key` and `secret_key`")
+            yield Conflict(("security_token", "access_key"), "needs `access_key` and `secret_key`")
         if self.tls is not None and self.tls.key_password is not None:
-            raise invalid("gRPC takes no encrypted client key", "decrypt `tls.key_file` and drop `tls.key_password`")
+            hint = "decrypt `tls.key_file` and drop `tls.key_password`"
+            yield Conflict(("tls.key_password",), "gRPC takes no encrypted client key", hint)
         if self.tls is not None and not self.tls.verify:
-            raise invalid(
-                "gRPC always verifies the server", "give its authority as `tls.ca_file`, and `tls.server_name`"
-            )
+            hint = "give its authority as `tls.ca_file`, and `tls.server_name`"
+            yield Conflict(("tls.verify",), "gRPC always verifies the server", hint)
         if self.backoff_maximum < self.backoff_initial:
-            raise invalid("`backoff_maximum` is smaller than `backoff_initial`")
-        return self
+            yield Conflict(("backoff_maximum", "backoff_initial"), "is smaller than `backoff_initial`")
 
 
 def _endpoint_hint(item: str) -> str:

@@ -73,12 +73,21 @@ def _checked_literal(problem_of: Callable[[str], str | None]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def check_timestamp(text: str) -> str:
+    """What is written out of a delivery timestamp has to be part of a number."""
+    written = [part for part in Template.parse(text).parts if isinstance(part, str)]
+    if not all(part.isascii() and part.isdecimal() for part in written):
+        raise invalid("is never Unix time in milliseconds", "take it from the message, as in `{user.deliver-at}`")
+    return text
+
+
 FilterText = Annotated[str, AfterValidator(check_filter), Kind("filter")]
 TemplateText = Annotated[str, AfterValidator(check_template), Kind("template")]
 TopicText = Annotated[TemplateText, _checked_literal(rules.topic_problem)]
 TagText = Annotated[TemplateText, _checked_literal(rules.tag_problem)]
 KeyText = Annotated[TemplateText, _checked_literal(rules.key_problem)]
 GroupText = Annotated[TemplateText, _checked_literal(rules.group_problem)]
+TimestampText = Annotated[TemplateText, AfterValidator(check_timestamp)]
 
 
 class Route(Section):
@@ -98,7 +107,7 @@ class Route(Section):
     message_group: GroupText | None = Field(
         default=None, description="Message group: messages of one group stay in order. For FIFO topics, and only there."
     )
-    delivery_timestamp: TemplateText | None = Field(
+    delivery_timestamp: TimestampText | None = Field(
         default=None, description="Unix time in milliseconds at which consumers see the message. For DELAY topics."
     )
     context: ContextPolicy = Field(

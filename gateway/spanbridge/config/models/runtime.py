@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
-from spanbridge.config.models.base import Duration, Section, Size, invalid
+from spanbridge.config.models.base import Conflict, Duration, Section, Size, invalid
 from spanbridge.core.hosts import is_loopback
 from spanbridge.core.rocketmq_rules import topic_problem
 
@@ -57,11 +58,11 @@ class Uplink(Section):
     )
     batch: Batch = Field(default_factory=Batch, description="Batching.")
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def conflicts(self) -> Iterator[Conflict]:
+        """What is in flight holds a batch."""
         if self.max_in_flight_bytes < self.batch.max_bytes:
-            raise invalid("`max_in_flight_bytes` is smaller than `batch.max_bytes`, so no batch could fill")
-        return self
+            message = "is smaller than `batch.max_bytes`, so no batch could fill"
+            yield Conflict(("max_in_flight_bytes", "batch.max_bytes"), message)
 
 
 class Admin(Section):
@@ -84,16 +85,14 @@ class Admin(Section):
         default=30.0, ge=1, le=86400, description="Not ready when the last good probe is older."
     )
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def conflicts(self) -> Iterator[Conflict]:
+        """Nobody else gets in by accident, and a probe is never too old before the next one."""
         if self.enabled and not is_loopback(self.host) and not self.allow_remote:
-            raise invalid(
-                "`host` can be reached from other machines",
-                "listen on 127.0.0.1, or set `allow_remote = true` behind a firewall",
-            )
+            hint = "listen on 127.0.0.1, or set `allow_remote = true` behind a firewall"
+            yield Conflict(("host", "allow_remote", "enabled"), "can be reached from other machines", hint)
         if self.max_probe_age < self.probe_interval:
-            raise invalid("`max_probe_age` is smaller than `probe_interval`, so the gateway would never stay ready")
-        return self
+            message = "is smaller than `probe_interval`, so the gateway would never stay ready"
+            yield Conflict(("max_probe_age", "probe_interval"), message)
 
 
 class Telemetry(Section):
