@@ -92,3 +92,19 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == 'spanbridge: the command line needs its extra: pip install "spanbridge[gateway]"\n'
+
+
+def test_run_with_another_extra_alone_says_what_to_install(tmp_path: Path) -> None:
+    assert spanbridge("init", cwd=tmp_path).returncode == 0
+    code = "import sys\nsys.modules['mqtt5'] = None\nfrom spanbridge.cli import main\nmain()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr == 'spanbridge: the package `mqtt5` is not installed: pip install "spanbridge[gateway]"\n'
+
+
+def test_ctrl_c_while_it_is_still_loading(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    done = spanbridge("version", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

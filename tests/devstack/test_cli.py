@@ -129,7 +129,7 @@ def test_up_status_env_logs_down_and_two_side_by_side(run: Run) -> None:
     assert [end.stdout for end in ends] == ["default: down\n", "b: down\n"]
     gone = run("status")
     assert gone.returncode == 3
-    assert "spanbridge devstack up" in gone.stderr
+    assert "devstack up`" in gone.stderr
     assert run("down").returncode == 0
 
 
@@ -193,12 +193,24 @@ def test_what_is_offered_to_paste_is_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], installed: bool
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if installed else None)
+    monkeypatch.setattr("spanbridge.devstack.show.command", lambda: "spanbridge")
     parts: dict[str, dict[str, str | int]] = {
         "mqtt_v5": {"host": "127.0.0.1", "port": 1, "kind": "rumqttd", "version": "5"},
         "rocketmq": {"host": "127.0.0.1", "port": 2, "broker_port": 3},
     }
     show.ready(StackState(name="b", pid=1, env={}, parts=parts), as_json=False)
     lines = capsys.readouterr().out.splitlines()
-    assert ("mosquitto_pub -V mqttv5 -h 127.0.0.1 -p 1 -q 1 -t devices/d1/up -m hello" in lines) == installed
-    assert ("spanbridge devstack publish --name b devices/d1/up hello" in lines) != installed
+    assert ("mosquitto_pub -V mqttv5 -h 127.0.0.1 -p 1 -q 1 -t devices/d1/telemetry -m hello" in lines) == installed
+    assert ("spanbridge devstack publish --name b devices/d1/telemetry hello" in lines) != installed
     assert "spanbridge devstack consume --name b telemetry" in lines
+    assert "MQTT_URL=mqtt://127.0.0.1:1 ROCKETMQ_ENDPOINTS=127.0.0.1:2 spanbridge run" in lines
+
+
+def test_ctrl_c_before_it_is_up_is_no_success(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spanbridge.devstack.cli.Devstack.up", interrupted)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    done = CliRunner().invoke(app, ["up"], env=environment)
+    assert (done.exit_code, done.stderr) == (130, "stopped\n")

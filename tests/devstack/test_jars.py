@@ -143,6 +143,16 @@ def test_a_wrong_checksum_is_refused_with_its_address(repository: Repository) ->
     assert not (jars.cache_dir() / "maven" / path).exists()
 
 
+def test_a_file_that_was_spoilt_in_the_cache_is_fetched_anew(repository: Repository) -> None:
+    spoilt, *others = jars.ensure_jars()
+    content = spoilt.read_bytes()
+    spoilt.write_bytes(bytes(len(content)))
+    before = repository.requests
+    assert jars.ensure_jars() == [spoilt, *others]
+    assert spoilt.read_bytes() == content
+    assert repository.requests == before + 1
+
+
 def test_a_missing_file_is_no_reason_to_try_again(repository: Repository) -> None:
     repository.files.clear()
     with pytest.raises(DownloadError, match="Not Found"):

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spanbridge.devstack import Devstack, DevstackError, ServiceError
+from spanbridge.devstack import Devstack, DevstackError, ServiceError, process
 from spanbridge.devstack.ports import PortLease
 from spanbridge.devstack.process import KeeperClient, Service
 
@@ -185,3 +185,36 @@ def _config(path: Path) -> str:
         return (path / "mqtt-v5" / "rumqttd.toml").read_text()
     except OSError:
         return ""
+
+
+def test_a_parent_that_leaves_in_the_middle_of_a_request_hears_no_complaint(tmp_path: Path) -> None:
+    directory = tmp_path / "stack"
+    directory.mkdir()
+    keeper = subprocess.Popen(
+        [sys.executable, "-I", "-S", process._KEEPER, str(os.getpid()), str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    assert keeper.stderr is not None
+    keeper.stdout.close()
+    keeper.stdin.write(b'{"do": "poll", "name": "x"}\n')
+    keeper.stdin.close()
+    with keeper.stderr as errors:
+        assert errors.read() == b""
+    assert keeper.wait(10) == 0
+    assert not directory.exists()
+
+
+def test_ctrl_c_while_the_keeper_starts_leaves_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    directory = tmp_path / "stack"
+    directory.mkdir()
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        KeeperClient(directory)
+    assert not directory.exists()

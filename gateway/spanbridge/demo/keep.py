@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from spanbridge.cli import invocation
 from spanbridge.demo.cast import CONSUMER, example
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.demo.stage import SPARE_GROUP, Stage
@@ -23,11 +24,15 @@ _AT_ONCE = 3
 
 Rows = tuple[tuple[str, str], ...]
 
-NEXT_STEPS: Rows = (
-    ("look around", "spanbridge demo --keep"),
-    ("run your own", "spanbridge init && spanbridge check && spanbridge run"),
-    ("brokers to try it on", "spanbridge devstack up"),
-)
+
+def next_steps() -> Rows:
+    """What to type after the demonstration."""
+    spanbridge = invocation.command()
+    return (
+        ("look around", f"{spanbridge} demo --keep"),
+        ("run your own", f"{spanbridge} init && {spanbridge} check && {spanbridge} run"),
+        ("brokers to try it on", f"{spanbridge} devstack up"),
+    )
 
 
 def print_commands(console: Console, title: str, rows: Rows) -> None:
@@ -92,7 +97,8 @@ def _watch(console: Console, receiver: OtlpReceiver, colours: Colours) -> None:
             trace_id for trace_id in settled if any(n.span.service == CONSUMER for n in traces.trace(trace_id).nodes)
         ]
         for trace_id in whole[:_AT_ONCE]:
-            console.print(trace_panel(traces.trace(trace_id), time.strftime("%H:%M:%S"), colours))
+            title = time.strftime("%H:%M:%S")
+            console.print(trace_panel(traces.trace(trace_id), title, colours, console.width))
         if len(whole) > _AT_ONCE:
             console.print(f"[dim]… and {len(whole) - _AT_ONCE} more traces[/]")
         shown.update(settled)

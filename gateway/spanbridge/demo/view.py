@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -16,6 +17,9 @@ from spanbridge.demo.traces import Node, Trace
 
 _PALETTE = ("bright_cyan", "bright_magenta", "bright_yellow", "bright_green", "bright_blue", "bright_red")
 _BAR_CELLS = 34
+_SHORTEST_BAR = 8
+_TIME_CELLS = 9
+_GAP = 2
 _CROSSINGS = {"mqtt": "MQTT", "rocketmq": "RocketMQ"}
 
 
@@ -32,28 +36,57 @@ class Colours:
         return _PALETTE[self.services.index(service) % len(_PALETTE)]
 
 
-def trace_panel(trace: Trace, title: str, colours: Colours) -> Panel:
-    """A trace as a tree: who did what, inside of what, when and for how long."""
-    table = Table.grid(padding=(0, 2), expand=True)
+def trace_panel(trace: Trace, title: str, colours: Colours, width: int) -> Panel:
+    """A trace as a tree: who did what, inside of what, when and for how long. ``width`` is the terminal's, in cells."""
+    lines = list(_lines(trace, colours))
+    layout = _Layout.of(width, max((line.label.cell_len for line in lines), default=0))
+    table = Table.grid(padding=(0, _GAP), expand=True)
     table.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
-    table.add_column(no_wrap=True, width=_BAR_CELLS)
-    table.add_column(no_wrap=True, justify="right", width=9)
-    table.add_column(no_wrap=True, justify="right", width=9)
-    table.add_row(Text("process and span", "dim"), Text("time →", "dim"), Text("started", "dim"), Text("took", "dim"))
-    axis = _Axis(trace.start_ns, trace.end_ns)
-    for line in _lines(trace, colours):
+    for cells, justify in layout.columns:
+        table.add_column(no_wrap=True, justify=justify, width=cells)
+    table.add_row(Text("process and span", "dim"), *layout.row("time →", "started", "took", "dim"))
+    axis = _Axis(trace.start_ns, trace.end_ns, layout.bar)
+    for line in lines:
         if line.span is None:
             table.add_row(line.label)
             continue
         offset = line.span.start_ns - trace.start_ns
         started = f"{'-' if offset < 0 else '+'}{_duration(abs(offset))}"
-        bar = axis.bar(line.span, line.colour)
-        table.add_row(line.label, bar, Text(started, "dim"), _duration(line.span.end_ns - line.span.start_ns))
+        took = _duration(line.span.end_ns - line.span.start_ns)
+        table.add_row(line.label, *layout.row(axis.bar(line.span, line.colour), started, took))
     subtitle = Text.assemble(("trace ", "dim"), (trace.trace_id, "bold"))
     return Panel(
         table, title=Text(title, "bold"), title_align="left", subtitle=subtitle, subtitle_align="right",
         box=box.ROUNDED, border_style="grey50", padding=(0, 1),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What stands beside the names, to which the bar gives way, then the column of starts, then the bar again."""
+
+    bar: int
+    started: bool
+
+    @classmethod
+    def of(cls, width: int, label: int) -> _Layout:
+        """For a panel of ``width`` cells whose longest name has ``label``; a name takes seven tenths at the most."""
+        room = width - 4 - min(label, width * 7 // 10) - (_GAP + _TIME_CELLS) - _GAP
+        beside_starts = room - (_GAP + _TIME_CELLS)
+        if beside_starts >= _SHORTEST_BAR:
+            return cls(min(beside_starts, _BAR_CELLS), True)
+        return cls(min(room, _BAR_CELLS) if room >= _SHORTEST_BAR else 0, False)
+
+    @property
+    def columns(self) -> list[tuple[int, Literal["left", "right"]]]:
+        """Width and alignment of each column but the first."""
+        bar: list[tuple[int, Literal["left", "right"]]] = [(self.bar, "left")] if self.bar else []
+        return bar + [(_TIME_CELLS, "right")] * (1 + self.started)
+
+    def row(self, bar: Text | str, started: str, took: str, style: str = "") -> list[Text | str]:
+        """The cells for these columns."""
+        cells: list[Text | str] = [Text(bar, style) if isinstance(bar, str) else bar] if self.bar else []
+        return [*cells, *([Text(started, "dim")] if self.started else []), Text(took, style)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +145,11 @@ def _size(span: Span) -> Text:
 class _Axis:
     start_ns: int
     end_ns: int
+    cells: int
 
     def bar(self, span: Span, colour: str) -> Text:
         """A bar at the span's place on the axis, to half a cell; never so short that it is not seen."""
-        halves = _BAR_CELLS * 2
+        halves = self.cells * 2
         scale = halves / max(1, self.end_ns - self.start_ns)
         begin = min(max(round((span.start_ns - self.start_ns) * scale), 0), halves - 1)  # a linked poll may be older
         end = min(max(round((span.end_ns - self.start_ns) * scale), begin + 1), halves)
@@ -156,15 +190,14 @@ def summary_panel(
 ) -> Panel:
     """Messages and traces, counted. ``latency``: device to consumer, median and 99th percentile, in milliseconds."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="dim")
-    table.add_column("device")
-    table.add_column("carries its context in", ratio=1)
-    for name in ("sent", "received", "lost", "complete traces"):
+    table.add_column("device, and what carries its context", ratio=1)
+    for name in ("sent", "received", "lost", "traces"):
         table.add_column(name, justify="right")
     for tally in tallies:
-        table.add_row(tally.device, Text(tally.carrier, "dim"), *_counts(tally))
+        table.add_row(Text.assemble(tally.device, (f"  {tally.carrier}", "dim")), *_counts(tally))
     if len(tallies) > 1:
         table.add_section()
-        table.add_row(Text("all", "bold"), "", *_counts(_total(tallies)), style="bold")
+        table.add_row(Text("all", "bold"), *_counts(_total(tallies)), style="bold")
     parts: list[RenderableType] = [table]
     if latency is not None:
         text = f"device → consumer: median {latency[0]:.1f} ms, 99th percentile {latency[1]:.1f} ms"

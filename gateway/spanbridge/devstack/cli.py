@@ -18,6 +18,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from spanbridge.cli.invocation import command
 from spanbridge.devstack import remoting, show
 from spanbridge.devstack.errors import DevstackError, ServiceError
 from spanbridge.devstack.jars import ensure_jars
@@ -35,6 +36,8 @@ app = typer.Typer(
     help="Real RocketMQ and MQTT brokers on free ports, without docker or root.",
     no_args_is_help=True,
     add_completion=False,
+    epilog="Example: `spanbridge devstack up --detach && spanbridge devstack status`",
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
@@ -82,9 +85,12 @@ def up(
             _up_foreground(name, only, mqtt, as_json=as_json)
 
 
-@app.command(epilog="Exit code: 0 all parts answer, 1 one does not, 3 the stack is not up.")
+@app.command(epilog="Example: `spanbridge devstack status --json`")
 def status(*, name: Name = "default", as_json: AsJson = False) -> None:
-    """Ask every part whether it answers."""
+    """Ask every part whether it answers.
+
+    Exit codes: 0 all parts answer, 1 one does not, 3 the stack is not up.
+    """
     with _errors():
         state = _require(name)
         health = show.health(state)
@@ -109,7 +115,7 @@ def logs(
         show.logs({service: known[service]} if service else known, lines=lines, follow=follow)
 
 
-@app.command()
+@app.command(epilog="Example: `spanbridge devstack env > .env`")
 def env(*, name: Name = "default", as_json: AsJson = False) -> None:
     """Print where everything is, as lines for a `.env` file."""
     with _errors():
@@ -131,7 +137,7 @@ def topic(
         remoting.create_topic(port, topic_name, message_type=message_type.upper(), queues=queues)
 
 
-@app.command()
+@app.command(epilog="Example: `spanbridge devstack group readers --fifo`")
 def group(
     group_name: Annotated[str, typer.Argument(metavar="GROUP")],
     *,
@@ -143,7 +149,7 @@ def group(
         remoting.create_group(_rocketmq(_require(name)), group_name, fifo=fifo, max_attempts=16)
 
 
-@app.command(epilog="Example: `spanbridge devstack publish devices/d1/up 21.5 --user unit=C`")
+@app.command(epilog="Example: `spanbridge devstack publish devices/d1/telemetry 21.5 --user unit=C`")
 def publish(
     topic_name: Annotated[str, typer.Argument(metavar="TOPIC")],
     text: Annotated[str, typer.Argument()],
@@ -182,7 +188,7 @@ def consume(
             show.message(received, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog="Example: `spanbridge devstack down`")
 def down(*, name: Name = "default") -> None:
     """End the stack and remove its data. It is no error when it is not up."""
     with _errors():
@@ -203,6 +209,7 @@ def _up_foreground(name: str, only: Part | None, mqtt: str, *, as_json: bool) ->
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     wants_mqtt = only is not Part.ROCKETMQ
+    is_up = False
     with claim(name) as path:
         try:
             with Devstack.up(
@@ -215,9 +222,12 @@ def _up_foreground(name: str, only: Part | None, mqtt: str, *, as_json: bool) ->
                 state = StackState.of(name, stack)
                 state.write(path)
                 show.ready(state, as_json=as_json)
+                is_up = True
                 _watch(stack)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
+            if not is_up:
+                raise
 
 
 def _watch(stack: Devstack) -> NoReturn:
@@ -257,7 +267,8 @@ def _up_detached(name: str, only: Part | None, mqtt: str) -> None:
 def _require(name: str) -> StackState:
     state = find(name)
     if state is None:
-        typer.echo(f"{name}: not up (start it with `spanbridge devstack up`)", err=True)
+        option = "" if name == "default" else f" --name {name}"
+        typer.echo(f"{name}: not up (start it with `{command()} devstack up{option}`)", err=True)
         raise typer.Exit(_NOT_UP)
     return state
 

@@ -1,7 +1,8 @@
 """RocketMQ's jars: pinned by a lock file, fetched once from a Maven repository, kept in the user's cache.
 
-A file is written beside its place as ``*.part`` under an exclusive lock, hashed, and renamed into place. So a file that
-is there is whole, an interrupted download is resumed (RFC 9110 section 14), and two processes may fetch at once.
+A file is written beside its place as ``*.part`` under an exclusive lock, hashed, and renamed into place. So an
+interrupted download is resumed (RFC 9110 section 14), and two processes may fetch at once. Each start hashes what is in
+the cache: what a full disk or a bad copy has spoilt there is fetched anew.
 """
 
 from __future__ import annotations
@@ -190,8 +191,12 @@ def _url(jar: Jar) -> str:
 
 
 def _present(place: Path, jar: Jar) -> bool:
+    """Whether the whole, locked file is there. Hashing all of them takes a fraction of a second."""
     try:
-        return place.stat().st_size == jar.size
+        if place.stat().st_size != jar.size:
+            return False
+        with place.open("rb") as file:
+            return _digest(file) == jar.sha256
     except OSError:
         return False
 

@@ -92,7 +92,11 @@ def _serve(keeper: Keeper, parent: int) -> None:
             return
         *lines, buffered = (buffered + chunk).split(b"\n")
         for line in lines:
-            os.write(1, json.dumps(keeper.answer(json.loads(line))).encode() + b"\n")
+            answer = json.dumps(keeper.answer(json.loads(line))).encode() + b"\n"
+            try:
+                os.write(1, answer)
+            except BrokenPipeError:  # it has gone while this was done, as by Ctrl-C
+                return
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,13 +26,18 @@ class KeeperClient:
     """Talks to one keeper process. Safe to use from several threads."""
 
     def __init__(self, directory: Path) -> None:
+        """Start the keeper, which removes ``directory`` at its end."""
         self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid()), str(directory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_KEEPER), str(os.getpid()), str(directory)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except BaseException:  # Ctrl-C: there may be no keeper to remove it
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
 
     @property
     def pid(self) -> int:

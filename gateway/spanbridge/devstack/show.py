@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
+from spanbridge.cli.invocation import command
 from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_round
 from spanbridge.devstack.rocketmq import READY_NAME
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
@@ -46,19 +47,29 @@ def _addresses(state: StackState) -> list[str]:
 
 def _commands(state: StackState) -> list[str]:
     option = "" if state.name == "default" else f" --name {state.name}"
-    commands = [f"spanbridge devstack env{option} > .env"]
+    devstack = f"{command()} devstack"
+    commands = [f"{devstack} env{option} > .env"]
     if "rocketmq" in state.parts:
-        commands.append(f"spanbridge devstack topic{option} telemetry")
+        commands.append(f"{devstack} topic{option} telemetry")
     if where := state.parts.get("mqtt_v5"):
-        publish = f"spanbridge devstack publish{option} devices/d1/up hello"
+        commands += _gateway(str(where["host"]), int(where["port"]), state.parts.get("rocketmq"))
+        publish = f"{devstack} publish{option} devices/d1/telemetry hello"
         if shutil.which("mosquitto_pub") and shutil.which("mosquitto_sub"):
             address = f"-h {where['host']} -p {where['port']}"
             commands.append(f"mosquitto_sub -V mqttv5 {address} -t '#' -v")
-            publish = f"mosquitto_pub -V mqttv5 {address} -q 1 -t devices/d1/up -m hello"
+            publish = f"mosquitto_pub -V mqttv5 {address} -q 1 -t devices/d1/telemetry -m hello"
         commands.append(publish)
     if "rocketmq" in state.parts:
-        commands.append(f"spanbridge devstack consume{option} telemetry")
-    return [*commands, f"spanbridge devstack down{option}"]
+        commands.append(f"{devstack} consume{option} telemetry")
+    return [*commands, f"{devstack} down{option}"]
+
+
+def _gateway(host: str, port: int, rocketmq: dict[str, str | int] | None) -> list[str]:
+    """A gateway between these brokers, on the file that ``init`` writes."""
+    if rocketmq is None:
+        return []
+    brokers = f"MQTT_URL=mqtt://{host}:{port} ROCKETMQ_ENDPOINTS={rocketmq['host']}:{rocketmq['port']}"
+    return [f"{command()} init", f"{brokers} {command()} run"]
 
 
 def health(state: StackState) -> dict[str, str | None]:
