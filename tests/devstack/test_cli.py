@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Self
 
 import paho.mqtt.client as paho
@@ -214,3 +215,25 @@ def test_ctrl_c_before_it_is_up_is_no_success(monkeypatch: pytest.MonkeyPatch, e
     monkeypatch.setattr("signal.signal", lambda *_: None)
     done = CliRunner().invoke(app, ["up"], env=environment)
     assert (done.exit_code, done.stderr) == (130, "stopped\n")
+
+
+def test_a_disk_that_is_full_for_the_brokers_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    disk = SimpleNamespace(total=500_000_000_000, free=4_000_000_000)  # plenty, and RocketMQ refuses above 99 %
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: disk)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    done = CliRunner().invoke(app, ["up", "--only", "rocketmq"], env=environment)
+    assert done.exit_code == 1
+    assert "has 4000 MB free, RocketMQ needs 5000 MB" in done.stderr
+    assert "TMPDIR" in done.stderr
+
+
+def test_what_the_system_refuses_is_one_message(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    def refused(**_: object) -> None:
+        raise OSError(28, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr("spanbridge.devstack.cli.Devstack.up", refused)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    done = CliRunner().invoke(app, ["up"], env=environment)
+    assert (done.exit_code, done.stderr) == (1, "error: [Errno 28] No space left on device: '/tmp/x'\n")

@@ -168,6 +168,33 @@ def test_no_network_names_the_settings_that_help(repository: Repository, monkeyp
     assert "refused" in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["nonsense", "ftp://x", "http://", "https://user:hunter2@example.org/maven"])
+def test_a_repository_that_cannot_be_one(repository: Repository, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SPANBRIDGE_MAVEN_URL", url)
+    with pytest.raises(DownloadError, match="SPANBRIDGE_MAVEN_URL") as caught:
+        jars.ensure_jars()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_ctrl_c_ends_a_download_and_not_only_the_waiting_for_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way: list[bool] = []
+
+    def slow(_jar: object, _advance: object, given_up: threading.Event) -> None:
+        under_way.append(given_up.wait(60))
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jars, "_fetch", slow)
+    monkeypatch.setattr(jars, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        jars.ensure_jars()
+    assert all(under_way), "each was told to give up"
+    assert len(under_way) <= jars._WORKERS
+
+
 def test_a_full_disk_is_found_before_the_download(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=1_000_000))
     with pytest.raises(DownloadError, match="1 MB free"):

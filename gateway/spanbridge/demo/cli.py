@@ -70,7 +70,7 @@ def demo(
                 console.save_svg(str(svg), title="spanbridge demo")
             if keep:
                 look_around(console, stage, colours)
-    except DevstackError as error:
+    except (DevstackError, OSError) as error:
         console.print(Text(f"✗ {error}", "bold red"))
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

@@ -299,6 +299,9 @@ def _errors() -> Iterator[None]:
     except (DevstackError, NotYet) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
+    except OSError as error:  # a full disk, a read-only directory, too many open files
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 from spanbridge.devstack.errors import DownloadError
 from spanbridge.devstack.progress import Advance, Progress, silent
@@ -35,7 +36,7 @@ _CHUNK = 256 * 1024
 _WORKERS = 8
 _ATTEMPTS = 4
 _PAUSE_SECONDS = 0.5
-_TIMEOUT_SECONDS = 30.0
+_TIMEOUT_SECONDS = 15.0
 _SPARE_BYTES = 64 * 1024 * 1024
 
 
@@ -57,8 +58,23 @@ def cache_dir() -> Path:
 
 
 def maven_url() -> str:
-    """The Maven repository to fetch from: ``SPANBRIDGE_MAVEN_URL``, else Maven Central."""
-    return (os.environ.get("SPANBRIDGE_MAVEN_URL") or MAVEN_CENTRAL).rstrip("/")
+    """The Maven repository to fetch from: ``SPANBRIDGE_MAVEN_URL``, else Maven Central.
+
+    Raises:
+        DownloadError: that is not an ``http`` or ``https`` URL without credentials.
+    """
+    url = (os.environ.get("SPANBRIDGE_MAVEN_URL") or MAVEN_CENTRAL).rstrip("/")
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise DownloadError(
+            "SPANBRIDGE_MAVEN_URL holds credentials, which are not supported",
+            hint="use a repository that asks for none, or fill the cache from another machine: SPANBRIDGE_CACHE",
+        )
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise DownloadError(
+            f"SPANBRIDGE_MAVEN_URL is not the URL of a repository: {url}", hint=f"write it like {MAVEN_CENTRAL}"
+        )
+    return url
 
 
 def locked_jars() -> list[Jar]:
@@ -96,9 +112,11 @@ def ensure_jars(progress: Progress = silent) -> list[Path]:
 
 def _fetch_all(jars: Sequence[Jar], advance: Advance) -> None:
     given_up = threading.Event()
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="spanbridge-jars") as pool:
+    pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="spanbridge-jars")
+    try:
         futures: list[Future[None]] = [pool.submit(_fetch, jar, advance, given_up) for jar in jars]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+    finally:  # by Ctrl-C as well: what is under way ends with the bytes at hand
         given_up.set()
         pool.shutdown(cancel_futures=True)
     for future in done:
@@ -164,7 +182,7 @@ def _transfer(part: BinaryIO, jar: Jar, advance: Advance, given_up: threading.Ev
             advance(have, 0)
         else:
             part.truncate(0)
-        while chunk := answer.read(_CHUNK):
+        while chunk := answer.read1(_CHUNK):
             if given_up.is_set():
                 break
             part.write(chunk)
