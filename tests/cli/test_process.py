@@ -35,6 +35,13 @@ def test_from_nothing_to_a_checked_configuration(tmp_path: Path) -> None:
     assert "admin.port: must be less than or equal to 65535 (from SPANBRIDGE__ADMIN__PORT)" in broken.stdout
 
 
+def test_a_locale_that_cannot_write_everything(tmp_path: Path) -> None:
+    (tmp_path / "spanbridge.toml").write_text('name = "${NOPE}"')
+    done = spanbridge("check", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "${NOPE:-?}" in done.stdout
+
+
 def test_run_complains_on_stderr(tmp_path: Path) -> None:
     (tmp_path / "spanbridge.toml").write_text(BAD)
     done = spanbridge("run", cwd=tmp_path)

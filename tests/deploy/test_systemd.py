@@ -52,7 +52,7 @@ def test_is_confined() -> None:
 def test_configuration_is_valid_with_the_secrets(tmp_path: Path) -> None:
     for loaded in directives(SECRETS)["Service"]["LoadCredential"]:
         name, _, source = loaded.partition(":")
-        assert source.startswith("/etc/spanbridge/secrets/")
+        assert source == f"/etc/spanbridge/secrets/{name}", "`check` is told to look for it there"
         (tmp_path / name).write_text("secret\n")
     text = (FOLDER / "spanbridge.toml").read_text().replace("/etc/spanbridge/", "")
     for name in ("ca.pem", "mqtt.pem"):

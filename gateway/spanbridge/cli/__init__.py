@@ -5,6 +5,7 @@ Only the standard library is imported here: without the ``gateway`` extra, the c
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -22,6 +23,8 @@ def _main() -> None:
     except ImportError:
         sys.stderr.write('spanbridge: the command line needs its extra: pip install "spanbridge[gateway]"\n')
         sys.exit(1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale that cannot write "…" is no reason to fail
     from spanbridge.cli.commands import build  # noqa: PLC0415
 
     build()()
