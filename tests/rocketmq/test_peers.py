@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc import aio
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
 from spanbridge.core.events import Event
@@ -159,6 +160,18 @@ async def test_a_hanging_proxy_ends_by_deadline_and_is_reconnected() -> None:
         await sink.send("t", *make(sink))
         await sink.probe()
         assert sink.status.link is Link.UP
+
+
+async def test_many_requests_that_hang_together_replace_a_connection_once() -> None:
+    recorder = Recorder()
+    options: dict[str, Any] = {"reporter": recorder, "ordered_lanes": 1, "heartbeat_interval": 30.0}
+    async with FakeProxy(queues=4) as proxy, sink_to(proxy, **options) as sink:
+        forms = [sink.prepare(Address("t", group=f"g{n}")) for n in range(32)]
+        await sink.send("t", 0, [sink.encode(forms[0], b"x", (), 1)])
+        proxy.answers = lambda method, _: 5.0 if method == "SendMessage" else None
+        with pytest.raises(SinkUnavailable):
+            await sink.send("t", 0, [sink.encode(form, b"x", (), 1) for form in forms])
+        assert recorder.names().count("rocketmq.channel.replaced") == 1
 
 
 async def test_a_hanging_proxy_is_left_for_another() -> None:
@@ -459,3 +472,17 @@ async def test_a_probe_finds_configured_topics_that_are_missing_and_says_so_once
             assert reporter.names().count("rocketmq.topic.unusable") == 1
             missing = False
             await sink.probe()
+
+
+async def test_a_name_that_does_not_resolve_is_looked_up_on_a_new_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    # gRPC's own resolver backs off up to two minutes; that of a new channel begins anew.
+    monkeypatch.setattr("spanbridge.rocketmq.endpoint._RESOLVE_AGAIN", 0.0)
+    recorder = Recorder()
+    async with sink_to("127.0.0.1:1", reporter=recorder) as sink:
+        endpoint = sink._endpoint("127.0.0.1:1")
+        for details, changes in (("Connection refused", False), ("Domain name not found", True)):
+            before = endpoint._channel
+            error = aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, aio.Metadata(), aio.Metadata(), details)
+            assert isinstance(endpoint._failed(error, "heartbeat", before), SinkUnavailable)
+            assert (endpoint._channel is not before) is changes
+        assert "rocketmq.channel.replaced" not in recorder.names()

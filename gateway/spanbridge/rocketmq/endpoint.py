@@ -14,7 +14,7 @@ from grpc import aio
 from spanbridge.core.errors import SinkError, SinkMisconfigured
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.auth import Credentials
-from spanbridge.rocketmq.errors import OK, build, clean, judge_code, judge_grpc, plain
+from spanbridge.rocketmq.errors import OK, build, clean, judge_code, judge_grpc, plain, unresolved
 from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
 from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
 from spanbridge.rocketmq.stubs import SERVICE, code_name, service
@@ -22,7 +22,10 @@ from spanbridge.rocketmq.stubs import SERVICE, code_name, service
 T = TypeVar("T")
 
 _SILENT = 2
-"""Deadlines in a row without an answer after which the connection itself is taken for dead."""
+"""Deadlines in a row on one connection, without an answer, after which it is taken for dead."""
+
+_RESOLVE_AGAIN = 1.0
+"""Seconds between look-ups of a name that does not resolve."""
 
 
 def load_credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
@@ -61,6 +64,8 @@ def channel_options(options: RocketmqOptions) -> list[tuple[str, Any]]:
         ("grpc.max_reconnect_backoff_ms", 1000),
         # In gRPC this is also how long one connection attempt may take.
         ("grpc.min_reconnect_backoff_ms", int(options.connect_timeout * 1000)),
+        # Names move with containers. By default gRPC asks for one again after 30 s at the earliest.
+        ("grpc.dns_min_time_between_resolutions_ms", 1000),
         # A replaced channel must not be handed the connection it replaces.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_retries", 0),
@@ -115,9 +120,11 @@ class Endpoint:
         self._on_change = on_change
         self._silent = 0
         self._retired: dict[asyncio.Task[None], Any] = {}
+        self._made = 0.0
         self._channel, self._send = self._connect()
 
     def _connect(self) -> tuple[Any, Any]:
+        self._made = asyncio.get_running_loop().time()
         arguments = channel_options(self._options)
         channel = (
             aio.insecure_channel(self.address, options=arguments)
@@ -170,11 +177,12 @@ class Endpoint:
         return handle(metadata=self._headers.metadata())
 
     async def _answered(self, handle: Any, request: Any, what: str, timeout: float) -> Any:
+        channel = self._channel
         call = handle(request, timeout=timeout, metadata=self._headers.metadata())
         try:
             response = await call
         except aio.AioRpcError as error:
-            raise self.failed(error, what) from None
+            raise self._failed(error, what, channel) from None
         except asyncio.CancelledError:
             if cancelled_from_outside():
                 await ended(call)
@@ -186,18 +194,26 @@ class Endpoint:
             self._set(True, None, "")
         return response
 
-    def failed(self, error: aio.AioRpcError, what: str) -> SinkError:
-        """Take note of a call that ended without an answer, and say what it means."""
+    def _failed(self, error: aio.AioRpcError, what: str, channel: Any) -> SinkError:
+        """Take note of a call on ``channel`` that ended without an answer, and say what it means."""
         code = error.code()
         cause = self._headers.redact(f"{code.name} ({plain(error.details() or 'no details')})")
         mapped = build(judge_grpc(code, error.details() or ""), what, self.address, cause)
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
             self._set(False, str(mapped), mapped.reason)
+        # Many requests may hang at once: those of a connection that is replaced already say nothing of the new one.
+        if channel is self._channel:
+            self._doubt_channel(code, error.details() or "")
+        return mapped
+
+    def _doubt_channel(self, code: grpc.StatusCode, details: str) -> None:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             self._silent += 1
             if self._silent >= _SILENT:
                 self.replace("silent")
-        return mapped
+        # gRPC's resolver backs off up to two minutes, whatever the options say. Only a new channel asks at once.
+        elif unresolved(details) and asyncio.get_running_loop().time() - self._made >= _RESOLVE_AGAIN:
+            self._reconnect()
 
     def _refused(self, status: Any, what: str) -> SinkError:
         text = self._headers.redact(clean(status.message))
@@ -218,19 +234,22 @@ class Endpoint:
 
     def replace(self, reason: str) -> None:
         """Use a new connection from now on; calls on the old one may still finish."""
+        self._reconnect()
+        self._reporter.report(ChannelReplaced(endpoint=self.address, reason=reason))
+
+    def _reconnect(self) -> None:
         self._silent = 0
         old = self._channel
         self._channel, self._send = self._connect()
         task = asyncio.get_running_loop().create_task(old.close(grace=self._options.request_timeout))
         self._retired[task] = old
         task.add_done_callback(lambda done: self._retired.pop(done, None))
-        self._reporter.report(ChannelReplaced(endpoint=self.address, reason=reason))
 
-    async def close(self) -> None:
-        """Close the channel and those it replaced."""
+    async def close(self, grace: float | None = None) -> None:
+        """Close the channel and those it replaced; calls under way have ``grace`` seconds to finish."""
         retired = dict(self._retired)
         for task in retired:
             task.cancel()
         await asyncio.gather(*retired, return_exceptions=True)
         for channel in (self._channel, *retired.values()):
-            await channel.close()
+            await channel.close(grace)

@@ -130,6 +130,7 @@ _NOISE = re.compile(
     r"\b(?:[a-z]+\.)+[A-Z]\w*(?:Exception|Error): |\bCODE: \d+ +DESC: "
     r"|\s+For more information, please visit the url, \S+"
 )
+_UNRESOLVED = re.compile(r"Domain name not found|errors resolving|DNS resolution|lookup failed")
 # gRPC's words for a connection that did not come about, in an operator's. First match wins.
 _PLAIN = tuple(
     (re.compile(pattern), words)
@@ -137,7 +138,7 @@ _PLAIN = tuple(
         (r"WRONG_VERSION_NUMBER", "there is no TLS on this port"),
         (r"CERTIFICATE_VERIFY_FAILED: ([\w -]+)", "its certificate is not accepted, {0}"),
         (r"Connection refused", "connection refused, nothing listens there"),
-        (r"Domain name not found|errors resolving|DNS resolution|lookup failed", "the name does not resolve"),
+        (_UNRESOLVED.pattern, "the name does not resolve"),
         (r"Deadline Exceeded", "no answer in time"),
         (r"before receiving SETTINGS frame", "it takes connections and does not answer"),
         (r"Failed parsing HTTP/2|not an HTTP/2", "it does not speak gRPC. Is this the port of RocketMQ's proxy?"),
@@ -179,6 +180,11 @@ def plain(details: str) -> str:
         if found:
             return words.format(*found.groups())
     return clean(details)
+
+
+def unresolved(details: str) -> bool:
+    """Whether a call failed because the endpoint's name does not resolve."""
+    return _UNRESOLVED.search(details) is not None
 
 
 def judge_grpc(code: StatusCode, details: str) -> Verdict:
