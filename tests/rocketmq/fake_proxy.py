@@ -34,11 +34,14 @@ class FakeProxy:
         self.queues = queues
         self.types = types
         self.max_body_size = 4 * 1024 * 1024
+        self.checks_types = True
         self.answers: Callable[[str, Any], Any] = lambda method, request: None
         self.calls: list[tuple[str, dict[str, str]]] = []
         self.batches: list[list[Any]] = []
         self.settings: list[Any] = []
         self.replies: list[Any] = []
+        self.holds: asyncio.Event | None = None
+        """Set to an event that messages wait for."""
         self.commands: asyncio.Queue[Any] = asyncio.Queue()
         self.others: list[FakeProxy] = []
         """Brokers that this proxy's routes name besides itself."""
@@ -89,6 +92,8 @@ class FakeProxy:
         async def handle(request: Any, context: Any) -> Any:
             self.calls.append((method, dict(context.invocation_metadata())))
             answer = self.answers(method, request)
+            if self.holds is not None and method == "SendMessage":
+                await self.holds.wait()
             if isinstance(answer, (int, float)):
                 await asyncio.sleep(answer)
                 answer = None
@@ -140,6 +145,7 @@ class FakeProxy:
                 self.settings.append(command.settings)
                 answer = service.TelemetryCommand(status=OK, settings=command.settings)
                 answer.settings.publishing.max_body_size = self.max_body_size
+                answer.settings.publishing.validate_message_type = self.checks_types
                 await context.write(answer)
         finally:
             speaker.cancel()

@@ -174,6 +174,39 @@ async def test_many_requests_that_hang_together_replace_a_connection_once() -> N
         assert recorder.names().count("rocketmq.channel.replaced") == 1
 
 
+async def test_a_broker_that_hangs_does_not_take_the_turns_of_another() -> None:
+    async with FakeProxy(queues=4) as one, FakeProxy(queues=4) as two:
+        # Brokers sort by name: lane 0 goes to the first, lane 1 to the second.
+        one.others = [two]
+        async with sink_to(one, ordered_lanes=2, single_requests=2, request_timeout=3.0) as sink:
+            forms = [sink.prepare(Address("t", group=f"g{n}")) for n in range(16)]
+            lanes = [[sink.encode(form, b"%d" % n, (), 1) for form in forms if sink.lane(form) == n] for n in (0, 1)]
+            await sink.send("t", 0, lanes[0][:1])
+            await sink.send("t", 1, lanes[1][:1])
+            assert (one.bodies, two.bodies) == ([b"0"], [b"1"])
+            held = asyncio.Event()
+            two.holds = held
+            stuck = asyncio.get_running_loop().create_task(sink.send("t", 1, lanes[1]))
+            await until(lambda: two.count("SendMessage") == 3)
+            await sink.send("t", 0, lanes[0])
+            assert not stuck.done()
+            held.set()
+            await stuck
+
+
+async def test_when_nobody_answers_what_has_not_begun_does_not_begin() -> None:
+    limits: dict[str, Any] = {"ordered_lanes": 1, "single_requests": 2, "heartbeat_interval": 30.0}
+    async with FakeProxy(queues=4) as proxy, sink_to(proxy, **limits) as sink:
+        batch = [sink.encode(sink.prepare(Address("t", group=f"g{n}")), b"%d" % n, (), 1) for n in range(16)]
+        proxy.answers = lambda method, _: 5.0 if method == "SendMessage" else None
+        with pytest.raises(SinkUnavailable):
+            await sink.send("t", 0, batch)
+        assert proxy.count("SendMessage") == 2
+        proxy.answers = lambda method, _: None
+        await sink.send("t", 0, batch)
+        assert sorted(proxy.bodies, key=int) == [b"%d" % n for n in range(16)]
+
+
 async def test_a_hanging_proxy_is_left_for_another() -> None:
     async with FakeProxy() as good, FakeProxy() as bad, sink_to(good, bad) as sink:
         good.others, good.together = [bad], True

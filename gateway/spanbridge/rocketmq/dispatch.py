@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
 from itertools import count
+from weakref import WeakValueDictionary
 from zlib import crc32
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
@@ -69,8 +71,10 @@ class Dispatcher:
         self._retry = retry
         self._reporter = reporter
         self._turn = count(random.randrange(1 << 16))  # noqa: S311 - spreads gateways over proxies
-        self._singles = asyncio.Semaphore(options.single_requests)
-        # Messages stored by a send that failed as a whole. The caller brings them again; they are not sent again.
+        # One for each set of proxies, while in use: requests that hang at one broker must not take the others' turns.
+        self._gates: WeakValueDictionary[tuple[str, ...], asyncio.Semaphore] = WeakValueDictionary()
+        # Digests of messages stored by a send that failed as a whole. The caller brings them again; they are not sent
+        # again. Some it never brings (they expire), and those must not keep their bytes here.
         self._stored: set[bytes] = set()
 
     async def send(self, route: Route, lane: int, batch: Sequence[bytes]) -> None:
@@ -91,9 +95,9 @@ class Dispatcher:
             await self._deliver_chains(route, target, chains)
 
     def _leave_out_stored(self, batch: Sequence[bytes]) -> Sequence[bytes]:
-        rest = [message for message in batch if message not in self._stored]
-        if len(rest) < len(batch):
-            self._stored.difference_update(batch)
+        digests = _digests(batch)
+        rest = [message for message, digest in zip(batch, digests, strict=True) if digest not in self._stored]
+        self._stored.difference_update(digests)
         return rest
 
     def _pieces(self, batch: Sequence[bytes]) -> list[Sequence[bytes]]:
@@ -114,27 +118,39 @@ class Dispatcher:
     async def _deliver_chains(self, route: Route, target: Target | None, chains: list[list[Sequence[bytes]]]) -> None:
         """Chains side by side, each in order and ended by its first failure.
 
+        Once nobody answers or RocketMQ asks for less, requests that have not begun are left for the next time.
+
         :raises SinkError: one of those, when there are any; what is stored by then will be left out next time.
         """
         stored: list[bytes] = []
+        errors: list[SinkError] = []
+        gate = self._gate(route, target)
 
-        async def run(chain: list[Sequence[bytes]]) -> SinkError | None:
+        async def run(chain: list[Sequence[bytes]]) -> None:
             for request in chain:
-                try:
-                    async with self._singles:
+                async with gate:
+                    if any(map(_for_all, errors)):
+                        return
+                    try:
                         await self._deliver(route, target, request)
-                except SinkError as error:
-                    return error
+                    except SinkError as error:
+                        errors.append(error)
+                        return
                 stored.extend(request)
-            return None
 
-        results = await asyncio.gather(*map(run, chains))
-        errors = [error for error in results if error is not None]
+        await asyncio.gather(*map(run, chains))
         if errors:
             if len(self._stored) + len(stored) > _STORED_KEPT:
                 self._stored.clear()  # they may be stored twice then, never lost
-            self._stored.update(stored)
+            self._stored.update(_digests(stored))
             raise min(errors, key=_gravity)
+
+    def _gate(self, route: Route, target: Target | None) -> asyncio.Semaphore:
+        addresses = addresses_of(route, target)
+        gate = self._gates.get(addresses)
+        if gate is None:
+            gate = self._gates[addresses] = asyncio.Semaphore(self._options.single_requests)
+        return gate
 
     async def _deliver(self, route: Route, target: Target | None, batch: Sequence[bytes]) -> None:
         """One request, tried up to ``attempts`` times.
@@ -191,6 +207,15 @@ def by_group(batch: Sequence[bytes]) -> list[list[Sequence[bytes]]]:
     for message, raw in zip(parsed, batch, strict=True):
         groups.setdefault(message.system_properties.message_group, []).append((raw,))
     return list(groups.values())
+
+
+def _digests(messages: Iterable[bytes]) -> list[bytes]:
+    return [blake2b(message, digest_size=16).digest() for message in messages]
+
+
+def _for_all(error: SinkError) -> bool:
+    """Whether other requests to the same proxies would fare no better now."""
+    return isinstance(error, SinkThrottled) or error.reason in {"deadline_exceeded", "unavailable"}
 
 
 def _gravity(error: SinkError) -> int:
