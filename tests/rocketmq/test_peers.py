@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from spanbridge.core.message import Address
 from spanbridge.ports import Link
 from spanbridge.rocketmq import RocketmqOptions, TlsOptions
 from spanbridge.rocketmq.dispatch import DELAYED, UNORDERED
+from spanbridge.rocketmq.routes import read_route
 from spanbridge.rocketmq.sink import RocketmqSink
 from spanbridge.rocketmq.stubs import service
 
@@ -292,6 +294,16 @@ async def test_types_are_checked_before_anything_is_sent() -> None:
         await sink.send("t", *make(sink))
 
 
+async def test_types_are_left_to_a_server_that_does_not_check_them() -> None:
+    proxy = FakeProxy(types=("NORMAL",))
+    proxy.checks_types = False
+    async with proxy, sink_to(proxy, topics=("t",), kinds=(("t", "FIFO"),)) as sink:
+        await until(lambda: sink.status.detail["telemetry_stream"])
+        await sink.probe()
+        await sink.send("t", *make(sink, group="g"))
+        assert proxy.bodies == [b"0"]
+
+
 async def test_a_probe_finds_configured_topics_of_another_type_and_says_so_once() -> None:
     async with FakeProxy(types=("FIFO",)) as proxy:
         reporter = Recorder()
@@ -384,6 +396,46 @@ async def test_a_group_stays_with_its_broker_when_brokers_stand_alone() -> None:
             await sink.send("t", *make(sink))
         assert b"0" in one.bodies
         assert b"0" in two.bodies
+
+
+async def test_a_broker_that_moved_is_found_before_the_next_refresh() -> None:
+    async with FakeProxy() as front, FakeProxy() as old, FakeProxy() as new, sink_to(front) as sink:
+        front.queues = 0
+        front.others = [old]
+        await sink.send("t", *make(sink, group="g"))
+        await old.stop()
+        front.others = [new]
+        async with asyncio.timeout(10):
+            while not new.bodies:
+                with contextlib.suppress(SinkUnavailable):
+                    await sink.send("t", *make(sink, group="g"))
+                await asyncio.sleep(0.01)
+        await old.start()
+
+
+async def test_addresses_that_no_route_names_any_more_are_left() -> None:
+    async with FakeProxy() as front, FakeProxy() as old, FakeProxy() as new:
+        front.queues = 0
+        front.others = [old]
+        async with sink_to(front, route_refresh_interval=0.05) as sink:
+            await sink.send("t", *make(sink))
+            assert old.address in sink.status.detail["endpoints"]
+            front.others = [new]
+            await until(lambda: old.address not in sink.status.detail["endpoints"])
+            await until(lambda: old.count("NotifyClientTermination") == 1)
+            await sink.send("t", *make(sink))
+            assert new.bodies
+
+
+def test_groups_stay_with_a_brokers_name_when_addresses_change() -> None:
+    def addresses(*ports: int) -> list[tuple[str, ...]]:
+        brokers = [FakeProxy(port) for port in ports]
+        brokers[0].others = brokers[1:]
+        response = brokers[0]._QueryRoute(service.QueryRouteRequest(), None)
+        return [target.addresses for target in read_route("t", response, None).targets]
+
+    assert addresses(1, 2) == [("127.0.0.1:1",), ("127.0.0.1:2",)]
+    assert addresses(3, 2) == [("127.0.0.1:3",), ("127.0.0.1:2",)]
 
 
 async def test_addresses_of_routes_can_be_left_aside() -> None:

@@ -62,11 +62,13 @@ def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> Route
     """A route from a ``QueryRouteResponse``; ``only`` replaces the addresses it names.
 
     Brokers behind the same proxies are one target: each of those proxies sees the queues of them all
-    (``RouteActivity`` answers a cluster proxy's clients with the addresses they asked with).
+    (``RouteActivity`` answers a cluster proxy's clients with the addresses they asked with). Targets are in the order
+    of their brokers' names, which outlive addresses: a group stays with its broker when that moves.
 
     :raises SinkMisconfigured: there is no queue to write to.
     """
     counts: dict[tuple[str, ...], int] = {}
+    names: dict[tuple[str, ...], str] = {}
     types: frozenset[int] | None = None
     for queue in response.message_queues:
         # Followers (id > 0) take no messages.
@@ -74,6 +76,7 @@ def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> Route
             continue
         addresses = only or tuple(sorted(_join(a.host, a.port) for a in queue.broker.endpoints.addresses))
         counts[addresses] = counts.get(addresses, 0) + 1
+        names[addresses] = min(names.get(addresses, queue.broker.name), queue.broker.name)
         accepted = frozenset(queue.accept_message_types)
         types = accepted if types is None else types & accepted
     if types is None:
@@ -81,7 +84,8 @@ def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> Route
             f"topic {topic!r} has no writable queue: check its permission (mqadmin updateTopicPerm) and the brokers'",
             reason="no_writable_queue",
         )
-    return Route(topic, tuple(Target(a, n) for a, n in sorted(counts.items())), types)
+    order = sorted(counts, key=lambda addresses: (names[addresses], addresses))
+    return Route(topic, tuple(Target(addresses, counts[addresses]) for addresses in order), types)
 
 
 def _join(host: str, port: int) -> str:
@@ -108,13 +112,19 @@ class Routes:
         :raises SinkError: the cluster does not know the topic, or does not answer.
         """
         route = self._known.get(topic)
-        if route is not None:
-            return route
+        return route if route is not None else await asyncio.shield(self._ask(topic))
+
+    def suspect(self, topic: str) -> None:
+        """Ask anew in the background: its proxies may have moved. What is known stays until there is an answer."""
+        if topic in self._known:
+            self._ask(topic)
+
+    def _ask(self, topic: str) -> asyncio.Task[Route]:
         task = self._asked.get(topic)
         if task is None:
             task = self._asked[topic] = asyncio.get_running_loop().create_task(self.renew(topic))
             task.add_done_callback(lambda done: self._forget_task(topic, done))
-        return await asyncio.shield(task)
+        return task
 
     def _forget_task(self, topic: str, task: asyncio.Task[Route]) -> None:
         del self._asked[topic]

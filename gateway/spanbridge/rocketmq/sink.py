@@ -53,6 +53,9 @@ class RocketmqSink:
         self._dispatcher = Dispatcher(options, self._endpoint, self._retry, reporter)
         self._backoff = (options.backoff_initial, options.backoff_maximum, 2.0)
         self._tasks: list[asyncio.Task[None]] = []
+        self._unnamed: set[str] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._check_types = True
         self._unusable: dict[str, str] = {}
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -95,12 +98,12 @@ class RocketmqSink:
         self._idle.clear()
         try:
             route = await self._routes.get(topic)
-            route.check(kind_of(lane))
+            if self._check_types:
+                route.check(kind_of(lane))
             await self._dispatcher.send(route, lane, batch)
         except SinkError as error:
             self._last_error = str(error)
-            if error.reason in _ROUTE_AT_FAULT:
-                self._routes.invalidate(topic)
+            self._doubt_route(topic, lane, error)
             raise
         else:
             self._last_ok_ns = time.time_ns()
@@ -108,6 +111,16 @@ class RocketmqSink:
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
+
+    def _doubt_route(self, topic: str, lane: int, error: SinkError) -> None:
+        if error.reason in _ROUTE_AT_FAULT:
+            self._routes.invalidate(topic)
+        elif isinstance(error, SinkUnavailable):
+            # Where groups are spread over several targets, only the periodic refresh may move them: a broker that
+            # is away for a moment is missing in the route as well, and order would be lost for that.
+            known = self._routes.known.get(topic)
+            if known is not None and (lane < 0 or len(known.targets) == 1):
+                self._routes.suspect(topic)
 
     async def probe(self) -> None:
         """See :meth:`spanbridge.ports.Sink.probe`: a heartbeat where messages would go, and a route from the cluster.
@@ -132,7 +145,7 @@ class RocketmqSink:
             try:
                 route = await (self._routes.renew(topic) if topic in self._unusable else self._routes.get(topic))
                 for named, kind in self._options.kinds:
-                    if named == topic:
+                    if named == topic and self._check_types:
                         route.check(definition.MessageType.Value(kind))
             except SinkMisconfigured as error:
                 if self._unusable.get(topic) != str(error):
@@ -166,6 +179,7 @@ class RocketmqSink:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._routes.close()
+        await asyncio.gather(*self._leaving)
         await asyncio.gather(*(session.close() for session in self._sessions.values()))
         await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints.values()))
         # gRPC's thread still hands over the completions of what was cancelled; a loop that closes before that gets an
@@ -223,7 +237,8 @@ class RocketmqSink:
         return settings_command(self._options, self._addresses, topics)
 
     def _on_settings(self, settings: Any) -> None:
-        """Take over what the server prescribes: the largest body, and the pauses between attempts."""
+        """Take over what the server prescribes: the largest body, types to be checked, pauses between attempts."""
+        self._check_types = settings.publishing.validate_message_type
         if settings.publishing.max_body_size > 0:
             self._encoder.max_body_bytes = settings.publishing.max_body_size
             self._dispatcher.max_request_bytes = settings.publishing.max_body_size
@@ -239,6 +254,9 @@ class RocketmqSink:
     def _on_endpoint_change(self, endpoint: Endpoint) -> None:
         if endpoint.last_error is not None and not endpoint.up:
             self._last_error = endpoint.last_error
+        self._judge_link()
+
+    def _judge_link(self) -> None:
         if self._link is Link.CLOSED:
             return
         ups = [known.up for known in self._endpoints.values()]
@@ -290,6 +308,24 @@ class RocketmqSink:
         while True:
             await asyncio.sleep(self._options.route_refresh_interval)
             await self._routes.refresh()
+            self._leave_unnamed()
+
+    def _leave_unnamed(self) -> None:
+        """Give up proxies that no route has named for two refreshes: brokers move, and addresses would gather."""
+        named = {*self._addresses, *(a for route in self._routes.known.values() for a in addresses_of(route))}
+        unnamed = self._endpoints.keys() - named
+        for address in unnamed & self._unnamed:
+            task = asyncio.get_running_loop().create_task(
+                self._leave(self._sessions.pop(address), self._endpoints.pop(address))
+            )
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        self._unnamed = unnamed & self._endpoints.keys()
+        self._judge_link()
+
+    async def _leave(self, session: Session, endpoint: Endpoint) -> None:
+        await session.close()
+        await endpoint.close(self._options.request_timeout)
 
 
 def parse_endpoints(text: str) -> tuple[str, ...]:
