@@ -29,8 +29,16 @@ class FakeProxy:
     """Started with ``async with``. ``answers`` is asked first, with method and request: a Status to refuse with, a
     number of seconds to wait, a gRPC status to abort with, or None to do what a proxy does."""
 
-    def __init__(self, port: int = 0, *, queues: int = 1, types: tuple[str, ...] = ("NORMAL", "FIFO", "DELAY")) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        queues: int = 1,
+        types: tuple[str, ...] = ("NORMAL", "FIFO", "DELAY"),
+        tls: grpc.ServerCredentials | None = None,
+    ) -> None:
         self.port = port
+        self.tls = tls
         self.queues = queues
         self.types = types
         self.max_body_size = 4 * 1024 * 1024
@@ -81,7 +89,11 @@ class FakeProxy:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("apache.rocketmq.v2.MessagingService", handlers),)
         )
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.port = (
+            self._server.add_insecure_port(self.address)
+            if self.tls is None
+            else self._server.add_secure_port(self.address, self.tls)
+        )
         await self._server.start()
 
     async def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,9 @@ _SILENT = 2
 
 _RESOLVE_AGAIN = 1.0
 """Seconds between look-ups of a name that does not resolve."""
+
+# OpenSSL's reasons. The rest is the same for whatever does not parse.
+_FILE_PROBLEMS = {"NO_CERTIFICATE_OR_CRL_FOUND": "no certificate in it", "KEY_VALUES_MISMATCH": "they do not match"}
 
 
 def load_credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
@@ -54,7 +58,24 @@ def load_credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
         except OSError as error:
             raise SinkMisconfigured(f"rocketmq tls: {path}: {error.strerror}", reason="tls") from None
 
-    return grpc.ssl_channel_credentials(read(tls.ca_file), read(tls.key_file), read(tls.cert_file))
+    credentials = grpc.ssl_channel_credentials(read(tls.ca_file), read(tls.key_file), read(tls.cert_file))
+    _check_files(tls)
+    return credentials
+
+
+def _check_files(tls: TlsOptions) -> None:
+    """Let OpenSSL read the files: gRPC says no more of a broken one than that it cannot make a handshaker."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    files = tls.ca_file
+    try:
+        if tls.ca_file is not None:
+            context.load_verify_locations(tls.ca_file)
+        if tls.cert_file is not None:
+            files = f"{tls.cert_file} with {tls.key_file}"
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # a password, or it asks the terminal
+    except ssl.SSLError as error:
+        cause = _FILE_PROBLEMS.get(error.reason or "", "no PEM file, or an encrypted key")
+        raise SinkMisconfigured(f"rocketmq tls: {files} cannot be used: {cause}", reason="tls") from None
 
 
 def channel_options(options: RocketmqOptions) -> list[tuple[str, Any]]:

@@ -119,7 +119,9 @@ _GRPC: dict[StatusCode, Verdict] = {
     ),
     StatusCode.INVALID_ARGUMENT: Verdict(SinkMisconfigured, "invalid_argument", "Check the configuration."),
 }
-_TLS = re.compile(r"CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|[Hh]andshake|SSL_ERROR|certificate")
+_TLS = re.compile(
+    r"CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|[Hh]andshake|SSL_ERROR|certificate|Hostname Verification"
+)
 _TLS_VERDICT = Verdict(
     SinkMisconfigured,
     "tls",
@@ -137,6 +139,7 @@ _PLAIN = tuple(
     for pattern, words in (
         (r"WRONG_VERSION_NUMBER", "there is no TLS on this port"),
         (r"CERTIFICATE_VERIFY_FAILED: ([\w -]+)", "its certificate is not accepted, {0}"),
+        (r"Hostname Verification Check failed", "its certificate was issued for another name"),
         (r"Connection refused", "connection refused, nothing listens there"),
         (_UNRESOLVED.pattern, "the name does not resolve"),
         (r"Deadline Exceeded", "no answer in time"),
