@@ -130,6 +130,22 @@ async def test_throttling_is_retried_and_then_told() -> None:
         assert proxy.count("SendMessage") - before == QUICK.attempts
 
 
+@pytest.mark.parametrize("code", ["HA_NOT_AVAILABLE", "MASTER_PERSISTENCE_TIMEOUT", "SLAVE_PERSISTENCE_TIMEOUT"])
+async def test_what_was_stored_less_safely_is_not_stored_again_at_once(code: str) -> None:
+    async with FakeProxy() as proxy, sink_to(proxy) as sink:
+        proxy.answers = lambda method, _: status(code) if method == "SendMessage" else None
+        error = await failing(sink)
+        assert isinstance(error, SinkUnavailable)
+        assert proxy.count("SendMessage") == 1
+
+
+async def test_a_proxy_that_throttles_routes_is_left_for_another() -> None:
+    async with FakeProxy() as busy, FakeProxy() as good, sink_to(busy, good) as sink:
+        busy.answers = lambda method, _: status("TOO_MANY_REQUESTS") if method == "QueryRoute" else None
+        await sink.send("t", *make(sink))
+        assert good.count("QueryRoute") == 1
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [("MESSAGE_BODY_TOO_LARGE", SinkRejected), ("UNAUTHORIZED", SinkMisconfigured), ("FORBIDDEN", SinkMisconfigured)],

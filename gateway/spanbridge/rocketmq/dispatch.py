@@ -24,6 +24,7 @@ from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, S
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.endpoint import Endpoint
+from spanbridge.rocketmq.errors import STORED_ANYWAY
 from spanbridge.rocketmq.events import SendRetried
 from spanbridge.rocketmq.options import RocketmqOptions
 from spanbridge.rocketmq.routes import Route, Target
@@ -153,7 +154,7 @@ class Dispatcher:
         return gate
 
     async def _deliver(self, route: Route, target: Target | None, batch: Sequence[bytes]) -> None:
-        """One request, tried up to ``attempts`` times.
+        """One request, tried up to ``attempts`` times, but once where each try stores another copy.
 
         :raises SinkError: the last attempt's.
         """
@@ -168,7 +169,8 @@ class Dispatcher:
             except (SinkUnavailable, SinkThrottled) as error:
                 if error.reason == "deadline_exceeded":
                     hung.add(endpoint.address)
-                if attempt + 1 == self._options.attempts or self._nobody_left(route, target, hung):
+                last = attempt + 1 == self._options.attempts or error.reason in STORED_ANYWAY
+                if last or self._nobody_left(route, target, hung):
                     raise
                 self._reporter.report(SendRetried(reason=error.reason, cause=str(error), count=len(batch)))
                 await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter

@@ -55,15 +55,20 @@ _REJECTED = (
     "ILLEGAL_MESSAGE_ID", "ILLEGAL_DELIVERY_TIME", "MESSAGE_CORRUPTED", "PAYLOAD_TOO_LARGE", "MESSAGE_BODY_TOO_LARGE",
     "MESSAGE_BODY_EMPTY", "REQUEST_HEADER_FIELDS_TOO_LARGE", "MESSAGE_PROPERTIES_TOO_LARGE",
 )  # fmt: skip
+# Stored, but not as safely as the cluster is configured to: not a success.
+_LESS_SAFE = {
+    "HA_NOT_AVAILABLE": "Stored on the master, but no replica was there to take it.",
+    "MASTER_PERSISTENCE_TIMEOUT": "The broker did not flush to disk in time.",
+    "SLAVE_PERSISTENCE_TIMEOUT": "The replica did not confirm in time.",
+}
+STORED_ANYWAY = frozenset(map(str.lower, _LESS_SAFE))
+"""Reasons with which each try leaves another copy in RocketMQ."""
 _UNAVAILABLE: dict[str, str] = {
     "REQUEST_TIMEOUT": "",
     "INTERNAL_ERROR": "",
     "INTERNAL_SERVER_ERROR": "",
     "PROXY_TIMEOUT": "The proxy got no answer from the broker in time.",
-    # Stored, but not as safely as the cluster is configured to: not a success.
-    "HA_NOT_AVAILABLE": "Stored on the master, but no replica was there to take it.",
-    "MASTER_PERSISTENCE_TIMEOUT": "The broker did not flush to disk in time.",
-    "SLAVE_PERSISTENCE_TIMEOUT": "The replica did not confirm in time.",
+    **_LESS_SAFE,
 }
 _THROTTLED = ("TOO_MANY_REQUESTS", "LITE_TOPIC_QUOTA_EXCEEDED", "LITE_SUBSCRIPTION_QUOTA_EXCEEDED")
 

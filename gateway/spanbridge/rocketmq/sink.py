@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkUnavailable
+from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkThrottled, SinkUnavailable
 from spanbridge.core.message import Address
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Link, PeerStatus, Reporter
@@ -274,7 +274,7 @@ class RocketmqSink:
         for address in order:
             try:
                 route = await self._query_route_at(self._endpoint(address), topic)
-            except SinkUnavailable as failure:
+            except (SinkUnavailable, SinkThrottled) as failure:
                 error = failure
             else:
                 if topic not in self._routes.known:
