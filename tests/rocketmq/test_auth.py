@@ -6,6 +6,9 @@ import base64
 import hashlib
 import hmac
 
+import pytest
+
+from spanbridge.core.errors import SinkMisconfigured
 from spanbridge.rocketmq.auth import Credentials
 from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
 
@@ -66,3 +69,10 @@ def test_an_echoed_secret_is_struck_out_and_text_is_one_short_line() -> None:
     redacted = Credentials(options(), "client").redact(f"bad\n token {TOKEN} and {SECRET} " + "x" * 900)
     assert redacted.startswith("bad token *** and *** xxx")
     assert len(redacted) == 300
+
+
+@pytest.mark.parametrize(("name", "value"), [("namespace", "ä"), ("access_key", "a,b"), ("security_token", "t0\nken")])
+def test_what_no_header_can_carry_is_refused_without_being_shown(name: str, value: str) -> None:
+    with pytest.raises(SinkMisconfigured, match=name) as caught:
+        Credentials(options(**{name: value}), "client")
+    assert value not in str(caught.value)

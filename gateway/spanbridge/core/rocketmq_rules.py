@@ -156,6 +156,13 @@ def property_value_problem(value: str) -> str | None:
     return _text_problem(value)
 
 
+def header_problem(text: str) -> str | None:
+    """Why ``text`` (namespace, access key, session token) cannot go into a request's headers, or None."""
+    if not text.isascii() or not text.isprintable() or " " in text or "," in text:
+        return "may hold printable ASCII only, no blanks and no commas"
+    return None
+
+
 def encodable(text: str) -> str:
     """``text`` with lone surrogates, which UTF-8 cannot carry, replaced by ``?``."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

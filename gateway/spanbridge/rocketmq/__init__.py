@@ -16,7 +16,7 @@ __all__ = ["RocketmqOptions", "TlsOptions", "create_sink"]
 def create_sink(options: RocketmqOptions, reporter: Reporter) -> Sink:
     """A sink for one cluster. Loads gRPC and protobuf (about 24 MiB resident) only now.
 
-    :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``.
+    :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
     # gRPC's C core writes to standard error by itself, past our log and its rate limits. It reads this when it loads.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from hashlib import sha1
 
 from spanbridge import __version__
-from spanbridge.core.rocketmq_rules import encodable
+from spanbridge.core.errors import SinkMisconfigured
+from spanbridge.core.rocketmq_rules import encodable, header_problem
 from spanbridge.rocketmq.options import RocketmqOptions
 
 Metadata = tuple[tuple[str, str], ...]
@@ -22,11 +23,16 @@ class Credentials:
     The signature is ``MQv2-HMAC-SHA1``: HMAC-SHA1 of the ``x-mq-date-time`` header under the secret key, in hex
     (``DefaultAuthenticationContextBuilder`` in apache/rocketmq is the judge). It changes once a second, so it is made
     once a second.
+
+    :raises SinkMisconfigured: namespace, access key or session token cannot be sent in a header.
     """
 
     __slots__ = ("_base", "_counter", "_made", "_options", "_second", "_wall")
 
     def __init__(self, options: RocketmqOptions, client_id: str, wall: Callable[[], float] = time.time) -> None:
+        for name in ("namespace", "access_key", "security_token"):
+            if problem := header_problem(getattr(options, name) or ""):
+                raise SinkMisconfigured(f"rocketmq {name}: {problem}", reason="illegal_header")
         base = [
             # Parsed as LanguageCode by the proxy, which knows PYTHON and answers an error to names it does not know.
             ("x-mq-language", "PYTHON"),

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from spanbridge.config.models.base import Conflict, Duration, Secret, Section, invalid
 from spanbridge.config.models.mqtt import OptionalTls
+from spanbridge.core.rocketmq_rules import header_problem
 
 
 class Rocketmq(Section):
     """The RocketMQ 5 cluster, reached through its gRPC proxy."""
 
     endpoints: str = Field(description="Proxy addresses, `host:port`, several separated by `;`.")
-    namespace: str = Field(default="", description="Namespace of topics and groups.")
+    namespace: str = Field(
+        default="", description="Namespace, for services that use it; Apache RocketMQ's own proxy ignores it."
+    )
     access_key: str | None = Field(default=None, description="Access key (ACL).")
     secret_key: Secret | None = Field(default=None, description="Secret key (ACL); `file:PATH` reads it from a file.")
     security_token: Secret | None = Field(default=None, description="Session token of temporary credentials.")
@@ -58,12 +61,21 @@ class Rocketmq(Section):
                 raise invalid("is not `host:port`", _endpoint_hint(item))
         return ";".join(items)
 
+    @field_validator("namespace", "access_key", "security_token")
+    @classmethod
+    def _check_header(cls, value: str | SecretStr | None) -> str | SecretStr | None:
+        problem = header_problem(value.get_secret_value() if isinstance(value, SecretStr) else value or "")
+        if problem is not None:
+            raise invalid(problem, "it goes into the headers of every request")
+        return value
+
     def conflicts(self) -> Iterator[Conflict]:
         """Credentials are whole, and gRPC for Python can do what is asked for."""
         both = "ACL needs both `access_key` and `secret_key`"
-        if self.access_key is not None and self.secret_key is None:
+        secret = self.secret_key is not None and self.secret_key.get_secret_value()
+        if self.access_key and not secret:
             yield Conflict(("access_key", "secret_key"), both)
-        if self.secret_key is not None and self.access_key is None:
+        if secret and not self.access_key:
             yield Conflict(("secret_key", "access_key"), both)
         if self.security_token is not None and self.access_key is None:
             yield Conflict(("security_token", "access_key"), "needs `access_key` and `secret_key`")
