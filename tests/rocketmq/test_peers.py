@@ -587,3 +587,16 @@ async def test_a_name_that_does_not_resolve_is_looked_up_on_a_new_channel(monkey
             assert isinstance(endpoint._failed(error, "heartbeat", before), SinkUnavailable)
             assert (endpoint._channel is not before) is changes
         assert "rocketmq.channel.replaced" not in recorder.names()
+
+
+async def test_a_call_that_grpc_itself_refuses_is_an_error_of_ours() -> None:
+    async with FakeProxy() as proxy, sink_to(proxy) as sink:
+        await sink.send("t", *make(sink))
+        endpoint = sink._endpoint(proxy.address)
+        await endpoint._channel.close()
+        error = await failing(sink)
+        assert isinstance(error, SinkUnavailable)
+        assert "gRPC refused the call, UsageError" in str(error)
+        endpoint.replace("test")
+        await sink.send("t", *make(sink))
+        await until(lambda: sink.status.detail["telemetry_stream"])

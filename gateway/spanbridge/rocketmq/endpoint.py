@@ -199,11 +199,14 @@ class Endpoint:
 
     async def _answered(self, handle: Any, request: Any, what: str, timeout: float) -> Any:
         channel = self._channel
-        call = handle(request, timeout=timeout, metadata=self._headers.metadata())
         try:
+            call = handle(request, timeout=timeout, metadata=self._headers.metadata())
             response = await call
         except aio.AioRpcError as error:
             raise self._failed(error, what, channel) from None
+        except aio.BaseError as error:  # the call did not begin: its channel is closed, or gRPC takes no more
+            cause = f"gRPC refused the call, {type(error).__name__}"
+            raise build(judge_grpc(grpc.StatusCode.INTERNAL, ""), what, self.address, cause) from None
         except asyncio.CancelledError:
             if cancelled_from_outside():
                 await ended(call)

@@ -122,8 +122,8 @@ class Session:
             except aio.AioRpcError:
                 # A stream may end for many reasons. Whether the endpoint still answers, a heartbeat tells.
                 await self._heartbeat_quietly()
-            except asyncio.InvalidStateError:
-                pass  # grpc.aio's word for a write on a stream that has just ended
+            except (asyncio.InvalidStateError, aio.BaseError):
+                pass  # grpc.aio's words for a write on a stream, or a call on a channel, that has just ended
             except asyncio.CancelledError:
                 if cancelled_from_outside():
                     raise
