@@ -29,8 +29,10 @@ from .fake_proxy import FakeProxy, status
 pytestmark = pytest.mark.anyio
 
 QUICK = RocketmqOptions(
-    endpoints="", request_timeout=0.3, backoff_initial=0.001, backoff_maximum=0.01, heartbeat_interval=0.1
+    endpoints="", request_timeout=5.0, backoff_initial=0.001, backoff_maximum=0.01, heartbeat_interval=0.1
 )
+IMPATIENT = 0.5
+"""Request timeout, in seconds, where a peer never answers. Elsewhere a slow machine must not look like that."""
 
 
 class Recorder:
@@ -162,14 +164,15 @@ async def test_what_no_retry_mends_is_told_at_once(code: str, kind: type[SinkErr
 
 
 async def test_a_hanging_proxy_ends_by_deadline_and_is_reconnected() -> None:
-    async with FakeProxy() as proxy, sink_to(proxy, reporter=(recorder := Recorder())) as sink:
+    options: dict[str, Any] = {"reporter": (recorder := Recorder()), "request_timeout": IMPATIENT}
+    async with FakeProxy() as proxy, sink_to(proxy, **options) as sink:
         await sink.send("t", *make(sink))
         proxy.answers = lambda method, _: 30.0
-        started = time.monotonic()
+        before = proxy.count("SendMessage")
         error = await failing(sink)
         assert error.reason == "deadline_exceeded"
         # One deadline, not three: there is no other proxy to try.
-        assert time.monotonic() - started < 3 * QUICK.request_timeout
+        assert proxy.count("SendMessage") == before + 1
         await until(lambda: "rocketmq.channel.replaced" in recorder.names())
         assert sink.status.link is Link.BACKOFF
         with pytest.raises(SinkUnavailable):
@@ -183,6 +186,7 @@ async def test_a_hanging_proxy_ends_by_deadline_and_is_reconnected() -> None:
 async def test_many_requests_that_hang_together_replace_a_connection_once() -> None:
     recorder = Recorder()
     options: dict[str, Any] = {"reporter": recorder, "ordered_lanes": 1, "heartbeat_interval": 30.0}
+    options["request_timeout"] = IMPATIENT
     async with FakeProxy(queues=4) as proxy, sink_to(proxy, **options) as sink:
         forms = [sink.prepare(Address("t", group=f"g{n}")) for n in range(32)]
         await sink.send("t", 0, [sink.encode(forms[0], b"x", (), 1)])
@@ -196,7 +200,7 @@ async def test_a_broker_that_hangs_does_not_take_the_turns_of_another() -> None:
     async with FakeProxy(queues=4) as one, FakeProxy(queues=4) as two:
         # Brokers sort by name: lane 0 goes to the first, lane 1 to the second.
         one.others = [two]
-        async with sink_to(one, ordered_lanes=2, single_requests=2, request_timeout=3.0) as sink:
+        async with sink_to(one, ordered_lanes=2, single_requests=2, request_timeout=20.0) as sink:
             forms = [sink.prepare(Address("t", group=f"g{n}")) for n in range(16)]
             lanes = [[sink.encode(form, b"%d" % n, (), 1) for form in forms if sink.lane(form) == n] for n in (0, 1)]
             await sink.send("t", 0, lanes[0][:1])
@@ -214,6 +218,7 @@ async def test_a_broker_that_hangs_does_not_take_the_turns_of_another() -> None:
 
 async def test_when_nobody_answers_what_has_not_begun_does_not_begin() -> None:
     limits: dict[str, Any] = {"ordered_lanes": 1, "single_requests": 2, "heartbeat_interval": 30.0}
+    limits["request_timeout"] = IMPATIENT
     async with FakeProxy(queues=4) as proxy, sink_to(proxy, **limits) as sink:
         batch = [sink.encode(sink.prepare(Address("t", group=f"g{n}")), b"%d" % n, (), 1) for n in range(16)]
         proxy.answers = lambda method, _: 5.0 if method == "SendMessage" else None
@@ -226,7 +231,7 @@ async def test_when_nobody_answers_what_has_not_begun_does_not_begin() -> None:
 
 
 async def test_a_hanging_proxy_is_left_for_another() -> None:
-    async with FakeProxy() as good, FakeProxy() as bad, sink_to(good, bad) as sink:
+    async with FakeProxy() as good, FakeProxy() as bad, sink_to(good, bad, request_timeout=1.0) as sink:
         good.others, good.together = [bad], True
         bad.others, bad.together = [good], True
         await sink.send("t", *make(sink))
@@ -246,15 +251,11 @@ async def test_nobody_there_and_then_somebody() -> None:
         assert sink.status.link is Link.BACKOFF
         assert f"127.0.0.1:{port}" in (sink.status.last_error or "")
         async with FakeProxy(port) as proxy:
-            started = time.monotonic()
-            while True:
-                try:
-                    await sink.send("t", *make(sink))
-                except SinkUnavailable:
+            async with asyncio.timeout(30):
+                while not proxy.bodies:
+                    with contextlib.suppress(SinkUnavailable):
+                        await sink.send("t", *make(sink))
                     await asyncio.sleep(0.05)
-                else:
-                    break
-            assert time.monotonic() - started < 5
             assert proxy.bodies == [b"0"]
             await until(lambda: sink.status.detail["telemetry_stream"])
             assert recorder.names().count("rocketmq.endpoint.down") == 1
@@ -464,7 +465,7 @@ async def test_addresses_of_routes_can_be_left_aside() -> None:
 
 
 async def test_a_probe_looks_where_messages_would_go() -> None:
-    async with FakeProxy() as front, FakeProxy() as broker, sink_to(front) as sink:
+    async with FakeProxy() as front, FakeProxy() as broker, sink_to(front, request_timeout=1.0) as sink:
         front.others, front.queues = [broker], 0
         await sink.probe()
         await sink.send("t", *make(sink))
@@ -548,7 +549,7 @@ async def test_nothing_is_left_running() -> None:
     before = asyncio.all_tasks()
     proxy = FakeProxy()
     await proxy.start()
-    async with sink_to(proxy, topics=("t",)) as sink:
+    async with sink_to(proxy, topics=("t",), request_timeout=IMPATIENT) as sink:
         await sink.send("t", *make(sink))
         proxy.answers = lambda method, _: 30.0
         with pytest.raises(SinkUnavailable):

@@ -51,7 +51,7 @@ def files(tmp_path: Path) -> Files:
 async def test_a_client_certificate_opens_what_asks_for_one(files: Files) -> None:
     async with FakeProxy(tls=files.server(mutual=True)) as proxy:
         mine = TlsOptions(ca_file=files.ca, server_name="localhost", cert_file=files.cert, key_file=files.key)
-        async with sink_to(proxy, tls=mine, request_timeout=3.0) as sink:
+        async with sink_to(proxy, tls=mine) as sink:
             await sink.send("t", *make(sink))
         async with sink_to(proxy, tls=TlsOptions(ca_file=files.ca, server_name="localhost"), attempts=1) as sink:
             assert isinstance(await failing(sink), (SinkUnavailable, SinkMisconfigured))
@@ -59,8 +59,7 @@ async def test_a_client_certificate_opens_what_asks_for_one(files: Files) -> Non
 
 
 async def test_a_certificate_for_another_name_is_told_as_that(files: Files) -> None:
-    options = {"tls": TlsOptions(ca_file=files.ca), "request_timeout": 3.0}
-    async with FakeProxy(tls=files.server()) as proxy, sink_to(proxy, **options) as sink:
+    async with FakeProxy(tls=files.server()) as proxy, sink_to(proxy, tls=TlsOptions(ca_file=files.ca)) as sink:
         error = await failing(sink)
     assert error.reason == "tls"
     assert "its certificate was issued for another name" in str(error)

@@ -34,7 +34,8 @@ class RocketmqOptions:
     two when they arrive).
 
     ``ordered_lanes`` is how many batches of grouped messages of one topic may be under way at once.
-    ``single_requests`` bounds how many one-message requests run side by side where batching is impossible.
+    ``single_requests`` bounds how many one-message requests run side by side where batching is impossible, for each
+    set of proxies.
     ``follow_routes`` sends to the addresses the route names (as the official clients do); off, only the configured
     endpoints are used, for clusters that announce addresses unreachable from here.
     """

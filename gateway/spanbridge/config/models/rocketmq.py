@@ -38,7 +38,10 @@ class Rocketmq(Section):
         default=4, ge=1, le=64, description="Batches of grouped messages of one topic that may be under way at once."
     )
     single_requests: int = Field(
-        default=64, ge=1, le=1024, description="Requests side by side where messages cannot share one."
+        default=64,
+        ge=1,
+        le=1024,
+        description="Requests side by side, to each broker or cluster of proxies, where messages cannot share one.",
     )
     follow_routes: bool = Field(
         default=True,
