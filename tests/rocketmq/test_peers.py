@@ -430,6 +430,18 @@ async def test_a_broker_that_moved_is_found_before_the_next_refresh() -> None:
         await old.start()
 
 
+async def test_groups_on_several_queues_do_not_move_for_a_moment() -> None:
+    async with FakeProxy(queues=2) as proxy, sink_to(proxy, ordered_lanes=1) as sink:
+        await sink.send("t", *make(sink, group="g"))
+        proxy.queues = 1
+        proxy.answers = lambda method, _: status("INTERNAL_SERVER_ERROR") if method == "SendMessage" else None
+        await failing(sink, group="g")
+        await failing(sink, group="g")
+        assert proxy.count("QueryRoute") == 1
+        await failing(sink)  # no group: any queue will do
+        await until(lambda: proxy.count("QueryRoute") == 2)
+
+
 async def test_addresses_that_no_route_names_any_more_are_left() -> None:
     async with FakeProxy() as front, FakeProxy() as old, FakeProxy() as new:
         front.queues = 0

@@ -116,10 +116,10 @@ class RocketmqSink:
         if error.reason in _ROUTE_AT_FAULT:
             self._routes.invalidate(topic)
         elif isinstance(error, SinkUnavailable):
-            # Where groups are spread over several targets, only the periodic refresh may move them: a broker that
-            # is away for a moment is missing in the route as well, and order would be lost for that.
+            # A broker that is away for a moment is missing in the route as well. Where groups are spread over several
+            # queues they would move for that, and back: there, only the periodic refresh may find it.
             known = self._routes.known.get(topic)
-            if known is not None and (lane < 0 or len(known.targets) == 1):
+            if known is not None and (lane < 0 or known.queues == 1):
                 self._routes.suspect(topic)
 
     async def probe(self) -> None:
