@@ -315,9 +315,8 @@ async def test_types_are_left_to_a_server_that_does_not_check_them() -> None:
     proxy = FakeProxy(types=("NORMAL",))
     proxy.checks_types = False
     async with proxy, sink_to(proxy, topics=("t",), kinds=(("t", "FIFO"),)) as sink:
-        await until(lambda: sink.status.detail["telemetry_stream"])
-        await sink.probe()
         await sink.send("t", *make(sink, group="g"))
+        await sink.probe()
         assert proxy.bodies == [b"0"]
 
 
@@ -377,9 +376,10 @@ async def test_what_was_stored_of_a_failed_batch_is_not_stored_twice() -> None:
         proxy.answers = lambda method, request: (
             status("UNAUTHORIZED") if method == "SendMessage" and request.messages[0].body == b"2" else None
         )
-        with pytest.raises(SinkMisconfigured):
-            await sink.send("t", 0, batch)
-        assert sorted(proxy.bodies) == [b"0", b"1", b"x"]
+        for _ in range(3):  # however often it fails
+            with pytest.raises(SinkMisconfigured):
+                await sink.send("t", 0, batch)
+            assert sorted(proxy.bodies) == [b"0", b"1", b"x"]
         proxy.answers = lambda method, request: None
         await sink.send("t", 0, batch)
         assert sorted(proxy.bodies) == [b"0", b"1", b"2", b"3", b"x"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import blake2b
 from itertools import count
 from weakref import WeakValueDictionary
@@ -80,8 +80,17 @@ class Dispatcher:
 
     async def send(self, route: Route, lane: int, batch: Sequence[bytes]) -> None:
         """See :meth:`spanbridge.ports.Sink.send`."""
-        if self._stored:
-            batch = self._leave_out_stored(batch)
+        if not self._stored:
+            await self._send(route, lane, batch)
+            return
+        rest, left_out = self._leave_out_stored(batch)
+        try:
+            await self._send(route, lane, rest)
+        except BaseException:
+            self._remember(left_out)  # they will be brought once more
+            raise
+
+    async def _send(self, route: Route, lane: int, batch: Sequence[bytes]) -> None:
         target = route.targets[lane % len(route.targets)] if lane >= 0 else None
         chains: list[list[Sequence[bytes]]]
         if lane == DELAYED:
@@ -95,11 +104,17 @@ class Dispatcher:
         elif chains:
             await self._deliver_chains(route, target, chains)
 
-    def _leave_out_stored(self, batch: Sequence[bytes]) -> Sequence[bytes]:
+    def _leave_out_stored(self, batch: Sequence[bytes]) -> tuple[Sequence[bytes], set[bytes]]:
         digests = _digests(batch)
         rest = [message for message, digest in zip(batch, digests, strict=True) if digest not in self._stored]
-        self._stored.difference_update(digests)
-        return rest
+        left_out = self._stored.intersection(digests)
+        self._stored -= left_out
+        return rest, left_out
+
+    def _remember(self, digests: Collection[bytes]) -> None:
+        if len(self._stored) + len(digests) > _STORED_KEPT:
+            self._stored.clear()  # they may be stored twice then, never lost
+        self._stored.update(digests)
 
     def _pieces(self, batch: Sequence[bytes]) -> list[Sequence[bytes]]:
         """The batch, cut where the broker would find a request too large."""
@@ -141,9 +156,7 @@ class Dispatcher:
 
         await asyncio.gather(*map(run, chains))
         if errors:
-            if len(self._stored) + len(stored) > _STORED_KEPT:
-                self._stored.clear()  # they may be stored twice then, never lost
-            self._stored.update(_digests(stored))
+            self._remember(_digests(stored))
             raise min(errors, key=_gravity)
 
     def _gate(self, route: Route, target: Target | None) -> asyncio.Semaphore:
