@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -56,6 +57,7 @@ class RocketmqSink:
         self._unnamed: set[str] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._check_types = True
+        self._told = asyncio.Event()
         self._unusable: dict[str, str] = {}
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -98,8 +100,7 @@ class RocketmqSink:
         self._idle.clear()
         try:
             route = await self._routes.get(topic)
-            if self._check_types:
-                route.check(kind_of(lane))
+            await self._check_type(route, kind_of(lane))
             await self._dispatcher.send(route, lane, batch)
         except SinkError as error:
             self._last_error = str(error)
@@ -145,8 +146,8 @@ class RocketmqSink:
             try:
                 route = await (self._routes.renew(topic) if topic in self._unusable else self._routes.get(topic))
                 for named, kind in self._options.kinds:
-                    if named == topic and self._check_types:
-                        route.check(definition.MessageType.Value(kind))
+                    if named == topic:
+                        await self._check_type(route, definition.MessageType.Value(kind))
             except SinkMisconfigured as error:
                 if self._unusable.get(topic) != str(error):
                     self._unusable[topic] = str(error)
@@ -156,6 +157,16 @@ class RocketmqSink:
                 self._unusable.pop(topic, None)
         if first is not None:
             raise first
+
+    async def _check_type(self, route: Route, kind: int) -> None:
+        if kind in route.types:
+            return
+        # Whether that matters, the server's settings say. They may be on their way.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.request_timeout):
+                await self._told.wait()
+        if self._check_types:
+            route.check(kind)
 
     async def _any_heartbeat(self, addresses: Sequence[str]) -> None:
         error: SinkError = SinkUnavailable("the RocketMQ sink is not started", reason="closed")
@@ -239,6 +250,7 @@ class RocketmqSink:
     def _on_settings(self, settings: Any) -> None:
         """Take over what the server prescribes: the largest body, types to be checked, pauses between attempts."""
         self._check_types = settings.publishing.validate_message_type
+        self._told.set()
         if settings.publishing.max_body_size > 0:
             self._encoder.max_body_bytes = settings.publishing.max_body_size
             self._dispatcher.max_request_bytes = settings.publishing.max_body_size
