@@ -63,13 +63,10 @@ class AdminPageFailed(Event):
 
     name: ClassVar[str] = "admin.page_failed"
     severity: ClassVar[Severity] = Severity.ERROR
+    labelled: ClassVar[tuple[str, ...]] = ("path",)
 
     path: str
     cause: str
-
-    def labels(self) -> dict[str, str]:
-        """The page: one of a fixed few."""
-        return {"path": self.path}
 
     def text(self) -> str:
         """Page and cause."""

@@ -1,8 +1,7 @@
 """Internal events: one type each, from which the log line and the counter both follow.
 
 The idea is Vector's: an event that is logged is also counted, under the same name, and cannot drift from it. Adapters
-and
-pipelines define their own sub-classes beside the code that emits them and hand them to the ``Reporter`` port.
+and pipelines define their own sub-classes beside the code that emits them and hand them to the ``Reporter`` port.
 """
 
 from __future__ import annotations
@@ -25,22 +24,21 @@ class Severity(IntEnum):
 class Event:
     """What happened. ``count`` is how many messages (or connections, ...) it concerns.
 
-    ``name`` is dotted and stable; the counter is ``spanbridge.<name>`` unless ``counted`` is false. ``labels()``
-    are the
-    counter's attributes: low cardinality, never a raw topic, payload or secret. ``text()`` is the log line: cause
-    first,
-    then what happens next.
+    ``name`` is dotted and stable; the counter is ``spanbridge.<name>`` unless ``counted`` is false. ``labelled`` names
+    the fields that are the counter's attributes: low cardinality, never a raw topic, payload or secret. ``text()`` is
+    the log line: cause first, then what happens next.
     """
 
     name: ClassVar[str] = "event"
     severity: ClassVar[Severity] = Severity.INFO
     counted: ClassVar[bool] = True
+    labelled: ClassVar[tuple[str, ...]] = ()
 
     count: int = 1
 
     def labels(self) -> dict[str, str]:
         """Attributes of the counter, and the key by which log lines are rate-limited."""
-        return {}
+        return {field: str(getattr(self, field)) for field in self.labelled}
 
     def text(self) -> str:
         """One line for the log."""

@@ -12,23 +12,21 @@ from spanbridge.core.events import Event, Severity
 class _SourceEvent(Event):
     """``source`` is the configured name of the connection, ``broker`` its host and port."""
 
+    labelled: ClassVar[tuple[str, ...]] = ("source",)
+
     source: str
     broker: str
-
-    def labels(self) -> dict[str, str]:
-        return {"source": self.source}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Failure(_SourceEvent):
     """``reason`` is the stable word of the error, ``cause`` one line for people, ``retry_in`` seconds."""
 
+    labelled: ClassVar[tuple[str, ...]] = ("source", "reason")
+
     reason: str
     cause: str
     retry_in: float
-
-    def labels(self) -> dict[str, str]:
-        return {"source": self.source, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +101,12 @@ class SubscriptionRefused(_SourceEvent):
 
     name: ClassVar[str] = "mqtt.subscription.refused"
     severity: ClassVar[Severity] = Severity.ERROR
+    labelled: ClassVar[tuple[str, ...]] = ("source", "reason")
 
     filter: str
     reason: str
     cause: str
     retry_in: float
-
-    def labels(self) -> dict[str, str]:
-        return {"source": self.source, "reason": self.reason}
 
     def text(self) -> str:
         return (

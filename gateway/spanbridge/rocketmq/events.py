@@ -13,10 +13,8 @@ class EndpointUp(Event):
     """An endpoint answered, for the first time or again."""
 
     name: ClassVar[str] = "rocketmq.endpoint.up"
+    labelled: ClassVar[tuple[str, ...]] = ("endpoint",)
     endpoint: str
-
-    def labels(self) -> dict[str, str]:
-        return {"endpoint": self.endpoint}
 
     def text(self) -> str:
         return f"RocketMQ at {self.endpoint} answers"
@@ -28,12 +26,10 @@ class EndpointDown(Event):
 
     name: ClassVar[str] = "rocketmq.endpoint.down"
     severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("endpoint", "reason")
     endpoint: str
     reason: str
     cause: str
-
-    def labels(self) -> dict[str, str]:
-        return {"endpoint": self.endpoint, "reason": self.reason}
 
     def text(self) -> str:
         return f"{self.cause} Messages wait; the connection is tried again until it answers."
@@ -44,11 +40,9 @@ class ChannelReplaced(Event):
     """A connection that had gone silent, or that the server asked to leave, was replaced by a new one."""
 
     name: ClassVar[str] = "rocketmq.channel.replaced"
+    labelled: ClassVar[tuple[str, ...]] = ("endpoint", "reason")
     endpoint: str
     reason: str
-
-    def labels(self) -> dict[str, str]:
-        return {"endpoint": self.endpoint, "reason": self.reason}
 
     def text(self) -> str:
         return f"RocketMQ at {self.endpoint}: connection replaced ({self.reason})"
@@ -60,11 +54,9 @@ class SendRetried(Event):
 
     name: ClassVar[str] = "rocketmq.send.retries"
     severity: ClassVar[Severity] = Severity.DEBUG
+    labelled: ClassVar[tuple[str, ...]] = ("reason",)
     reason: str
     cause: str
-
-    def labels(self) -> dict[str, str]:
-        return {"reason": self.reason}
 
     def text(self) -> str:
         return f"{self.cause} Trying again."
@@ -89,12 +81,10 @@ class TopicUnusable(Event):
 
     name: ClassVar[str] = "rocketmq.topic.unusable"
     severity: ClassVar[Severity] = Severity.ERROR
+    labelled: ClassVar[tuple[str, ...]] = ("topic", "reason")
     topic: str
     reason: str
     cause: str
-
-    def labels(self) -> dict[str, str]:
-        return {"topic": self.topic, "reason": self.reason}
 
     def text(self) -> str:
         return f"{self.cause} Messages for it wait, and acknowledgements of those behind them; it is looked at again."
@@ -106,11 +96,9 @@ class RouteRefreshFailed(Event):
 
     name: ClassVar[str] = "rocketmq.route.refresh_failures"
     severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("reason",)
     reason: str
     cause: str
-
-    def labels(self) -> dict[str, str]:
-        return {"reason": self.reason}
 
     def text(self) -> str:
         return f"{self.cause} The route known so far stays in use."
@@ -122,10 +110,8 @@ class ServerCommandRefused(Event):
 
     name: ClassVar[str] = "rocketmq.server_commands.refused"
     severity: ClassVar[Severity] = Severity.DEBUG
+    labelled: ClassVar[tuple[str, ...]] = ("command",)
     command: str
-
-    def labels(self) -> dict[str, str]:
-        return {"command": self.command}
 
     def text(self) -> str:
         return f"RocketMQ asked for {self.command}, which this gateway does not do: answered so"

@@ -18,13 +18,10 @@ class MessagesDropped(Event):
     name: ClassVar[str] = "messages.dropped"
     counted: ClassVar[bool] = False
     severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("reason",)
 
     reason: str
     cause: str
-
-    def labels(self) -> dict[str, str]:
-        """By reason."""
-        return {"reason": self.reason}
 
     def text(self) -> str:
         """Cause, and what becomes of the messages."""
@@ -37,14 +34,11 @@ class MessagesDiverted(Event):
 
     name: ClassVar[str] = "messages.diverted"
     severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("reason", "topic")
 
     reason: str
     cause: str
     topic: str
-
-    def labels(self) -> dict[str, str]:
-        """By reason and the topic that took them."""
-        return {"reason": self.reason, "topic": self.topic}
 
     def text(self) -> str:
         """Cause, and where the messages went."""
@@ -57,12 +51,9 @@ class PropertiesDropped(Event):
 
     name: ClassVar[str] = "properties.dropped"
     severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("route",)
 
     route: str
-
-    def labels(self) -> dict[str, str]:
-        """By route."""
-        return {"route": self.route}
 
     def text(self) -> str:
         """Cause, and that the message goes on."""
@@ -78,15 +69,12 @@ class SendFailed(Event):
 
     name: ClassVar[str] = "send.failures"
     severity: ClassVar[Severity] = Severity.ERROR
+    labelled: ClassVar[tuple[str, ...]] = ("topic", "reason")
 
     topic: str
     reason: str
     cause: str
     delay: float
-
-    def labels(self) -> dict[str, str]:
-        """By RocketMQ topic and reason."""
-        return {"topic": self.topic, "reason": self.reason}
 
     def text(self) -> str:
         """Cause, and when the next attempt is."""
@@ -102,13 +90,10 @@ class SendRecovered(Event):
 
     name: ClassVar[str] = "send.recoveries"
     severity: ClassVar[Severity] = Severity.INFO
+    labelled: ClassVar[tuple[str, ...]] = ("topic",)
 
     topic: str
     seconds: float
-
-    def labels(self) -> dict[str, str]:
-        """By RocketMQ topic."""
-        return {"topic": self.topic}
 
     def text(self) -> str:
         """How long it took."""
@@ -141,13 +126,10 @@ class InternalError(Event):
 
     name: ClassVar[str] = "internal.errors"
     severity: ClassVar[Severity] = Severity.ERROR
+    labelled: ClassVar[tuple[str, ...]] = ("where",)
 
     where: str
     cause: str
-
-    def labels(self) -> dict[str, str]:
-        """By place."""
-        return {"where": self.where}
 
     def text(self) -> str:
         """The exception's type and text; please report it."""
