@@ -128,6 +128,11 @@ def test_a_gateway_recognises_its_own_messages() -> None:
     assert loop.value.reason == "loop"
 
 
+@pytest.mark.parametrize("path", ["a\x01b", "x" * 2049])
+def test_a_path_that_no_gateway_writes_stops_no_message(path: str) -> None:
+    assert translate.passed_gateways([("spanbridge.path", path)], "me") is None
+
+
 def test_what_devices_name_is_brought_into_rocketmqs_alphabet_and_literals_stay() -> None:
     publish = Publish("devices/päö d1/a|b", b"x")
     got = address(publish, topic="t-{device}", tag="{topic[2]}", message_group="{device}")

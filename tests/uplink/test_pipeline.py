@@ -267,6 +267,15 @@ async def test_a_message_that_was_here_before_is_not_forwarded_again() -> None:
         rig.deliver(rig.publish(user_properties=[("spanbridge.path", "other")]))
         await rig.until(lambda: len(rig.sink.stored) == 1)
         assert rig.sink.stored[0].properties["spanbridge.path"] == "other,gw"
+        assert "mqtt.user.spanbridge.path" not in rig.sink.stored[0].properties
+
+
+async def test_a_rejected_message_keeps_the_gateways_it_passed() -> None:
+    async with running(rejected_topic="rejected") as rig:
+        rig.deliver(rig.publish(user_properties=[("spanbridge.path", "other,gw")]))
+        await rig.until(lambda: len(rig.sink.stored) == 1)
+        properties = rig.sink.stored[0].properties
+        assert (properties["spanbridge.rejected"], properties["spanbridge.path"]) == ("loop", "other,gw")
 
 
 async def test_reading_stops_at_the_bound_and_goes_on_when_a_quarter_is_free() -> None:

@@ -25,6 +25,7 @@ EMPTY_BODY = b"\0"
 MAX_PROPERTIES = 128
 MAX_PROPERTY_BYTES = 16384
 FIXED_PROPERTIES = 4
+_MAX_PATH = 2048
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -126,9 +127,14 @@ def properties(
 
 
 def _user_names(user: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    """MQTT allows a name several times (MQTT 5.0 section 3.3.2.3.7), RocketMQ does not: number the later ones."""
+    """MQTT allows a name several times (MQTT 5.0 section 3.3.2.3.7), RocketMQ does not: number the later ones.
+
+    The gateways passed are no user's property: they travel under their own name.
+    """
     seen: dict[str, int] = {}
     for name, value in user:
+        if name == PATH:
+            continue
         nth = seen[name] = seen.get(name, 0) + 1
         yield (f"mqtt.user.{name}" if nth == 1 else f"mqtt.user[{nth}].{name}"), value
 
@@ -158,12 +164,22 @@ def is_legal(item: tuple[str, str]) -> bool:
     return not (_has_control(item[0]) or _has_control(item[1]))
 
 
+def passed_before(user: Sequence[tuple[str, str]]) -> str | None:
+    """The gateways that a message has passed, comma-separated; None when this is the first.
+
+    What no gateway writes (control characters, more than 2048 characters) is a device's own invention, and ignored: it
+    must not stop its message.
+    """
+    passed = next((value for name, value in user if name == PATH), None)
+    return passed if passed is not None and len(passed) <= _MAX_PATH and not _has_control(passed) else None
+
+
 def passed_gateways(user: Sequence[tuple[str, str]], gateway: str) -> str | None:
     """The path that a message has to carry on when it has passed gateways before; None when this is the first.
 
     :raises Unroutable: it was in this gateway already.
     """
-    passed = next((value for name, value in user if name == PATH), None)
+    passed = passed_before(user)
     if passed is None:
         return None
     if gateway in passed.split(","):

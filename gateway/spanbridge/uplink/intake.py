@@ -263,10 +263,12 @@ class Intake:
         return InFlight(publish, self, filter_, None, b""), None
 
     def _reject(self, publish: Publish, filter_: str, refused: Refused, topic: str) -> tuple[InFlight, Lane]:
-        fixed = (("mqtt.topic", publish.topic), ("mqtt.qos", str(publish.qos)), (REASON, refused.reason))
+        context, _, user = split_user_properties(publish.user_properties)
+        fixed = [("mqtt.topic", publish.topic), ("mqtt.qos", str(publish.qos)), (REASON, refused.reason)]
+        if (passed := translate.passed_before(user)) is not None:
+            fixed.append((translate.PATH, passed))
         address = Address(topic=topic, properties=tuple(item for item in fixed if translate.is_legal(item)))
         prepared = self._sink.prepare(address)
-        context, _, user = split_user_properties(publish.user_properties)
         plan = self._planner.find(publish.topic)
         trust = plan is None or plan.route.trust
         tracer = self._tracer.route(filter=filter_, topic=topic, policy=ContextPolicy.CONTINUE, trust=trust)
