@@ -3,8 +3,8 @@
 paho-mqtt hands over a message, rocketmq-python-client sends it with ``send_async``, and the MQTT acknowledgement
 leaves when that has a result. What is in flight is bounded (by Receive Maximum, and a semaphore since brokers overrun
 it), acknowledgements leave in receive order (MQTT-4.6.0-2; rumqttd stalls a client that breaks it), a failed send is
-tried again, nothing is acknowledged that is not stored. With ``--traced`` each message gets the
-two spans of the semantic conventions from the OpenTelemetry SDK, as children of the device's context, which travels on.
+tried again, nothing is acknowledged that is not stored. With ``--traced`` each message gets the two spans of the
+semantic conventions from the OpenTelemetry SDK, as children of the device's context, which travels on.
 """
 
 from __future__ import annotations

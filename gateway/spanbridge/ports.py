@@ -31,9 +31,8 @@ class Link(StrEnum):
 class PeerStatus:
     """A snapshot for health and /status. ``since_ns`` is Unix time in nanoseconds: since when it is up, or is not.
 
-    Between attempts to connect ``link`` changes, ``since_ns`` does not.
-
-    ``last_error`` is one line without secrets. ``detail`` is JSON-able and specific to the adapter.
+    Between attempts to connect ``link`` changes, ``since_ns`` does not. ``last_error`` is one line without secrets.
+    ``detail`` is JSON-able and specific to the adapter.
     """
 
     name: str
@@ -95,9 +94,8 @@ class Source(Protocol):
     def settle(self, publishes: Sequence[Publish]) -> None:
         """Acknowledge (PUBACK, or PUBREC for QoS 2) in the order given, in one write.
 
-        The caller keeps receive order (MQTT-4.6.0-2). QoS 0 is ignored, as are messages of a connection that
-        is gone: the
-        broker sends those again. Synchronous; never raises.
+        The caller keeps receive order (MQTT-4.6.0-2). QoS 0 is ignored, as are messages of a connection that is gone:
+        the broker sends those again. Synchronous; never raises.
         """
 
     def pause(self) -> None:

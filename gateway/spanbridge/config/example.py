@@ -42,9 +42,9 @@ keys = ["{device}"]
 # carriers = ["topic-suffix"]           # how MQTT 3.1.1 devices send it; also "json-payload"
 
 [uplink]
-# unroutable_topic = "mqtt-unroutable"  # otherwise messages without a route are dropped and counted
-# rejected_topic = "mqtt-rejected"      # what RocketMQ refuses for good
-# max_in_flight = 4096                  # messages received and not yet settled
+# unroutable_topic = "mqtt-unroutable"  # for messages without a route
+# rejected_topic = "mqtt-rejected"      # dead letters; without it they are dropped and counted
+# max_in_flight = 4096                  # messages received and not yet acknowledged
 # drain_timeout = "30s"
 
 [admin]

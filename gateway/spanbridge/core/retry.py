@@ -9,11 +9,9 @@ from dataclasses import dataclass
 class Backoff:
     """Delays, in seconds, between attempts that keep failing.
 
-    Full jitter (a uniform draw between zero and the exponential ceiling) spreads a fleet of gateways that all
-    lost the same
-    cluster better than equal or decorrelated jitter does (M. Brooker, "Exponential Backoff And Jitter", AWS
-    Architecture
-    Blog, 2015). A floor of a tenth of the ceiling keeps a lucky draw from becoming a busy loop.
+    Full jitter (a uniform draw between zero and the exponential ceiling) spreads a fleet of gateways that all lost the
+    same cluster better than equal or decorrelated jitter does (M. Brooker, "Exponential Backoff And Jitter", AWS
+    Architecture Blog, 2015). A floor of a tenth of the ceiling keeps a lucky draw from becoming a busy loop.
     """
 
     initial: float = 0.1

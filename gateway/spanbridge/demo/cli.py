@@ -50,8 +50,9 @@ def demo(
 ) -> None:
     """Follow one trace from simulated devices through the gateway to a RocketMQ consumer.
 
-    Starts real brokers, the gateway, two devices and a consumer, each a process of its own, and prints what they
-    exported. Exit codes: 0 every message and every span arrived, 1 something is missing or did not start.
+    Starts real brokers, the gateway, two devices and a consumer, each a process of its own, and prints their traces.
+
+    Exit codes: 0 every message and every span arrived, 1 something is missing or did not start.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     console = _console(as_json, record=svg is not None)

@@ -127,7 +127,9 @@ def env(*, name: Name = "default", as_json: AsJson = False) -> None:
 def topic(
     topic_name: Annotated[str, typer.Argument(metavar="TOPIC")],
     *,
-    message_type: Annotated[str, typer.Option("--type", help="NORMAL, FIFO, DELAY, TRANSACTION...")] = "NORMAL",
+    message_type: Annotated[
+        str, typer.Option("--type", help="NORMAL, FIFO, DELAY, TRANSACTION, LITE or PRIORITY.")
+    ] = "NORMAL",
     queues: Annotated[int, typer.Option(min=1)] = 4,
     name: Name = "default",
 ) -> None:

@@ -26,7 +26,7 @@ class UplinkSettings:
 
     ``gateway`` names this one in ``spanbridge.path``. ``max_in_flight`` (messages) and ``max_in_flight_bytes`` bound
     what was received and is not acknowledged: above, the sockets of sources that hold their share are not read.
-    ``unroutable_topic`` takes what no route takes, ``rejected_topic`` what RocketMQ will never take as it is.
+    ``unroutable_topic`` takes what no route takes, ``rejected_topic`` whatever else can never be forwarded as it is.
     """
 
     gateway: str

@@ -121,7 +121,7 @@ class Route(Section):
         description="Where MQTT 3.1.1 devices put their trace context: `topic-suffix`, `json-payload`.",
     )
     max_payload: Size | None = Field(
-        default=None, ge=1, description="Larger payloads are not forwarded, but dropped and counted."
+        default=None, ge=1, description="Larger payloads go to `uplink.rejected_topic`, or are dropped and counted."
     )
 
     @property

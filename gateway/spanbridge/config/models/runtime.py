@@ -37,18 +37,27 @@ class Uplink(Section):
     """MQTT to RocketMQ."""
 
     max_in_flight: int = Field(
-        default=4096, ge=1, le=1_000_000, description="Unsettled messages at which the gateway stops reading MQTT."
+        default=4096,
+        ge=1,
+        le=1_000_000,
+        description="Messages received and not yet acknowledged at which the gateway stops reading MQTT.",
     )
     max_in_flight_bytes: Size = Field(
         default=32 << 20, ge=1 << 16, description="The same by size of payloads and properties."
     )
     unroutable_topic: PlainTopic | None = Field(
         default=None,
-        description="RocketMQ topic for messages that no route takes. Without it they are dropped and counted.",
+        description=(
+            "RocketMQ topic for messages that no route takes. Without it they go to `rejected_topic`, or are dropped "
+            "and counted."
+        ),
     )
     rejected_topic: PlainTopic | None = Field(
         default=None,
-        description="RocketMQ topic (dead letters) for what RocketMQ refuses for good. Without it: dropped, counted.",
+        description=(
+            "RocketMQ topic (dead letters) for what can never be forwarded: refused by RocketMQ or by a limit, "
+            "malformed, in a loop. Without it: dropped and counted."
+        ),
     )
     drain_timeout: Duration = Field(
         default=30.0,
