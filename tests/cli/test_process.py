@@ -107,8 +107,17 @@ def test_run_with_another_extra_alone_says_what_to_install(tmp_path: Path) -> No
     done = subprocess.run(
         [sys.executable, "-c", code, "run"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == 'spanbridge: the package `mqtt5` is not installed: pip install "spanbridge[gateway]"\n'
+
+
+def test_a_variable_that_cannot_be_used_is_for_somebody_to_mend(tmp_path: Path) -> None:
+    assert spanbridge("init", cwd=tmp_path).returncode == 0
+    done = spanbridge("run", cwd=tmp_path, OTEL_TRACES_EXPORTER="zipkin")
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "spanbridge: OTEL_TRACES_EXPORTER='zipkin' is not known here: use otlp, console or none\n"
+    )
 
 
 def test_ctrl_c_while_it_is_still_loading(tmp_path: Path) -> None:

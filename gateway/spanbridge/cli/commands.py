@@ -14,7 +14,7 @@ import typer
 import spanbridge
 from spanbridge.cli import exits
 from spanbridge.cli.plugins import add_plugins
-from spanbridge.core.errors import SpanbridgeError
+from spanbridge.core.errors import ConfigError, SpanbridgeError
 
 if TYPE_CHECKING:
     from spanbridge.config import Config
@@ -69,7 +69,8 @@ def root(
 def run(config: ConfigFile = DEFAULT_FILE) -> None:
     """Run the gateway until SIGTERM or Ctrl-C, then drain and stop.
 
-    Exit codes: 0 stopped in order, 1 failed at run time, 2 the configuration has errors.
+    Exit codes: 0 stopped in order, 1 failed at run time, 2 the configuration (or an
+    OTEL_* variable) has errors.
     """
     with _installed():
         from spanbridge.config import examine  # noqa: PLC0415
@@ -92,7 +93,7 @@ def _run(config: Config) -> int:
             return int(app.run(config))
     except SpanbridgeError as error:
         _complain(str(error))
-        return exits.FAILURE
+        return exits.USAGE if isinstance(error, ConfigError) else exits.FAILURE
     except KeyboardInterrupt:
         return exits.INTERRUPTED
 
@@ -180,7 +181,7 @@ def _installed() -> Iterator[None]:
         if module.partition(".")[0] == "spanbridge":
             raise
         _complain(f'the package `{module}` is not installed: pip install "spanbridge[gateway]"')
-        raise typer.Exit(exits.FAILURE) from None
+        raise typer.Exit(exits.USAGE) from None
 
 
 def _complain(text: str) -> None:

@@ -9,6 +9,6 @@ OK: Final = 0
 FAILURE: Final = 1
 """Something failed at run time. Another try may work."""
 USAGE: Final = 2
-"""Wrong command line, or a configuration with errors. Somebody has to mend it first."""
+"""Wrong command line, configuration or OTEL_* variable, or a missing package. Somebody has to mend it first."""
 INTERRUPTED: Final = 130
 """Ctrl-C before the gateway was up (128 + SIGINT, as shells report it)."""

@@ -17,6 +17,12 @@ class SpanbridgeError(Exception):
             self.reason = reason
 
 
+class ConfigError(SpanbridgeError):
+    """The start failed on something that another start would fail on too: somebody has to mend a setting."""
+
+    reason = "config"
+
+
 class SourceError(SpanbridgeError):
     """An MQTT connection failed or the broker refused something. The source reconnects by itself."""
 

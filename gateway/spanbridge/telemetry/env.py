@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from spanbridge.core.errors import SpanbridgeError
+from spanbridge.core.errors import ConfigError
 
 Signal = Literal["traces", "metrics"]
 Protocol = Literal["grpc", "http/protobuf"]
@@ -17,7 +17,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 section 5.6.2
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 
-class TelemetryConfigError(SpanbridgeError):
+class TelemetryConfigError(ConfigError):
     """An OTEL_* variable cannot be used. The message names it; values are shown only where they hold no secret."""
 
     reason = "telemetry_config"
