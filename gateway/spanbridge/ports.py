@@ -121,10 +121,6 @@ class Sink(Protocol):
     """RocketMQ as the uplink sees it: prepare once per MQTT topic, encode per message, send per batch."""
 
     @property
-    def generation(self) -> int:
-        """Grows when routes change: what :meth:`prepare` and :meth:`lane` gave before must be asked for again then."""
-
-    @property
     def status(self) -> PeerStatus:
         """The cluster connection as of now."""
 
@@ -132,7 +128,7 @@ class Sink(Protocol):
         """Start background work (routes, heartbeats, telemetry). Returns at once, also when the cluster is away."""
 
     def prepare(self, address: Address) -> Any:
-        """Everything of a message that does not change, in the adapter's own form. Pure; cached by the caller.
+        """Everything of a message that does not change, in the adapter's own form. Pure; cached by the caller for good.
 
         :raises SinkRejected: the topic, tag, a key, the group or a property is not legal in RocketMQ.
         """
@@ -146,7 +142,8 @@ class Sink(Protocol):
     def lane(self, prepared: Any) -> int:
         """The key by which messages may share a batch: messages of one topic and lane end up in one queue, in order.
 
-        -1 when the message has no group and any queue will do.
+        -1 when the message has no group and any queue will do. Fixed by what was prepared: cached by the caller for
+        good.
         """
 
     async def send(self, topic: str, lane: int, batch: Sequence[bytes]) -> None:

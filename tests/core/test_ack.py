@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +15,8 @@ def entry(packet_id: int, *, qos: int = 1, epoch: int = 1, payload: bytes = b"x"
     return InFlight(publish, None, "t", None, b"1234")
 
 
-def again(of: InFlight, *, epoch: int, payload: bytes | None = None) -> Publish:
-    body = of.publish.payload if payload is None else payload
-    return Publish("t", body, of.publish.qos, packet_id=of.publish.packet_id, epoch=epoch, dup=True)
+def again(of: InFlight, *, epoch: int) -> Publish:
+    return Publish("t", of.publish.payload, of.publish.qos, packet_id=of.publish.packet_id, epoch=epoch, dup=True)
 
 
 def ids(publishes: list[Publish]) -> list[int]:
@@ -109,18 +109,25 @@ def test_a_redelivery_of_a_message_that_is_through_is_released_at_once() -> None
     ledger.add(head)
     ledger.add(behind)
     ledger.settle([behind])  # held back by head, so its acknowledgement was never written
+    assert (ledger.held, ledger.held_bytes) == (2, 8)
     ledger.turn(2, session=1)
+    assert (ledger.held, ledger.held_bytes) == (1, 4), "what is through and owed to nobody takes no room"
     assert ledger.adopt(again(behind, epoch=2)) is behind
+    assert (ledger.held, ledger.held_bytes) == (2, 8)
     assert ids(ledger.release()) == [2]
+    assert (ledger.held, ledger.held_bytes) == (1, 4)
 
 
-def test_another_payload_under_the_same_identifier_is_a_new_message() -> None:
+def test_qos_0_is_owed_nothing_and_forgotten_when_it_is_through() -> None:
     ledger = AckLedger()
     ledger.turn(1, session=1)
-    first = entry(7)
-    ledger.add(first)
-    ledger.turn(2, session=1)
-    assert ledger.adopt(again(first, epoch=2, payload=b"other")) is None
+    loose = entry(0, qos=0, received_ns=3)
+    ledger.add(loose)
+    assert ledger.unrepeatable() == [loose]
+    assert ledger.oldest_ns() == 3
+    assert ledger.settle([loose]) == []
+    assert (ledger.unrepeatable(), ledger.oldest_ns()) == ([], None)
+    assert (ledger.unsettled, ledger.held, ledger.held_bytes) == (0, 0, 0)
 
 
 def test_without_the_session_nothing_is_a_redelivery() -> None:
@@ -163,20 +170,55 @@ def test_what_does_not_come_again_before_news_is_forgotten_with_the_next_connect
     assert ledger.oldest_ns() == 9
 
 
-def test_messages_that_differ_in_more_than_the_payload_are_different() -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("topic", "u"), ("payload", b"y"), ("qos", 2), ("user_properties", [("tp", "b")]), ("correlation_data", b"2")],
+)
+def test_messages_that_differ_in_one_part_are_different(name: str, value: object) -> None:
     ledger = AckLedger()
     ledger.turn(1, session=1)
     first = entry(7)
-    first.publish.user_properties = [("tp", "one")]
+    first.publish.user_properties, first.publish.correlation_data = [("tp", "a")], b"1"
     ledger.add(first)
     ledger.turn(2, session=1)
     other = again(first, epoch=2)
-    other.user_properties = [("tp", "another")]
+    other.user_properties, other.correlation_data = [("tp", "a")], b"1"
+    same = getattr(other, name)
+    setattr(other, name, value)
     assert ledger.adopt(other) is None
-    other.user_properties, other.qos = [("tp", "one")], 2
-    assert ledger.adopt(other) is None
-    other.qos = 1
+    setattr(other, name, same)
+    other.retain, other.expiry = True, 9  # brokers may change these
     assert ledger.adopt(other) is first
+
+
+def test_a_redelivery_of_a_message_that_we_never_had_is_no_news() -> None:
+    """Sent to a gateway that was killed, say. Those that we have may come after it, or with the next connection."""
+    ledger = AckLedger()
+    ledger.turn(1, session=1)
+    first = entry(7)
+    ledger.add(first)
+    ledger.turn(2, session=1)
+    unknown = entry(6, epoch=2)
+    unknown.publish.dup = True
+    ledger.add(unknown)
+    ledger.turn(3, session=1)
+    assert ledger.adopt(again(first, epoch=3)) is first
+    assert ledger.adopt(again(unknown, epoch=3)) is unknown
+
+
+def test_a_message_whose_identifier_another_redelivery_took_is_not_lost_sight_of() -> None:
+    ledger = AckLedger()
+    ledger.turn(1, session=1)
+    first = entry(7, received_ns=5)
+    ledger.add(first)
+    ledger.turn(2, session=1)
+    other = entry(7, epoch=2, payload=b"other", received_ns=9)
+    other.publish.dup = True
+    ledger.add(other)
+    ledger.turn(3, session=1)
+    assert ledger.unrepeatable() == [first]
+    assert ledger.oldest_ns() == 5
+    assert ledger.adopt(again(other, epoch=3)) is other
 
 
 def test_an_identifier_that_names_a_new_message_is_forgotten() -> None:

@@ -18,6 +18,7 @@ def entry(size: int = 10) -> InFlight:
 
 def test_an_idle_lane_sends_what_it_has_at_once() -> None:
     lane = Lane("t", -1, LIMITS)
+    assert lane.take() is None
     only = entry()
     lane.add(only)
     assert lane.take() == [only]
@@ -46,6 +47,18 @@ def test_an_unordered_lane_sends_a_full_batch_beside_another_but_an_ordered_one_
         taken = lane.take()
         assert (len(taken) if taken else None) == second
         assert lane.take() is None, "concurrency is bounded"
+
+
+def test_a_batch_is_full_by_its_bytes_as_well() -> None:
+    lane = Lane("t", -1, LIMITS)
+    lane.add(entry())
+    assert lane.take()
+    lane.add(entry(99))
+    assert lane.take() is None
+    lane.add(entry(1))
+    taken = lane.take()
+    assert taken is not None
+    assert len(taken) == 2
 
 
 def test_a_message_larger_than_the_limit_goes_alone() -> None:

@@ -98,7 +98,6 @@ class FakeSink:
     """A sink whose answers the test scripts: ``respond`` gets each batch and may raise a SinkError."""
 
     def __init__(self) -> None:
-        self.generation = 0
         self.stored: list[Stored] = []
         self.requests: list[list[Stored]] = []
         self.respond: Callable[[list[Stored]], None] = lambda batch: None

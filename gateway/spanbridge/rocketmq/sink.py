@@ -37,9 +37,6 @@ _LAST_WORDS = 0.05
 class RocketmqSink:
     """Implements :class:`spanbridge.ports.Sink`. One for each cluster; belongs to the loop that starts it."""
 
-    generation = 0
-    """Lanes follow from the group alone, so nothing prepared is ever out of date."""
-
     def __init__(self, options: RocketmqOptions, reporter: Reporter) -> None:
         self._options = options
         self._reporter = reporter

@@ -27,7 +27,6 @@ class Ready(NamedTuple):
     prepared: Any
     lane: Lane
     tracer: RouteTracer
-    generation: int
     room: int
     """Bytes that are left for the properties that messages do not share."""
     address: Address
@@ -102,12 +101,11 @@ class Planner:
             return self._prepare(plan.match, publish, path or self._gateway)
         flags = publish.qos | publish.retain << 2
         ready = plan.by_flags.get(flags)
-        if ready is None or ready.generation != self._sink.generation:
+        if ready is None:
             ready = plan.by_flags[flags] = self._prepare(plan.match, publish, self._gateway)
         return ready
 
     def _prepare(self, match: Match, publish: Publish, path: str) -> Ready:
-        generation = self._sink.generation
         address = translate.address(match, publish, path=path, client_id=self._peer.client_id)
         prepared = self._sink.prepare(address)
         route = match.route
@@ -120,4 +118,4 @@ class Planner:
             per_message=route.per_message,
         )
         lane = self.lanes.get(address.topic, self._sink.lane(prepared))
-        return Ready(prepared, lane, tracer, generation, translate.room(address), address)
+        return Ready(prepared, lane, tracer, translate.room(address), address)
