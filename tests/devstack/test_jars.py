@@ -179,12 +179,14 @@ def test_a_repository_that_cannot_be_one(repository: Repository, monkeypatch: py
 def test_ctrl_c_ends_a_download_and_not_only_the_waiting_for_it(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    under_way: list[bool] = []
+    begun, under_way = threading.Event(), list[bool]()
 
     def slow(_jar: object, _advance: object, given_up: threading.Event) -> None:
+        begun.set()
         under_way.append(given_up.wait(60))
 
     def interrupted(*_: object, **__: object) -> None:
+        assert begun.wait(60)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(jars, "_fetch", slow)
@@ -192,7 +194,7 @@ def test_ctrl_c_ends_a_download_and_not_only_the_waiting_for_it(
     with pytest.raises(KeyboardInterrupt):
         jars.ensure_jars()
     assert all(under_way), "each was told to give up"
-    assert len(under_way) <= jars._WORKERS
+    assert 0 < len(under_way) <= jars._WORKERS
 
 
 def test_a_full_disk_is_found_before_the_download(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,6 +272,7 @@ async def test_a_full_buffer_drops_and_counts_and_never_blocks(receiver: OtlpRec
         receiver.release()
         await receiver.wait_for(lambda r: r.span_count > 0)
         await receiver.wait_for(lambda r: telemetry.reporter.counted("telemetry.dropped") + r.span_count == 2100)
+        assert receiver.span_count == 100
 
 
 async def test_what_a_full_buffer_drops_is_told_while_the_receiver_hangs(

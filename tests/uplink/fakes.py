@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -148,6 +148,7 @@ class FakeMetrics:
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, ...]] = Counter()
+        self.seconds: dict[str, list[float]] = defaultdict(list)
 
     def consumed(self, filter_: str, count: int) -> None:
         self.counts["consumed", filter_] += count
@@ -163,14 +164,17 @@ class FakeMetrics:
 
     def process_duration(self, filter_: str, seconds: float, count: int = 1, error: str | None = None) -> None:
         assert seconds >= 0
+        self.seconds["process"].append(seconds)
         self.counts["processed", filter_, error or ""] += count
 
     def operation_duration(self, topic: str, seconds: float, error: str | None = None) -> None:
         assert seconds >= 0
+        self.seconds["operation"].append(seconds)
         self.counts["operations", topic, error or ""] += 1
 
     def batch(self, topic: str, size: int, seconds: float | None = None) -> None:
         assert seconds is None or seconds >= 0
+        self.seconds["batch"].append(seconds or 0)
         self.counts["batch", topic] += size
 
 

@@ -17,6 +17,7 @@ from spanbridge.core.policy import Carrier
 from spanbridge.core.template import Template
 from spanbridge.telemetry import Peer, Tracer
 from spanbridge.uplink import Uplink, UplinkSettings
+from spanbridge.uplink.events import SendRecovered
 from spanbridge_context import TraceContext, inject_json, inject_topic, inject_user_properties, parse_traceparent
 
 from .fakes import FakeClock, FakeMetrics, FakeReporter, FakeSink, FakeSource, Stored, route
@@ -204,6 +205,27 @@ async def test_whatever_fails_is_tried_again_until_it_is_stored(error: Exception
         rig.faults = 3 if isinstance(error, RuntimeError) else 0
 
 
+async def test_attempts_are_measured_one_by_one_and_messages_from_their_arrival() -> None:
+    async with running() as rig:
+        failures = iter([SinkUnavailable("away"), SinkUnavailable("still away")])
+
+        def respond(batch: list[Stored]) -> None:
+            rig.clock.now += 2_000_000_000
+            for failure in failures:
+                raise failure
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish())
+        await rig.until(lambda: len(rig.clock.slept) == 1)
+        assert rig.uplink.status()["last_error"] == "away"
+        await rig.until(lambda: rig.source.settled == [1])
+        assert rig.uplink.status()["last_error"] is None
+        whole = pytest.approx(6 + sum(rig.clock.slept))
+        assert rig.metrics.seconds == {"operation": [2, 2, 2], "batch": [whole], "process": [whole]}
+        assert [event.seconds for event in rig.reporter.events if isinstance(event, SendRecovered)] == [whole]
+        assert rig.uplink.batches() == {"stored": 1, "failed": 2, "messages": 1, "stored_ns": 2_000_000_000}
+
+
 async def test_a_refused_message_in_a_batch_is_found_and_the_others_are_stored_in_order() -> None:
     async with running() as rig:
 
@@ -250,7 +272,11 @@ async def test_a_rejected_topic_that_refuses_too_ends_in_a_counted_drop() -> Non
 
 @pytest.mark.parametrize(
     ("topic", "payload", "reason"),
-    [("elsewhere", b"x", "unroutable"), ("devices/d1/t", b"x" * 2000, "too_large")],
+    [
+        ("elsewhere", b"x", "unroutable"),
+        ("elsewhere/~tp/x", b"x", "unroutable"),
+        ("devices/d1/t", b"x" * 2000, "too_large"),
+    ],
 )
 async def test_what_cannot_be_forwarded_is_counted_and_acknowledged_in_order(
     topic: str, payload: bytes, reason: str
@@ -264,12 +290,29 @@ async def test_what_cannot_be_forwarded_is_counted_and_acknowledged_in_order(
         assert sum(count for key, count in rig.metrics.counts.items() if key[0] == "dropped" and key[2] == reason) == 1
 
 
+async def test_a_property_that_cannot_be_carried_is_counted_and_its_message_goes_on() -> None:
+    async with running() as rig:
+        rig.deliver(rig.publish(user_properties=[("good", "1"), ("tab", "a\tb"), ("bell", "\a")]))
+        await rig.until(lambda: rig.source.settled == [1])
+        assert rig.sink.stored[0].properties["mqtt.user.good"] == "1"
+        (dropped,) = [event for event in rig.reporter.events if event.name == "properties.dropped"]
+        assert dropped.count == 2
+
+
 async def test_unroutable_messages_go_to_the_catch_all() -> None:
     async with running(unroutable_topic="rest") as rig:
         rig.deliver(rig.publish("elsewhere"))
         await rig.until(lambda: rig.source.settled == [1])
         assert rig.sink.stored[0].topic == "rest"
         assert "messages.diverted" in rig.reporter.names()
+
+
+async def test_a_route_that_takes_everything_leaves_nothing_to_the_catch_all() -> None:
+    async with running(route("#", "all"), unroutable_topic="rest") as rig:
+        rig.deliver(rig.publish("elsewhere"))
+        await rig.until(lambda: rig.source.settled == [1])
+        assert rig.sink.stored[0].topic == "all"
+        assert "messages.diverted" not in rig.reporter.names()
 
 
 async def test_a_message_that_was_here_before_is_not_forwarded_again() -> None:
@@ -291,14 +334,38 @@ async def test_a_rejected_message_keeps_the_gateways_it_passed() -> None:
         assert (properties["spanbridge.rejected"], properties["spanbridge.path"]) == ("loop", "other,gw")
 
 
-async def test_reading_stops_at_the_bound_and_goes_on_when_a_quarter_is_free() -> None:
-    async with running(max_in_flight=8, limits=BatchLimits(max_messages=2, concurrency=1)) as rig:
+@pytest.mark.parametrize("bound", ["max_in_flight", "max_in_flight_bytes"])
+async def test_reading_stops_at_the_bound_and_goes_on_when_a_quarter_is_free(bound: str) -> None:
+    async with running(limits=BatchLimits(max_messages=1, concurrency=1), **{bound: 8}) as rig:
+        reading: list[bool] = []
+        rig.sink.respond = lambda batch: reading.append(rig.source.reading)
         rig.sink.gate.clear()
-        rig.deliver(*[rig.publish() for _ in range(8)])
-        assert rig.source.reading is False
+        rig.deliver(*[rig.publish() for _ in range(7)])  # one byte each
+        assert (rig.source.reading, rig.uplink.paused) == (True, False)
+        rig.deliver(rig.publish())
+        assert (rig.source.reading, rig.uplink.paused) == (False, True)
         rig.sink.gate.set()
-        await rig.until(lambda: rig.source.reading)
         await rig.until(lambda: len(rig.source.settled) == 8)
+        assert reading == [False, False] + [True] * 6, "6 of 8 are left when it reads again"
+        assert not rig.uplink.paused
+
+
+@pytest.mark.parametrize("bound", ["max_in_flight", "max_in_flight_bytes"])
+async def test_one_source_may_hold_more_than_its_share_while_the_others_hold_little(bound: str) -> None:
+    rig = Rig(**{bound: 8})
+    other = FakeSource("other")
+    rig.uplink.attach(other, [route("other")], Peer("broker", 1884, "edge"))
+    task = asyncio.create_task(rig.uplink.run())
+    await rig.until(lambda: rig.source.deliver is not None and other.deliver is not None)
+    rig.sink.gate.clear()
+    rig.deliver(*[rig.publish() for _ in range(7)])
+    assert (rig.source.reading, other.reading) == (True, True)
+    rig.deliver(rig.publish())
+    assert (rig.source.reading, other.reading) == (False, True)
+    rig.sink.gate.set()
+    assert await rig.uplink.drain(5) == 0
+    await task
+    rig.at_rest()
 
 
 async def test_a_source_that_is_stuck_does_not_stop_the_others() -> None:
@@ -329,7 +396,7 @@ async def test_a_source_that_is_stuck_does_not_stop_the_others() -> None:
     rig.sink.gate.set()
     assert await rig.uplink.drain(5) == 0
     await task
-    assert rig.source.reading
+    rig.at_rest()
     assert other.reading
 
 
@@ -593,6 +660,13 @@ async def test_the_age_of_the_oldest_message_is_told() -> None:
         assert rig.uplink.oldest_age() == 0
         rig.sink.gate.clear()
         rig.deliver(rig.publish())
+        await rig.until(lambda: bool(rig.sink.requests))
         rig.clock.now += 5_000_000_000
         assert rig.uplink.oldest_age() == pytest.approx(5)
-        assert rig.uplink.status()["in_flight"] == 1
+        rig.clock.set = -10_000_000_000
+        assert rig.uplink.oldest_age() == 0, "the clock was set back"
+        rig.clock.set = 0
+        assert rig.uplink.status() == {
+            "received": 1, "sent": 0, "dropped": 0, "requests_in_flight": 1, "in_flight": 1, "held": 1,
+            "held_bytes": 1, "oldest_unacknowledged_s": 5.0, "paused": False, "last_error": None,
+        }  # fmt: skip
