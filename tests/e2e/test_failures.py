@@ -46,6 +46,8 @@ def check_nothing_lost(device: Device, broker: RocketmqBroker, topic: str, gatew
         return device.acknowledged <= set(found)
 
     wait_until(complete, "all acknowledged messages in RocketMQ", timeout=60, gateway=gateway)
+    assert device.acknowledged
+    assert "internal error" not in gateway.log
     return found
 
 

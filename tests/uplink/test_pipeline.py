@@ -12,11 +12,11 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from spanbridge.core.batch import BatchLimits
 from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SinkUnavailable
-from spanbridge.core.message import Publish
+from spanbridge.core.message import Address, Publish
 from spanbridge.core.policy import Carrier
 from spanbridge.core.template import Template
 from spanbridge.telemetry import Peer, Tracer
-from spanbridge.uplink import Uplink, UplinkSettings
+from spanbridge.uplink import Uplink, UplinkSettings, plan
 from spanbridge.uplink.events import SendRecovered
 from spanbridge_context import TraceContext, inject_json, inject_topic, inject_user_properties, parse_traceparent
 
@@ -110,6 +110,7 @@ async def test_a_message_goes_through_and_is_acknowledged_after_it_is_stored() -
         assert rig.spans.ended == 3, "process, send, and the batch's own"
         assert rig.metrics.counts["sent", "out", ""] == 1
         assert rig.metrics.counts["processed", "devices/{device}/#", ""] == 1
+        assert rig.reporter.names() == [], "nothing to tell"
 
 
 async def test_the_context_of_a_v5_device_travels_on_as_child_with_state_and_baggage() -> None:
@@ -526,7 +527,10 @@ async def test_a_malformed_packet_goes_to_the_rejected_topic_where_there_is_one(
         await rig.until(lambda: rig.source.settled == [1])
         (stored,) = rig.sink.stored
         assert (stored.topic, stored.body) == ("dead", b"raw")
-        assert stored.properties["spanbridge.rejected"] == "malformed"
+        assert stored.properties.pop("traceparent")
+        assert stored.properties == {
+            "mqtt.topic": "devices/\\xff", "mqtt.qos": "1", "spanbridge.rejected": "malformed"
+        }  # fmt: skip
 
 
 async def test_a_fault_in_handling_one_message_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -653,6 +657,31 @@ async def test_templates_over_user_properties_are_worked_out_for_each_message() 
         )
         await rig.until(lambda: len(rig.sink.stored) == 3)
         assert sorted(message.topic for message in rig.sink.stored) == ["t-bonn", "t-none", "t-ulm"]
+
+
+async def test_topics_are_planned_once_while_they_are_among_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "CACHED_TOPICS", 2)
+    async with running() as rig:
+        planned: list[str] = []
+        prepare = rig.sink.prepare
+
+        def noting(address: Address) -> Address:
+            planned.append(dict(address.properties)["mqtt.topic"][-1])
+            return prepare(address)
+
+        monkeypatch.setattr(rig.sink, "prepare", noting)
+        rig.deliver(*[rig.publish(f"devices/{name}") for name in "aabbabcca"])
+        await rig.until(lambda: len(rig.source.settled) == 9)
+        assert "".join(planned) == "abca"
+
+
+async def test_messages_of_one_topic_keep_their_own_qos_and_retain() -> None:
+    async with running() as rig:
+        flags = [(1, False), (1, True), (0, False), (0, True), (2, False), (1, False)]
+        rig.deliver(*[rig.publish(qos=qos, retain=retain) for qos, retain in flags])
+        await rig.until(lambda: len(rig.sink.stored) == 6)
+        found = [(int(m.properties["mqtt.qos"]), "mqtt.retain" in m.properties) for m in rig.sink.stored]
+        assert found == flags
 
 
 async def test_the_age_of_the_oldest_message_is_told() -> None:
