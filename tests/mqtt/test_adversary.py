@@ -321,10 +321,19 @@ async def test_a_qos1_publish_that_is_sent_again_while_it_is_open_is_answered_on
 async def test_pubrel_is_answered_for_known_and_unknown_identifiers(
     version: str, watch: Any, scripted: Any, poll: Any
 ) -> None:
-    async with scripted(greeting(version, b"\x62\x02\x00\x63")) as peer:
+    async def script(broker: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        message = publish_packet(version, "t", b"a", qos=2, packet_id=0x63)
+        await greeting(version, message, hold=False)(broker, reader, writer, number)
+        while True:
+            if (await broker.packet(reader))[0] == 0x50:
+                writer.write(b"\x62\x02\x00\x63" * 2)  # known, and then no longer
+
+    async with scripted(script) as peer:
         watched = watch(peer.host, peer.port, "t")
+        watched.settle_at_once = True
         unknown = b"\x70\x03\x00\x63\x92" if version == "5" else b"\x70\x02\x00\x63"
-        await poll(lambda: unknown in peer.received, "PUBCOMP")
+        answers = [b"\x50\x02\x00\x63", b"\x70\x02\x00\x63", unknown]
+        await poll(lambda: [p for p in peer.received if p[0] in (0x50, 0x70)] == answers, "PUBREC, PUBCOMP")
         await watched.stop()
 
 

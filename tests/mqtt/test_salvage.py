@@ -48,6 +48,22 @@ def test_it_agrees_with_the_codec(
     assert (parts.topic.decode(), parts.packet_id, parts.payload) == (topic, 77 if qos else 0, payload)
 
 
+@pytest.mark.parametrize(
+    ("head", "body", "parts"),
+    [
+        (0x32, b"\x00\x02ab\x00\x07\x09xy", (b"ab", 7, b"", b"\x09xy")),  # properties longer than the packet
+        (0x32, b"\x00\x02ab\x00\x07\xff\xff\xff\xff\x01", (b"ab", 7, b"", b"\xff\xff\xff\xff\x01")),
+        (0x32, b"\x00\x02ab\x00\x07", (b"ab", 7, b"", b"")),
+        (0x30, b"\x00\x02ab\x02\x01\x00", (b"ab", 0, b"\x01\x00", b"")),
+        (0x32, b"\x00\x02ab\x00", None),  # half an identifier
+        (0x30, b"\x00\x03ab", None),
+        (0x36, b"\x00\x02ab\x00\x07\x00", None),  # QoS 3
+    ],
+)
+def test_what_can_be_told_of_a_broken_packet(head: int, body: bytes, parts: tuple[object, ...] | None) -> None:
+    assert salvage.split(frame(head, body)) == parts
+
+
 @given(st.integers(0x30, 0x3F), st.binary(max_size=200))
 def test_no_packet_surprises_it(head: int, body: bytes) -> None:
     packet = frame(head, body)

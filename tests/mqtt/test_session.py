@@ -108,7 +108,7 @@ def test_settled_after_it_was_sent_again_changes_nothing() -> None:
     assert session.accept_qos2(1, dup=True) == (True, b"")
     assert session.settle([old]) == b""
     assert session.in_flight == 1
-    assert session.settle([message(session, 1, 2)]).hex() == "50020001"
+    assert session.settle([old, message(session, 1, 2)]).hex() == "50020001", "an old one hides no other"
     session.release(1)
     assert session.settle([old]) == b""
     reconnect(session)
