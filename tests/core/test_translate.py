@@ -54,6 +54,33 @@ def test_an_empty_topic_and_a_timestamp_that_is_no_number_have_reasons() -> None
     assert timestamp.value.reason == "bad_timestamp"
 
 
+def test_a_timestamp_is_a_plain_number() -> None:
+    publish = Publish("devices/d1", b"", user_properties=[("at", "1795430589684")])
+    assert address(publish, delivery_timestamp="{user.at}").delivery_timestamp_ms == 1795430589684
+    for text in ("-1", "1.5", "\u0661", "\u00b2"):  # the last two are digits to Python as well
+        with pytest.raises(translate.Unroutable, match="not Unix time"):
+            address(publish, delivery_timestamp=text)
+
+
+def test_keys_that_come_out_empty_are_left_out() -> None:
+    keys = tuple(map(Template.parse, ("{device}", "{user.none}", "a-{topic[0]}")))
+    route = Route(name="r", filter=TopicFilter.parse("{kind}/{device}"), topic=Template.parse("t"), keys=keys)
+    found = RouteTable([route]).match("devices/d 1")
+    assert found is not None
+    publish = Publish("devices/d 1", b"")
+    assert translate.address(found, publish, path="gw", client_id="").keys == ("d_1", "a-devices")
+
+
+def test_what_fills_the_room_exactly_is_carried() -> None:
+    for value, size in (("x" * 9, 9), ("\u00e4" * 4 + "x", 9)):
+        room = len("traceparenttp") + len("mqtt.user.a") + size
+        user, context = [("a", value)], [("traceparent", "tp")]
+        assert translate.properties(Publish("t", b"x"), user, context, room).dropped == 0
+        assert translate.properties(Publish("t", b"x"), user, context, room - 1).dropped == 1
+    many = translate.properties(Publish("t", b"x"), [(f"{n}", "") for n in range(200)], [("traceparent", "tp")])
+    assert (len(many.items), many.dropped) == (124, 77)
+
+
 def test_every_field_of_a_publish_has_its_property() -> None:
     publish = Publish(
         "t",
@@ -126,6 +153,8 @@ def test_a_gateway_recognises_its_own_messages() -> None:
     with pytest.raises(translate.Unroutable) as loop:
         translate.passed_gateways([("spanbridge.path", "other,me")], "me")
     assert loop.value.reason == "loop"
+    assert translate.passed_gateways([("spanbridge.path", "me2,notme")], "me") == "me2,notme,me"
+    assert translate.passed_gateways([("spanbridge.path", "x" * 2048)], "me") == "x" * 2048 + ",me"
 
 
 @pytest.mark.parametrize("path", ["a\x01b", "x" * 2049])

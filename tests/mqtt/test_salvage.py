@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import mqtt5
 import pytest
 from hypothesis import given
@@ -84,3 +86,25 @@ def test_strings_that_are_not_utf8_are_found(properties: bytes) -> None:
     packet = frame(0x30, b"\x00\x01t" + bytes([len(properties)]) + properties + b"\xff")
     with pytest.raises(UnicodeDecodeError):
         salvage.check_strings(packet)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"\x01\x01",
+        b"\x02\xff\xff\xff\xff",
+        b"\x03\x00\x01c",
+        b"\x08\x00\x01r",
+        b"\x09\x00\x02\xff\xfe",
+        b"\x0b\xff\x01",
+        b"\x23\xff\xff",
+        b"\x26\x00\x01k\x00\x01v",
+    ],
+    ids=bytes.hex,
+)
+def test_strings_behind_any_other_property_are_looked_at(before: bytes) -> None:
+    for value in (b"v", b"\xff"):
+        properties = before + b"\x26\x00\x01k\x00\x01" + value
+        packet = frame(0x30, b"\x00\x01t" + bytes([len(properties)]) + properties)
+        with pytest.raises(UnicodeDecodeError) if value == b"\xff" else nullcontext():
+            salvage.check_strings(packet)
