@@ -37,7 +37,7 @@ FILTERS = st.builds(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a\0b", "a/b#", "#/a", "a+/b", "+a", "a/{x", "a/x{y}", "{a}/{a}", "{topic}/x", "x" * 65536]
+    "text", ["", "a\0b", "a/b#", "#/a", "a+/b", "+a", "a/{x", "a/x}", "a/x{y}", "{a}/{a}", "{topic}/x", "x" * 65536]
 )
 def test_filters_that_mqtt_or_naming_forbids_are_refused(text: str) -> None:
     with pytest.raises(RouteError):
@@ -96,3 +96,5 @@ def test_minimal_filters_miss_no_topic(filters: list[str], topic: str) -> None:
 def test_covered_filters_are_left_out() -> None:
     parsed = [TopicFilter.parse(text) for text in ("a/b", "a/+", "a/{x}", "c", "a/b/#")]
     assert [item.mqtt for item in minimal_filters(parsed)] == ["a/+", "c", "a/b/#"]
+    system = [TopicFilter.parse(text) for text in ("#", "+/a", "$SYS/a", "$SYS/#")]
+    assert [item.mqtt for item in minimal_filters(system)] == ["#", "$SYS/#"], "no wildcard reaches those"

@@ -241,6 +241,18 @@ async def test_a_hanging_proxy_is_left_for_another() -> None:
         assert len(good.bodies) + len(bad.bodies) == 7
 
 
+async def test_a_group_keeps_to_one_proxy_and_the_rest_take_turns() -> None:
+    async with FakeProxy() as one, FakeProxy() as two, sink_to(one, two) as sink:
+        one.others, one.together = [two], True
+        two.others, two.together = [one], True
+        for _ in range(4):
+            await sink.send("t", *make(sink, group="g"))
+        assert sorted([len(one.bodies), len(two.bodies)]) == [0, 4]
+        for _ in range(4):
+            await sink.send("t", *make(sink))
+        assert sorted([len(one.bodies), len(two.bodies)]) == [2, 6]
+
+
 async def test_nobody_there_and_then_somebody() -> None:
     async with FakeProxy() as proxy:
         port = proxy.port
@@ -409,10 +421,11 @@ async def test_a_group_stays_with_its_broker_when_brokers_stand_alone() -> None:
         ]
         assert not groups[0] & groups[1]
         assert all(groups)
+        one.batches.clear()
+        two.batches.clear()
         for _ in range(4):
             await sink.send("t", *make(sink))
-        assert b"0" in one.bodies
-        assert b"0" in two.bodies
+        assert (one.bodies, two.bodies) == ([b"0"] * 2, [b"0"] * 2), "without a group, in turn"
 
 
 async def test_a_broker_that_moved_is_found_before_the_next_refresh() -> None:
