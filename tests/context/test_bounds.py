@@ -63,3 +63,8 @@ def test_many_properties_of_the_names() -> None:
     assert inject_user_properties(ordinary, CONTEXT) == [*ordinary, ("tp", CONTEXT.compact)]
     assert split_user_properties([PARENT] * 20000) == (None, "duplicate", [])
     assert split_user_properties([("tp", CONTEXT.compact)] * 20000) == (None, "duplicate", [])
+
+
+def test_blank_members_of_baggage_are_nothing() -> None:
+    assert parse_baggage(" , a=1,\t,b=2 ,") == [("a", "1", ""), ("b", "2", "")]
+    assert cap_baggage(" , a=1,\t,b=2 ,") == ("a=1,b=2", True)

@@ -10,7 +10,15 @@ import sys
 import pytest
 
 import spanbridge_context
-from spanbridge_context import PROBLEMS, TraceContext, TraceContextError, parse_compact, parse_traceparent
+from spanbridge_context import (
+    PROBLEMS,
+    TraceContext,
+    TraceContextError,
+    inject_user_properties,
+    parse_compact,
+    parse_traceparent,
+    split_user_properties,
+)
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -30,6 +38,15 @@ def test_fields_in_every_form() -> None:
 
 def test_ids_may_be_bytes() -> None:
     assert TraceContext(bytes.fromhex(TRACE), bytes.fromhex(SPAN)) == TraceContext(TRACE, SPAN)
+
+
+@pytest.mark.parametrize("value", ["", "21.5", "!" * 35, "A" * 34 + "B", "A" * 36])
+def test_a_user_property_tp_that_does_not_decode_is_the_applications_own(value: str) -> None:
+    own = (("tp", value), ("a", "b"))
+    assert split_user_properties(own) == (None, None, list(own))
+    context = TraceContext(TRACE, SPAN)
+    assert inject_user_properties(own, context) == [*own, ("tp", context.compact)]
+    assert split_user_properties([*own, ("tp", context.compact)]) == (context, None, list(own))
 
 
 def test_it_is_a_value() -> None:

@@ -25,7 +25,7 @@ SCOPE = Scope(
         ("a-{line}-b", "a-line-7-b"),
         ("{topic}", "plant/line-7/temp"),
         ("{topic[0]}.{topic[2]}", "plant.temp"),
-        ("{topic[9]}", ""),
+        ("{topic[3]}", ""),
         ("{topic[9]|none}", "none"),
         ("{client_id}", "edge-1"),
         ("{user.site}", "ulm"),

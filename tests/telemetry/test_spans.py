@@ -154,7 +154,11 @@ class Failing(Asked):
         raise RuntimeError("no")
 
 
-@pytest.mark.parametrize("sampler", [DEFAULT_ON, ALWAYS_ON, TraceIdRatioBased(1.0), Asked(), Tagging()], ids=repr)
+@pytest.mark.parametrize(
+    "sampler",
+    [DEFAULT_ON, ALWAYS_ON, TraceIdRatioBased(1.0), Asked(), Tagging()],
+    ids=lambda sampler: sampler.get_description(),
+)
 @pytest.mark.parametrize(
     ("policy", "trust", "context"),
     [
@@ -186,7 +190,7 @@ def test_equals_the_sdk(sampler: Sampler, policy: ContextPolicy, trust: bool, co
     assert left == right
 
 
-@pytest.mark.parametrize("sampler", [DEFAULT_ON, Asked()], ids=repr)
+@pytest.mark.parametrize("sampler", [DEFAULT_ON, Asked()], ids=lambda sampler: sampler.get_description())
 def test_a_trace_state_of_level_2_travels_on(sampler: Sampler) -> None:
     device = DEVICE.replace(tracestate="1a=b,c=d")  # the API would drop it: Level 1 keys begin with a letter
     ours, sink = tracer(sampler)
@@ -204,7 +208,7 @@ def without_batch(found: Any) -> Any:
     return found
 
 
-@pytest.mark.parametrize("sampler", [DEFAULT_ON, Asked()], ids=repr)
+@pytest.mark.parametrize("sampler", [DEFAULT_ON, Asked()], ids=lambda sampler: sampler.get_description())
 def test_limits_equal_the_sdk(sampler: Sampler) -> None:
     limits = SpanLimits(max_span_attribute_length=4)
     ours, sink = tracer(sampler, limits=limits)
@@ -225,7 +229,7 @@ def test_limits_hold_for_the_error_too() -> None:
     assert errors == ["thro", "expi", "expi"]
 
 
-@pytest.mark.parametrize("sampler", [DEFAULT_ON, Asked()], ids=repr)
+@pytest.mark.parametrize("sampler", [DEFAULT_ON, Asked()], ids=lambda sampler: sampler.get_description())
 def test_addresses_that_differ_under_one_mqtt_topic_equal_the_sdk(sampler: Sampler) -> None:
     ours, sink = tracer(sampler)
     route = ours.route(filter="plant/+/#", topic="orders", policy=ContextPolicy.CONTINUE, trust=True, per_message=True)
