@@ -12,6 +12,7 @@ from spanbridge_context import (
     inject_user_properties,
     normalise_tracestate,
     parse_baggage,
+    parse_tracestate,
     split_user_properties,
 )
 
@@ -68,3 +69,13 @@ def test_many_properties_of_the_names() -> None:
 def test_blank_members_of_baggage_are_nothing() -> None:
     assert parse_baggage(" , a=1,\t,b=2 ,") == [("a", "1", ""), ("b", "2", "")]
     assert cap_baggage(" , a=1,\t,b=2 ,") == ("a=1,b=2", True)
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x1f", "\t", "\x7f", "\x80", "\u00e9", "\n"])
+def test_what_is_no_printable_ascii_is_in_no_value(character: str) -> None:
+    with pytest.raises(TraceContextError):
+        parse_tracestate(f"a=b{character}c")
+    with pytest.raises(TraceContextError):
+        parse_baggage(f"a=b{character}c")
+    with pytest.raises(TraceContextError):
+        parse_baggage("a=b c")
