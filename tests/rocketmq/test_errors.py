@@ -109,6 +109,7 @@ def test_the_text_names_place_cause_and_remedy() -> None:
         "RocketMQ at h:1, topic 'x': TOPIC_NOT_FOUND (no route.). "
         "Create the topic (mqadmin updateTopic) or correct the route."
     )
+    assert str(build(judge_code(59999, ""), "topic 'x'", "h:1", "why")) == "RocketMQ at h:1, topic 'x': why."
 
 
 def test_java_noise_is_taken_out() -> None:
