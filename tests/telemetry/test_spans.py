@@ -209,8 +209,9 @@ def without_batch(found: Any) -> Any:
 
 
 @pytest.mark.parametrize("sampler", [DEFAULT_ON, Asked()], ids=lambda sampler: sampler.get_description())
-def test_limits_equal_the_sdk(sampler: Sampler) -> None:
-    limits = SpanLimits(max_span_attribute_length=4)
+@pytest.mark.parametrize("length", [4, 1])
+def test_limits_equal_the_sdk(sampler: Sampler, length: int) -> None:
+    limits = SpanLimits(max_span_attribute_length=length)
     ours, sink = tracer(sampler, limits=limits)
     message = ours.route(filter="plant/+/#", topic="orders", policy=ContextPolicy.CONTINUE, trust=True).begin(
         MESSAGE, DEVICE, ADDRESS
@@ -411,6 +412,25 @@ def test_ratios_cut_where_the_sdk_cuts(sampler: Sampler, low: str) -> None:
     theirs = sampler.should_sample(under(remote(context)), int(context.trace_id, 16), "x")
     route = ours.route(filter="f", topic="t", policy=ContextPolicy.CONTINUE, trust=True)
     assert route.begin(MESSAGE, context).recorded == theirs.decision.is_sampled()
+
+
+@pytest.mark.parametrize("policy", [ContextPolicy.CONTINUE, ContextPolicy.LINK])
+@pytest.mark.parametrize(
+    "sampler",
+    [TraceIdRatioBased(0.25), ParentBasedTraceIdRatio(0.25)],
+    ids=lambda sampler: sampler.get_description(),
+)
+def test_new_traces_are_sampled_at_the_ratio_as_the_sdk_would(sampler: Sampler, policy: ContextPolicy) -> None:
+    ours, _ = tracer(sampler)
+    route = ours.route(filter="f", topic="t", policy=policy, trust=True)
+    decided = set()
+    for _ in range(300):
+        message = route.begin(MESSAGE, DEVICE if policy is ContextPolicy.LINK else None)
+        made = parse_traceparent(message.traceparent)
+        theirs = sampler.should_sample(Context(), int(made.trace_id, 16), "x").decision.is_sampled()
+        assert message.recorded == made.sampled == theirs
+        decided.add(theirs)
+    assert decided == {True, False}
 
 
 def test_routes_are_prepared_once() -> None:
