@@ -16,6 +16,12 @@ from spanbridge.core.message import Address, Publish
 Deliver = Callable[[list[Publish]], None]
 """Takes all messages decoded from one socket read, in receive order. Synchronous, never raises, never blocks."""
 
+Connected = Callable[[], None]
+"""Called when a connection was accepted, before anything of it is delivered. Synchronous, never raises, never blocks.
+
+What the last connection was owed is over: :attr:`Source.epoch` and :attr:`Source.session` are the new ones.
+"""
+
 
 class Link(StrEnum):
     """State of a connection to a peer."""
@@ -84,7 +90,7 @@ class Source(Protocol):
         Also when nothing was delivered on that connection: packet identifiers of an earlier session mean nothing then.
         """
 
-    async def run(self, deliver: Deliver) -> None:
+    async def run(self, deliver: Deliver, connected: Connected | None = None) -> None:
         """Connect, subscribe and deliver until :meth:`close`; reconnect with jittered backoff in between.
 
         Raises only what no retry can mend. Peers that are away, hang, refuse or send malformed packets are

@@ -473,6 +473,25 @@ async def test_a_suback_that_waits_behind_messages_is_waited_for(version: str, w
         await watched.stop()
 
 
+async def test_a_connection_that_waits_for_suback_behind_a_pause_says_so(
+    version: str, watch: Any, scripted: Any, poll: Any
+) -> None:
+    """Not that nobody listens, which was so before. Whoever paused hears of the connection, and may resume."""
+    async with scripted(greeting(version)) as peer:
+        watched = watch(peer.host, peer.port, "t", start=False)
+        watched.source.pause()
+        connections: list[int] = []
+        watched.task = asyncio.create_task(
+            watched.source.run(watched.deliver, lambda: connections.append(watched.source.epoch))
+        )
+        await poll(lambda: connections == [1])
+        await poll(lambda: "SUBSCRIBE" in (watched.source.status.last_error or ""))
+        watched.source.resume()
+        await watched.up()
+        assert watched.source.status.last_error is None
+        await watched.stop()
+
+
 async def test_an_address_that_never_answers_does_not_hide_the_others(
     version: str, watch: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

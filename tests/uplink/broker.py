@@ -12,7 +12,7 @@ from typing import Any
 
 from spanbridge.core.message import Publish
 from spanbridge.mqtt.session import ReceiverSession
-from spanbridge.ports import Deliver, Link, PeerStatus
+from spanbridge.ports import Connected, Deliver, Link, PeerStatus
 
 IDENTIFIERS = 12
 """Packet identifiers in use, few, so that each comes again soon. The broker waits when all are taken."""
@@ -55,6 +55,7 @@ class ModelBroker:
         self._inbound: deque[tuple[int, int, Publish | None, bool]] = deque()
         self._outbound = bytearray()
         self._owed: deque[int] = deque()
+        self._on_connected: Connected | None = None
         self.begin()
 
     # -- the Source port --------------------------------------------------------------------------------------------
@@ -64,7 +65,7 @@ class ModelBroker:
         self.cut()
         self.receiver = ReceiverSession()
         self.reading = True
-        self.deliver = None
+        self.deliver = self._on_connected = None
         self.closed = asyncio.Event()
 
     @property
@@ -79,8 +80,8 @@ class ModelBroker:
     def status(self) -> PeerStatus:
         return PeerStatus(self.name, Link.UP, 0, None, {})
 
-    async def run(self, deliver: Deliver) -> None:
-        self.deliver = deliver
+    async def run(self, deliver: Deliver, connected: Connected | None = None) -> None:
+        self.deliver, self._on_connected = deliver, connected
         await self.closed.wait()
 
     def settle(self, publishes: Sequence[Publish]) -> None:
@@ -121,6 +122,8 @@ class ModelBroker:
             self._released.clear()
             self._identifier = 0
         self.receiver.connected(session_present=keep)
+        if self._on_connected is not None:
+            self._on_connected()
         self._again = deque([(PUBREL, pid) for pid in self._released] + [(0, pid) for pid in self.unacknowledged])
 
     def send(self, count: int) -> None:

@@ -12,7 +12,7 @@ from spanbridge.core.events import Event
 from spanbridge.core.message import Address, Publish
 from spanbridge.core.routes import Route, TopicFilter
 from spanbridge.core.template import Template
-from spanbridge.ports import Deliver, Link, PeerStatus
+from spanbridge.ports import Connected, Deliver, Link, PeerStatus
 
 
 class Stored(NamedTuple):
@@ -69,13 +69,14 @@ class FakeSource:
         self.closed = asyncio.Event()
         self.stopped = False
         self.deliver: Deliver | None = None
+        self.connected: Connected | None = None
 
     @property
     def status(self) -> PeerStatus:
         return PeerStatus(self.name, Link.UP, 0, None, {})
 
-    async def run(self, deliver: Deliver) -> None:
-        self.deliver = deliver
+    async def run(self, deliver: Deliver, connected: Connected | None = None) -> None:
+        self.deliver, self.connected = deliver, connected
         await self.closed.wait()
 
     def settle(self, publishes: Sequence[Publish]) -> None:

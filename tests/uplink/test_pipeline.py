@@ -491,6 +491,28 @@ async def test_messages_whose_acknowledgement_waits_count_in_the_bound() -> None
         await rig.until(lambda: rig.source.reading)
 
 
+async def test_a_new_connection_is_read_although_the_last_one_was_paused() -> None:
+    """What only waited for its acknowledgement went with the connection, and nothing that is left may ever settle."""
+    async with running(route("bad", "bad"), route("good", "good"), max_in_flight=8) as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            if batch[0].topic == "bad":
+                raise SinkMisconfigured("no such topic")
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish("bad"), *(rig.publish("good") for _ in range(7)))
+        await rig.until(lambda: len(rig.sink.stored) == 7)
+        assert rig.uplink.held == 8
+        assert not rig.source.reading
+        rig.source.epoch = 2
+        assert rig.source.connected is not None
+        rig.source.connected()
+        assert rig.uplink.held == 1
+        assert rig.source.reading
+        rig.deliver(*(rig.publish(topic, packet_id=n, dup=True, epoch=2) for n, topic in [(1, "bad"), (2, "good")]))
+        assert rig.uplink.held == 2
+
+
 async def test_qos_0_waits_for_nobody_and_drains_as_well() -> None:
     async with running(route("bad", "bad"), route("good", "good")) as rig:
 

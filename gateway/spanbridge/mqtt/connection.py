@@ -18,7 +18,7 @@ from spanbridge.mqtt.errors import ConnectError, LostError, PacketError, Refused
 from spanbridge.mqtt.framing import Remainder
 from spanbridge.mqtt.options import MqttOptions, Subscription
 from spanbridge.mqtt.session import KeepAlive, ReceiverSession
-from spanbridge.ports import Deliver
+from spanbridge.ports import Connected, Deliver
 
 _PINGREQ = b"\xc0\x00"
 _GOODBYE = 2.0
@@ -50,10 +50,11 @@ class Granted:
 class Intake:
     """Where a connection delivers to, shared by all connections of a source."""
 
-    __slots__ = ("careful", "deliver", "discard", "messages", "open", "paused", "pauses")
+    __slots__ = ("careful", "connected", "deliver", "discard", "messages", "open", "paused", "pauses")
 
     def __init__(self, discard: Callable[[int], None]) -> None:
         self.deliver: Deliver | None = None
+        self.connected: Connected | None = None
         self.open = True
         self.paused = False
         self.pauses = 0
@@ -270,6 +271,8 @@ class Connection(asyncio.Protocol):
             return
         self.session.connected(session_present=accepted.session_present)
         self.accepted.set_result(accepted)
+        if self.intake.connected is not None:
+            self.intake.connected()
         if accepted.keep_alive:
             self._tick = accepted.keep_alive / 4
             self._timer = self._loop.call_later(self._tick, self._on_tick)

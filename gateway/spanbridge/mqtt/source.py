@@ -19,7 +19,7 @@ from spanbridge.mqtt.dial import dial
 from spanbridge.mqtt.errors import PacketError, RefusedError
 from spanbridge.mqtt.options import MqttOptions, Subscription
 from spanbridge.mqtt.session import ReceiverSession
-from spanbridge.ports import Deliver, Link, PeerStatus, Reporter
+from spanbridge.ports import Connected, Deliver, Link, PeerStatus, Reporter
 
 ConnectionFactory = Callable[[MqttOptions, str, ReceiverSession, Intake], Connection]
 
@@ -76,7 +76,7 @@ class MqttSource:
         """The broker's session that :attr:`epoch` belongs to."""
         return self._session.number
 
-    async def run(self, deliver: Deliver) -> None:
+    async def run(self, deliver: Deliver, connected: Connected | None = None) -> None:
         """Connect, subscribe and deliver until :meth:`close`. One call per source.
 
         :raises RuntimeError: it runs already, or did.
@@ -84,7 +84,7 @@ class MqttSource:
         if self._ended is not None:
             raise RuntimeError(f"source {self.name!r} was run before")
         self._ended = asyncio.Event()
-        self._intake.deliver = deliver
+        self._intake.deliver, self._intake.connected = deliver, connected
         try:
             while not self._closing:
                 await self._interruptible(self._connect_and_serve())
@@ -169,6 +169,8 @@ class MqttSource:
         :raises SourceError: why it ended.
         """
         self._note_session(accepted)
+        # What came before is over. With reading paused, the answer may wait behind messages for long.
+        self._last_error = f"{self._broker} accepted the connection, its answer to SUBSCRIBE has not been read yet"
         wanted = self._to_subscribe(accepted)
         retry = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
         while wanted:

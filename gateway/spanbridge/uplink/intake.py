@@ -102,6 +102,10 @@ class Intake:
         for lane in touched:
             self._submit(lane)
 
+    def connected(self) -> None:
+        """A connection begins: what only waited to be acknowledged on the last one is not in our hands any more."""
+        self.ledger.turn(self.source.epoch, session=self.source.session)
+
     def settle(self, entries: Iterable[InFlight]) -> None:
         """Mark messages as done and acknowledge all that may leave now."""
         if self.ledger.epoch != self.source.epoch:

@@ -98,7 +98,11 @@ class Uplink:
             intake.deliver(publishes)
             self._hold(intake)
 
-        await intake.source.run(deliver)
+        def connected() -> None:
+            intake.connected()
+            self._relieve()  # less is held, and it may be long until something else is settled
+
+        await intake.source.run(deliver, connected)
 
     async def drain(self, deadline: float) -> int:
         """Stop in the order a message passes: intake, batches, acknowledgements. ``deadline`` in seconds.
