@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ def create_transport(settings: OtlpSettings) -> Transport:
     :raises TelemetryConfigError: a certificate or key cannot be read.
     """
     if settings.protocol == "grpc":
+        # gRPC's C core writes to standard error by itself, past our log and its rate limits. It reads this when it
+        # loads, which is here when traces or metrics go out over gRPC: the telemetry is built before the sink.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from spanbridge.telemetry.transport_grpc import GrpcTransport  # noqa: PLC0415
 
         return GrpcTransport(settings)
