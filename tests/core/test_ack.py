@@ -10,9 +10,11 @@ from spanbridge.core.ack import AckLedger, InFlight
 from spanbridge.core.message import Publish
 
 
-def entry(packet_id: int, *, qos: int = 1, epoch: int = 1, payload: bytes = b"x", received_ns: int = 0) -> InFlight:
-    publish = Publish("t", payload, qos, packet_id=packet_id, epoch=epoch, received_ns=received_ns)
-    return InFlight(publish, None, "t", None, b"1234")
+def entry(packet_id: int, *, qos: int = 1, epoch: int = 1, payload: bytes = b"x", since_ns: int = 0) -> InFlight:
+    publish = Publish("t", payload, qos, packet_id=packet_id, epoch=epoch)
+    made = InFlight(publish, None, "t", None, b"1234")
+    made.since_ns = since_ns
+    return made
 
 
 def again(of: InFlight, *, epoch: int) -> Publish:
@@ -66,12 +68,12 @@ def test_what_is_settled_while_the_connection_is_gone_is_remembered() -> None:
 def test_messages_of_a_connection_that_is_gone_still_tell_the_age() -> None:
     ledger = AckLedger()
     ledger.turn(1, session=1)
-    first = entry(7, received_ns=5)
+    first = entry(7, since_ns=5)
     ledger.add(first)
     ledger.lost()
     assert ledger.oldest_ns() == 5
     ledger.turn(2, session=1)
-    ledger.add(entry(8, epoch=2, received_ns=9))
+    ledger.add(entry(8, epoch=2, since_ns=9))
     assert ledger.oldest_ns() == 5
     adopted = ledger.adopt(again(first, epoch=2))
     assert adopted is first
@@ -154,13 +156,13 @@ def test_another_session_is_noticed_also_when_it_brought_nothing() -> None:
 def test_what_does_not_come_again_before_news_is_forgotten_with_the_next_connection() -> None:
     ledger = AckLedger()
     ledger.turn(1, session=1)
-    first, second = entry(1, received_ns=5), entry(2)
+    first, second = entry(1, since_ns=5), entry(2)
     ledger.add(first)
     ledger.add(second)
     ledger.turn(2, session=1)  # cut at once: nothing came
     ledger.turn(3, session=1)
     assert ledger.adopt(again(second, epoch=3)) is second
-    ledger.add(entry(3, epoch=3, received_ns=9))
+    ledger.add(entry(3, epoch=3, since_ns=9))
     ledger.turn(4, session=1)
     assert ledger.adopt(again(first, epoch=4)) is None, "redeliveries come first: by now it names another message"
     assert ledger.oldest_ns() == 0, "adopted, and not settled"
@@ -249,7 +251,7 @@ def test_the_oldest_unsettled_message_tells_the_age() -> None:
     ledger = AckLedger()
     ledger.turn(1, session=1)
     assert ledger.oldest_ns() is None
-    first, second = entry(1, received_ns=5), entry(2, received_ns=9)
+    first, second = entry(1, since_ns=5), entry(2, since_ns=9)
     ledger.add(first)
     ledger.add(second)
     assert ledger.oldest_ns() == 5

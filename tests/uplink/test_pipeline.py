@@ -57,7 +57,7 @@ class Rig:
     def publish(self, topic: str = "devices/d1/t", payload: bytes = b"x", **fields: Any) -> Publish:
         fields.setdefault("qos", 1)
         fields.setdefault("packet_id", next(self.ids))
-        return Publish(topic, payload, epoch=fields.pop("epoch", 1), received_ns=self.clock.now, **fields)
+        return Publish(topic, payload, epoch=fields.pop("epoch", 1), received_ns=self.clock.now_ns(), **fields)
 
     def deliver(self, *publishes: Publish) -> None:
         assert self.source.deliver is not None
@@ -445,6 +445,22 @@ async def test_a_clock_that_is_set_forward_expires_nothing() -> None:
         rig.deliver(rig.publish(expiry=60))
         await rig.until(lambda: rig.source.settled == [1])
         assert len(rig.sink.stored) == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 10**18), (10**18, 0)])
+async def test_a_clock_that_is_set_makes_no_message_older_or_younger(before: int, after: int) -> None:
+    async with running(limits=BatchLimits(concurrency=1)) as rig:
+        rig.clock.set = before
+        rig.sink.gate.clear()
+        rig.deliver(rig.publish())
+        await rig.until(lambda: rig.uplink.sender.requests == 1)
+        rig.deliver(rig.publish(expiry=3))
+        rig.clock.now += 5_000_000_000
+        rig.clock.set = after
+        assert rig.uplink.oldest_age() == pytest.approx(5)
+        rig.sink.gate.set()
+        await rig.until(lambda: rig.source.settled == [1, 2])
+        assert rig.metrics.counts["dropped", "devices/{device}/#", "expired"] == 1
 
 
 async def test_a_redelivery_after_a_reconnect_is_not_forwarded_twice() -> None:

@@ -40,7 +40,7 @@ class Watch:
         self._clock = clock
         self._thresholds = thresholds
         self._started_ns = clock.now_ns()
-        self._good_ns: int | None = None
+        self._good_ns: int | None = None  # monotonic, as the ages that readiness rests on are: Unix time may be set
         self._probe_error: str | None = None
         self._recent = recent
         self._rates = Rates(self._started_ns)
@@ -55,7 +55,7 @@ class Watch:
             except Exception as fault:  # noqa: BLE001 - a probe that ends for good would leave health in the dark
                 self._probe_error = f"{type(fault).__name__}: {fault}"
             else:
-                self._good_ns = self._clock.now_ns()
+                self._good_ns = self._clock.monotonic_ns()
                 self._probe_error = None
             await self._clock.sleep(interval if self._probe_error is None else min(interval, 1.0))
 
@@ -76,7 +76,7 @@ class Watch:
     def readiness(self) -> Readiness:
         """The verdict for /readyz."""
         oldest = self._uplink.oldest_age()
-        good_age = None if self._good_ns is None else self._age(self._good_ns)
+        good_age = None if self._good_ns is None else (self._clock.monotonic_ns() - self._good_ns) / 1e9
         seen = Observation(
             probe=Probe(good_age, self._probe_error),
             sources=[self._source_link(source.status) for source in self._sources],

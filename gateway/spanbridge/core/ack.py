@@ -15,10 +15,11 @@ class InFlight:
 
     ``owner`` is the intake that must acknowledge it, ``trace`` the telemetry's record and ``encoded`` the sink's form;
     the core looks into none of them. ``size`` (bytes) is what it counts for in the bound on what is in flight.
-    ``expires_ns`` is when its sender no longer wants it delivered, by the monotonic clock.
+    ``since_ns`` is when it came, ``expires_ns`` when its sender no longer wants it delivered; both by the monotonic
+    clock, since Unix time may be set meanwhile.
     """
 
-    __slots__ = ("encoded", "expires_ns", "filter", "owner", "publish", "settled", "size", "trace")
+    __slots__ = ("encoded", "expires_ns", "filter", "owner", "publish", "settled", "since_ns", "size", "trace")
 
     def __init__(self, publish: Publish, owner: Any, filter_: str, trace: Any, encoded: bytes) -> None:
         self.publish = publish
@@ -28,6 +29,7 @@ class InFlight:
         self.encoded = encoded
         self.size = len(encoded)
         self.settled = False
+        self.since_ns = 0
         self.expires_ns: int | None = None
 
 
@@ -118,12 +120,12 @@ class AckLedger:
         return released
 
     def oldest_ns(self) -> int | None:
-        """When the oldest unsettled message was received (Unix time, ns); None: nothing waits.
+        """When the oldest unsettled message came (monotonic clock, ns); None: nothing waits.
 
         Looks at every message, since one that was adopted is older than those before it.
         """
         owed = chain(self._previous.values(), self._queue, self._loose)
-        return min((entry.publish.received_ns for entry in owed if not entry.settled), default=None)
+        return min((entry.since_ns for entry in owed if not entry.settled), default=None)
 
     def unrepeatable(self) -> list[InFlight]:
         """Unsettled messages that no broker will send again: QoS 0, and those of a session that it has lost."""

@@ -82,14 +82,16 @@ class Intake:
         consumed: Counter[str] = Counter()
         contexts: Counter[str] = Counter()
         refused: list[InFlight] = []
+        now = self._clock.monotonic_ns()
         for publish in publishes:
             taken = self._take(publish)
             if taken is None:
                 continue
             entry, lane, outcome = taken
             ledger.add(entry)
+            entry.since_ns = now
             if publish.expiry is not None:
-                entry.expires_ns = self._clock.monotonic_ns() + publish.expiry * 1_000_000_000
+                entry.expires_ns = now + publish.expiry * 1_000_000_000
             consumed[entry.filter] += 1
             contexts[outcome] += 1
             if lane is None:

@@ -149,7 +149,7 @@ class Uplink:
     def oldest_age(self) -> float:
         """Seconds that the oldest unsettled message has waited; 0 when none does."""
         oldest = [age for intake in self._intakes if (age := intake.ledger.oldest_ns()) is not None]
-        return max(0.0, (self._clock.now_ns() - min(oldest)) / 1e9) if oldest else 0.0
+        return max(0.0, (self._clock.monotonic_ns() - min(oldest)) / 1e9) if oldest else 0.0
 
     def status(self) -> dict[str, Any]:
         """For /status: JSON-able."""

@@ -97,8 +97,7 @@ class Sender:
         """Try until every message of ``batch`` is stored or dropped on purpose."""
         backoff = Backoff(RETRY_INITIAL, RETRY_MAXIMUM)
         failing_since: int | None = None
-        started = self._clock.now_ns()
-        if started - batch[0].publish.received_ns >= _SECOND:  # Message Expiry Intervals are whole seconds
+        if self._clock.monotonic_ns() - batch[0].since_ns >= _SECOND:  # Message Expiry Intervals are whole seconds
             batch = self._without_expired(batch)
         while batch:
             started = self._clock.now_ns()
@@ -106,7 +105,7 @@ class Sender:
             ended = self._clock.now_ns()
             if error is None:
                 if failing_since is not None:
-                    seconds = (ended - failing_since) / 1e9
+                    seconds = _seconds(failing_since, ended)
                     self._reporter.report(events.SendRecovered(topic=lane.topic, seconds=seconds))
                 self._done(lane.topic, batch, ended)
                 return
@@ -130,12 +129,12 @@ class Sender:
         ended = self._clock.now_ns()
         if error is None:
             self.tally.stored += 1
-            self.tally.stored_ns += ended - started
+            self.tally.stored_ns += max(0, ended - started)
         else:
             self.tally.failed += 1
         reason = error.reason if error is not None else None
         self._tracer.sent([entry.trace for entry in batch], started, ended, lane.topic, reason)
-        self._metrics.operation_duration(lane.topic, (ended - started) / 1e9, reason)
+        self._metrics.operation_duration(lane.topic, _seconds(started, ended), reason)
         self._metrics.sent(lane.topic, len(batch), reason)
         return error
 
@@ -182,11 +181,11 @@ class Sender:
         self.tally.messages += len(batch)
         self.last_error = None
         self._tracer.settled([entry.trace for entry in batch], now)
-        self._metrics.batch(topic, len(batch), (now - batch[0].publish.received_ns) / 1e9)
+        self._metrics.batch(topic, len(batch), _seconds(batch[0].publish.received_ns, now))
         for (owner, filter_, received), entries in groupby(batch, _origin):
             count = sum(1 for _ in entries)
             owner.sent(filter_, count)
-            self._metrics.process_duration(filter_, (now - received) / 1e9, count)
+            self._metrics.process_duration(filter_, _seconds(received, now), count)
         self._settle(batch)
 
     def _settle(self, batch: Sequence[InFlight]) -> None:
@@ -197,6 +196,11 @@ class Sender:
             for owner in owners.values():
                 owner.settle([entry for entry in batch if entry.owner is owner])
         self._settled()
+
+
+def _seconds(start: int, end: int) -> float:
+    """From one moment of Unix time to another. It may have been set back between them."""
+    return max(0.0, (end - start) / 1e9)
 
 
 def _origin(entry: InFlight) -> tuple[Any, str, int]:
