@@ -183,6 +183,18 @@ async def test_a_hanging_proxy_ends_by_deadline_and_is_reconnected() -> None:
         assert sink.status.link is Link.UP
 
 
+async def test_a_goodbye_that_nobody_answers_is_no_news() -> None:
+    """The words "the connection is tried again" would be the last line of a gateway that has stopped."""
+    options: dict[str, Any] = {"reporter": (recorder := Recorder()), "request_timeout": IMPATIENT}
+    async with FakeProxy() as proxy:
+        async with sink_to(proxy, **options) as sink:
+            await sink.send("t", *make(sink))
+            proxy.answers = lambda method, _: 30.0 if method == "NotifyClientTermination" else None
+        assert proxy.count("NotifyClientTermination") == 1
+        assert "rocketmq.endpoint.down" not in recorder.names()
+        assert sink.status.link is Link.CLOSED
+
+
 async def test_many_requests_that_hang_together_replace_a_connection_once() -> None:
     recorder = Recorder()
     options: dict[str, Any] = {"reporter": recorder, "ordered_lanes": 1, "heartbeat_interval": 30.0}

@@ -134,6 +134,8 @@ class Endpoint:
         self.address = address
         self.up: bool | None = None
         self.last_error: str | None = None
+        self.leaving = False
+        """Whether we are saying goodbye: whether anybody answers that is no news to an operator."""
         self._options = options
         self._headers = headers
         self._tls = tls
@@ -248,7 +250,7 @@ class Endpoint:
     def _set(self, up: bool, error: str | None, reason: str) -> None:
         changed, self.up = self.up is not up, up
         self.last_error = error if error is not None else self.last_error
-        if not changed:
+        if not changed or self.leaving:
             return
         if up:
             self._reporter.report(EndpointUp(endpoint=self.address))

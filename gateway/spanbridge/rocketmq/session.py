@@ -198,6 +198,7 @@ class Session:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        self.endpoint.leaving = True
         if self.endpoint.up:
             request = service.NotifyClientTerminationRequest()
             response = service.NotifyClientTerminationResponse
