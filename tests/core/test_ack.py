@@ -123,7 +123,7 @@ def test_a_redelivery_of_a_message_that_is_through_is_released_at_once() -> None
 def test_qos_0_is_owed_nothing_and_forgotten_when_it_is_through() -> None:
     ledger = AckLedger()
     ledger.turn(1, session=1)
-    loose = entry(0, qos=0, received_ns=3)
+    loose = entry(0, qos=0, since_ns=3)
     ledger.add(loose)
     assert ledger.unrepeatable() == [loose]
     assert ledger.oldest_ns() == 3
@@ -211,10 +211,10 @@ def test_a_redelivery_of_a_message_that_we_never_had_is_no_news() -> None:
 def test_a_message_whose_identifier_another_redelivery_took_is_not_lost_sight_of() -> None:
     ledger = AckLedger()
     ledger.turn(1, session=1)
-    first = entry(7, received_ns=5)
+    first = entry(7, since_ns=5)
     ledger.add(first)
     ledger.turn(2, session=1)
-    other = entry(7, epoch=2, payload=b"other", received_ns=9)
+    other = entry(7, epoch=2, payload=b"other", since_ns=9)
     other.publish.dup = True
     ledger.add(other)
     ledger.turn(3, session=1)

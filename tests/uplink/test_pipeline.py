@@ -731,7 +731,7 @@ async def test_the_age_of_the_oldest_message_is_told() -> None:
         rig.clock.now += 5_000_000_000
         assert rig.uplink.oldest_age() == pytest.approx(5)
         rig.clock.set = -10_000_000_000
-        assert rig.uplink.oldest_age() == 0, "the clock was set back"
+        assert rig.uplink.oldest_age() == pytest.approx(5), "the clock was set back"
         rig.clock.set = 0
         assert rig.uplink.status() == {
             "received": 1, "sent": 0, "dropped": 0, "requests_in_flight": 1, "in_flight": 1, "held": 1,
