@@ -81,6 +81,25 @@ def test_what_fills_the_room_exactly_is_carried() -> None:
     assert (len(many.items), many.dropped) == (124, 77)
 
 
+@pytest.mark.parametrize("at", ["253402300800000", "9" * 30, "9" * 5000, "0" * 40, "-1", "1e3"])
+def test_a_delivery_timestamp_that_no_message_can_carry_has_a_reason(at: str) -> None:
+    """RocketMQ could not parse the request, nor say which message of it was meant: it would be sent for ever."""
+    publish = Publish("devices/d1", b"", user_properties=[("at", at)])
+    with pytest.raises(translate.Unroutable) as refused:
+        address(publish, delivery_timestamp="{user.at}")
+    assert refused.value.reason == "bad_timestamp"
+    latest = Publish("devices/d1", b"", user_properties=[("at", "253402300799999")])
+    assert address(latest, delivery_timestamp="{user.at}").delivery_timestamp_ms == 253402300799999
+
+
+def test_all_properties_beyond_the_most_that_rocketmq_takes_are_counted() -> None:
+    user = [(translate.PATH, "gw"), *((str(number), "") for number in range(1000))]
+    got = translate.properties(Publish("t", b"x", content_type="text/plain"), user, [])
+    assert len(got.items) + translate.FIXED_PROPERTIES == translate.MAX_PROPERTIES
+    assert len(got.items) + got.dropped == 1001
+    assert got.items[0] == ("mqtt.content-type", "text/plain")
+
+
 def test_every_field_of_a_publish_has_its_property() -> None:
     publish = Publish(
         "t",

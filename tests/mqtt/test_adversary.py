@@ -90,8 +90,17 @@ async def test_malformed_packets_are_reported_and_survived(
 
 def v5_packet(topic: bytes, properties: bytes = b"", *, qos: int = 1, packet_id: int = 9) -> bytes:
     body = len(topic).to_bytes(2, "big") + topic + (packet_id.to_bytes(2, "big") if qos else b"")
-    body += bytes([len(properties)]) + properties + b"payload"
-    return bytes([0x30 | qos << 1, len(body)]) + body
+    body += variable(len(properties)) + properties + b"payload"
+    return bytes([0x30 | qos << 1]) + variable(len(body)) + body
+
+
+def variable(value: int) -> bytes:
+    """A Variable Byte Integer."""
+    head = b""
+    while value > 0x7F:
+        head += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return head + bytes([value])
 
 
 UNDECODABLE = {
@@ -136,6 +145,35 @@ async def test_a_publish_that_does_not_decode_is_handed_over_as_such(
         await poll(lambda: [p[0] for p in peer.received if p[0] in (0x40, 0x50)] == kinds, "acknowledgements in order")
         assert peer.connections == 1
         assert watched.reporter.of("mqtt.bad_packet") == []
+        await watched.stop()
+
+
+async def test_a_flood_of_properties_is_refused_before_it_is_decoded(watch: Any, scripted: Any, poll: Any) -> None:
+    """Millions of them fit into a packet, and would take the process's memory again after each restart."""
+    flood = v5_packet(b"a", b"\x26\x00\x01k\x00\x01v" * 40_000)
+    large = v5_packet(b"a", b"\x26\x00\x01k\x00\x01v" * 30_000)
+    async with scripted(greeting("5", flood + large + publish_packet("5", "t", b"after", qos=1, packet_id=1))) as peer:
+        watched = watch(peer.host, peer.port, "t", version="5")
+        await watched.count(3)
+        first, second, third = watched.messages
+        assert first.fault is not None
+        assert "280000 bytes of properties" in first.fault
+        assert (first.topic, first.payload, first.user_properties) == ("a", b"payload", ())
+        assert (second.fault, len(second.user_properties)) == (None, 30_000)
+        assert third.payload == b"after"
+        watched.source.settle(watched.messages)
+        await poll(lambda: [p[0] for p in peer.received].count(0x40) == 3, "acknowledgements")
+        await watched.stop()
+
+
+async def test_a_control_packet_of_properties_ends_the_connection(watch: Any, scripted: Any) -> None:
+    properties = b"\x26\x00\x01k\x00\x01v" * 40_000
+    body = b"\x00\x01" + variable(len(properties)) + properties + b"\x01"
+    async with scripted(greeting("5", b"\x90" + variable(len(body)) + body)) as peer:
+        watched = watch(peer.host, peer.port, "t", version="5")
+        event = await watched.event("mqtt.bad_packet")
+        assert event.reason == "malformed_packet"
+        assert "bytes of properties" in event.text()
         await watched.stop()
 
 

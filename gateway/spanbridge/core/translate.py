@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from spanbridge.core import rocketmq_rules as rules
@@ -26,6 +27,9 @@ MAX_PROPERTIES = 128
 MAX_PROPERTY_BYTES = 16384
 FIXED_PROPERTIES = 4
 _MAX_PATH = 2048
+_LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999, the last that protobuf's ``Timestamp`` holds: a later one would spoil its whole request."""
+_LONGEST_TIME = 32
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -86,7 +90,7 @@ def _timestamp(template: Template | None, scope: Scope) -> int | None:
     text = _optional(template, scope)
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_TIME or int(text) > _LATEST_MS:
         raise Unroutable(f"delivery_timestamp {quoted(text)} is not Unix time in milliseconds", "bad_timestamp")
     return int(text)
 
@@ -123,7 +127,7 @@ def properties(
         optional.append(("mqtt.response-topic", publish.response_topic))
     if not user and not optional:
         return Properties(items)
-    return _limited(items, [*optional, *_user_names(user)], room)
+    return _limited(items, optional, user, room)
 
 
 def _user_names(user: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
@@ -139,18 +143,23 @@ def _user_names(user: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
         yield (f"mqtt.user.{name}" if nth == 1 else f"mqtt.user[{nth}].{name}"), value
 
 
-def _limited(items: list[tuple[str, str]], optional: Sequence[tuple[str, str]], limit: int) -> Properties:
+def _limited(
+    items: list[tuple[str, str]], optional: Sequence[tuple[str, str]], user: Sequence[tuple[str, str]], limit: int
+) -> Properties:
     count = MAX_PROPERTIES - FIXED_PROPERTIES - len(items)
     size = sum(len(name) + len(value) for name, value in items)
     dropped = 0
-    for name, value in optional:
+    rest = chain(optional, _user_names(user))
+    for name, value in rest:
         cost = len(name) + len(value) if name.isascii() and value.isascii() else len((name + value).encode())
-        if count == 0 or size + cost > limit or _has_control(name) or _has_control(value):
+        if size + cost > limit or _has_control(name) or _has_control(value):
             dropped += 1
             continue
         items.append((name, value))
-        count -= 1
         size += cost
+        count -= 1
+        if not count:  # a device may have sent tens of thousands
+            dropped += sum(1 for _ in rest)
     return Properties(items, dropped)
 
 

@@ -62,6 +62,8 @@ class V5Connection(Connection):
         careful = self.intake.careful
         while position < end:
             try:
+                if end - position > salvage.MAX_PROPERTIES:
+                    salvage.check_size(data, position)
                 if careful:
                     _check_strings(data, position)
                 packet, size = read(view[position:])
@@ -136,7 +138,9 @@ class V5Connection(Connection):
         return [message]
 
     def _fault(self, error: BaseException) -> PacketError:
-        """What the codec found, in our terms."""
+        """What the codec found, or we did before it, in our terms."""
+        if isinstance(error, PacketError):
+            return error
         if isinstance(error, IndexError):
             return malformed("its fields exceed its length")
         # mqtt5 0.8 panics over strings that are not UTF-8, loudly, and pyo3 makes that a BaseException. Once is enough.
