@@ -166,7 +166,9 @@ def test_made_up_property_names_do_not_grow_the_process() -> None:
     made, prepared = encoder(), Prepared(Address("t"), "", 0)
     for number in range(10_000):
         made.encode(prepared, b"x", [(f"name-{number}", "v")], BORN_NS)
+        made.encode(prepared, b"x", [(f"{number}" * 1000, "v")], BORN_NS)
     assert len(made._names) <= 4096
+    assert sum(map(len, made._names)) < 1 << 20
 
 
 def test_varint() -> None:

@@ -31,6 +31,8 @@ from spanbridge.rocketmq.stubs import DELAY, FIFO, NORMAL
 
 _KNOWN_NAMES = 4096
 """Property names remembered in encoded form; devices that make up names must not grow the process."""
+_LONGEST_KNOWN = 256
+"""Characters of such a name."""
 
 
 def varint(value: int) -> bytes:
@@ -218,9 +220,11 @@ class Encoder:
 
     def _name(self, name: str) -> bytes:
         _refuse(property_name_problem(name), "property", name, "illegal_message_property_key")
-        if len(self._names) >= _KNOWN_NAMES:
-            self._names.clear()
-        encoded = self._names[name] = field(1, name.encode()) + b"\x12"
+        encoded = field(1, name.encode()) + b"\x12"
+        if len(name) <= _LONGEST_KNOWN:
+            if len(self._names) >= _KNOWN_NAMES:
+                self._names.clear()
+            self._names[name] = encoded
         return encoded
 
     def _body_problem(self, prepared: Prepared, size: int) -> SinkRejected:

@@ -30,6 +30,8 @@ _SAMPLED = 1
 _RANDOM = 2
 _FLAGS = ("00", "01", "02", "03")
 _KEPT = 8192
+_LONGEST_KEPT = 256
+"""Characters of a topic that is worth keeping: devices choose them, and may choose thousands of 64 KiB."""
 
 _sizes: dict[int, bytes] = {}
 
@@ -175,10 +177,11 @@ class RecordingRoute:
         return RecordedTrace(traceparent, tracestate, trace.head(process), trace.head(send), trace_id, send_id)
 
     def _learn(self, topic: str, address: Address | None) -> tuple[bytes, bytes]:
-        if len(self._topics) >= _KEPT:
-            self._topics.clear()
         known = (wire.attributes(9, self._spans.cut({DESTINATION: topic})), self._address(address))
-        self._topics[topic] = known
+        if len(topic) <= _LONGEST_KEPT:
+            if len(self._topics) >= _KEPT:
+                self._topics.clear()
+            self._topics[topic] = known
         return known
 
     def _address(self, address: Address | None) -> bytes:

@@ -20,6 +20,10 @@ UNROUTABLE = "(unroutable)"
 CACHED_TOPICS = 16384
 """Plans kept per source. About 1 KiB each; a fleet with more topics pays for planning again, not with memory."""
 
+LONGEST_CACHED = 256
+"""Characters of a topic whose plan is kept. Devices choose them: one may have 65 535, all of them levels, and then its plan
+takes a megabyte."""
+
 
 class Ready(NamedTuple):
     """Where messages of one topic, QoS and RETAIN flag go: the sink's prepared form and the lane they share."""
@@ -85,9 +89,11 @@ class Planner:
         match = self._table.match(topic)
         if match is None:
             return None
-        if len(self._plans) >= CACHED_TOPICS:
-            del self._plans[next(iter(self._plans))]
-        plan = self._plans[topic] = Plan(match)
+        plan = Plan(match)
+        if len(topic) <= LONGEST_CACHED:
+            if len(self._plans) >= CACHED_TOPICS:
+                del self._plans[next(iter(self._plans))]
+            self._plans[topic] = plan
         return plan
 
     def ready(self, plan: Plan, publish: Publish, user: Sequence[tuple[str, str]]) -> Ready:
