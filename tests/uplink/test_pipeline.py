@@ -529,6 +529,28 @@ async def test_a_new_connection_is_read_although_the_last_one_was_paused() -> No
         assert rig.uplink.held == 2
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"payload": b"x" * 5000},
+        {"topic": "nowhere", "user_properties": [("", "")] * 32},
+        {"user_properties": [("", "")] * 129, "topic": "t"},
+    ],
+)
+async def test_what_is_received_and_not_sent_on_counts_in_the_bound_until_their_turn(fields: dict[str, Any]) -> None:
+    """Refused and done with, and still in memory: acknowledgements leave in order, and RocketMQ is away."""
+    async with running(route("t"), max_in_flight_bytes=20_000) as rig:
+        rig.sink.gate.clear()
+        rig.deliver(rig.publish("t"))
+        for _ in range(4):
+            rig.deliver(rig.publish(**{"topic": "t", **fields}))
+        assert not rig.source.reading
+        rig.sink.gate.set()
+        await rig.until(lambda: rig.source.reading)
+        assert rig.source.settled == [1, 2, 3, 4, 5]
+        assert rig.uplink.held_bytes == 0
+
+
 async def test_qos_0_waits_for_nobody_and_drains_as_well() -> None:
     async with running(route("bad", "bad"), route("good", "good")) as rig:
 

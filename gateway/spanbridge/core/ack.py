@@ -9,12 +9,18 @@ from typing import Any
 
 from spanbridge.core.message import Publish
 
+_PROPERTY_BYTES = 160
+"""What a short user property takes in memory: a pair and two strings."""
+_CARRIED = 128
+"""User properties that RocketMQ carries; further ones show in the packet only."""
+
 
 class InFlight:
     """A message between its arrival and its acknowledgement, with what the pipeline keeps beside it.
 
     ``owner`` is the intake that must acknowledge it, ``trace`` the telemetry's record and ``encoded`` the sink's form;
-    the core looks into none of them. ``size`` (bytes) is what it counts for in the bound on what is in flight.
+    the core looks into none of them. ``size`` (bytes) is what it counts for in the bound on what is in flight: that of the
+    sink's form, or of the packet where that is larger. What is refused waits for its turn to be acknowledged too.
     ``since_ns`` is when it came, ``expires_ns`` when its sender no longer wants it delivered; both by the monotonic
     clock, since Unix time may be set meanwhile.
     """
@@ -28,6 +34,8 @@ class InFlight:
         self.trace = trace
         self.encoded = encoded
         self.size = len(encoded)
+        if not encoded or len(publish.user_properties) > _CARRIED:
+            self.size = max(self.size, weight(publish))
         self.settled = False
         self.since_ns = 0
         self.expires_ns: int | None = None
@@ -169,6 +177,11 @@ class AckLedger:
     def _let_go(self, entry: InFlight) -> None:
         self.held -= 1
         self.held_bytes -= entry.size
+
+
+def weight(publish: Publish) -> int:
+    """Bytes that a message takes as it was received."""
+    return len(publish.payload) + len(publish.topic) + _PROPERTY_BYTES * len(publish.user_properties)
 
 
 def _same(one: Publish, other: Publish) -> bool:
