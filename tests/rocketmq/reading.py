@@ -19,6 +19,7 @@ class Reader:
         self._address = endpoints
         self._topic = definition.Resource(name=topic)
         self._group = definition.Resource(name=group)
+        self._distinct = False
         self._headers = (
             ("x-mq-language", "PYTHON"),
             ("x-mq-protocol", "v2"),
@@ -26,8 +27,12 @@ class Reader:
             ("x-mq-client-id", f"reader@{group}"),
         )
 
-    async def read(self, expected: int, timeout: float = 30.0) -> list[Any]:
-        """``Message``s, sorted by queue and offset. Fails the test when fewer come in time."""
+    async def read(self, expected: int, timeout: float = 30.0, *, distinct: bool = False) -> list[Any]:
+        """``Message``s, sorted by queue and offset. Fails the test when fewer come in time.
+
+        ``distinct``: bodies are expected, some of which may be stored twice.
+        """
+        self._distinct = distinct
         got: dict[tuple[int, int], Any] = {}
         enough = asyncio.Event()
         async with aio.insecure_channel(self._address, options=[("grpc.enable_http_proxy", 0)]) as channel:
@@ -45,7 +50,7 @@ class Reader:
             await asyncio.gather(*tasks, waiter, return_exceptions=True)
             await ended(stream)
         await asyncio.sleep(0.05)  # gRPC's thread still hands over what was cancelled; the test's loop closes next
-        assert len(got) >= expected, f"{len(got)} of {expected} messages read back"
+        assert self._count(got) >= expected, f"{self._count(got)} of {expected} messages read back"
         return [got[key] for key in sorted(got)]
 
     async def _drain(
@@ -56,8 +61,11 @@ class Reader:
             for message in await self._receive(channel, queue):
                 at = message.system_properties
                 got[at.queue_id, at.queue_offset] = message
-            if len(got) >= expected:
+            if self._count(got) >= expected:
                 enough.set()
+
+    def _count(self, got: dict[tuple[int, int], Any]) -> int:
+        return len({message.body for message in got.values()}) if self._distinct else len(got)
 
     async def _subscribe(self, channel: Any) -> Any:
         stream = channel.stream_stream(

@@ -19,8 +19,8 @@ class InFlight:
     """A message between its arrival and its acknowledgement, with what the pipeline keeps beside it.
 
     ``owner`` is the intake that must acknowledge it, ``trace`` the telemetry's record and ``encoded`` the sink's form;
-    the core looks into none of them. ``size`` (bytes) is what it counts for in the bound on what is in flight: that of the
-    sink's form, or of the packet where that is larger. What is refused waits for its turn to be acknowledged too.
+    the core looks into none of them. ``size`` (bytes) is what it counts for in the bound on what is in flight: the
+    size of the sink's form, or of the packet where that is larger. What is refused waits for its turn as well.
     ``since_ns`` is when it came, ``expires_ns`` when its sender no longer wants it delivered; both by the monotonic
     clock, since Unix time may be set meanwhile.
     """
