@@ -16,8 +16,9 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from spanbridge.telemetry import Telemetry, TelemetrySettings, ids, sampling, wire
 from spanbridge.telemetry.buffer import SpanBuffer
-from spanbridge.telemetry.env import TelemetryConfigError, exporter_kind, otlp_settings
+from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError, exporter_kind, otlp_settings
 from spanbridge.telemetry.settings import export_plan, resource
+from spanbridge.telemetry.transport import create_transport
 from spanbridge.telemetry.transport_http import retry_after
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -57,6 +58,7 @@ def test_a_signal_s_own_variables_win_and_empty_ones_do_not_count() -> None:
     assert (traces.protocol, metrics.protocol, traces.timeout) == ("grpc", "http/protobuf", 1.5)
     assert traces.headers == (("a", "b,c"), ("d", "e"))
     assert "b,c" not in repr(traces)
+    assert "hunter2" not in repr(OtlpSettings(signal="traces", target="http://user:hunter2@host/?key=hunter2"))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,7 @@ def test_a_signal_s_own_variables_win_and_empty_ones_do_not_count() -> None:
         (PROTOCOL, "http/json"),
         (ENDPOINT, "http://:4317"),
         (ENDPOINT, "http://host:notaport"),
+        (ENDPOINT, "https://user:secret[@host"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "-1"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
@@ -80,6 +83,13 @@ def test_bad_values_name_the_variable_and_no_secret(name: str, value: str) -> No
     with pytest.raises(TelemetryConfigError) as caught:
         export_plan(TelemetrySettings(), {ENDPOINT: "http://h", name: value})
     assert name in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_url_that_only_the_http_library_refuses_is_an_error_of_ours() -> None:
+    with pytest.raises(TelemetryConfigError) as caught:
+        create_transport(otlp_settings("traces", {**HTTP, ENDPOINT: "http://user:secret@host\\"}))
+    assert "traces" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 

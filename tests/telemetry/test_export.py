@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -17,9 +19,10 @@ from spanbridge.core.policy import ContextPolicy
 from spanbridge.demo.otlp import OK, Behaviour, OtlpReceiver, ReceiverTls
 from spanbridge.devstack.certificates import Certificates
 from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings, facade
+from spanbridge.telemetry.env import OtlpSettings
 from spanbridge.telemetry.exporter import Delivery, MetricExporter
 from spanbridge.telemetry.reporter import EventReporter
-from spanbridge.telemetry.transport import ConsoleTransport
+from spanbridge.telemetry.transport import ConsoleTransport, create_transport
 from spanbridge_context import TraceContext
 
 pytestmark = pytest.mark.anyio
@@ -349,6 +352,81 @@ async def test_a_secret_in_an_endpoint_or_header_never_shows(headers: str, caplo
         await telemetry.shutdown(0.3)
     assert "Connect call failed" in caplog.text or "refused" in caplog.text.lower()
     assert "hunter2" not in caplog.text
+
+
+@asynccontextmanager
+async def answering(answer: bytes) -> AsyncIterator[str]:
+    """The address of a server that answers every connection like that."""
+
+    over = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            for start in range(0, len(answer), 1 << 16):
+                writer.write(answer[start : start + (1 << 16)])
+                await writer.drain()
+        writer.close()
+        over.set()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await over.wait()
+
+
+def response(status: str, body: bytes, **headers: str) -> bytes:
+    head = [f"HTTP/1.1 {status}", "Content-Type: text/plain", f"Content-Length: {len(body)}"]
+    head += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 what\r\n\r\n",
+        response("403 Forbidden", b"no account has the key s3cr3t-key, nor user hunter2"),
+        response("403 Forbidden", b"x" * 190 + b"s3cr3t-key"),
+        response("302 Found", b"", Location="http://127.0.0.1:9/?key=s3cr3t-key"),
+    ],
+)
+async def test_a_secret_that_a_receiver_or_a_library_tells_is_blotted_out(answer: bytes) -> None:
+    async with answering(answer) as address:
+        transport = create_transport(
+            OtlpSettings(
+                signal="traces",
+                protocol="http/protobuf",
+                target=f"http://user:hunter2@{address}/v1/traces?key=s3cr3t-key",
+                headers=(("x-api-key", "Key s3cr3t-key"),),
+            )
+        )
+        outcome = await transport.send(b"", 5)
+        await transport.close()
+    assert outcome.reason
+    assert "hunter2" not in outcome.detail
+    assert "s3cr3t" not in outcome.detail
+    assert outcome.detail.startswith(f"http://{address}/v1/traces")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        response("200 OK", gzip.compress(bytes(32 << 20)), Content_Encoding="gzip"),
+        response("400 Bad Request", gzip.compress(bytes(32 << 20)), Content_Encoding="gzip"),
+        response("400 Bad Request", bytes(32 << 20)),
+    ],
+)
+async def test_the_size_of_an_answer_does_not_decide_on_our_memory(answer: bytes) -> None:
+    async with answering(answer) as address:
+        settings = OtlpSettings(signal="traces", protocol="http/protobuf", target=f"http://{address}/v1/traces")
+        transport = create_transport(settings)
+        tracemalloc.start()
+        try:
+            await transport.send(b"", 10)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        await transport.close()
+    assert peak < 8 << 20
 
 
 @pytest.mark.parametrize(

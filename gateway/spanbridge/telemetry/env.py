@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from spanbridge.core.errors import ConfigError
 
 Signal = Literal["traces", "metrics"]
 Protocol = Literal["grpc", "http/protobuf"]
 _SIGNALS = ("TRACES", "METRICS", "LOGS", "PROFILES")
+_SECRET = 6
+"""Characters from which on a header's value may be a secret; a shorter one would blot out words."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 section 5.6.2
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
@@ -29,7 +31,7 @@ class OtlpSettings:
 
     signal: Signal
     protocol: Protocol = "grpc"
-    target: str = "localhost:4317"
+    target: str = field(default="localhost:4317", repr=False)  # a URL may hold a password
     secure: bool = False
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     timeout: float = 10.0
@@ -45,6 +47,17 @@ class OtlpSettings:
             return self.target
         parts = urlsplit(self.target)
         return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+    def redact(self, text: str) -> str:
+        """``text`` without what a receiver may have echoed of the headers' values, the URL's password or its query."""
+        parts = urlsplit(self.target if "://" in self.target else "")
+        words = [word for _, value in self.headers for word in (value, *value.split())]
+        words += [parts.password or "", unquote(parts.password or ""), parts.query]
+        words += [value for _, value in parse_qsl(parts.query)]
+        for word in sorted(set(words), key=len, reverse=True):
+            if len(word) >= _SECRET:
+                text = text.replace(word, "***")
+        return text
 
 
 def exporter_kind(signal: Signal, environ: Mapping[str, str]) -> str:
@@ -154,10 +167,10 @@ class _Variables:
 def _grpc_target(variables: _Variables) -> tuple[str, bool]:
     variable, endpoint = variables.get("ENDPOINT")
     endpoint = endpoint or "http://localhost:4317"
-    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-    if not parts.hostname or not _port_is_valid(endpoint):
+    parts = _split(endpoint if "://" in endpoint else f"//{endpoint}")
+    if parts is None:
         raise TelemetryConfigError(f"{variable} is not a URL or host:port that gRPC can reach")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     if parts.scheme in ("http", "https"):
         secure = parts.scheme == "https"
     else:
@@ -168,8 +181,8 @@ def _grpc_target(variables: _Variables) -> tuple[str, bool]:
 def _http_target(variables: _Variables) -> tuple[str, bool]:
     variable, endpoint = variables.get("ENDPOINT")
     endpoint = endpoint or "http://localhost:4318"
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not _port_is_valid(endpoint):
+    parts = _split(endpoint)
+    if parts is None or parts.scheme not in ("http", "https"):
         raise TelemetryConfigError(f"{variable} is not an http:// or https:// URL")
     if not variable.startswith(f"OTEL_EXPORTER_OTLP_{variables.signal.upper()}_"):
         # A common endpoint is a base: the signal's path is appended. A signal's own is used as it is.
@@ -177,11 +190,14 @@ def _http_target(variables: _Variables) -> tuple[str, bool]:
     return endpoint, parts.scheme == "https"
 
 
-def _port_is_valid(endpoint: str) -> bool:
+def _split(url: str) -> SplitResult | None:
+    """The parts of a URL that names a host, and a port or none; None for any other text."""
     try:
-        return urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").port != 0
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        return False
+        return None
+    return parts if usable else None
 
 
 def _headers(variables: _Variables) -> tuple[tuple[str, str], ...]:

@@ -83,26 +83,26 @@ class ConsoleTransport:
         """Nothing is open."""
 
 
-def partial_success(signal: Signal, body: bytes) -> Outcome:
+def partial_success(settings: OtlpSettings, body: bytes) -> Outcome:
     """Read the receiver's answer: it may have refused a part (OTLP, "Partial Success")."""
     if not body:
         return TAKEN
     from google.protobuf.message import DecodeError  # noqa: PLC0415
 
     try:
-        if signal == "traces":
+        if settings.signal == "traces":
             from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415
                 ExportTraceServiceResponse,
             )
 
             traces = ExportTraceServiceResponse.FromString(body).partial_success
-            return Outcome(rejected=traces.rejected_spans, detail=one_line(traces.error_message))
+            return Outcome(rejected=traces.rejected_spans, detail=one_line(settings.redact(traces.error_message)))
         from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # noqa: PLC0415
             ExportMetricsServiceResponse,
         )
 
         metrics = ExportMetricsServiceResponse.FromString(body).partial_success
-        return Outcome(rejected=metrics.rejected_data_points, detail=one_line(metrics.error_message))
+        return Outcome(rejected=metrics.rejected_data_points, detail=one_line(settings.redact(metrics.error_message)))
     except DecodeError:
         return TAKEN  # the status said that it was taken
 

@@ -58,7 +58,7 @@ class GrpcTransport:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 await self.close()
             return self._failure(error)
-        return partial_success(self._settings.signal, answer)
+        return partial_success(self._settings, answer)
 
     async def close(self) -> None:
         """See :class:`~spanbridge.telemetry.transport.Transport`."""
@@ -81,9 +81,10 @@ class GrpcTransport:
     def _failure(self, error: grpc.aio.AioRpcError) -> Outcome:
         code = error.code()
         retry_after = _retry_after(error)
+        said = one_line(self._settings.redact(error.details() or ""))
         return Outcome(
             reason=code.name.lower(),
-            detail=f"{self._settings.label} answered {code.name}: {one_line(error.details() or '')}",
+            detail=f"{self._settings.label} answered {code.name}: {said}",
             retry=code in _RETRYABLE or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and retry_after is not None),
             retry_after=retry_after,
         )

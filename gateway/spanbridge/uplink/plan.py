@@ -21,8 +21,8 @@ CACHED_TOPICS = 16384
 """Plans kept per source. About 1 KiB each; a fleet with more topics pays for planning again, not with memory."""
 
 LONGEST_CACHED = 256
-"""Characters of a topic whose plan is kept. Devices choose them: with 65 535 of them, many of them slashes, a plan takes
-a megabyte."""
+"""Characters of a topic whose plan is kept. Devices choose them: with 65 535 of them, half of them slashes, a plan
+takes a megabyte."""
 
 
 class Ready(NamedTuple):
