@@ -160,6 +160,23 @@ def test_a_missing_file_is_no_reason_to_try_again(repository: Repository) -> Non
     assert repository.requests <= 12
 
 
+def test_a_server_that_never_stops_sending_does_not_fill_the_disk(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jars, "_ATTEMPTS", 1)
+    name = next(iter(FILES))
+    repository.files[name] = bytes(16 << 20)
+    most = 0
+
+    def measure(count: int, _: int) -> None:
+        nonlocal most
+        most += max(count, 0)
+
+    with pytest.raises(DownloadError, match="locked checksum"):
+        jars._fetch(next(jar for jar in jars.locked_jars() if jar.path == name), measure, threading.Event())
+    assert most < 1 << 20
+
+
 def test_no_network_names_the_settings_that_help(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPANBRIDGE_MAVEN_URL", "http://127.0.0.1:1")
     with pytest.raises(DownloadError, match=r"cannot fetch http://127\.0\.0\.1:1/") as caught:

@@ -183,7 +183,7 @@ def _transfer(part: BinaryIO, jar: Jar, advance: Advance, given_up: threading.Ev
         else:
             part.truncate(0)
         while chunk := answer.read1(_CHUNK):
-            if given_up.is_set():
+            if given_up.is_set() or part.tell() > jar.size:  # it cannot be the file, and may never end
                 break
             part.write(chunk)
             advance(len(chunk), 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import random
 import socket
+import stat
 import tempfile
 from pathlib import Path
 
@@ -32,9 +34,9 @@ class PortLease:
         """Reserve a port P such that P and every P + offset are free, and return P.
 
         Raises:
-            DevstackError: no such port was found.
+            DevstackError: no such port was found, or the directory of the locks is not ours alone.
         """
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+        own_directory(self._directory)
         highest = _ephemeral_start() - 16
         for _ in range(_ATTEMPTS):
             port = random.randrange(_LOWEST, highest)  # noqa: S311 - spreads load, guards nothing
@@ -76,6 +78,22 @@ class PortLease:
                 return None
             raise
         return descriptor
+
+
+def own_directory(path: Path) -> None:
+    """Make a directory that nobody else can write to, or see that it is one: names in /tmp can be guessed.
+
+    Raises:
+        DevstackError: it belongs to somebody else, others may write to it, or it is a link to another place.
+    """
+    with contextlib.suppress(FileExistsError):  # a link to nowhere, a file
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise DevstackError(
+            f"{path} is not a directory of yours that nobody else can write to",
+            hint="remove it, or set XDG_RUNTIME_DIR or TMPDIR",
+        )
 
 
 def _is_free(port: int) -> bool:

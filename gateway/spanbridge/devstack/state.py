@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from spanbridge.devstack.errors import DevstackError
+from spanbridge.devstack.ports import own_directory
 from spanbridge.devstack.stack import Devstack
 
 
@@ -68,9 +69,7 @@ def state_path(name: str) -> Path:
         directory = Path(base, "spanbridge")
     else:
         directory = Path(tempfile.gettempdir(), f"spanbridge-{os.getuid()}")
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if directory.stat().st_uid != os.getuid():
-        raise DevstackError(f"{directory} belongs to somebody else", hint="set XDG_RUNTIME_DIR or TMPDIR")
+    own_directory(directory)
     return directory / f"{name}.json"
 
 
