@@ -74,14 +74,18 @@ def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> Route
         # Followers (id > 0) take no messages.
         if queue.permission not in _WRITABLE or queue.broker.id:
             continue
-        addresses = only or tuple(sorted(_join(a.host, a.port) for a in queue.broker.endpoints.addresses))
+        named = (a for a in queue.broker.endpoints.addresses if a.host and 0 < a.port < 65536)
+        addresses = only or tuple(sorted(_join(a.host, a.port) for a in named))
+        if not addresses:
+            continue
         counts[addresses] = counts.get(addresses, 0) + 1
         names[addresses] = min(names.get(addresses, queue.broker.name), queue.broker.name)
         accepted = frozenset(queue.accept_message_types)
         types = accepted if types is None else types & accepted
     if types is None:
         raise SinkMisconfigured(
-            f"topic {topic!r} has no writable queue: check its permission (mqadmin updateTopicPerm) and the brokers'",
+            f"topic {topic!r} has no writable queue at an address: check its permission (mqadmin updateTopicPerm) "
+            "and the brokers'",
             reason="no_writable_queue",
         )
     order = sorted(counts, key=lambda addresses: (names[addresses], addresses))

@@ -32,6 +32,8 @@ _ROUTE_AT_FAULT = frozenset({
 
 _LAST_WORDS = 0.05
 """Seconds."""
+_LONGEST_PAUSE = 60.0
+"""Seconds between attempts that a server may ask for."""
 
 
 class RocketmqSink:
@@ -254,7 +256,8 @@ class RocketmqSink:
         policy = settings.backoff_policy.exponential_backoff
         initial, maximum = policy.initial.ToMilliseconds() / 1000, policy.max.ToMilliseconds() / 1000
         if 0 < initial <= maximum:
-            self._backoff = (initial, maximum, max(policy.multiplier, 1.0))
+            # It may slow us down, and not for ever; what is no sensible factor would overflow.
+            self._backoff = (min(initial, _LONGEST_PAUSE), min(maximum, _LONGEST_PAUSE), _factor(policy.multiplier))
 
     def _retry(self) -> Backoff:
         initial, maximum, factor = self._backoff
@@ -335,6 +338,10 @@ class RocketmqSink:
     async def _leave(self, session: Session, endpoint: Endpoint) -> None:
         await session.close()
         await endpoint.close(self._options.request_timeout)
+
+
+def _factor(multiplier: float) -> float:
+    return min(max(1.0, multiplier), 16.0)  # in this order, "not a number" is 1
 
 
 def parse_endpoints(text: str) -> tuple[str, ...]:
