@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import anyio
@@ -20,6 +21,10 @@ from .test_contract import (  # noqa: F401 - collected here again, with this mod
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
 
+stops_delivering = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="amqtt 0.12 stops delivering a burst in the middle on Python 3.12 and later"
+)
+
 
 @pytest.fixture
 def version() -> str:
@@ -31,6 +36,7 @@ def broker(amqtt_broker: MqttBroker) -> MqttBroker:
     return amqtt_broker
 
 
+@stops_delivering
 async def test_every_qos_arrives_in_order_and_whole(broker: Any, watch: Any, publish: Any, unique: Any) -> None:
     topic = unique("t")
     watched = watch(broker.host, broker.port, f"{topic}/#")
@@ -46,6 +52,7 @@ async def test_every_qos_arrives_in_order_and_whole(broker: Any, watch: Any, pub
     assert watched.detail["in_flight"] == 0
 
 
+@stops_delivering
 async def test_what_was_queued_for_an_absent_gateway_comes_first_and_in_order(
     broker: Any, watch: Any, publish: Any, unique: Any
 ) -> None:
