@@ -190,11 +190,12 @@ def summary_panel(
 ) -> Panel:
     """Messages and traces, counted. ``latency``: device to consumer, median and 99th percentile, in milliseconds."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="dim")
-    table.add_column("device, and what carries its context", ratio=1)
+    width = max((len(tally.device) for tally in tallies), default=0)
+    table.add_column(f"{'device':<{width}}  context in", ratio=1)
     for name in ("sent", "received", "lost", "traces"):
         table.add_column(name, justify="right")
     for tally in tallies:
-        table.add_row(Text.assemble(tally.device, (f"  {tally.carrier}", "dim")), *_counts(tally))
+        table.add_row(Text.assemble(f"{tally.device:<{width}}", (f"  {tally.carrier}", "dim")), *_counts(tally))
     if len(tallies) > 1:
         table.add_section()
         table.add_row(Text("all", "bold"), *_counts(_total(tallies)), style="bold")
