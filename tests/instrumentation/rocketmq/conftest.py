@@ -27,7 +27,7 @@ from rocketmq import (
     TransactionChecker,
     TransactionResolution,
 )
-from rocketmq.v5.exception import InternalErrorException
+from rocketmq.v5.exception import IllegalStateException, InternalErrorException
 
 from spanbridge_instrumentation.rocketmq import RocketMQInstrumentor
 
@@ -214,6 +214,23 @@ class Collecting(MessageListener):
         return self.handle(message)
 
 
+def started(make: Callable[[], PushConsumer], attempts: int = 3) -> PushConsumer:
+    """A consumer that runs. The client's start can fail where event loops come and go in the same thread, as here.
+
+    Its telemetry stream then finds "no current event loop", and the server's settings never come. It has ended by then.
+    """
+    for _ in range(attempts - 1):
+        consumer = make()
+        try:
+            consumer.startup()
+        except IllegalStateException:
+            continue
+        return consumer
+    consumer = make()
+    consumer.startup()
+    return consumer
+
+
 @pytest.fixture
 def push(configuration: ClientConfiguration, devstack: Any) -> Iterator[Callable[..., PushConsumer]]:
     """Makes started push consumers."""
@@ -221,9 +238,8 @@ def push(configuration: ClientConfiguration, devstack: Any) -> Iterator[Callable
 
     def push(listener: Any, topic: str, *, fifo: bool = False, max_attempts: int = 16) -> PushConsumer:
         group = devstack.group(fifo=fifo, max_attempts=max_attempts)
-        consumer = PushConsumer(configuration, group, listener, {topic: FilterExpression()})
+        consumer = started(lambda: PushConsumer(configuration, group, listener, {topic: FilterExpression()}))
         made.append(consumer)
-        consumer.startup()
         return consumer
 
     yield push
