@@ -8,11 +8,10 @@ from itertools import chain
 from typing import Any
 
 from spanbridge.core.message import Publish
+from spanbridge.core.rocketmq_rules import MAX_USER_PROPERTIES
 
 _PROPERTY_BYTES = 160
 """What a short user property takes in memory: a pair and two strings."""
-_CARRIED = 128
-"""User properties that RocketMQ carries; further ones show in the packet only."""
 
 
 class InFlight:
@@ -34,7 +33,7 @@ class InFlight:
         self.trace = trace
         self.encoded = encoded
         self.size = len(encoded)
-        if not encoded or len(publish.user_properties) > _CARRIED:
+        if not encoded or len(publish.user_properties) > MAX_USER_PROPERTIES:  # further ones show in the packet only
             self.size = max(self.size, weight(publish))
         self.settled = False
         self.since_ns = 0

@@ -23,8 +23,8 @@ PATH = "spanbridge.path"
 EMPTY_BODY = b"\0"
 """RocketMQ refuses empty bodies (MESSAGE_BODY_EMPTY); property ``mqtt.empty`` tells this from a real zero byte."""
 
-MAX_PROPERTIES = 128
-MAX_PROPERTY_BYTES = 16384
+MAX_PROPERTIES = rules.MAX_USER_PROPERTIES
+MAX_PROPERTY_BYTES = rules.MAX_PROPERTIES_BYTES
 FIXED_PROPERTIES = 4
 _MAX_PATH = 2048
 _LATEST_MS = 253_402_300_799_999

@@ -126,7 +126,7 @@ class Intake:
         try:
             diverted, lane = self._refuse(entry.publish, entry.filter, Refused(reason, cause))
         except Exception as error:  # noqa: BLE001 - as in :meth:`_take`
-            self._fault(error, entry.publish, entry.filter)
+            self.dropped(entry.publish, entry.filter, "internal", self._fault(error))
             return None
         entry.trace, entry.encoded = diverted.trace, diverted.encoded
         return lane
@@ -184,13 +184,14 @@ class Intake:
                 return *self._refuse(publish, UNROUTABLE, Refused("malformed", _malformed(publish))), "absent"
             return self._accept(publish, *found)
         except Exception as error:  # noqa: BLE001 - a fault of ours in the handling of another
-            self._fault(error, publish, UNROUTABLE)
+            self.dropped(publish, UNROUTABLE, "internal", self._fault(error))
             return InFlight(publish, self, UNROUTABLE, None, b""), None, "absent"
 
-    def _fault(self, error: Exception, publish: Publish, filter_: str) -> None:
+    def _fault(self, error: Exception) -> str:
+        """Report a fault of ours; return it in one line."""
         cause = f"{type(error).__name__}: {error}"
         self._reporter.report(events.InternalError(where="uplink.intake", cause=cause))
-        self.dropped(publish, filter_, "internal", cause)
+        return cause
 
     def _carriers(self, publish: Publish) -> tuple[Plan | None, TraceContext | None, str]:
         """Find the plan, and restore topic and payload where a v3.1.1 device hid its context there."""
@@ -226,9 +227,7 @@ class Intake:
         except Refused as refused:
             return *self._refuse(publish, filter_, refused), outcome
         except Exception as error:  # noqa: BLE001 - one message must not stop those behind it
-            cause = f"{type(error).__name__}: {error}"
-            self._reporter.report(events.InternalError(where="uplink.intake", cause=cause))
-            return *self._refuse(publish, filter_, Refused("internal", cause)), outcome
+            return *self._refuse(publish, filter_, Refused("internal", self._fault(error))), outcome
         return entry, lane, outcome
 
     def _forward(
