@@ -22,9 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import paho.mqtt.client as mqtt
-from opentelemetry.instrumentation.dependencies import get_dependency_conflicts
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
+from spanbridge_instrumentation._shared.instrumentor import ClientInstrumentor, own_version
 from spanbridge_instrumentation._shared.patching import Patches
 from spanbridge_instrumentation._shared.safety import LOG
 from spanbridge_instrumentation._shared.telemetry import Telemetry
@@ -40,7 +39,7 @@ __all__ = ["PahoInstrumentor"]
 _SCOPE: Final = "spanbridge_instrumentation.paho"
 
 
-class PahoInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+class PahoInstrumentor(ClientInstrumentor):
     """Instruments every paho-mqtt client of the process (:meth:`instrument`), or one (:meth:`instrument_client`).
 
     Keywords of both: ``tracer_provider``, ``meter_provider``, ``publish_hook``, ``ack_hook``, ``consume_hook``,
@@ -48,15 +47,13 @@ class PahoInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     ``ack_timeout``.
     """
 
+    library = "paho-mqtt"
+
     def instrumentation_dependencies(self) -> Collection[str]:
         return _instruments_any
 
-    def uninstrument(self, **kwargs: Any) -> None:
-        """End the instrumentation of all clients, single ones too; what runs at that time ends as it should."""
-        if self.is_instrumented_by_opentelemetry or not anything_instrumented():
-            super().uninstrument(**kwargs)
-        else:  # single clients only, which the base class does not know of
-            self._uninstrument(**kwargs)
+    def _anything(self) -> bool:
+        return anything_instrumented()
 
     def instrument_client(self, client: Any, **kwargs: Any) -> None:
         """Instrument one paho or aiomqtt client, made before or after; once more only changes its options.
@@ -88,13 +85,6 @@ class PahoInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _uninstrument(self, **kwargs: Any) -> None:
         clear()
         _unpatch()
-
-    def _supported(self) -> bool:
-        """The agent skips the version check for a distribution with several instrumentors; so it is made here too."""
-        conflict = get_dependency_conflicts(self.instrumentation_dependencies())
-        if conflict is not None:
-            LOG.error("paho-mqtt is not instrumented: %s", conflict)
-        return conflict is None
 
 
 _CALLS: Final = (
@@ -147,14 +137,7 @@ def mqtt_version() -> str:
 def _instrumentation(kwargs: dict[str, Any]) -> Instrumentation:
     providers = {name: kwargs.get(name) for name in ("tracer_provider", "meter_provider")}
     options = {name: value for name, value in kwargs.items() if name not in providers}
-    return Instrumentation(Telemetry(_SCOPE, _own_version(), **providers), read_options(**options))
-
-
-def _own_version() -> str:
-    try:
-        return version("spanbridge")
-    except PackageNotFoundError:
-        return ""
+    return Instrumentation(Telemetry(_SCOPE, own_version(), **providers), read_options(**options))
 
 
 def _paho_client(client: Any) -> Any:

@@ -18,14 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import rocketmq
-from opentelemetry.instrumentation.dependencies import get_dependency_conflicts
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from spanbridge_instrumentation._shared.handlers import register
+from spanbridge_instrumentation._shared.instrumentor import ClientInstrumentor, own_version
 from spanbridge_instrumentation._shared.patching import Patches
 from spanbridge_instrumentation._shared.safety import LOG
 from spanbridge_instrumentation._shared.telemetry import Telemetry
@@ -42,22 +40,20 @@ _SCOPE: Final = "spanbridge_instrumentation.rocketmq"
 _CLIENTS: Final = (rocketmq.Producer, rocketmq.SimpleConsumer, rocketmq.PushConsumer)
 
 
-class RocketMQInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+class RocketMQInstrumentor(ClientInstrumentor):
     """Instruments every RocketMQ client of the process (:meth:`instrument`), or one (:meth:`instrument_client`).
 
     Keywords of both: ``tracer_provider``, ``meter_provider``, ``send_hook``, ``receipt_hook``, ``receive_hook``,
     ``consume_hook``.
     """
 
+    library = "rocketmq-python-client"
+
     def instrumentation_dependencies(self) -> Collection[str]:
         return _instruments_any
 
-    def uninstrument(self, **kwargs: Any) -> None:
-        """End the instrumentation of all clients, single ones too; what runs at that time ends as it should."""
-        if self.is_instrumented_by_opentelemetry or any_instrumentation() is None:
-            super().uninstrument(**kwargs)
-        else:  # single clients only, which the base class does not know of
-            self._uninstrument(**kwargs)
+    def _anything(self) -> bool:
+        return any_instrumentation() is not None
 
     def instrument_client(self, client: Any, **kwargs: Any) -> None:
         """Instrument one producer or consumer, made before or after; once more only changes its options.
@@ -92,13 +88,6 @@ class RocketMQInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _uninstrument(self, **kwargs: Any) -> None:
         clear()
         _unpatch()
-
-    def _supported(self) -> bool:
-        """The agent skips the version check for a distribution with several instrumentors; so it is made here too."""
-        conflict = get_dependency_conflicts(self.instrumentation_dependencies())
-        if conflict is not None:
-            LOG.error("rocketmq-python-client is not instrumented: %s", conflict)
-        return conflict is None
 
 
 # Public methods only: the client is different inside from release to release.
@@ -146,11 +135,4 @@ def _unpatch() -> None:
 def _instrumentation(kwargs: dict[str, Any]) -> Instrumentation:
     providers = {name: kwargs.get(name) for name in ("tracer_provider", "meter_provider")}
     options = Options(**{name: value for name, value in kwargs.items() if name not in (*providers, "skip_dep_check")})
-    return Instrumentation(Telemetry(_SCOPE, _own_version(), **providers), options)
-
-
-def _own_version() -> str:
-    try:
-        return version("spanbridge")
-    except PackageNotFoundError:
-        return ""
+    return Instrumentation(Telemetry(_SCOPE, own_version(), **providers), options)
