@@ -6,6 +6,7 @@ and pipelines define their own sub-classes beside the code that emits them and h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
@@ -25,20 +26,21 @@ class Event:
     """What happened. ``count`` is how many messages (or connections, ...) it concerns.
 
     ``name`` is dotted and stable; the counter is ``spanbridge.<name>`` unless ``counted`` is false. ``labelled`` names
-    the fields that are the counter's attributes: low cardinality, never a raw topic, payload or secret. ``text()`` is
-    the log line: cause first, then what happens next.
+    the fields that are the counter's attributes, ``attributes`` those of them that are called otherwise there: low
+    cardinality, never a raw topic, payload or secret. ``text()`` is the log line: cause first, then what happens next.
     """
 
     name: ClassVar[str] = "event"
     severity: ClassVar[Severity] = Severity.INFO
     counted: ClassVar[bool] = True
     labelled: ClassVar[tuple[str, ...]] = ()
+    attributes: ClassVar[Mapping[str, str]] = {}
 
     count: int = 1
 
     def labels(self) -> dict[str, str]:
         """Attributes of the counter, and the key by which log lines are rate-limited."""
-        return {field: str(getattr(self, field)) for field in self.labelled}
+        return {self.attributes.get(field, field): str(getattr(self, field)) for field in self.labelled}
 
     def text(self) -> str:
         """One line for the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -121,13 +122,12 @@ class SubscriptionDowngraded(_SourceEvent):
 
     name: ClassVar[str] = "mqtt.subscription.downgraded"
     severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("source", "granted")
+    attributes: ClassVar[Mapping[str, str]] = {"granted": "granted_qos"}
 
     filter: str
     asked: int
     granted: int
-
-    def labels(self) -> dict[str, str]:
-        return {"source": self.source, "granted_qos": str(self.granted)}
 
     def text(self) -> str:
         loss = "messages can be lost before they reach the gateway" if self.granted == 0 else "messages still arrive"
@@ -177,9 +177,9 @@ class Discarded(_SourceEvent):
 
     name: ClassVar[str] = "mqtt.discarded"
     severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("source", "reason")
 
-    def labels(self) -> dict[str, str]:
-        return {"source": self.source, "reason": "stopping"}
+    reason: str = "stopping"
 
     def text(self) -> str:
         return f"{self.source}: stopping; {self.count} QoS 0 message(s) that still arrived were discarded"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,19 +10,26 @@ from spanbridge.core.events import Event, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportFailed(Event):
+class _SignalEvent(Event):
+    """``signal`` is what is exported: traces or metrics."""
+
+    severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("signal", "reason")
+    attributes: ClassVar[Mapping[str, str]] = {"signal": "otel.signal"}
+
+    signal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportFailed(_SignalEvent):
     """One request to the OTLP receiver failed. ``reason`` is a gRPC or HTTP status, or a short word."""
 
     name: ClassVar[str] = "telemetry.export.failures"
-    severity: ClassVar[Severity] = Severity.WARNING
+    attributes: ClassVar[Mapping[str, str]] = {"signal": "otel.signal", "reason": "error.type"}
 
-    signal: str
     reason: str
     detail: str
     retried: bool
-
-    def labels(self) -> dict[str, str]:
-        return {"otel.signal": self.signal, "error.type": self.reason}
 
     def text(self) -> str:
         then = "trying again, newer ones wait in a bounded buffer" if self.retried else "they are dropped and counted"
@@ -29,18 +37,13 @@ class ExportFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TelemetryDropped(Event):
+class TelemetryDropped(_SignalEvent):
     """Spans, or data points, that nobody will see. ``count`` is how many."""
 
     name: ClassVar[str] = "telemetry.dropped"
-    severity: ClassVar[Severity] = Severity.WARNING
 
-    signal: str
     reason: str
     detail: str = ""
-
-    def labels(self) -> dict[str, str]:
-        return {"otel.signal": self.signal, "reason": self.reason}
 
     def text(self) -> str:
         what = "span(s)" if self.signal == "traces" else "metric data point(s)"
@@ -49,17 +52,13 @@ class TelemetryDropped(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiverWarned(Event):
+class ReceiverWarned(_SignalEvent):
     """The OTLP receiver took everything and has something to say about it."""
 
     name: ClassVar[str] = "telemetry.export.warnings"
-    severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("signal",)
 
-    signal: str
     detail: str
-
-    def labels(self) -> dict[str, str]:
-        return {"otel.signal": self.signal}
 
     def text(self) -> str:
         return f"the OTLP receiver took the {self.signal} and says: {self.detail}"
