@@ -34,6 +34,13 @@ class Conflict:
     hint: str | None = None
 
 
+def one_without_other(message: str, first: tuple[str, object], second: tuple[str, object]) -> Iterator[Conflict]:
+    """The conflict of two settings, each a name and what is given, of which one alone makes no sense."""
+    for (name, given), (other, needed) in ((first, second), (second, first)):
+        if given and not needed:
+            yield Conflict((name, other), message)
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How the reference calls a type."""

@@ -18,6 +18,7 @@ from spanbridge.config.models.base import (
     Size,
     WholeSeconds,
     invalid,
+    one_without_other,
 )
 from spanbridge.config.problems import did_you_mean
 from spanbridge.core.hosts import is_host
@@ -54,10 +55,8 @@ class Tls(Section):
     def conflicts(self) -> Iterator[Conflict]:
         """A certificate, its key and the key's password go together."""
         both = "a client certificate needs both `cert_file` and `key_file`"
-        if self.cert_file is not None and self.key_file is None:
-            yield Conflict(("cert_file", "key_file"), both)
-        if self.key_file is not None and self.cert_file is None:
-            yield Conflict(("key_file", "cert_file"), both)
+        cert, key = self.cert_file is not None, self.key_file is not None
+        yield from one_without_other(both, ("cert_file", cert), ("key_file", key))
         if self.key_password is not None and self.key_file is None:
             yield Conflict(("key_password", "key_file"), "is set without `key_file`")
 

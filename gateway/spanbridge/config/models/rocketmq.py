@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, SecretStr, field_validator
 
-from spanbridge.config.models.base import Conflict, Duration, Secret, Section, invalid
+from spanbridge.config.models.base import Conflict, Duration, Secret, Section, invalid, one_without_other
 from spanbridge.config.models.mqtt import OptionalTls
 from spanbridge.core.rocketmq_rules import header_problem
 
@@ -76,10 +76,7 @@ class Rocketmq(Section):
         """Credentials are whole, and gRPC for Python can do what is asked for."""
         both = "ACL needs both `access_key` and `secret_key`"
         secret = self.secret_key is not None and self.secret_key.get_secret_value()
-        if self.access_key and not secret:
-            yield Conflict(("access_key", "secret_key"), both)
-        if secret and not self.access_key:
-            yield Conflict(("secret_key", "access_key"), both)
+        yield from one_without_other(both, ("access_key", self.access_key), ("secret_key", secret))
         if self.security_token is not None and self.access_key is None:
             yield Conflict(("security_token", "access_key"), "needs `access_key` and `secret_key`")
         if self.tls is not None and self.tls.key_password is not None:
