@@ -17,6 +17,13 @@ def entry(packet_id: int, *, qos: int = 1, epoch: int = 1, payload: bytes = b"x"
     return made
 
 
+def begun() -> AckLedger:
+    """A ledger on its first connection."""
+    ledger = AckLedger()
+    ledger.turn(1, session=1)
+    return ledger
+
+
 def again(of: InFlight, *, epoch: int) -> Publish:
     return Publish("t", of.publish.payload, of.publish.qos, packet_id=of.publish.packet_id, epoch=epoch, dup=True)
 
@@ -27,8 +34,7 @@ def ids(publishes: list[Publish]) -> list[int]:
 
 @given(st.permutations(range(1, 9)))
 def test_acknowledgements_leave_in_receive_order_whatever_order_they_settle_in(order: list[int]) -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     entries = {number: entry(number) for number in range(1, 9)}
     for item in entries.values():
         ledger.add(item)
@@ -41,8 +47,7 @@ def test_acknowledgements_leave_in_receive_order_whatever_order_they_settle_in(o
 
 
 def test_an_unsettled_message_holds_back_those_behind_it() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first, second = entry(1), entry(2)
     ledger.add(first)
     ledger.add(second)
@@ -51,8 +56,7 @@ def test_an_unsettled_message_holds_back_those_behind_it() -> None:
 
 
 def test_what_is_settled_while_the_connection_is_gone_is_remembered() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first = entry(7)
     ledger.add(first)
     ledger.lost()
@@ -66,8 +70,7 @@ def test_what_is_settled_while_the_connection_is_gone_is_remembered() -> None:
 
 
 def test_messages_of_a_connection_that_is_gone_still_tell_the_age() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first = entry(7, since_ns=5)
     ledger.add(first)
     ledger.lost()
@@ -83,8 +86,7 @@ def test_messages_of_a_connection_that_is_gone_still_tell_the_age() -> None:
 
 
 def test_settling_twice_counts_once() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     only = entry(1)
     ledger.add(only)
     assert ids(ledger.settle([only])) == [1]
@@ -93,8 +95,7 @@ def test_settling_twice_counts_once() -> None:
 
 
 def test_a_redelivery_of_a_message_under_way_is_adopted_and_acknowledged_under_the_new_connection() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first = entry(7)
     ledger.add(first)
     ledger.turn(2, session=1)
@@ -105,8 +106,7 @@ def test_a_redelivery_of_a_message_under_way_is_adopted_and_acknowledged_under_t
 
 
 def test_a_redelivery_of_a_message_that_is_through_is_released_at_once() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     head, behind = entry(1), entry(2)
     ledger.add(head)
     ledger.add(behind)
@@ -121,8 +121,7 @@ def test_a_redelivery_of_a_message_that_is_through_is_released_at_once() -> None
 
 
 def test_qos_0_is_owed_nothing_and_forgotten_when_it_is_through() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     loose = entry(0, qos=0, since_ns=3)
     ledger.add(loose)
     assert ledger.unrepeatable() == [loose]
@@ -133,8 +132,7 @@ def test_qos_0_is_owed_nothing_and_forgotten_when_it_is_through() -> None:
 
 
 def test_without_the_session_nothing_is_a_redelivery() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first = entry(7)
     ledger.add(first)
     ledger.turn(2, session=2)
@@ -145,8 +143,7 @@ def test_without_the_session_nothing_is_a_redelivery() -> None:
 
 def test_another_session_is_noticed_also_when_it_brought_nothing() -> None:
     """The broker forgot us, began a session, sent a message that we never saw, and resumes: it numbers anew."""
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first = entry(1)
     ledger.add(first)
     ledger.turn(3, session=2)
@@ -154,8 +151,7 @@ def test_another_session_is_noticed_also_when_it_brought_nothing() -> None:
 
 
 def test_what_does_not_come_again_before_news_is_forgotten_with_the_next_connection() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first, second = entry(1, since_ns=5), entry(2)
     ledger.add(first)
     ledger.add(second)
@@ -177,8 +173,7 @@ def test_what_does_not_come_again_before_news_is_forgotten_with_the_next_connect
     [("topic", "u"), ("payload", b"y"), ("qos", 2), ("user_properties", [("tp", "b")]), ("correlation_data", b"2")],
 )
 def test_messages_that_differ_in_one_part_are_different(name: str, value: object) -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first = entry(7)
     first.publish.user_properties, first.publish.correlation_data = [("tp", "a")], b"1"
     ledger.add(first)
@@ -195,8 +190,7 @@ def test_messages_that_differ_in_one_part_are_different(name: str, value: object
 
 def test_a_redelivery_of_a_message_that_we_never_had_is_no_news() -> None:
     """Sent to a gateway that was killed, say. Those that we have may come after it, or with the next connection."""
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first = entry(7)
     ledger.add(first)
     ledger.turn(2, session=1)
@@ -209,8 +203,7 @@ def test_a_redelivery_of_a_message_that_we_never_had_is_no_news() -> None:
 
 
 def test_a_message_whose_identifier_another_redelivery_took_is_not_lost_sight_of() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first = entry(7, since_ns=5)
     ledger.add(first)
     ledger.turn(2, session=1)
@@ -224,8 +217,7 @@ def test_a_message_whose_identifier_another_redelivery_took_is_not_lost_sight_of
 
 
 def test_an_identifier_that_names_a_new_message_is_forgotten() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     first = entry(7)
     ledger.add(first)
     ledger.turn(2, session=1)
@@ -238,8 +230,7 @@ def test_an_identifier_that_names_a_new_message_is_forgotten() -> None:
 
 
 def test_messages_of_an_old_connection_do_not_hold_back_the_new_one() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     ledger.add(entry(1))
     ledger.turn(2, session=1)
     fresh = entry(2, epoch=2)
@@ -248,8 +239,7 @@ def test_messages_of_an_old_connection_do_not_hold_back_the_new_one() -> None:
 
 
 def test_the_oldest_unsettled_message_tells_the_age() -> None:
-    ledger = AckLedger()
-    ledger.turn(1, session=1)
+    ledger = begun()
     assert ledger.oldest_ns() is None
     first, second = entry(1, since_ns=5), entry(2, since_ns=9)
     ledger.add(first)
