@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from spanbridge.core.delivery import Delivery
 from spanbridge.core.events import Event
-from spanbridge.core.message import Address, Publish
 
-Deliver = Callable[[list[Publish]], None]
-"""Takes all messages decoded from one socket read, in receive order. Synchronous, never raises, never blocks."""
+M = TypeVar("M")
+D_contra = TypeVar("D_contra", contravariant=True)
 
-Connected = Callable[[], None]
-"""Called when a connection was accepted, before anything of it is delivered. Synchronous, never raises, never blocks.
+Deliver = Callable[[list[Delivery[M]]], None]
+"""Takes all deliveries of one read, in receive order. Synchronous, never raises, never blocks."""
 
-What the last connection was owed is over: :attr:`Source.epoch` and :attr:`Source.session` are the new ones.
+Released = Callable[[], None]
+"""Called when a source holds less than before although nothing was acknowledged: a connection ended or began.
+
+Synchronous, never raises, never blocks.
 """
 
 
@@ -68,8 +71,32 @@ class Clock(Protocol):
         """Pause the calling task."""
 
 
-class Source(Protocol):
-    """An MQTT connection that delivers messages and owes acknowledgements for them."""
+class Service(Protocol):
+    """Something that runs in the background: started in the order of the gateway's list, stopped in reverse."""
+
+    @property
+    def name(self) -> str:
+        """A word for /status."""
+
+    async def start(self) -> None:
+        """Begin. Returns as soon as it runs.
+
+        :raises SpanbridgeError: it cannot, and no retry would help.
+        """
+
+    async def stop(self) -> None:
+        """End, and wait until that is done. Idempotent."""
+
+    def status(self) -> dict[str, Any]:
+        """For /status: JSON-able."""
+
+
+class Source(Protocol[M]):
+    """A connection that hands over deliveries and owns their acknowledgements.
+
+    Packet identifiers, sessions, receive order, receipt handles and redeliveries are known inside the adapter only. A
+    redelivery of a message that is still in our hands is recognised there, and not handed over twice.
+    """
 
     @property
     def name(self) -> str:
@@ -80,80 +107,98 @@ class Source(Protocol):
         """The connection as of now."""
 
     @property
-    def epoch(self) -> int:
-        """:attr:`Publish.epoch` of the connection that takes acknowledgements now; 0 while there is none."""
+    def unacked(self) -> int:
+        """Deliveries handed over and answered by neither ack nor nack."""
 
     @property
-    def session(self) -> int:
-        """Number of the broker's session as of the latest connection. It grows when the broker had kept none.
+    def held(self) -> int:
+        """Deliveries in our hands: the unacked ones, and those whose acknowledgement waits for an earlier one."""
 
-        Also when nothing was delivered on that connection: packet identifiers of an earlier session mean nothing then.
-        """
+    @property
+    def held_bytes(self) -> int:
+        """The sizes of those deliveries, in bytes."""
 
-    async def run(self, deliver: Deliver, connected: Connected | None = None) -> None:
+    def oldest_ns(self) -> int | None:
+        """When the oldest unacked delivery arrived (monotonic, ns); None when there is none."""
+
+    async def run(self, deliver: Deliver[M], released: Released) -> None:
         """Connect, subscribe and deliver until :meth:`close`; reconnect with jittered backoff in between.
 
-        Raises only what no retry can mend. Peers that are away, hang, refuse or send malformed packets are
-        reported, not raised.
+        Raises only what no retry can mend. Peers that are away, hang, refuse or send malformed packets are reported,
+        not raised.
         """
 
-    def settle(self, publishes: Sequence[Publish]) -> None:
-        """Acknowledge (PUBACK, or PUBREC for QoS 2) in the order given, in one write.
+    def ack(self, deliveries: Sequence[Delivery[M]]) -> None:
+        """These are where they belong: acknowledge each as soon as order allows, in one write.
 
-        The caller keeps receive order (MQTT-4.6.0-2). QoS 0 is ignored, as are messages of a connection that is gone:
-        the broker sends those again. Synchronous; never raises.
+        For MQTT receive order holds (MQTT-4.6.0-2). What the peer will bring again anyway needs no answer, and gets
+        none. A second answer to the same delivery changes nothing. Synchronous; never raises.
+        """
+
+    def nack(self, deliveries: Sequence[Delivery[M]], cause: str) -> None:
+        """These could not be handled: bring them again, whatever that takes (for MQTT a new connection).
+
+        A source whose peer keeps no copy (MQTT QoS 0, or a session that was lost) cannot bring it again; it counts
+        that delivery as lost. ``cause`` is one line for the log. Synchronous; never raises.
         """
 
     def pause(self) -> None:
-        """Stop reading the socket.
-
-        What is in flight is bounded by us, since brokers overrun Receive Maximum. Idempotent.
-        """
+        """Stop reading: what is in flight is bounded by us, since brokers overrun Receive Maximum. Idempotent."""
 
     def resume(self) -> None:
         """Read again. Idempotent."""
+
+    def unrepeatable(self) -> list[Delivery[M]]:
+        """Unacked deliveries that the peer will not bring again: QoS 0, and those of a session that it lost."""
 
     async def stop_intake(self) -> None:
         """Deliver nothing more, keep the connection and the session: acknowledgements still go out. Idempotent."""
 
     async def close(self) -> None:
-        """Flush what :meth:`settle` wrote, disconnect in order and keep the session with the broker.
+        """Flush what :meth:`ack` wrote, disconnect in order and keep the session with the peer.
 
         :meth:`run` returns then. Idempotent.
         """
 
 
-class Sink(Protocol):
-    """RocketMQ as the uplink sees it: prepare once per MQTT topic, encode per message, send per batch."""
+class Head(Protocol):
+    """What all messages of one destination share, in the sink's own form."""
 
     @property
-    def status(self) -> PeerStatus:
-        """The cluster connection as of now."""
+    def partition(self) -> int:
+        """Messages of one topic and partition keep their order, and may share a request.
 
-    async def start(self) -> None:
-        """Start background work (routes, heartbeats, telemetry). Returns at once, also when the cluster is away."""
-
-    def prepare(self, address: Address) -> Any:
-        """Everything of a message that does not change, in the adapter's own form. Pure; cached by the caller for good.
-
-        :raises SinkRejected: the topic, tag, a key, the group or a property is not legal in RocketMQ.
+        Negative when order does not matter: -1 without a message group, -2 with a delivery timestamp.
         """
 
-    def encode(self, prepared: Any, body: bytes, properties: Sequence[tuple[str, str]], born_ns: int) -> bytes:
+    def encode(self, body: bytes, traceparent: str, properties: Sequence[tuple[str, str]], born_ns: int) -> bytes:
         """One message ready to be sent, with a fresh message id. Hot path; pure but for the id.
+
+        ``traceparent`` is written as the property of that name, nothing when it is "". ``properties`` are those beside
+        the destination's. ``born_ns`` is Unix time in nanoseconds.
 
         :raises SinkRejected: too large, empty, or a property that is not legal.
         """
 
-    def lane(self, prepared: Any) -> int:
-        """The key by which messages may share a batch: messages of one topic and lane end up in one queue, in order.
 
-        -1 when the message has no group and any queue will do. Fixed by what was prepared: cached by the caller for
-        good.
+class Sink(Protocol[D_contra]):
+    """Where messages go: a head once per destination, its encoding per message, a send per batch."""
+
+    @property
+    def status(self) -> PeerStatus:
+        """The connection to the cluster as of now."""
+
+    async def start(self) -> None:
+        """Start background work (routes, heartbeats, telemetry). Returns at once, also when the cluster is away."""
+
+    def head(self, destination: D_contra) -> Head:
+        """Encode what is fixed about a destination. Pure; kept by the caller.
+
+        :raises SinkRejected: the topic, tag, a key, the group or a property is not legal in RocketMQ.
         """
 
-    async def send(self, topic: str, lane: int, batch: Sequence[bytes]) -> None:
-        """Send encoded messages as one request; return once RocketMQ has stored all of them.
+    async def send(self, topic: str, partition: int, batch: Sequence[bytes]) -> None:
+        """Send encoded messages as one request; return once all of them are stored.
 
         A few quick retries to other endpoints happen inside. One status holds for the whole batch.
 
