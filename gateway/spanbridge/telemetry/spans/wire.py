@@ -1,7 +1,6 @@
-"""Just enough protobuf writing for OTLP traces (protobuf encoding guide; ``opentelemetry/proto/trace/v1/trace.proto``).
+"""OTLP traces in protobuf's wire format (``opentelemetry/proto/trace/v1/trace.proto``, ``common/v1/common.proto``).
 
-Field numbers are the proto files'. Everything returns bytes that are concatenated by the caller: field order does not
-matter to a protobuf reader.
+Field numbers are the proto files'.
 """
 
 from __future__ import annotations
@@ -9,33 +8,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from struct import Struct
 
+from spanbridge.core.cache import Generations
+from spanbridge.core.protobuf import SMALL, VARINTS, field, text, varint
+
 Attribute = str | bool | int | float | Sequence[str]
 """Attribute values that the gateway's own spans and OTEL_RESOURCE_ATTRIBUTES use."""
 
+# Span.flags (16): bit 8 says that bit 9 means something, bit 9 that the parent is remote.
+LOCAL = b"\x85\x01\x00\x01\x00\x00"
+REMOTE = b"\x85\x01\x00\x03\x00\x00"
+STATUS_UNSET = b"z\x00"
+STATUS_ERROR = b"z\x02\x18\x02"
+SIZE = "messaging.message.body.size"
+
 _DOUBLE = Struct("<d")
-_CACHED_SPAN_LENGTH = 8192
-_span_prefixes: dict[int, bytes] = {}
+# trace_id (1), span_id (2), parent_span_id (4), start_time_unix_nano (7), end_time_unix_nano (8)
+TRACE, SPAN, PARENT = b"\n\x10", b"\x12\x08", b'"\x08'  # tags and lengths of the first three
+CHILD = Struct("<2s16s2s8s2s8sBQBQ").pack
+CHILD_LENGTH = 56
+ROOT = Struct("<2s16s2s8sBQBQ").pack
+ROOT_LENGTH = 46
 
-
-def varint(value: int) -> bytes:
-    """A base-128 varint; negative numbers as 64-bit two's complement, ten bytes long."""
-    value &= 0xFFFFFFFFFFFFFFFF
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def field(number: int, content: bytes) -> bytes:
-    """A length-delimited field (string, bytes, embedded message)."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def text(number: int, value: str) -> bytes:
-    """A string field; nothing when empty, as protobuf 3 does. Lone surrogates become ``?``."""
-    return field(number, value.encode("utf-8", "replace")) if value else b""
+SIZES: Generations[int, bytes] = Generations(4096)
+"""The attributes of body sizes that were met."""
 
 
 def attributes(number: int, values: Mapping[str, object]) -> bytes:
@@ -67,22 +62,37 @@ def _any_value(value: object) -> bytes:
     raise TypeError(f"an attribute cannot hold {type(value).__name__}")
 
 
-def span_prefix(length: int) -> bytes:
-    """Tag and length of a ``ScopeSpans.spans`` field (2) of that many bytes. Hot path: common lengths are kept."""
-    prefix = _span_prefixes.get(length)
-    if prefix is None:
-        prefix = b"\x12" + varint(length)
-        if length < _CACHED_SPAN_LENGTH:
-            _span_prefixes[length] = prefix
-    return prefix
+def size_attribute(size: int) -> bytes:
+    """The attribute for a body size in bytes."""
+    encoded = SIZES.get(size)
+    if encoded is None:
+        encoded = attribute(9, SIZE, size)
+        SIZES.put(size, encoded)
+    return encoded
 
 
-def unprefixed(framed: bytes) -> bytes:
-    """What follows tag and length in something that :func:`span_prefix` began."""
-    start = 1
-    while framed[start] > 127:
-        start += 1
-    return framed[start + 1 :]
+def link(trace_id: bytes, span_id: bytes, *, remote: bool) -> bytes:
+    """A ``Span.links`` field (13). Like the SDK's encoder, it carries no trace state."""
+    flags = b"\x00\x03\x00\x00" if remote else b"\x00\x01\x00\x00"
+    return b"j\x21\n\x10%b\x12\x08%b5%b" % (trace_id, span_id, flags)
+
+
+def identity(trace_id: bytes, span_id: bytes, parent_id: bytes, start_ns: int, end_ns: int) -> bytes:
+    """Ids and times of a span; ``parent_id`` is empty for a root. Times are Unix time in nanoseconds."""
+    if parent_id:
+        return CHILD(TRACE, trace_id, SPAN, span_id, PARENT, parent_id, 0x39, start_ns, 0x41, end_ns)
+    return ROOT(TRACE, trace_id, SPAN, span_id, 0x39, start_ns, 0x41, end_ns)
+
+
+def status(error: str | None) -> bytes:
+    """The status of a span that ended, and its ``error.type``."""
+    return STATUS_UNSET if error is None else STATUS_ERROR + attribute(9, "error.type", error)
+
+
+def framed(body: bytes) -> bytes:
+    """A span as a ``ScopeSpans.spans`` field (2)."""
+    length = len(body)
+    return b"\x12%b%b" % (VARINTS[length] if length < SMALL else varint(length), body)
 
 
 class RequestFrame:
