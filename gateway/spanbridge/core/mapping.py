@@ -61,7 +61,7 @@ class Properties(NamedTuple):
     dropped: int = 0
 
 
-def destination(route: Route, scope: Scope, publish: Publish, fixed: Sequence[tuple[str, str]]) -> Destination:
+def destination(route: Route, scope: Scope, fixed: Sequence[tuple[str, str]]) -> Destination:
     """Where a message goes. Fixed by its MQTT topic, QoS and RETAIN flag, and by the user properties in ``scope``.
 
     ``fixed`` are the properties that all of them share (:func:`fixed_properties`).
@@ -86,18 +86,20 @@ def destination(route: Route, scope: Scope, publish: Publish, fixed: Sequence[tu
     )
 
 
-def fixed_properties(publish: Publish, path: str, source: str | None) -> tuple[list[tuple[str, str]], int]:
+def fixed_properties(
+    topic: str, qos: int, path: str, source: str | None = None, *, retain: bool = False
+) -> tuple[list[tuple[str, str]], int]:
     """The properties that a topic and its flags fix, and how many of them RocketMQ cannot carry.
 
     ``source`` names the MQTT connection where there are several.
     """
-    fixed = [("mqtt.topic", publish.topic), ("mqtt.qos", str(publish.qos)), (PATH, path)]
-    if publish.retain:
+    fixed = [("mqtt.topic", topic), ("mqtt.qos", str(qos)), (PATH, path)]
+    if retain:
         fixed.append(("mqtt.retain", "true"))
     if source is not None:
         fixed.append((SOURCE, source))
-    used = sum(len(name) + len(value) for name, value in fixed[1:]) + len("mqtt.topic")
-    legal = is_legal(fixed[0]) and used + _size(publish.topic) <= MAX_PROPERTY_BYTES - _CONTEXT_ROOM
+    used = sum(len(name) + _size(value) for name, value in fixed[1:]) + len("mqtt.topic")
+    legal = is_legal(fixed[0]) and used + _size(topic) <= MAX_PROPERTY_BYTES - _CONTEXT_ROOM
     return (fixed, 0) if legal else (fixed[1:], 1)
 
 
@@ -228,6 +230,13 @@ def is_legal(item: tuple[str, str]) -> bool:
     RocketMQ separates properties with U+0001 and U+0002; other control characters are refused by its proxy.
     """
     return not any(not text.isprintable() and _CONTROL.search(text) for text in item)
+
+
+def printable(text: str) -> str:
+    """``text`` with what RocketMQ cannot carry (control characters, lone surrogates) written as an escape."""
+    if text.isprintable():
+        return text
+    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text).encode("utf-8", "backslashreplace").decode()
 
 
 def passed_before(user: Sequence[tuple[str, str]]) -> str | None:

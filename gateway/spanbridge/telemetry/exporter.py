@@ -18,7 +18,7 @@ from spanbridge.telemetry.buffer import SpanBuffer
 from spanbridge.telemetry.env import Signal
 from spanbridge.telemetry.events import ExportFailed, ReceiverWarned, TelemetryDropped
 from spanbridge.telemetry.transport import Outcome, Transport
-from spanbridge.telemetry.wire import RequestFrame
+from spanbridge.telemetry.spans.wire import RequestFrame
 
 
 @dataclass(slots=True)
