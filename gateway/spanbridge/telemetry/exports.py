@@ -11,8 +11,8 @@ from spanbridge.telemetry.env import OtlpSettings, Signal
 from spanbridge.telemetry.exporter import Delivery, MetricExporter, SpanExporter
 from spanbridge.telemetry.meter import HotReader
 from spanbridge.telemetry.settings import ExportPlan
-from spanbridge.telemetry.transport import ConsoleTransport, Transport, create_transport
 from spanbridge.telemetry.spans.wire import RequestFrame
+from spanbridge.telemetry.transport import ConsoleTransport, Transport, create_transport
 
 _GIVE_UP_AFTER = 300.0
 """Seconds after which a request that the receiver keeps refusing gives way to the next, as the Collector does."""

@@ -22,10 +22,10 @@ from spanbridge.telemetry.meter import HotReader, Instruments, Reading
 from spanbridge.telemetry.peer import Peer
 from spanbridge.telemetry.reporter import EventReporter
 from spanbridge.telemetry.settings import ExportPlan, Settings, TelemetrySettings, export_plan, resource
-from spanbridge.telemetry.temporality import preferred_temporality
 from spanbridge.telemetry.spans import Tracer
 from spanbridge.telemetry.spans.hop import SCHEMA_URL
 from spanbridge.telemetry.spans.wire import RequestFrame
+from spanbridge.telemetry.temporality import preferred_temporality
 from spanbridge.telemetry.uplink_metrics import UplinkMetrics
 
 _SCOPE = "spanbridge"
@@ -86,7 +86,9 @@ class Telemetry:
         """Counts and logs internal events."""
         return self._reporter
 
-    async def start(self, uplink: Load | None = None, sources: Sequence[Source[Any]] = (), sink: Sink[Any] | None = None) -> None:
+    async def start(
+        self, uplink: Load | None = None, sources: Sequence[Source[Any]] = (), sink: Sink[Any] | None = None
+    ) -> None:
         """Start exporting; what is handed over is shown in gauges."""
         self._register_gauges(uplink, sources, sink)
         self._exports.start()

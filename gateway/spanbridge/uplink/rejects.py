@@ -185,7 +185,8 @@ class Rejects:
             (ERROR, mapping.printable(cause[:_LONGEST_ERROR])),
         ]
         passed = mapping.passed_before(user)
-        fixed.append((mapping.PATH, ends.gateway if passed is None else f"{passed},{ends.gateway}"))
+        if passed is not None:
+            fixed.append((mapping.PATH, passed))
         if publish.retain:
             fixed.append(("mqtt.retain", "true"))
         if ends.told:
