@@ -14,20 +14,23 @@ class Generations(Generic[K, V]):
     New entries go into the young generation. When it is full it becomes the old one, and the old one is dropped. An
     entry found in the old generation is put into the young one again, so what is in use stays. A look-up of an entry
     in use costs one dictionary access. Values are never None.
+
+    ``young`` is for hot paths: ``cache.young.get(key) or cache.get(key)`` saves a call where the entry is in use.
+    Do not keep it: it is another dictionary after each change of generation.
     """
 
-    __slots__ = ("_capacity", "_old", "_young")
+    __slots__ = ("_capacity", "_old", "young")
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
             raise ValueError("capacity is at least 1")
         self._capacity = capacity
-        self._young: dict[K, V] = {}
+        self.young: dict[K, V] = {}
         self._old: dict[K, V] = {}
 
     def get(self, key: K) -> V | None:
         """The value of ``key``, or None."""
-        value = self._young.get(key)
+        value = self.young.get(key)
         if value is None:
             value = self._old.pop(key, None)
             if value is not None:
@@ -36,17 +39,17 @@ class Generations(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Keep ``value`` under ``key``."""
-        young = self._young
+        young = self.young
         if len(young) >= self._capacity and key not in young:
             self._old = young
-            young = self._young = {}
+            young = self.young = {}
         young[key] = value
 
     def clear(self) -> None:
         """Forget everything: what the values were made from has changed."""
-        self._young = {}
+        self.young = {}
         self._old = {}
 
     def __len__(self) -> int:
         """Entries held; one that is in both generations counts once."""
-        return len(self._young.keys() | self._old.keys())
+        return len(self.young.keys() | self._old.keys())

@@ -30,9 +30,14 @@ class SourceError(SpanbridgeError):
 
 
 class SinkError(SpanbridgeError):
-    """RocketMQ did not take a batch. Sub-classes say what can be done about it."""
+    """The sink did not take a batch. Sub-classes say what can be done about it.
+
+    ``stored`` holds the indexes of the batch that are known to be stored although the send as a whole failed: those
+    are done, the caller keeps the rest.
+    """
 
     reason = "sink"
+    stored: frozenset[int] = frozenset()
 
 
 class SinkUnavailable(SinkError):  # noqa: N818 - named for the state, as the field does
