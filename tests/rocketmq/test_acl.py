@@ -10,12 +10,12 @@ import pytest
 
 from spanbridge.core.errors import SinkMisconfigured
 from spanbridge.core.events import Event
-from spanbridge.core.message import Address
+from spanbridge.core.message import Destination
 from spanbridge.devstack import Devstack, RocketmqBroker
 from spanbridge.devstack.remoting import call
 from spanbridge.ports import Link
 from spanbridge.rocketmq import RocketmqOptions
-from spanbridge.rocketmq.sink import RocketmqSink
+from spanbridge.rocketmq.grpc.producer import GrpcProducer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
 ACCESS, SECRET = "gateway", "correct-horse-battery-staple"
@@ -43,13 +43,13 @@ class Recorder:
         self.texts.append(f"{event!r} {event.text()}")
 
 
-async def send(broker: RocketmqBroker, topic: str, recorder: Recorder, **keys: str) -> RocketmqSink:
-    sink = RocketmqSink(RocketmqOptions(endpoints=broker.endpoints, topics=(topic,), **keys), recorder)
+async def send(broker: RocketmqBroker, topic: str, recorder: Recorder, **keys: str) -> GrpcProducer:
+    sink = GrpcProducer(RocketmqOptions(endpoints=broker.endpoints, topics=(topic,), **keys), recorder)
     try:
         await sink.start()
         with anyio.fail_after(20):
-            prepared = sink.prepare(Address(topic))
-            await sink.send(topic, sink.lane(prepared), [sink.encode(prepared, b"x", (), time.time_ns())])
+            head = sink.head(Destination(topic))
+            await sink.send(topic, head.partition, [head.encode(b"x", "", (), time.time_ns())])
             await sink.probe()
             assert sink.status.link is Link.UP
     finally:

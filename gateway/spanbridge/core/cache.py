@@ -14,6 +14,9 @@ class Generations(Generic[K, V]):
     New entries go into the young generation. When it is full it becomes the old one, and the old one is dropped. An
     entry found in the old generation is put into the young one again, so what is in use stays. A look-up of an entry
     in use costs one dictionary access. Values are never None.
+
+    ``young`` is for hot paths: ``cache.young.get(key) or cache.get(key)`` saves a call where the entry is in use.
+    Do not keep it: it is another dictionary after each change of generation.
     """
 
     __slots__ = ("_capacity", "_old", "young")

@@ -45,9 +45,10 @@ class SourceError(SpanbridgeError):
 
 
 class SinkError(SpanbridgeError):
-    """RocketMQ did not take a batch, or not all of it. Sub-classes say what can be done about it.
+    """The sink did not take a batch. Sub-classes say what can be done about it.
 
-    ``stored`` holds the indexes of the batch's messages that are known to be stored all the same.
+    ``stored`` holds the indexes of the batch that are known to be stored although the send as a whole failed: those
+    are done, the caller keeps the rest.
     """
 
     reason = "sink"

@@ -10,7 +10,7 @@ from typing import Any
 from spanbridge.core.errors import SinkError, SinkMisconfigured
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.events import RouteLearned, RouteRefreshFailed
-from spanbridge.rocketmq.stubs import definition, type_name
+from spanbridge.rocketmq.grpc.stubs import definition, type_name
 
 _WRITABLE = frozenset({definition.Permission.Value("WRITE"), definition.Permission.Value("READ_WRITE")})
 _REFRESHES_AT_ONCE = 8
@@ -25,7 +25,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class TopicRoute:
     """A topic's route. ``types`` are ``MessageType`` values that every writable queue takes."""
 
     topic: str
@@ -58,7 +58,7 @@ class Route:
         )
 
 
-def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> Route:
+def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> TopicRoute:
     """A route from a ``QueryRouteResponse``; ``only`` replaces the addresses it names.
 
     Brokers behind the same proxies are one target: each of those proxies sees the queues of them all
@@ -89,28 +89,28 @@ def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> Route
             reason="no_writable_queue",
         )
     order = sorted(counts, key=lambda addresses: (names[addresses], addresses))
-    return Route(topic, tuple(Target(addresses, counts[addresses]) for addresses in order), types)
+    return TopicRoute(topic, tuple(Target(addresses, counts[addresses]) for addresses in order), types)
 
 
 def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class Routes:
-    """Routes by topic: asked for once, refreshed from time to time, forgotten upon errors that blame them."""
+class TopicRoutes:
+    """TopicRoutes by topic: asked for once, refreshed from time to time, forgotten upon errors that blame them."""
 
-    def __init__(self, query: Callable[[str], Awaitable[Route]], reporter: Reporter) -> None:
+    def __init__(self, query: Callable[[str], Awaitable[TopicRoute]], reporter: Reporter) -> None:
         self._query = query
         self._reporter = reporter
-        self._known: dict[str, Route] = {}
-        self._asked: dict[str, asyncio.Task[Route]] = {}
+        self._known: dict[str, TopicRoute] = {}
+        self._asked: dict[str, asyncio.Task[TopicRoute]] = {}
 
     @property
-    def known(self) -> dict[str, Route]:
+    def known(self) -> dict[str, TopicRoute]:
         """What is known now."""
         return self._known
 
-    async def get(self, topic: str) -> Route:
+    async def get(self, topic: str) -> TopicRoute:
         """The route of a topic, from the cluster if need be; callers that come meanwhile share the answer.
 
         :raises SinkError: the cluster does not know the topic, or does not answer.
@@ -123,19 +123,19 @@ class Routes:
         if topic in self._known:
             self._ask(topic)
 
-    def _ask(self, topic: str) -> asyncio.Task[Route]:
+    def _ask(self, topic: str) -> asyncio.Task[TopicRoute]:
         task = self._asked.get(topic)
         if task is None:
             task = self._asked[topic] = asyncio.get_running_loop().create_task(self.renew(topic))
             task.add_done_callback(lambda done: self._forget_task(topic, done))
         return task
 
-    def _forget_task(self, topic: str, task: asyncio.Task[Route]) -> None:
+    def _forget_task(self, topic: str, task: asyncio.Task[TopicRoute]) -> None:
         del self._asked[topic]
         if not task.cancelled():
             task.exception()  # every caller may be gone: then nobody else looks at it
 
-    async def renew(self, topic: str) -> Route:
+    async def renew(self, topic: str) -> TopicRoute:
         """The route of a topic from the cluster, whatever is known.
 
         :raises SinkError: the cluster does not know the topic, or does not answer.

@@ -14,11 +14,11 @@ from grpc import aio
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.auth import Credentials
 from spanbridge.rocketmq.errors import OK, build, clean, judge_code, judge_grpc, plain, unresolved
 from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
+from spanbridge.rocketmq.grpc.auth import Credentials
+from spanbridge.rocketmq.grpc.stubs import SERVICE, code_name, service
 from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
-from spanbridge.rocketmq.stubs import SERVICE, code_name, service
 
 T = TypeVar("T")
 

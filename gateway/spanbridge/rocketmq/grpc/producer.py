@@ -11,19 +11,19 @@ from typing import Any
 import grpc
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkThrottled, SinkUnavailable
-from spanbridge.core.message import Address
+from spanbridge.core.message import Destination
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Link, PeerStatus, Reporter
-from spanbridge.rocketmq.auth import Credentials
-from spanbridge.rocketmq.dispatch import Dispatcher, addresses_of, kind_of, lane_of
-from spanbridge.rocketmq.encode import Encoder, Prepared, message_type
-from spanbridge.rocketmq.endpoint import Endpoint, load_credentials
 from spanbridge.rocketmq.events import TopicUnusable
-from spanbridge.rocketmq.ids import MessageIds, client_id
+from spanbridge.rocketmq.grpc.auth import Credentials
+from spanbridge.rocketmq.grpc.dispatch import Dispatcher, addresses_of
+from spanbridge.rocketmq.grpc.encode import Encoder, MessageHead, type_of
+from spanbridge.rocketmq.grpc.endpoint import Endpoint, load_credentials
+from spanbridge.rocketmq.grpc.ids import MessageIds, client_id
+from spanbridge.rocketmq.grpc.routes import TopicRoute, TopicRoutes, read_route
+from spanbridge.rocketmq.grpc.session import ClientSession, access_point, settings_command
+from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.options import RocketmqOptions
-from spanbridge.rocketmq.routes import Route, Routes, read_route
-from spanbridge.rocketmq.session import Session, access_point, settings_command
-from spanbridge.rocketmq.stubs import definition, service
 
 # What the cluster says when a route that was right is not any more.
 _ROUTE_AT_FAULT = frozenset({
@@ -36,7 +36,7 @@ _LONGEST_PAUSE = 60.0
 """Seconds between attempts that a server may ask for."""
 
 
-class RocketmqSink:
+class GrpcProducer:
     """Implements :class:`spanbridge.ports.Sink`. One for each cluster; belongs to the loop that starts it."""
 
     def __init__(self, options: RocketmqOptions, reporter: Reporter) -> None:
@@ -45,11 +45,11 @@ class RocketmqSink:
         self._addresses = parse_endpoints(options.endpoints)
         self._client_id = client_id()
         self._headers = Credentials(options, self._client_id)
-        self._encoder = Encoder(MessageIds())
+        self._encoder = Encoder(MessageIds(), options.namespace, options.ordered_partitions)
         self._tls: grpc.ChannelCredentials | None = None
         self._endpoints: dict[str, Endpoint] = {}
-        self._sessions: dict[str, Session] = {}
-        self._routes = Routes(self._query_route, reporter)
+        self._sessions: dict[str, ClientSession] = {}
+        self._routes = TopicRoutes(self._query_route, reporter)
         self._dispatcher = Dispatcher(options, self._endpoint, self._retry, reporter)
         self._backoff = (options.backoff_initial, options.backoff_maximum, 2.0)
         self._tasks: list[asyncio.Task[None]] = []
@@ -65,16 +65,10 @@ class RocketmqSink:
         self._since_ns = time.time_ns()
         self._last_ok_ns: int | None = None
         self._last_error: str | None = None
-        self.encode = self._encoder.encode  # the bound method itself: one call less on the hot path
 
-    def prepare(self, address: Address) -> Prepared:
-        """See :meth:`spanbridge.ports.Sink.prepare`."""
-        lane = lane_of(message_type(address), address.group, self._options.ordered_lanes)
-        return Prepared(address, self._options.namespace, lane)
-
-    def lane(self, prepared: Prepared) -> int:
-        """See :meth:`spanbridge.ports.Sink.lane`. -2 holds messages with a delivery timestamp."""
-        return prepared.lane
+    def head(self, destination: Destination) -> MessageHead:
+        """See :meth:`spanbridge.ports.Sink.head`."""
+        return self._encoder.head(destination)
 
     async def start(self) -> None:
         """See :meth:`spanbridge.ports.Sink.start`.
@@ -91,7 +85,7 @@ class RocketmqSink:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._warm_up()), loop.create_task(self._keep_routes())]
 
-    async def send(self, topic: str, lane: int, batch: Sequence[bytes]) -> None:
+    async def send(self, topic: str, partition: int, batch: Sequence[bytes]) -> None:
         """See :meth:`spanbridge.ports.Sink.send`."""
         if self._link in {Link.IDLE, Link.CLOSED}:
             raise SinkUnavailable(f"the RocketMQ sink is {self._link.value}", reason="closed")
@@ -99,11 +93,11 @@ class RocketmqSink:
         self._idle.clear()
         try:
             route = await self._routes.get(topic)
-            await self._check_type(route, kind_of(lane))
-            await self._dispatcher.send(route, lane, batch)
+            await self._check_type(route, type_of(partition))
+            await self._dispatcher.send(route, partition, batch)
         except SinkError as error:
             self._last_error = str(error)
-            self._doubt_route(topic, lane, error)
+            self._doubt_route(topic, partition, error)
             raise
         else:
             self._last_ok_ns = time.time_ns()
@@ -112,14 +106,14 @@ class RocketmqSink:
             if not self._in_flight:
                 self._idle.set()
 
-    def _doubt_route(self, topic: str, lane: int, error: SinkError) -> None:
+    def _doubt_route(self, topic: str, partition: int, error: SinkError) -> None:
         if error.reason in _ROUTE_AT_FAULT:
             self._routes.invalidate(topic)
         elif isinstance(error, SinkUnavailable):
             # A broker that is away for a moment is missing in the route as well. Where groups are spread over several
             # queues they would move for that, and back: there, only the periodic refresh may find it.
             known = self._routes.known.get(topic)
-            if known is not None and (lane < 0 or known.queues == 1):
+            if known is not None and (partition < 0 or known.queues == 1):
                 self._routes.suspect(topic)
 
     async def probe(self) -> None:
@@ -157,7 +151,7 @@ class RocketmqSink:
         if first is not None:
             raise first
 
-    async def _check_type(self, route: Route, kind: int) -> None:
+    async def _check_type(self, route: TopicRoute, kind: int) -> None:
         if kind in route.types:
             return
         # Whether that matters, the server's settings say. They may be on their way.
@@ -237,7 +231,7 @@ class RocketmqSink:
                 on_change=self._on_endpoint_change,
             )
             self._endpoints[address] = endpoint
-            session = Session(endpoint, self._options, self._settings, self._on_settings, self._reporter)
+            session = ClientSession(endpoint, self._options, self._settings, self._on_settings, self._reporter)
             self._sessions[address] = session
             session.start()
         return endpoint
@@ -279,7 +273,7 @@ class RocketmqSink:
             self._since_ns = time.time_ns()
         self._link = link
 
-    async def _query_route(self, topic: str) -> Route:
+    async def _query_route(self, topic: str) -> TopicRoute:
         """Ask the configured endpoints in turn, those that answered last time first."""
         error: SinkError = SinkUnavailable("no endpoint", reason="unavailable")
         order = sorted(self._addresses, key=lambda address: self._endpoint(address).up is False)
@@ -294,7 +288,7 @@ class RocketmqSink:
                 return route
         raise error
 
-    async def _query_route_at(self, endpoint: Endpoint, topic: str) -> Route:
+    async def _query_route_at(self, endpoint: Endpoint, topic: str) -> TopicRoute:
         request = service.QueryRouteRequest(
             topic=definition.Resource(name=topic, resource_namespace=self._options.namespace),
             endpoints=access_point(self._addresses),
@@ -335,7 +329,7 @@ class RocketmqSink:
         self._unnamed = unnamed & self._endpoints.keys()
         self._judge_link()
 
-    async def _leave(self, session: Session, endpoint: Endpoint) -> None:
+    async def _leave(self, session: ClientSession, endpoint: Endpoint) -> None:
         await session.close()
         await endpoint.close(self._options.request_timeout)
 

@@ -21,10 +21,10 @@ from spanbridge.core.errors import SinkError
 from spanbridge.core.retry import Backoff
 from spanbridge.core.rocketmq_rules import MAX_BODY_BYTES
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.endpoint import Endpoint, cancelled_from_outside, ended
 from spanbridge.rocketmq.events import ServerCommandRefused
+from spanbridge.rocketmq.grpc.endpoint import Endpoint, cancelled_from_outside, ended
+from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.options import RocketmqOptions
-from spanbridge.rocketmq.stubs import definition, service
 
 _UNSUPPORTED = definition.Status(code=definition.Code.UNSUPPORTED, message="a producing gateway does not do this")
 _PRODUCER = definition.ClientType.PRODUCER
@@ -85,7 +85,7 @@ def settings_command(options: RocketmqOptions, addresses: Iterable[str], topics:
     return command
 
 
-class Session:
+class ClientSession:
     """Keeps one endpoint told who we are. ``stream_up`` says whether its telemetry stream is open and answered."""
 
     def __init__(

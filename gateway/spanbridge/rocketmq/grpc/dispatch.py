@@ -18,22 +18,17 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import blake2b
 from itertools import count
 from weakref import WeakValueDictionary
-from zlib import crc32
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.endpoint import Endpoint
 from spanbridge.rocketmq.errors import STORED_ANYWAY
 from spanbridge.rocketmq.events import SendRetried
+from spanbridge.rocketmq.grpc.encode import DELAYED
+from spanbridge.rocketmq.grpc.endpoint import Endpoint
+from spanbridge.rocketmq.grpc.routes import Target, TopicRoute
+from spanbridge.rocketmq.grpc.stubs import service
 from spanbridge.rocketmq.options import RocketmqOptions
-from spanbridge.rocketmq.routes import Route, Target
-from spanbridge.rocketmq.stubs import DELAY, FIFO, NORMAL, service
-
-UNORDERED = -1
-"""The lane of messages without a group."""
-DELAYED = -2
-"""The lane of messages with a delivery timestamp."""
 
 _STORED_KEPT = 65_536
 _OVERHEAD = 256
@@ -42,18 +37,6 @@ _OVERHEAD = 256
 # The error that decides what happens to a batch, when several requests of it failed: what an operator must mend comes
 # first, and content is blamed last, since blame makes the caller take the batch apart.
 _GRAVITY: tuple[type[SinkError], ...] = (SinkMisconfigured, SinkUnavailable, SinkThrottled, SinkRejected)
-
-
-def lane_of(kind: int, group: str | None, lanes: int) -> int:
-    """The lane of a message. It depends on the group alone: routes come and go, a group never changes lanes."""
-    if kind == DELAY:
-        return DELAYED
-    return UNORDERED if group is None else crc32(group.encode()) % lanes
-
-
-def kind_of(lane: int) -> int:
-    """The ``MessageType`` of all messages in a lane."""
-    return NORMAL if lane == UNORDERED else DELAY if lane == DELAYED else FIFO
 
 
 class Dispatcher:
@@ -78,22 +61,22 @@ class Dispatcher:
         # again. Some it never brings (they expire), and those must not keep their bytes here.
         self._stored: set[bytes] = set()
 
-    async def send(self, route: Route, lane: int, batch: Sequence[bytes]) -> None:
+    async def send(self, route: TopicRoute, partition: int, batch: Sequence[bytes]) -> None:
         """See :meth:`spanbridge.ports.Sink.send`."""
         if not self._stored:
-            await self._send(route, lane, batch)
+            await self._send(route, partition, batch)
             return
         rest, left_out = self._leave_out_stored(batch)
         try:
-            await self._send(route, lane, rest)
+            await self._send(route, partition, rest)
         except BaseException:
             self._remember(left_out)  # they will be brought once more
             raise
 
-    async def _send(self, route: Route, lane: int, batch: Sequence[bytes]) -> None:
-        target = route.targets[lane % len(route.targets)] if lane >= 0 else None
+    async def _send(self, route: TopicRoute, partition: int, batch: Sequence[bytes]) -> None:
+        target = route.targets[partition % len(route.targets)] if partition >= 0 else None
         chains: list[list[Sequence[bytes]]]
-        if lane == DELAYED:
+        if partition == DELAYED:
             chains = [[(message,)] for message in batch]
         elif target is None or target.queues == 1:
             chains = [self._pieces(batch)]
@@ -131,7 +114,9 @@ class Dispatcher:
         pieces.append(batch[start:])
         return pieces
 
-    async def _deliver_chains(self, route: Route, target: Target | None, chains: list[list[Sequence[bytes]]]) -> None:
+    async def _deliver_chains(
+        self, route: TopicRoute, target: Target | None, chains: list[list[Sequence[bytes]]]
+    ) -> None:
         """Chains side by side, each in order and ended by its first failure.
 
         Once nobody answers or RocketMQ asks for less, requests that have not begun are left for the next time.
@@ -159,14 +144,14 @@ class Dispatcher:
             self._remember(_digests(stored))
             raise min(errors, key=_gravity)
 
-    def _gate(self, route: Route, target: Target | None) -> asyncio.Semaphore:
+    def _gate(self, route: TopicRoute, target: Target | None) -> asyncio.Semaphore:
         addresses = addresses_of(route, target)
         gate = self._gates.get(addresses)
         if gate is None:
             gate = self._gates[addresses] = asyncio.Semaphore(self._options.single_requests)
         return gate
 
-    async def _deliver(self, route: Route, target: Target | None, batch: Sequence[bytes]) -> None:
+    async def _deliver(self, route: TopicRoute, target: Target | None, batch: Sequence[bytes]) -> None:
         """One request, tried up to ``attempts`` times, but once where each try stores another copy.
 
         :raises SinkError: the last attempt's.
@@ -190,21 +175,21 @@ class Dispatcher:
             else:
                 return
 
-    def _choose(self, route: Route, target: Target | None, turn: int, hung: set[str]) -> Endpoint:
+    def _choose(self, route: TopicRoute, target: Target | None, turn: int, hung: set[str]) -> Endpoint:
         """The next proxy in turn, those that do not answer last. Grouped messages keep to their target's."""
         addresses = addresses_of(route, target)
         if target is not None:
-            turn = 0  # all of a lane through one proxy while it answers
+            turn = 0  # all of a partition through one proxy while it answers
         ring = [self._endpoint(addresses[(turn + i) % len(addresses)]) for i in range(len(addresses))]
         return min(ring, key=lambda endpoint: (endpoint.address in hung, endpoint.up is False))
 
     @staticmethod
-    def _nobody_left(route: Route, target: Target | None, hung: set[str]) -> bool:
+    def _nobody_left(route: TopicRoute, target: Target | None, hung: set[str]) -> bool:
         """Whether every proxy has let a deadline pass: another try would only wait as long again."""
         return hung.issuperset(addresses_of(route, target))
 
 
-def addresses_of(route: Route, target: Target | None = None) -> tuple[str, ...]:
+def addresses_of(route: TopicRoute, target: Target | None = None) -> tuple[str, ...]:
     """The proxies that lead to a target, or to any queue of the route."""
     if target is not None:
         return target.addresses
