@@ -11,9 +11,9 @@ from typing import ClassVar
 import pytest
 
 from spanbridge.core.events import Event, Severity
-from spanbridge.telemetry import logs
-from spanbridge.telemetry.hot import HotCounter
-from spanbridge.telemetry.reporter import EventReporter
+from spanbridge.telemetry.log import lines
+from spanbridge.telemetry.log.reporter import EventReporter
+from spanbridge.telemetry.metrics.hot import HotCounter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +156,7 @@ def stderr(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
 
 
 def test_json_lines(stderr: Callable[[], str]) -> None:
-    logs.configure("auto", "info")
+    lines.configure("auto", "info")
     logging.getLogger("spanbridge.mqtt").info("two\nlines %s", "\u00fc")
     logging.getLogger("spanbridge.mqtt").debug("not this")
     logging.getLogger("library").info("nor this")
@@ -166,8 +166,8 @@ def test_json_lines(stderr: Callable[[], str]) -> None:
 
 
 def test_text_lines_are_single_lines(stderr: Callable[[], str]) -> None:
-    logs.configure("text", "debug")
-    logs.configure("text", "debug")
+    lines.configure("text", "debug")
+    lines.configure("text", "debug")
     logging.getLogger("spanbridge.mqtt").warning("two\nlines")
     (line,) = stderr().splitlines()
     assert line.endswith("WARNING  mqtt: two\\nlines")
@@ -175,7 +175,7 @@ def test_text_lines_are_single_lines(stderr: Callable[[], str]) -> None:
 
 def test_exceptions_are_kept(stderr: Callable[[], str]) -> None:
     for form in ("json", "text"):
-        logs.configure(form, "info")
+        lines.configure(form, "info")
         try:
             int("bad")
         except ValueError:
@@ -208,9 +208,9 @@ def test_a_line_that_was_held_back_tells_its_age_and_warnings_are_kept(caplog: p
 def test_what_devices_write_cannot_forge_lines_or_steer_terminals() -> None:
     hostile = "a\r\nb\x1b[31mc\x9bd\u2028"
     record = logging.LogRecord("spanbridge.x", logging.INFO, "", 0, hostile, None, None)
-    line = logs.TextFormatter().format(record)
+    line = lines.TextFormatter().format(record)
     assert line.isprintable()
     assert line.endswith(r"a\r\nb\x1b[31mc\x9bd\u2028")
-    line = logs.JsonFormatter().format(record)
+    line = lines.JsonFormatter().format(record)
     assert line.isprintable()
     assert json.loads(line)["message"] == hostile

@@ -14,16 +14,17 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from spanbridge import __version__
 from spanbridge.ports import Link, Sink, Source
-from spanbridge.telemetry import logs, prometheus
-from spanbridge.telemetry.buffer import SpanBuffer
-from spanbridge.telemetry.exports import Exports
-from spanbridge.telemetry.hot import HotCounter
-from spanbridge.telemetry.meter import HotReader, Instruments, Reading
+from spanbridge.telemetry.log import lines
+from spanbridge.telemetry.log.reporter import EventReporter
+from spanbridge.telemetry.metrics import prometheus
+from spanbridge.telemetry.metrics.hot import HotCounter
+from spanbridge.telemetry.metrics.meter import HotReader, Instruments, Reading
+from spanbridge.telemetry.otlp.buffer import SpanBuffer
+from spanbridge.telemetry.otlp.exports import Exports
+from spanbridge.telemetry.otlp.temporality import preferred_temporality
 from spanbridge.telemetry.peer import Peer
-from spanbridge.telemetry.reporter import EventReporter
 from spanbridge.telemetry.route import SCHEMA_URL
 from spanbridge.telemetry.settings import ExportPlan, Settings, TelemetrySettings, export_plan, resource
-from spanbridge.telemetry.temporality import preferred_temporality
 from spanbridge.telemetry.tracer import Tracer
 from spanbridge.telemetry.uplink_metrics import UplinkMetrics
 from spanbridge.telemetry.wire import RequestFrame
@@ -67,7 +68,7 @@ class Telemetry:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         settings = settings or TelemetrySettings()
-        logs.configure(settings.log_format, settings.log_level)
+        lines.configure(settings.log_format, settings.log_level)
         self._plan = export_plan(settings, environ)
         self.resource = resource(settings)
         self._buffer = _buffer(self._plan)
@@ -150,7 +151,7 @@ class Telemetry:
         buffer = self._buffer
         if buffer is not None:
             description = "Encoded spans that wait for the exporter."
-            self.gauge("spanbridge.telemetry.buffer", lambda: buffer.bytes, unit="By", description=description)
+            self.gauge("spanbridge.telemetry.otlp.buffer", lambda: buffer.bytes, unit="By", description=description)
 
     def _register_gauges(self, uplink: Load | None, sources: Sequence[Source], sink: Sink | None) -> None:
         if uplink is not None:

@@ -49,10 +49,10 @@ def create_transport(settings: OtlpSettings) -> Transport:
         # gRPC's C core writes to standard error by itself, past our log and its rate limits. It reads this when it
         # loads, which is here when traces or metrics go out over gRPC: the telemetry is built before the sink.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from spanbridge.telemetry.transport_grpc import GrpcTransport  # noqa: PLC0415
+        from spanbridge.telemetry.otlp.transport_grpc import GrpcTransport  # noqa: PLC0415
 
         return GrpcTransport(settings)
-    from spanbridge.telemetry.transport_http import HttpTransport  # noqa: PLC0415
+    from spanbridge.telemetry.otlp.transport_http import HttpTransport  # noqa: PLC0415
 
     return HttpTransport(settings)
 

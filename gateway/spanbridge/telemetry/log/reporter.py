@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from spanbridge.core.events import Event, Severity
-from spanbridge.telemetry.hot import HotCounter
+from spanbridge.telemetry.metrics.hot import HotCounter
 
 _LATE = 1.0
 """Seconds after which a line that was held back tells its age."""
