@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from spanbridge.core.events import Event, Severity
 from spanbridge.telemetry.log import lines
 from spanbridge.telemetry.log.reporter import EventReporter
-from spanbridge.telemetry.metrics.hot import HotCounter
+from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,19 @@ class Lost(Event):
 class Quiet(Event):
     name: ClassVar[str] = "test.quiet"
     counted: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared(Event):
+    name: ClassVar[str] = "test.declared"
+    labelled: ClassVar[tuple[str, ...]] = ("signal", "reason")
+    attributes: ClassVar[Mapping[str, str]] = {"signal": "otel.signal"}
+    signal: str
+    reason: str
+
+
+class Unlabelled(Event):
+    name: ClassVar[str] = "test.unlabelled"
 
 
 class Broken(Event):
@@ -141,8 +154,38 @@ def test_every_event_is_counted(clock: Clock) -> None:
 def test_an_event_that_fails_does_not_fail_its_reporter(
     reporter: EventReporter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reporter.report(Broken())
-    assert "Broken" in caplog.text
+    for _ in range(3):
+        reporter.report(Broken())
+    (line,) = caplog.messages
+    assert line.startswith("internal error: the event Broken could not be reported: RuntimeError: no text")
+    reporter.flush(everything=True)
+
+
+def test_counters_that_are_declared_stand_at_zero(reporter: EventReporter) -> None:
+    reporter.declare(Declared, {"signal": "traces", "reason": "full"}, {"signal": "traces", "reason": "rejected"})
+    reporter.declare(Unlabelled)
+    reporter.declare(Quiet)
+    assert reporter._counters["test.declared"].values == {
+        (("otel.signal", "traces"), ("reason", "full")): 0,
+        (("otel.signal", "traces"), ("reason", "rejected")): 0,
+    }
+    assert reporter._counters["test.unlabelled"].values == {(): 0}
+    assert "test.quiet" not in reporter._counters
+    reporter.report(Declared(signal="traces", reason="full", count=2))
+    reporter.declare(Declared, {"signal": "traces", "reason": "full"})
+    assert reporter._counters["test.declared"].values[("otel.signal", "traces"), ("reason", "full")] == 2
+
+
+def test_metrics_never_raise(caplog: pytest.LogCaptureFixture) -> None:
+    counter, histogram = HotCounter("test.c", "1", ""), HotHistogram("test.h", "s", "")
+    unhashable: Any = [["a", "b"]]
+    wrong: Any = "many"
+    counter.add(unhashable)
+    counter.touch(unhashable)
+    counter.add((), wrong)
+    histogram.record(unhashable, 1.0)
+    histogram.record((), wrong)
+    assert len(caplog.messages) == 2  # one for each metric, once a minute
 
 
 @pytest.fixture

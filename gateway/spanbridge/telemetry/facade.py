@@ -14,6 +14,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from spanbridge import __version__
 from spanbridge.ports import Link, Sink, Source
+from spanbridge.telemetry import faults
 from spanbridge.telemetry.log import lines
 from spanbridge.telemetry.log.reporter import EventReporter
 from spanbridge.telemetry.metrics import prometheus
@@ -33,6 +34,8 @@ _SCOPE = "spanbridge"
 _BUFFER_BYTES = 16 * 1024 * 1024
 _BATCH_BYTES = 3 * 1024 * 1024  # gRPC receivers refuse more than 4 MiB unless told otherwise
 _LOG_INTERVAL = 10.0
+_FLUSH_PERIOD = 2.0
+"""Seconds between two looks at what the log holds back."""
 
 
 class Load(Protocol):
@@ -173,9 +176,12 @@ class Telemetry:
 
     async def _flush_forever(self) -> None:
         while True:
-            await asyncio.sleep(_LOG_INTERVAL)
-            self._exports.tell_dropped()
-            self._reporter.flush()
+            await asyncio.sleep(_FLUSH_PERIOD)
+            try:
+                self._exports.tell_dropped()
+                self._reporter.flush()
+            except Exception as error:  # noqa: BLE001 - a fault here must not end the log for good
+                faults.tell("the log could not be flushed", error)
 
 
 def _up(source: Source) -> tuple[float, dict[str, str]]:
