@@ -208,6 +208,16 @@ def test_json_lines(stderr: Callable[[], str]) -> None:
     assert line["time"].endswith("Z")
 
 
+def test_json_lines_of_events_carry_their_name_and_fields(stderr: Callable[[], str]) -> None:
+    lines.configure("json", "info")
+    EventReporter().report(Lost(where="here", count=3))
+    logging.getLogger("spanbridge").info("no event")
+    lost, other = map(json.loads, stderr().splitlines())
+    assert (lost["event"], lost["level"], lost["message"]) == ("test.lost", "warning", "here: it broke")
+    assert lost["fields"] == {"count": 3, "where": "here", "text_is": "it broke"}
+    assert "event" not in other
+
+
 def test_text_lines_are_single_lines(stderr: Callable[[], str]) -> None:
     lines.configure("text", "debug")
     lines.configure("text", "debug")
