@@ -14,24 +14,28 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from spanbridge import __version__
 from spanbridge.ports import Link, Sink, Source
-from spanbridge.telemetry import logs, prometheus
-from spanbridge.telemetry.buffer import SpanBuffer
-from spanbridge.telemetry.exports import Exports
-from spanbridge.telemetry.hot import HotCounter
-from spanbridge.telemetry.meter import HotReader, Instruments, Reading
+from spanbridge.telemetry import faults
+from spanbridge.telemetry.log import lines
+from spanbridge.telemetry.log.reporter import EventReporter
+from spanbridge.telemetry.metrics import prometheus
+from spanbridge.telemetry.metrics.hot import HotCounter
+from spanbridge.telemetry.metrics.meter import HotReader, Instruments, Reading
+from spanbridge.telemetry.otlp.buffer import SpanBuffer
+from spanbridge.telemetry.otlp.exports import Exports
+from spanbridge.telemetry.otlp.temporality import preferred_temporality
 from spanbridge.telemetry.peer import Peer
-from spanbridge.telemetry.reporter import EventReporter
 from spanbridge.telemetry.settings import ExportPlan, Settings, TelemetrySettings, export_plan, resource
 from spanbridge.telemetry.spans import Tracer
 from spanbridge.telemetry.spans.hop import SCHEMA_URL
 from spanbridge.telemetry.spans.wire import RequestFrame
-from spanbridge.telemetry.temporality import preferred_temporality
 from spanbridge.telemetry.uplink_metrics import UplinkMetrics
 
 _SCOPE = "spanbridge"
 _BUFFER_BYTES = 16 * 1024 * 1024
 _BATCH_BYTES = 3 * 1024 * 1024  # gRPC receivers refuse more than 4 MiB unless told otherwise
 _LOG_INTERVAL = 10.0
+_FLUSH_PERIOD = 2.0
+"""Seconds between two looks at what the log holds back."""
 
 
 class Load(Protocol):
@@ -67,7 +71,7 @@ class Telemetry:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         settings = settings or TelemetrySettings()
-        logs.configure(settings.log_format, settings.log_level)
+        lines.configure(settings.log_format, settings.log_level)
         self._plan = export_plan(settings, environ)
         self.resource = resource(settings)
         self._buffer = _buffer(self._plan)
@@ -174,9 +178,12 @@ class Telemetry:
 
     async def _flush_forever(self) -> None:
         while True:
-            await asyncio.sleep(_LOG_INTERVAL)
-            self._exports.tell_dropped()
-            self._reporter.flush()
+            await asyncio.sleep(_FLUSH_PERIOD)
+            try:
+                self._exports.tell_dropped()
+                self._reporter.flush()
+            except Exception as error:  # noqa: BLE001 - a fault here must not end the log for good
+                faults.tell("the log could not be flushed", error)
 
 
 def _up(source: Source[Any]) -> tuple[float, dict[str, str]]:

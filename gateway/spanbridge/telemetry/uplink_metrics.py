@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from spanbridge.telemetry.hot import HotCounter, HotHistogram, Labels
+from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram, Labels
 from spanbridge.telemetry.peer import Peer
 
 _KNOWN = 4096
@@ -15,7 +15,7 @@ class UplinkMetrics:
     """Hot-path metrics, cheap enough for every batch. Times are in seconds.
 
     ``template`` is a route's filter and ``topic`` a RocketMQ topic. A route may name its topic after levels of the MQTT
-    topic, so the number of series is bounded (see :data:`~spanbridge.telemetry.hot.SERIES`). ``error`` is an
+    topic, so the number of series is bounded (see :data:`~spanbridge.telemetry.metrics.hot.SERIES`). ``error`` is an
     ``error.type``.
     """
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-import sys
 from dataclasses import dataclass
 from typing import Protocol
 
 from spanbridge.telemetry.env import OtlpSettings, Signal, TelemetryConfigError
+from spanbridge.telemetry.log.writer import write_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +27,8 @@ class Outcome:
 
 
 TAKEN = Outcome()
+_CONSOLE_BYTES = 16 * 1024 * 1024
+"""What may wait for whoever reads standard output."""
 
 
 class Transport(Protocol):
@@ -46,15 +47,17 @@ def create_transport(settings: OtlpSettings) -> Transport:
     :raises TelemetryConfigError: a certificate or key cannot be read.
     """
     if settings.protocol == "grpc":
-        # gRPC's C core writes to standard error by itself, past our log and its rate limits. It reads this when it
-        # loads, which is here when traces or metrics go out over gRPC: the telemetry is built before the sink.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        from spanbridge.telemetry.transport_grpc import GrpcTransport  # noqa: PLC0415
+        from spanbridge.telemetry.otlp.transport_grpc import GrpcTransport  # noqa: PLC0415
 
         return GrpcTransport(settings)
-    from spanbridge.telemetry.transport_http import HttpTransport  # noqa: PLC0415
+    from spanbridge.telemetry.otlp.transport_http import HttpTransport  # noqa: PLC0415
 
     return HttpTransport(settings)
+
+
+def _unseen(count: int) -> str:
+    """JSON as the other lines are; the telemetry events count what was in the requests."""
+    return f'{{"dropped_requests": {count}}}\n'
 
 
 class ConsoleTransport:
@@ -75,9 +78,10 @@ class ConsoleTransport:
             from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # type: ignore[assignment]  # noqa: PLC0415
                 ExportMetricsServiceRequest as Request,
             )
-        sys.stdout.write(MessageToJson(Request.FromString(body), indent=None) + "\n")
-        sys.stdout.flush()
-        return TAKEN
+        text = MessageToJson(Request.FromString(body), indent=None) + "\n"
+        if write_out(text, _unseen, capacity=_CONSOLE_BYTES):
+            return TAKEN
+        return Outcome(reason="console", detail="nobody reads standard output")
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 
 from spanbridge.ports import Reporter
-from spanbridge.telemetry.buffer import SpanBuffer
 from spanbridge.telemetry.env import OtlpSettings, Signal
-from spanbridge.telemetry.exporter import Delivery, MetricExporter, SpanExporter
-from spanbridge.telemetry.meter import HotReader
+from spanbridge.telemetry.metrics.meter import HotReader
+from spanbridge.telemetry.otlp.buffer import SpanBuffer
+from spanbridge.telemetry.otlp.exporter import Delivery, MetricExporter, SpanExporter
+from spanbridge.telemetry.otlp.transport import ConsoleTransport, Transport, create_transport
 from spanbridge.telemetry.settings import ExportPlan
 from spanbridge.telemetry.spans.wire import RequestFrame
-from spanbridge.telemetry.transport import ConsoleTransport, Transport, create_transport
 
 _GIVE_UP_AFTER = 300.0
 """Seconds after which a request that the receiver keeps refusing gives way to the next, as the Collector does."""

@@ -6,6 +6,8 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+from spanbridge.telemetry import faults
+
 Labels = tuple[tuple[str, str | int], ...]
 """Attributes of one time series, as pairs. Low cardinality: never a raw topic."""
 
@@ -30,11 +32,18 @@ class HotCounter:
         self.values: dict[Labels, int] = {}
 
     def add(self, labels: Labels, count: int = 1) -> None:
-        """Count."""
-        values = self.values
-        if labels not in values and len(values) >= SERIES:
-            labels = OVERFLOW
-        values[labels] = values.get(labels, 0) + count
+        """Count. Never raises: a message is worth more than its metric."""
+        try:
+            values = self.values
+            if labels not in values and len(values) >= SERIES:
+                labels = OVERFLOW
+            values[labels] = values.get(labels, 0) + count
+        except Exception as error:  # noqa: BLE001
+            faults.tell(f"the counter {self.name} could not be changed", error)
+
+    def touch(self, labels: Labels) -> None:
+        """Have the series of ``labels`` at 0, unless it counts already: a rate needs a value before the first event."""
+        self.add(labels, 0)
 
 
 class Series:
@@ -71,16 +80,22 @@ class HotHistogram:
         self._clock = clock
 
     def record(self, labels: Labels, value: float, count: int = 1) -> None:
-        """Record a value that ``count`` messages share. Below zero, as when the clock was set back, it is zero."""
-        value = max(value, 0.0)
-        series = self.series.get(labels)
-        if series is None:
-            series = self._series(labels)
-        series.counts[bisect_left(self.bounds, value)] += count
-        series.count += count
-        series.sum += value * count
-        series.minimum = min(series.minimum, value)
-        series.maximum = max(series.maximum, value)
+        """Record a value that ``count`` messages share. Below zero, as when the clock was set back, it is zero.
+
+        Never raises: a message is worth more than its metric.
+        """
+        try:
+            value = max(value, 0.0)
+            series = self.series.get(labels)
+            if series is None:
+                series = self._series(labels)
+            series.counts[bisect_left(self.bounds, value)] += count
+            series.count += count
+            series.sum += value * count
+            series.minimum = min(series.minimum, value)
+            series.maximum = max(series.maximum, value)
+        except Exception as error:  # noqa: BLE001
+            faults.tell(f"the histogram {self.name} could not be changed", error)
 
     def _series(self, labels: Labels) -> Series:
         labels = labels if len(self.series) < SERIES else OVERFLOW

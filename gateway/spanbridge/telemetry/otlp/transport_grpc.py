@@ -12,7 +12,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from spanbridge.telemetry.env import OtlpSettings
-from spanbridge.telemetry.transport import Outcome, one_line, partial_success, tls_context
+from spanbridge.telemetry.otlp.transport import Outcome, one_line, partial_success, tls_context
 
 _METHODS = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -49,7 +49,7 @@ class GrpcTransport:
         self._call: Any = None
 
     async def send(self, body: bytes, timeout: float) -> Outcome:
-        """See :class:`~spanbridge.telemetry.transport.Transport`."""
+        """See :class:`~spanbridge.telemetry.otlp.transport.Transport`."""
         if self._call is None:
             self._open()
         try:
@@ -61,7 +61,7 @@ class GrpcTransport:
         return partial_success(self._settings, answer)
 
     async def close(self) -> None:
-        """See :class:`~spanbridge.telemetry.transport.Transport`."""
+        """See :class:`~spanbridge.telemetry.otlp.transport.Transport`."""
         channel, self._channel, self._call = self._channel, None, None
         if channel is not None:
             await channel.close()

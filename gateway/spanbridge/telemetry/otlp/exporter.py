@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
-from spanbridge.telemetry.buffer import SpanBuffer
 from spanbridge.telemetry.env import Signal
 from spanbridge.telemetry.events import ExportFailed, ReceiverWarned, TelemetryDropped
+from spanbridge.telemetry.otlp.buffer import SpanBuffer
+from spanbridge.telemetry.otlp.transport import Outcome, Transport
 from spanbridge.telemetry.spans.wire import RequestFrame
-from spanbridge.telemetry.transport import Outcome, Transport
 
 
 @dataclass(slots=True)

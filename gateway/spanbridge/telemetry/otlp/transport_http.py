@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError
-from spanbridge.telemetry.transport import Outcome, one_line, partial_success, tls_context
+from spanbridge.telemetry.otlp.transport import Outcome, one_line, partial_success, tls_context
 
 _RETRYABLE = frozenset({429, 502, 503, 504})
 _SMALL = 16 * 1024  # compressed at once; more goes to a thread
@@ -44,7 +44,7 @@ class HttpTransport:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, body: bytes, timeout: float) -> Outcome:
-        """See :class:`~spanbridge.telemetry.transport.Transport`."""
+        """See :class:`~spanbridge.telemetry.otlp.transport.Transport`."""
         if self._session is None:
             self._session = aiohttp.ClientSession(trust_env=True, auto_decompress=False)
         try:
@@ -65,7 +65,7 @@ class HttpTransport:
             return self._failure("unavailable", str(error) or type(error).__name__, retry=True)
 
     async def close(self) -> None:
-        """See :class:`~spanbridge.telemetry.transport.Transport`."""
+        """See :class:`~spanbridge.telemetry.otlp.transport.Transport`."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()

@@ -27,7 +27,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from spanbridge.telemetry.hot import HotCounter, HotHistogram, Labels, Series
+from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram, Labels, Series
 
 Reading = float | Iterable[tuple[float, Mapping[str, str]]]
 """What a gauge's callback returns: a number, or numbers with their attributes."""
