@@ -31,8 +31,8 @@ def files_root() -> Path:
 class Kit:
     """The files of one way to run the gateway.
 
-    ``base`` is cut off their paths, which are relative to the top of a checkout. ``sources`` are files and folders below
-    it, ``texts`` files that no checkout has, by their name.
+    ``base``, relative to the top of a checkout, is cut off their paths. ``sources`` are files and folders below it,
+    ``texts`` files that no checkout has, by their name.
     """
 
     name: str
@@ -117,7 +117,7 @@ KUBERNETES: Final = Kit(
     base="deploy/kubernetes",
     sources=(".",),
     then=(
-        "# first the image in {folder}/deployment.yaml, addresses and routes in configmap.yaml, passwords in secret.yaml",
+        "# before: image in {folder}/deployment.yaml, addresses and routes in configmap.yaml, passwords in secret.yaml",
         "kubectl apply -f {folder}",
     ),
 )
