@@ -1,18 +1,19 @@
 """A model of an MQTT broker with one session, and of the wire between: what a gateway may meet, in a test's hands.
 
-Our side of the wire is the real receiver's book-keeping, so that it is judged together with the ledger.
+Our side of the wire is the real codec and the real session, so that they are judged together.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from spanbridge.core.message import Publish
-from spanbridge.mqtt.session import ReceiverSession
-from spanbridge.ports import Connected, Deliver, Link, PeerStatus
+from spanbridge.mqtt.codec import Decoder, Publishes, v5
+from spanbridge.mqtt.codec.packets import PubrelPacket
+from spanbridge.mqtt.delivery import MqttDelivery
+from spanbridge.mqtt.session import MqttSession
 
 IDENTIFIERS = 12
 """Packet identifiers in use, few, so that each comes again soon. The broker waits when all are taken."""
@@ -34,19 +35,25 @@ class Body(bytes):
 
 
 class ModelBroker:
-    """The broker's session, the wire, and the source at its other end.
+    """The broker's session, the wire, and the receiver at its other end.
 
-    ``judge`` is called with each message at the moment its acknowledgement is written. ``marks_dup`` false is a broker
-    that sends again without the DUP flag, as rumqttd does.
+    ``judge`` is called with each message at the moment its acknowledgement is written, ``deliver`` with what a read
+    brought. ``marks_dup`` false is a broker that sends again without the DUP flag, as rumqttd does.
     """
 
-    def __init__(self, name: str, judge: Any, *, marks_dup: bool = True) -> None:
-        self.name = name
+    def __init__(
+        self,
+        judge: Callable[[Publish], None],
+        deliver: Callable[[list[MqttDelivery]], None],
+        *,
+        marks_dup: bool = True,
+    ) -> None:
         self.waiting: deque[Publish] = deque()
         self.unacknowledged: dict[int, Publish] = {}
-        self.reading = True
-        self.deliver: Deliver | None = None
+        self.adopted = 0
+        self.reads = 0
         self._judge = judge
+        self._deliver = deliver
         self._marks_dup = marks_dup
         self._released: dict[int, None] = {}
         self._repeated: dict[int, None] = {}
@@ -55,54 +62,27 @@ class ModelBroker:
         self._inbound: deque[tuple[int, int, Publish | None, bool]] = deque()
         self._outbound = bytearray()
         self._owed: deque[int] = deque()
-        self._on_connected: Connected | None = None
         self.begin()
 
-    # -- the Source port --------------------------------------------------------------------------------------------
-
     def begin(self) -> None:
-        """A source as a gateway that was just started has it."""
+        """A receiver as a gateway that was just started has it."""
         self.cut()
-        self.receiver = ReceiverSession()
-        self.reading = True
-        self.deliver = self._on_connected = None
-        self.closed = asyncio.Event()
+        self.session = MqttSession()
 
-    @property
-    def epoch(self) -> int:
-        return self.receiver.epoch if self.receiver.live else 0
+    def ack(self, deliveries: list[MqttDelivery]) -> None:
+        """The gateway acks."""
+        self._write(self.session.ack(deliveries))
 
-    @property
-    def session(self) -> int:
-        return self.receiver.number
-
-    @property
-    def status(self) -> PeerStatus:
-        return PeerStatus(self.name, Link.UP, 0, None, {})
-
-    async def run(self, deliver: Deliver, connected: Connected | None = None) -> None:
-        self.deliver, self._on_connected = deliver, connected
-        await self.closed.wait()
-
-    def settle(self, publishes: Sequence[Publish]) -> None:
-        self._write(self.receiver.settle(publishes))
-
-    def pause(self) -> None:
-        self.reading = False
-
-    def resume(self) -> None:
-        self.reading = True
-
-    async def stop_intake(self) -> None: ...
-
-    async def close(self) -> None:
-        self.closed.set()
+    def nack(self, deliveries: list[MqttDelivery]) -> None:
+        """The gateway nacks, and ends the connection where that is asked for."""
+        if self.session.nack(deliveries).renew:
+            self.cut()
 
     # -- the wire and the broker ------------------------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
-        return self.receiver.live
+        return self.session.live
 
     def cut(self) -> None:
         """End the connection: what is on the wire is lost in both directions."""
@@ -111,8 +91,8 @@ class ModelBroker:
         self._again.clear()
         self._repeated.clear()
         self._owed.clear()
-        if hasattr(self, "receiver"):
-            self.receiver.disconnected()
+        if hasattr(self, "session"):
+            self.session.disconnected()
 
     def connect(self, *, keep: bool) -> None:
         """Begin a connection. Without ``keep`` the broker has forgotten the session, and what it held for it."""
@@ -121,9 +101,8 @@ class ModelBroker:
             self.unacknowledged.clear()
             self._released.clear()
             self._identifier = 0
-        self.receiver.connected(session_present=keep)
-        if self._on_connected is not None:
-            self._on_connected()
+        self._decoder: Any = Decoder(None, v5=True, limit=1000)  # type: ignore[arg-type]
+        self.session.connected(session_present=keep)
         self._again = deque([(PUBREL, pid) for pid in self._released] + [(0, pid) for pid in self.unacknowledged])
 
     def send(self, count: int) -> None:
@@ -150,20 +129,34 @@ class ModelBroker:
                     self._repeated[packet_id] = None
                     self._inbound.append((0, packet_id, publish, True))
 
-    def read(self, now: int, most: int) -> None:
+    def read(self, most: int) -> None:
         """One read of the socket by the gateway, of ``most`` packets, and what it writes at once."""
-        if not self.reading or not self.connected or self.deliver is None:
+        if not self.connected:
             return
-        batch: list[Publish] = []
+        data, bodies = bytearray(), deque[Any]()
         for _ in range(min(most, len(self._inbound))):
             kind, packet_id, publish, dup = self._inbound.popleft()
             if kind == PUBREL:
-                self.receiver.release(packet_id)
-                self._outbound += bytes((PUBCOMP, 2)) + packet_id.to_bytes(2, "big")
-            elif publish is not None and self._accept(publish, packet_id, dup):
-                batch.append(self._copy(publish, packet_id, dup, now))
+                data += v5.encode(PubrelPacket(packet_id))
+            elif publish is not None:
+                self._owe(publish, packet_id, dup)
+                bodies.append(publish.payload)
+                data += v5.encode_publish(publish, packet_id, dup=dup)
+        self.reads += 1
+        batch: list[MqttDelivery] = []
+        for packet in self._decoder.feed(bytes(data), 0, self.reads):
+            if isinstance(packet, Publishes):
+                for delivery in packet.deliveries:
+                    delivery.message.payload = bodies.popleft()  # equal, and it knows which message it belongs to
+                fresh, answer, adopted = self.session.take(packet)
+                batch += fresh
+                self.adopted += adopted
+                self._write(answer)
+            else:
+                self.session.pubrel(packet.packet_id)
+                self._outbound += bytes((PUBCOMP, 2)) + packet.packet_id.to_bytes(2, "big")
         if batch:
-            self.deliver(batch)
+            self._deliver(batch)
 
     def hear(self) -> None:
         """The broker reads what the gateway wrote."""
@@ -178,16 +171,9 @@ class ModelBroker:
                 self._released[packet_id] = None
                 self._inbound.append((PUBREL, packet_id, None, False))
 
-    def _accept(self, publish: Publish, packet_id: int, dup: bool) -> bool:
-        if not publish.qos:
-            return True
-        if not (dup and packet_id in self._owed):
+    def _owe(self, publish: Publish, packet_id: int, dup: bool) -> None:
+        if publish.qos and not (dup and packet_id in self._owed):
             self._owed.append(packet_id)
-        if publish.qos == 1:
-            return self.receiver.accept_qos1(packet_id, dup=dup)
-        fresh, answer = self.receiver.accept_qos2(packet_id, dup=dup)
-        self._write(answer)
-        return fresh
 
     def _write(self, answer: bytes) -> None:
         for at in range(0, len(answer), 4):
@@ -209,16 +195,3 @@ class ModelBroker:
                 break
         self.unacknowledged[self._identifier] = publish
         return self._identifier
-
-    def _copy(self, publish: Publish, packet_id: int, dup: bool, now: int) -> Publish:
-        return Publish(
-            publish.topic,
-            publish.payload,
-            publish.qos,
-            dup=dup,
-            expiry=publish.expiry,
-            fault=publish.fault,
-            received_ns=now,
-            epoch=self.receiver.epoch,
-            packet_id=packet_id,
-        )
