@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import uvloop
 
 from spanbridge.core.events import Event
-from spanbridge.core.message import Publish
+
 from spanbridge.mqtt import MqttOptions, Subscription, create_source
 
 
@@ -76,17 +76,17 @@ async def measure(version: str, messages: int, port: int) -> dict[str, float]:
     got = reads = 0
     done = asyncio.Event()
 
-    def deliver(batch: Sequence[Publish]) -> None:
+    def deliver(batch: list) -> None:
         nonlocal got, reads
         got += len(batch)
         reads += 1
-        source.settle(batch)
+        source.ack(batch)
         if got >= messages:
             done.set()
 
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.perf_counter()
-    run = asyncio.create_task(source.run(deliver))
+    run = asyncio.create_task(source.run(deliver, lambda: None))
     await asyncio.wait_for(done.wait(), 120)
     took = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_SELF)

@@ -271,7 +271,7 @@ class Decoder:
             if error.code == ALIAS_INVALID:
                 raise
             fault, fields = str(malformed(error.what)), _NO_FIELDS
-            topic = raw.decode(errors="backslashreplace")
+            topic = _readable(raw)
             self._aliases.clear()  # it may have given an alias another topic, unread: better none than a wrong one
             cursor.position = self._behind_properties(data, body, stop)
         message = Publish(
@@ -326,3 +326,9 @@ class Decoder:
         except PacketError:
             return body
         return cursor.position
+
+
+def _readable(raw: bytes) -> str:
+    """A topic that is none, for people: what cannot be printed is escaped."""
+    text = raw.decode(errors="backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
