@@ -24,9 +24,9 @@ _TP = b"\x26\x00\x02tp\x00\x23"
 """Before the 35 characters of a compact trace context: the only property of most traced messages."""
 _NO_FIELDS = Fields((), None, None, None, None, None, None)
 
-OBJECT_BYTES = 480
+OBJECT_BYTES = 288
 """What a message takes in memory beside its bytes on the wire: the message, its delivery, their places in the order."""
-PAIR_BYTES = 176
+PAIR_BYTES = 160
 """What a user property takes beside its characters: a pair and two strings."""
 
 
