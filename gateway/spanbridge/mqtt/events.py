@@ -67,7 +67,7 @@ class ConnectFailed(_Failure):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused(_Failure):
+class ConnectRefused(_Failure):
     """The broker answered CONNECT with a refusal: usually something an operator has to mend."""
 
     name: ClassVar[str] = "mqtt.connect.refused"
