@@ -92,6 +92,8 @@ _REMARKS: tuple[tuple[re.Pattern[str], Judgement], ...] = tuple(
             r"accurate timer message is not enabled",
             Judgement(SinkMisconfigured, "timer_disabled", "Set timerWheelEnable=true at the broker."),
         ),
+        # A topic with cleanup.policy=COMPACTION takes no message without a key.
+        (r"Required message key is missing", Judgement(SinkRejected, "illegal_message_key", CONTENT)),
         (r"topic length( is)? too long", Judgement(SinkRejected, "illegal_topic", CONTENT)),
         (
             r"body (size|length) exceed|body must be less|body is null",
@@ -107,7 +109,8 @@ _REMARKS: tuple[tuple[re.Pattern[str], Judgement], ...] = tuple(
             Judgement(SinkMisconfigured, "topic_not_found", _CREATE),
         ),
         (
-            r"message store.*so putMessage is forbidden|disk is full|service not available|SERVICE_NOT_AVAILABLE",
+            r"message store.*so putMessage is forbidden|disk is full|mapped file failed"
+            r"|service not available|SERVICE_NOT_AVAILABLE",
             Judgement(SinkUnavailable, "store_unavailable", "Look at the broker's disk and store."),
         ),
         (
