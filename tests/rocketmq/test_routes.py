@@ -113,10 +113,11 @@ async def test_a_refresh_keeps_what_does_not_answer_and_forgets_what_is_gone() -
         await cluster.routes.get(name)
     learned = len(cluster.events)
     cluster.answers |= {"t1": TWO, "t2": SinkUnavailable("away"), "t3": SinkMisconfigured("gone")}
+    cluster.answers["t4"] = SinkMisconfigured("its certificate expired", reason="tls")
     await cluster.routes.refresh()
     assert sorted(cluster.asked[20:]) == sorted(names)
     assert cluster.routes.known == {name: TWO if name == "t1" else ONE for name in names if name != "t3"}
-    assert sorted(cluster.events[learned:]) == ["rocketmq.route.changes", *["rocketmq.route.refresh_failures"] * 2]
+    assert sorted(cluster.events[learned:]) == ["rocketmq.route.changes", *["rocketmq.route.refresh_failures"] * 3]
 
 
 @pytest.mark.anyio

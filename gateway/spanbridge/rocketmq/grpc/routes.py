@@ -10,6 +10,7 @@ from typing import Any
 from spanbridge.core.errors import SinkError, SinkMisconfigured
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.events import RouteLearned, RouteRefreshFailed
+from spanbridge.rocketmq.grpc.answers import CONNECTION_AT_FAULT
 from spanbridge.rocketmq.grpc.stubs import definition, type_name
 
 _WRITABLE = frozenset({definition.Permission.Value("WRITE"), definition.Permission.Value("READ_WRITE")})
@@ -169,7 +170,7 @@ class TopicRoutes:
         try:
             await self.renew(topic)
         except SinkError as error:
-            if isinstance(error, SinkMisconfigured):
+            if isinstance(error, SinkMisconfigured) and error.reason not in CONNECTION_AT_FAULT:
                 self.invalidate(topic)
             self._reporter.report(RouteRefreshFailed(reason=error.reason, cause=str(error)))
 
