@@ -12,6 +12,7 @@ message_id 3, body_encoding 5, message_type 6, born_timestamp 7, delivery_timest
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from zlib import crc32
 
 from spanbridge.core.cache import Generations
@@ -55,6 +56,12 @@ _ENTRIES = tuple(b"\x12" + number for number in VARINTS)
 _SYSTEMS = tuple(b"\x1a" + number for number in VARINTS)
 _BODIES = tuple(b"\x22" + number for number in VARINTS)
 """Tag and length of a message's parts, by length."""
+
+
+@lru_cache(4096)
+def _tag(tag: bytes, size: int) -> bytes:
+    """Tag and length of a part that is not in the tables."""
+    return tag + length(size)
 
 
 class Encoder:
@@ -161,24 +168,30 @@ class MessageHead:
         if not properties and len(traceparent) == _PARENT_LENGTH and not self._crowded:
             start = self._traced
             own = traceparent.encode()
+        elif properties or traceparent:
+            start, own = self._with_properties(traceparent, properties)
         else:
             start = self._start
-            own = self._entries(traceparent, properties) if properties or traceparent else b""
+            own = b""
         system_size = self._system_size + encoder.born_size
-        system_tag = _SYSTEMS[system_size] if system_size < _SMALL else b"\x1a" + length(system_size)
-        body_tag = _BODIES[size] if size < _SMALL else b"\x22" + length(size)
+        system_tag = _SYSTEMS[system_size] if system_size < _SMALL else _tag(b"\x1a", system_size)
+        body_tag = _BODIES[size] if size < _SMALL else _tag(b"\x22", size)
         total = len(start) + len(own) + len(system_tag) + system_size + len(body_tag) + size
         return b"".join((
-            _MESSAGES[total] if total < _SMALL else b"\x0a" + length(total),
+            _MESSAGES[total] if total < _SMALL else _tag(b"\x0a", total),
             start, own, system_tag, self._system, encoder.born, encoder.next_digits(), body_tag, body,
         ))  # fmt: skip
 
-    def _entries(self, traceparent: str, properties: Sequence[tuple[str, str]]) -> bytes:
+    def _with_properties(self, traceparent: str, properties: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
+        """What a message of properties begins with, and its own properties after that."""
         names = self._encoder.names.young
-        used = self._size
-        out: list[bytes] = []
-        pairs = ((_PARENT, traceparent), *properties) if traceparent else properties
-        for name, value in pairs:
+        start, out = self._start, []
+        if len(traceparent) == _PARENT_LENGTH:
+            start = self._traced
+            out.append(traceparent.encode())
+        elif traceparent:
+            properties = ((_PARENT, traceparent), *properties)
+        for name, value in properties:
             key = names.get(name) or self._encoder.name(name)
             if not value.isprintable() and (breach := property_breach(name, value)):
                 raise breach.error()
@@ -186,16 +199,21 @@ class MessageHead:
             size = len(raw)
             if size < 128:
                 entry = len(key) + 1 + size
-                out += (_ENTRIES[entry] if entry < _SMALL else b"\x12" + length(entry), key, VARINTS[size], raw)
+                out += (_ENTRIES[entry] if entry < _SMALL else _tag(b"\x12", entry), key, VARINTS[size], raw)
             else:
                 value_size = length(size)
-                out += (b"\x12", length(len(key) + len(value_size) + size), key, value_size, raw)
-            used += len(key) + size  # with the key's framing, a few bytes too many
-        if self._count + len(pairs) > MAX_USER_PROPERTIES or used > MAX_PROPERTIES_BYTES:
-            self._check_exactly(pairs)
-        return b"".join(out)
+                out += (_tag(b"\x12", len(key) + len(value_size) + size), key, value_size, raw)
+        own = b"".join(out)
+        # With framing, which is a few bytes too many.
+        if (
+            self._size + len(own) + len(_PARENT) > MAX_PROPERTIES_BYTES
+            or self._count + len(properties) >= MAX_USER_PROPERTIES
+        ):
+            self._check_exactly(traceparent if start is self._traced else "", properties)
+        return start, own
 
-    def _check_exactly(self, pairs: Sequence[tuple[str, str]]) -> None:
+    def _check_exactly(self, traceparent: str, properties: Sequence[tuple[str, str]]) -> None:
+        pairs = ((_PARENT, traceparent), *properties) if traceparent else properties
         used = self._size + sum(len(name.encode()) + len(value.encode()) for name, value in pairs)
         if self._count + len(pairs) > MAX_USER_PROPERTIES or used > MAX_PROPERTIES_BYTES:
             raise properties_too_large(self.topic).error()
