@@ -21,7 +21,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 
 from spanbridge.core.message import Publish
 from spanbridge.core.policy import ContextPolicy
-from spanbridge.telemetry.buffer import SpanBuffer
+from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.peer import Peer
 from spanbridge.telemetry.route import SCHEMA_URL
 from spanbridge.telemetry.tracer import Tracer

@@ -54,9 +54,16 @@ async def running(
     metrics: Callable[[str], tuple[bytes, str]] | None = None,
     events: Events | None = None,
     host: str = "127.0.0.1",
+    stuck: str | None = None,
 ) -> AsyncIterator[AdminServer]:
     server = AdminServer(
-        host, 0, readiness=lambda: verdict, status=status, metrics=metrics, reporter=events or Events()
+        host,
+        0,
+        readiness=lambda: verdict,
+        status=status,
+        metrics=metrics,
+        liveness=lambda: stuck,
+        reporter=events or Events(),
     )
     await server.start()
     try:
@@ -88,6 +95,13 @@ async def test_live() -> None:
     assert (reply.status, reply.json()) == (200, {"live": True})
     assert reply.headers["content-type"] == "application/json; charset=utf-8"
     assert reply.headers["cache-control"] == "no-store"
+
+
+async def test_stuck_is_not_live_and_says_why() -> None:
+    async with running(stuck="no message has moved for 300 s although RocketMQ answers") as server:
+        reply = await get(server, "/livez")
+    assert reply.status == 503
+    assert reply.json() == {"live": False, "reason": "no message has moved for 300 s although RocketMQ answers"}
 
 
 async def test_ready() -> None:
@@ -180,10 +194,56 @@ async def test_what_is_not_http_gets_a_json_error(request_bytes: bytes) -> None:
     assert alive.status == 200
 
 
-async def test_a_version_of_the_future() -> None:
-    async with running() as server:
-        reply = await raw(server, b"GET / HTTP/2.0\r\n\r\n")
-    assert reply.status == 505
+@pytest.fixture
+async def faults() -> AsyncIterator[list[dict[str, Any]]]:
+    """What the event loop was told of exceptions in the protocol: each would be a traceback in the log."""
+    found: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: found.append(context))
+    yield found
+    loop.set_exception_handler(before)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/2.0\r\n\r\n", 505),
+        (b"HEAD / HTTP/2.0\r\n\r\n", 505),
+        (b"HEAD / HTTP/3.0\r\nHost: x\r\n\r\n", 505),
+        (b"POST / HTTP/0.9\r\nContent-Length: 3\r\n\r\nabc", 505),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", 505),
+        (b"GET /\r\n\r\n", 400),
+        (b"HEAD /livez\r\n\r\n", 400),
+        (b"HEAD / HTTP/20\r\n\r\n", 400),
+        (b"HEAD /livez HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", 400),
+        (b"GET /livez HTTP/1.2\r\nHost: localhost\r\nConnection: close\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.0\r\n\r\n", 200),
+        (b"HEAD /livez HTTP/1.0\r\n\r\n", 200),
+        (b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost:80\r\nConnection: close\r\n\r\n", 404),
+        (b"HEAD /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (
+            b"GET /livez HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+            b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            200,
+        ),
+    ],
+)
+async def test_odd_versions_and_methods(
+    request_bytes: bytes, status: int, faults: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    events = Events()
+    async with running(events=events) as server:
+        reply = await raw(server, request_bytes)
+        assert (await get(server, "/livez")).status == 200
+    assert reply.status == status
+    if request_bytes.startswith(b"HEAD ") and status in (200, 505):
+        assert reply.body == b""
+    elif reply.body:
+        assert status == 200 or reply.json()["error"]
+    assert faults == []
+    assert [event for event in events.seen if event.severity >= Severity.WARNING] == []
+    assert caplog.messages == []
 
 
 async def test_oversized_headers() -> None:

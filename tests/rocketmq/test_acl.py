@@ -12,15 +12,14 @@ from spanbridge.core.errors import SinkMisconfigured
 from spanbridge.core.events import Event
 from spanbridge.core.message import Destination
 from spanbridge.devstack import Devstack, RocketmqBroker
-from spanbridge.devstack.remoting import call
+from spanbridge.devstack.topics import ask
 from spanbridge.ports import Link
 from spanbridge.rocketmq import RocketmqOptions
 from spanbridge.rocketmq.grpc.producer import GrpcProducer
+from spanbridge.rocketmq.remoting.admin import max_offset
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
 ACCESS, SECRET = "gateway", "correct-horse-battery-staple"
-MAX_OFFSET = 30
-"""RequestCode.GET_MAX_OFFSET"""
 
 
 @pytest.fixture
@@ -60,8 +59,7 @@ async def send(broker: RocketmqBroker, topic: str, recorder: Recorder, **keys: s
 async def test_keys_decide(secured: RocketmqBroker) -> None:
     topic = secured.create_topic(queues=1)
     await send(secured, topic, Recorder(), access_key=ACCESS, secret_key=SECRET)
-    stored = call(secured.broker_port, MAX_OFFSET, fields={"topic": topic, "queueId": "0"})
-    assert stored.fields["offset"] == "1"
+    assert ask(secured.broker_port, max_offset(topic, 0)) == 1
 
     wrong: list[dict[str, str]] = [
         {"access_key": ACCESS, "secret_key": "tr0ub4dor"},
@@ -74,5 +72,4 @@ async def test_keys_decide(secured: RocketmqBroker) -> None:
             await send(secured, topic, recorder, **keys)
         assert caught.value.reason == "unauthorized"
         assert "tr0ub4dor" not in f"{caught.value!r} {caught.value} {recorder.texts}"
-    stored = call(secured.broker_port, MAX_OFFSET, fields={"topic": topic, "queueId": "0"})
-    assert stored.fields["offset"] == "1"
+    assert ask(secured.broker_port, max_offset(topic, 0)) == 1

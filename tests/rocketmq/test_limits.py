@@ -10,7 +10,8 @@ import pytest
 
 from spanbridge.core.errors import SinkRejected
 from spanbridge.core.message import Destination
-from spanbridge.devstack.remoting import call
+from spanbridge.devstack.topics import ask
+from spanbridge.rocketmq.remoting.call import Call
 
 from .reading import Reader
 from .test_broker import sink_to
@@ -42,10 +43,10 @@ async def test_legal_characters_arrive_and_empty_values_do_not(devstack: Any) ->
 
 async def test_limits_lower_than_known_say_what_to_shed(rocketmq_broker: Any) -> None:
     topic = rocketmq_broker.create_topic(queues=1)
-    configured = await anyio.to_thread.run_sync(
-        lambda: call(rocketmq_broker.broker_port, UPDATE_BROKER_CONFIG, body=b"maxMessageSize=2000\n")
+    change = Call(
+        what="change its configuration", code=UPDATE_BROKER_CONFIG, body=b"maxMessageSize=2000\n", read=lambda _: None
     )
-    assert configured.code == 0
+    await anyio.to_thread.run_sync(ask, rocketmq_broker.broker_port, change)
     async with sink_to(rocketmq_broker.endpoints) as sink:
         head = sink.head(Destination(topic))
         with pytest.raises(SinkRejected, match="body length limit 2000B") as caught:

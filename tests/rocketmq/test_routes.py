@@ -9,7 +9,7 @@ import pytest
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from spanbridge.core.events import Event
-from spanbridge.rocketmq.grpc.routes import Target, TopicRoute, TopicRoutes, read_route
+from spanbridge.rocketmq.grpc.routes import ProxyRoute, ProxyRoutes, Target, read_route
 from spanbridge.rocketmq.grpc.stubs import DELAY, FIFO, NORMAL, definition, service
 
 
@@ -23,7 +23,7 @@ def queue(
     return made
 
 
-def read(*queues: Any, only: tuple[str, ...] | None = None) -> TopicRoute:
+def read(*queues: Any, only: tuple[str, ...] | None = None) -> ProxyRoute:
     return read_route("t", service.QueryRouteResponse(message_queues=queues), only)
 
 
@@ -65,14 +65,14 @@ class Cluster:
     """Answers queries with what it is given, and keeps what was reported."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, TopicRoute | SinkError] = {}
+        self.answers: dict[str, ProxyRoute | SinkError] = {}
         self.asked: list[str] = []
         self.events: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.routes = TopicRoutes(self.query, self)
+        self.routes = ProxyRoutes(self.query, self)
 
-    async def query(self, topic: str) -> TopicRoute:
+    async def query(self, topic: str) -> ProxyRoute:
         self.asked.append(topic)
         await self.gate.wait()
         answer = self.answers[topic]
@@ -84,7 +84,7 @@ class Cluster:
         self.events.append(event.name)
 
 
-ONE, TWO = (TopicRoute("t", (Target(("h:1",), count),), frozenset({NORMAL})) for count in (1, 2))
+ONE, TWO = (ProxyRoute("t", (Target(("h:1",), count),), frozenset({NORMAL})) for count in (1, 2))
 
 
 @pytest.mark.anyio

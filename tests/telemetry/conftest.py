@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from spanbridge.telemetry import faults
+
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
@@ -15,3 +17,9 @@ def logging_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     ours.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def no_faults_told_before() -> None:
+    """Faults of telemetry are told once a minute each: of the whole process."""
+    faults._told.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanbridge.telemetry.buffer import SpanBuffer
+from spanbridge.telemetry.otlp.buffer import SpanBuffer
 
 
 def spans(count: int, size: int = 10) -> list[bytes]:

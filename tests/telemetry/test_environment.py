@@ -15,11 +15,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from spanbridge.telemetry import Telemetry, TelemetrySettings, ids, sampling, wire
-from spanbridge.telemetry.buffer import SpanBuffer
 from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError, exporter_kind, otlp_settings
+from spanbridge.telemetry.otlp.buffer import SpanBuffer
+from spanbridge.telemetry.otlp.transport import create_transport
+from spanbridge.telemetry.otlp.transport_http import retry_after
 from spanbridge.telemetry.settings import export_plan, resource
-from spanbridge.telemetry.transport import create_transport
-from spanbridge.telemetry.transport_http import retry_after
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"

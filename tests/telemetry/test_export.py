@@ -20,9 +20,9 @@ from spanbridge.demo.otlp import OK, Behaviour, OtlpReceiver, ReceiverTls
 from spanbridge.devstack.certificates import Certificates
 from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings, facade
 from spanbridge.telemetry.env import OtlpSettings
-from spanbridge.telemetry.exporter import Delivery, MetricExporter
-from spanbridge.telemetry.reporter import EventReporter
-from spanbridge.telemetry.transport import ConsoleTransport, create_transport
+from spanbridge.telemetry.log.reporter import EventReporter
+from spanbridge.telemetry.otlp.exporter import Delivery, MetricExporter
+from spanbridge.telemetry.otlp.transport import ConsoleTransport, create_transport
 from spanbridge_context import TraceContext
 
 pytestmark = pytest.mark.anyio

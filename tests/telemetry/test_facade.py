@@ -11,9 +11,10 @@ from opentelemetry.sdk.metrics import Histogram
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 
 from spanbridge.ports import Link, PeerStatus, Sink, Source
-from spanbridge.telemetry import Telemetry, TelemetrySettings, hot
-from spanbridge.telemetry.hot import HotCounter, HotHistogram
-from spanbridge.telemetry.meter import Instruments
+from spanbridge.telemetry import Telemetry, TelemetrySettings
+from spanbridge.telemetry.metrics import hot
+from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram
+from spanbridge.telemetry.metrics.meter import Instruments
 
 pytestmark = pytest.mark.anyio
 

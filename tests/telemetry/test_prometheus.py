@@ -10,10 +10,11 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import parser as parsers
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings, hot
-from spanbridge.telemetry.meter import Instruments
-from spanbridge.telemetry.prometheus import OPENMETRICS, TEXT, prometheus_text
-from spanbridge.telemetry.reporter import EventReporter
+from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings
+from spanbridge.telemetry.log.reporter import EventReporter
+from spanbridge.telemetry.metrics import hot
+from spanbridge.telemetry.metrics.meter import Instruments
+from spanbridge.telemetry.metrics.prometheus import OPENMETRICS, TEXT, prometheus_text
 
 PLAIN = "text/plain;version=0.0.4"
 OPEN = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"

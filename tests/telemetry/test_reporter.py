@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from spanbridge.core.events import Event, Severity
-from spanbridge.telemetry import logs
-from spanbridge.telemetry.hot import HotCounter
-from spanbridge.telemetry.reporter import EventReporter
+from spanbridge.telemetry.log import lines
+from spanbridge.telemetry.log.reporter import EventReporter
+from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,19 @@ class Lost(Event):
 class Quiet(Event):
     name: ClassVar[str] = "test.quiet"
     counted: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared(Event):
+    name: ClassVar[str] = "test.declared"
+    labelled: ClassVar[tuple[str, ...]] = ("signal", "reason")
+    attributes: ClassVar[Mapping[str, str]] = {"signal": "otel.signal"}
+    signal: str
+    reason: str
+
+
+class Unlabelled(Event):
+    name: ClassVar[str] = "test.unlabelled"
 
 
 class Broken(Event):
@@ -141,8 +154,38 @@ def test_every_event_is_counted(clock: Clock) -> None:
 def test_an_event_that_fails_does_not_fail_its_reporter(
     reporter: EventReporter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reporter.report(Broken())
-    assert "Broken" in caplog.text
+    for _ in range(3):
+        reporter.report(Broken())
+    (line,) = caplog.messages
+    assert line.startswith("internal error: the event Broken could not be reported: RuntimeError: no text")
+    reporter.flush(everything=True)
+
+
+def test_counters_that_are_declared_stand_at_zero(reporter: EventReporter) -> None:
+    reporter.declare(Declared, {"signal": "traces", "reason": "full"}, {"signal": "traces", "reason": "rejected"})
+    reporter.declare(Unlabelled)
+    reporter.declare(Quiet)
+    assert reporter._counters["test.declared"].values == {
+        (("otel.signal", "traces"), ("reason", "full")): 0,
+        (("otel.signal", "traces"), ("reason", "rejected")): 0,
+    }
+    assert reporter._counters["test.unlabelled"].values == {(): 0}
+    assert "test.quiet" not in reporter._counters
+    reporter.report(Declared(signal="traces", reason="full", count=2))
+    reporter.declare(Declared, {"signal": "traces", "reason": "full"})
+    assert reporter._counters["test.declared"].values[("otel.signal", "traces"), ("reason", "full")] == 2
+
+
+def test_metrics_never_raise(caplog: pytest.LogCaptureFixture) -> None:
+    counter, histogram = HotCounter("test.c", "1", ""), HotHistogram("test.h", "s", "")
+    unhashable: Any = [["a", "b"]]
+    wrong: Any = "many"
+    counter.add(unhashable)
+    counter.touch(unhashable)
+    counter.add((), wrong)
+    histogram.record(unhashable, 1.0)
+    histogram.record((), wrong)
+    assert len(caplog.messages) == 2  # one for each metric, once a minute
 
 
 @pytest.fixture
@@ -156,7 +199,7 @@ def stderr(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
 
 
 def test_json_lines(stderr: Callable[[], str]) -> None:
-    logs.configure("auto", "info")
+    lines.configure("auto", "info")
     logging.getLogger("spanbridge.mqtt").info("two\nlines %s", "\u00fc")
     logging.getLogger("spanbridge.mqtt").debug("not this")
     logging.getLogger("library").info("nor this")
@@ -165,9 +208,19 @@ def test_json_lines(stderr: Callable[[], str]) -> None:
     assert line["time"].endswith("Z")
 
 
+def test_json_lines_of_events_carry_their_name_and_fields(stderr: Callable[[], str]) -> None:
+    lines.configure("json", "info")
+    EventReporter().report(Lost(where="here", count=3))
+    logging.getLogger("spanbridge").info("no event")
+    lost, other = map(json.loads, stderr().splitlines())
+    assert (lost["event"], lost["level"], lost["message"]) == ("test.lost", "warning", "here: it broke")
+    assert lost["fields"] == {"count": 3, "where": "here", "text_is": "it broke"}
+    assert "event" not in other
+
+
 def test_text_lines_are_single_lines(stderr: Callable[[], str]) -> None:
-    logs.configure("text", "debug")
-    logs.configure("text", "debug")
+    lines.configure("text", "debug")
+    lines.configure("text", "debug")
     logging.getLogger("spanbridge.mqtt").warning("two\nlines")
     (line,) = stderr().splitlines()
     assert line.endswith("WARNING  mqtt: two\\nlines")
@@ -175,7 +228,7 @@ def test_text_lines_are_single_lines(stderr: Callable[[], str]) -> None:
 
 def test_exceptions_are_kept(stderr: Callable[[], str]) -> None:
     for form in ("json", "text"):
-        logs.configure(form, "info")
+        lines.configure(form, "info")
         try:
             int("bad")
         except ValueError:
@@ -208,9 +261,9 @@ def test_a_line_that_was_held_back_tells_its_age_and_warnings_are_kept(caplog: p
 def test_what_devices_write_cannot_forge_lines_or_steer_terminals() -> None:
     hostile = "a\r\nb\x1b[31mc\x9bd\u2028"
     record = logging.LogRecord("spanbridge.x", logging.INFO, "", 0, hostile, None, None)
-    line = logs.TextFormatter().format(record)
+    line = lines.TextFormatter().format(record)
     assert line.isprintable()
     assert line.endswith(r"a\r\nb\x1b[31mc\x9bd\u2028")
-    line = logs.JsonFormatter().format(record)
+    line = lines.JsonFormatter().format(record)
     assert line.isprintable()
     assert json.loads(line)["message"] == hostile

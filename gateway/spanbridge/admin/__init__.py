@@ -1,6 +1,6 @@
 """The admin HTTP server."""
 
-from spanbridge.admin.pages import Metrics
+from spanbridge.admin.pages import Liveness, Metrics
 from spanbridge.admin.server import AdminError, AdminServer
 
-__all__ = ["AdminError", "AdminServer", "Metrics"]
+__all__ = ["AdminError", "AdminServer", "Liveness", "Metrics"]

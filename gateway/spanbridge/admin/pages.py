@@ -14,6 +14,9 @@ from spanbridge.core.hosts import is_loopback
 Metrics = Callable[[str], tuple[bytes, str]]
 """Takes the Accept header, returns the exposition and its Content-Type."""
 
+Liveness = Callable[[], str | None]
+"""None while the gateway works or waits for a peer; else why it is stuck, so that only a restart helps."""
+
 _JSON = "application/json; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
 _PATHS = ("/", "/livez", "/readyz", "/metrics", "/status")
@@ -40,6 +43,11 @@ def error(status: int, message: str, headers: Mapping[str, str] | None = None, *
     return as_json(status, {"error": message, **more}, headers)
 
 
+def alive() -> str | None:
+    """Alive, as far as an answer shows."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Pages:
     """The pages over what the gateway hands in. ``loopback`` says that the server listens on loopback only."""
@@ -47,6 +55,7 @@ class Pages:
     readiness: Callable[[], Readiness]
     status: Callable[[], Mapping[str, Any]]
     metrics: Metrics | None
+    liveness: Liveness = alive
     loopback: bool = True
 
     def answer(self, method: str, path: str, accept: str, host: str | None) -> Answer:
@@ -63,7 +72,7 @@ class Pages:
     def _page(self, path: str, accept: str) -> Answer:
         match path:
             case "/livez":
-                return as_json(200, {"live": True})
+                return self._livez()
             case "/readyz":
                 return self._readyz()
             case "/status":
@@ -72,6 +81,10 @@ class Pages:
                 return self._metrics(accept)
             case _:
                 return index()
+
+    def _livez(self) -> Answer:
+        stuck = self.liveness()
+        return as_json(200, {"live": True}) if stuck is None else as_json(503, {"live": False, "reason": stuck})
 
     def _readyz(self) -> Answer:
         verdict = self.readiness()

@@ -21,6 +21,10 @@ _IDLE_TIMEOUT = 75.0
 """Seconds a connection may take for its next request, from the first byte to the last as well."""
 _MAX_REQUEST = 16384
 _MAX_CONNECTIONS = 64
+_REFUSALS = {
+    431: "the request is too large",
+    505: "this server speaks HTTP/1.1 (and 1.0) only",
+}
 _HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Server", "spanbridge"))
 
 
@@ -39,6 +43,7 @@ class HttpProtocol(asyncio.Protocol):
         self._idle: asyncio.TimerHandle | None = None
         self._next: asyncio.Handle | None = None
         self._writable = True
+        self._head = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection. Where there are too many, the one idle longest goes: probes have to get through."""
@@ -94,6 +99,9 @@ class HttpProtocol(asyncio.Protocol):
         except h11.RemoteProtocolError as cause:
             self._refuse(cause.error_status_hint)
             return
+        except h11.LocalProtocolError:  # a request that h11 knows no answer to
+            self.abort()
+            return
         if self._transport.is_closing():
             return
         if self._writable and not waiting:
@@ -106,14 +114,17 @@ class HttpProtocol(asyncio.Protocol):
     def _answer_next(self) -> bool:
         """Handle one event; whether more than that was received."""
         event = self._http.next_event()
-        if isinstance(event, h11.Request) and event.http_version not in (b"1.0", b"1.1"):
+        if isinstance(event, h11.Request):
+            self._head = event.method == b"HEAD"
+        if isinstance(event, h11.Request) and not event.http_version.startswith(b"1."):
             self._refuse(505)
         elif isinstance(event, h11.Request):
             # No page takes a body. One that comes all the same is not waited for: the connection ends instead.
             complete = isinstance(self._http.next_event(), h11.EndOfMessage)
-            self._send(self._make(event), keep=complete, head=event.method == b"HEAD")
-            if complete and self._http.our_state is h11.DONE:
+            self._send(self._make(event), keep=complete)
+            if complete and self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
                 self._http.start_next_cycle()
+                self._head = False
                 self._touch()
                 return bool(self._http.trailing_data[0])
             self.close()
@@ -130,7 +141,7 @@ class HttpProtocol(asyncio.Protocol):
         path = target.partition("?")[0]
         return self._respond(request.method.decode("ascii"), path, headers.get(b"accept", ""), host)
 
-    def _send(self, answer: Answer, *, keep: bool, head: bool) -> None:
+    def _send(self, answer: Answer, *, keep: bool) -> None:
         headers = [
             *_HEADERS,
             *answer.headers.items(),
@@ -141,7 +152,7 @@ class HttpProtocol(asyncio.Protocol):
         if not keep:
             headers.append(("Connection", "close"))
         parts = [self._http.send(h11.Response(status_code=answer.status, headers=headers))]
-        if not head:
+        if not self._head:  # no body follows, whatever the status (RFC 9110 section 9.3.2)
             parts.append(self._http.send(h11.Data(data=answer.body)))
         parts.append(self._http.send(h11.EndOfMessage()))
         if self._transport is not None:
@@ -150,8 +161,7 @@ class HttpProtocol(asyncio.Protocol):
     def _refuse(self, status: int) -> None:
         """Tell a peer that does not speak HTTP, without repeating to it what it sent."""
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            message = "the request is too large" if status == 431 else "the request is not valid HTTP/1.1"
-            self._send(error(status, message), keep=False, head=False)
+            self._send(error(status, _REFUSALS.get(status, "the request is not valid HTTP/1.1")), keep=False)
         self.close()
 
     def _touch(self) -> None:

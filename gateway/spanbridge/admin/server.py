@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from spanbridge.admin.pages import Answer, Metrics, Pages, error
+from spanbridge.admin.pages import Answer, Liveness, Metrics, Pages, alive, error
 from spanbridge.core.errors import SpanbridgeError
 from spanbridge.core.events import Event, Severity
 from spanbridge.core.health import Readiness
@@ -79,8 +79,9 @@ class AdminServer:
     :param readiness: makes the verdict for ``/readyz``.
     :param status: makes the JSON-able content of ``/status``.
     :param metrics: makes ``/metrics`` from the Accept header; None turns the page off.
+    :param liveness: says for ``/livez`` why the gateway is stuck, None while it is not.
 
-    All three are called on the event loop and have to be quick.
+    All of them are called on the event loop and have to be quick.
     """
 
     def __init__(
@@ -92,12 +93,13 @@ class AdminServer:
         status: Callable[[], Mapping[str, Any]],
         reporter: Reporter,
         metrics: Metrics | None = None,
+        liveness: Liveness = alive,
     ) -> None:
         self._host = host
         self._port = port
         self._reporter = reporter
         self._loopback = is_loopback(host)
-        self._pages = Pages(readiness, status, metrics, self._loopback)
+        self._pages = Pages(readiness, status, metrics, liveness, self._loopback)
         self._server: asyncio.Server | None = None
         self._connections: dict[HttpProtocol, None] = {}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 
 class SpanbridgeError(Exception):
     """Base of everything the gateway raises on purpose.
@@ -15,6 +17,19 @@ class SpanbridgeError(Exception):
         super().__init__(message)
         if reason is not None:
             self.reason = reason
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def bare(error: E) -> E:
+    """The error without its traceback, its cause and its context.
+
+    A traceback holds the frames that it passed, and so what they work on. An error that is kept in a variable of such
+    a frame closes a cycle, which keeps a whole batch alive until the cyclic collector runs.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
 
 
 class ConfigError(SpanbridgeError):

@@ -24,9 +24,12 @@ VARINTS = tuple(varint(number) for number in range(1024))
 """The varints of small numbers, for hot paths: most lengths are in it."""
 
 
+SMALL = len(VARINTS)
+
+
 def length(size: int) -> bytes:
     """The varint of a length."""
-    return VARINTS[size] if size < 1024 else varint(size)
+    return VARINTS[size] if size < SMALL else varint(size)
 
 
 def field(number: int, content: bytes) -> bytes:

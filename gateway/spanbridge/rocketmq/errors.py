@@ -169,13 +169,3 @@ def build(judgement: Judgement, what: str, endpoint: str, cause: str) -> SinkErr
     """The error itself. ``what`` names the request and topic, ``cause`` is already redacted."""
     advice = f" {judgement.advice}" if judgement.advice else ""
     return judgement.error(f"RocketMQ at {endpoint}, {what}: {cause.rstrip('. ')}.{advice}", reason=judgement.reason)
-
-
-def detached(error: SinkError) -> SinkError:
-    """``error`` without its traceback and causes, for an error that is kept.
-
-    A traceback holds the frames that it passed, and those hold the batch. An error that is kept in one of them closes a
-    cycle, which lives until the cyclic collector runs.
-    """
-    error.__traceback__ = error.__context__ = error.__cause__ = None
-    return error

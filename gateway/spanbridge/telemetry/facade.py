@@ -8,30 +8,34 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from spanbridge import __version__
 from spanbridge.ports import Link, Sink, Source
-from spanbridge.telemetry import logs, prometheus
-from spanbridge.telemetry.buffer import SpanBuffer
-from spanbridge.telemetry.exports import Exports
-from spanbridge.telemetry.hot import HotCounter
-from spanbridge.telemetry.meter import HotReader, Instruments, Reading
+from spanbridge.telemetry import faults
+from spanbridge.telemetry.log import lines
+from spanbridge.telemetry.log.reporter import EventReporter
+from spanbridge.telemetry.metrics import prometheus
+from spanbridge.telemetry.metrics.hot import HotCounter
+from spanbridge.telemetry.metrics.meter import HotReader, Instruments, Reading
+from spanbridge.telemetry.otlp.buffer import SpanBuffer
+from spanbridge.telemetry.otlp.exports import Exports
+from spanbridge.telemetry.otlp.temporality import preferred_temporality
 from spanbridge.telemetry.peer import Peer
-from spanbridge.telemetry.reporter import EventReporter
-from spanbridge.telemetry.route import SCHEMA_URL
 from spanbridge.telemetry.settings import ExportPlan, Settings, TelemetrySettings, export_plan, resource
-from spanbridge.telemetry.temporality import preferred_temporality
-from spanbridge.telemetry.tracer import Tracer
+from spanbridge.telemetry.spans import Tracer
+from spanbridge.telemetry.spans.hop import SCHEMA_URL
+from spanbridge.telemetry.spans.wire import RequestFrame
 from spanbridge.telemetry.uplink_metrics import UplinkMetrics
-from spanbridge.telemetry.wire import RequestFrame
 
 _SCOPE = "spanbridge"
 _BUFFER_BYTES = 16 * 1024 * 1024
 _BATCH_BYTES = 3 * 1024 * 1024  # gRPC receivers refuse more than 4 MiB unless told otherwise
 _LOG_INTERVAL = 10.0
+_FLUSH_PERIOD = 2.0
+"""Seconds between two looks at what the log holds back."""
 
 
 class Load(Protocol):
@@ -39,7 +43,7 @@ class Load(Protocol):
 
     @property
     def in_flight(self) -> int:
-        """Messages received and not yet settled."""
+        """Messages received and neither acked nor nacked."""
 
     @property
     def paused(self) -> bool:
@@ -67,11 +71,11 @@ class Telemetry:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         settings = settings or TelemetrySettings()
-        logs.configure(settings.log_format, settings.log_level)
+        lines.configure(settings.log_format, settings.log_level)
         self._plan = export_plan(settings, environ)
         self.resource = resource(settings)
         self._buffer = _buffer(self._plan)
-        self.tracer = Tracer(self._buffer, source=source, target=target)
+        self.tracer = Tracer(self._buffer)
         self.metrics = UplinkMetrics(source, target)
         self.instruments = Instruments(self.resource, InstrumentationScope(_SCOPE, __version__, SCHEMA_URL))
         self._pulled = self.instruments.reader() if self._plan.pulled else None
@@ -86,7 +90,9 @@ class Telemetry:
         """Counts and logs internal events."""
         return self._reporter
 
-    async def start(self, uplink: Load | None = None, sources: Sequence[Source] = (), sink: Sink | None = None) -> None:
+    async def start(
+        self, uplink: Load | None = None, sources: Sequence[Source[Any]] = (), sink: Sink[Any] | None = None
+    ) -> None:
         """Start exporting; what is handed over is shown in gauges."""
         self._register_gauges(uplink, sources, sink)
         self._exports.start()
@@ -152,12 +158,12 @@ class Telemetry:
             description = "Encoded spans that wait for the exporter."
             self.gauge("spanbridge.telemetry.buffer", lambda: buffer.bytes, unit="By", description=description)
 
-    def _register_gauges(self, uplink: Load | None, sources: Sequence[Source], sink: Sink | None) -> None:
+    def _register_gauges(self, uplink: Load | None, sources: Sequence[Source[Any]], sink: Sink[Any] | None) -> None:
         if uplink is not None:
             load = uplink
-            text = "Messages received and not yet settled."
+            text = "Messages received and not yet acknowledged."
             self.gauge("spanbridge.in_flight", lambda: load.in_flight, unit="{message}", description=text)
-            text = "Time since the oldest unsettled message arrived; 0 when there is none."
+            text = "Time since the oldest unacknowledged message arrived; 0 when there is none."
             name = "spanbridge.oldest_unacknowledged.age"
             self.gauge(name, lambda: load.oldest_age() or 0.0, unit="s", description=text)
             text = "1 while MQTT is not read because the gateway holds as much as it may, else 0."
@@ -172,12 +178,15 @@ class Telemetry:
 
     async def _flush_forever(self) -> None:
         while True:
-            await asyncio.sleep(_LOG_INTERVAL)
-            self._exports.tell_dropped()
-            self._reporter.flush()
+            await asyncio.sleep(_FLUSH_PERIOD)
+            try:
+                self._exports.tell_dropped()
+                self._reporter.flush()
+            except Exception as error:  # noqa: BLE001 - a fault here must not end the log for good
+                faults.tell("the log could not be flushed", error)
 
 
-def _up(source: Source) -> tuple[float, dict[str, str]]:
+def _up(source: Source[Any]) -> tuple[float, dict[str, str]]:
     return int(source.status.link is Link.UP), {"source": source.name}
 
 

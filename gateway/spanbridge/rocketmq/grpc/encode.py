@@ -17,19 +17,16 @@ from zlib import crc32
 
 from spanbridge.core.cache import Generations
 from spanbridge.core.message import Destination
-from spanbridge.core.protobuf import VARINTS, field, length, timestamp
+from spanbridge.core.protobuf import SMALL, VARINTS, field, length, timestamp
 from spanbridge.core.rocketmq_rules import (
-    ILLEGAL_PROPERTY,
     MAX_BODY_BYTES,
     MAX_PROPERTIES_BYTES,
     MAX_USER_PROPERTIES,
-    Breach,
     body_breach,
     check_destination,
     fixed_size,
     properties_too_large,
     property_breach,
-    property_name_problem,
 )
 from spanbridge.rocketmq.grpc.ids import MessageIds
 from spanbridge.rocketmq.grpc.stubs import DELAY, FIFO, NORMAL
@@ -39,10 +36,10 @@ UNORDERED = -1
 DELAYED = -2
 """The partition of messages with a delivery timestamp."""
 
-_KNOWN_NAMES = 2048
-"""Property names of a generation that are remembered in encoded form."""
+_KNOWN = 4096
+"""Properties of a generation that are remembered in encoded form."""
 _LONGEST_KNOWN = 256
-"""Characters of such a name."""
+"""Bytes of such a property."""
 
 # A map is a repeated message of key = 1 and value = 2. This is a traceparent's entry up to its value of 55 characters.
 _PARENT = "traceparent"
@@ -50,9 +47,7 @@ _PARENT_LENGTH = 55
 _PARENT_SIZE = len(_PARENT) + _PARENT_LENGTH
 _PARENT_ENTRY = b"\x12\x46" + field(1, _PARENT.encode()) + b"\x12\x37"
 
-_SMALL = len(VARINTS)
 _MESSAGES = tuple(b"\x0a" + number for number in VARINTS)
-_ENTRIES = tuple(b"\x12" + number for number in VARINTS)
 _SYSTEMS = tuple(b"\x1a" + number for number in VARINTS)
 _BODIES = tuple(b"\x22" + number for number in VARINTS)
 """Tag and length of a message's parts, by length."""
@@ -76,8 +71,8 @@ class Encoder:
         "born",
         "born_ns",
         "born_size",
+        "entries",
         "max_body_bytes",
-        "names",
         "namespace",
         "next_digits",
         "partitions",
@@ -87,7 +82,7 @@ class Encoder:
         self.max_body_bytes = MAX_BODY_BYTES
         self.namespace = namespace
         self.partitions = partitions
-        self.names: Generations[str, bytes] = Generations(_KNOWN_NAMES)
+        self.entries: Generations[tuple[str, str], bytes] = Generations(_KNOWN)
         self.born_ns = -1
         self.born = b""
         self.born_size = 0
@@ -105,18 +100,19 @@ class Encoder:
         self.born_size = len(self.born) + 8
         self.born_ns = born_ns
 
-    def name(self, name: str) -> bytes:
-        """A property's name as the start of a map entry, up to the tag of its value.
+    def entry(self, pair: tuple[str, str]) -> bytes:
+        """A property as an entry of the map. Devices send the same ones again and again: short ones are kept.
 
-        :raises SinkRejected: no property may be called so.
+        :raises SinkRejected: RocketMQ does not take its name or its value.
         """
-        encoded = self.names.get(name)
+        encoded = self.entries.get(pair)
         if encoded is None:
-            if problem := property_name_problem(name):
-                raise Breach(ILLEGAL_PROPERTY, f"property {name[:80]!r} {problem}", name).error()
-            encoded = field(1, name.encode()) + b"\x12"
-            if len(name) <= _LONGEST_KNOWN:
-                self.names.put(name, encoded)
+            name, value = pair
+            if breach := property_breach(name, value):
+                raise breach.error()
+            encoded = field(2, field(1, name.encode()) + field(2, value.encode()))
+            if len(encoded) <= _LONGEST_KNOWN:
+                self.entries.put(pair, encoded)
         return encoded
 
 
@@ -174,42 +170,28 @@ class MessageHead:
             start = self._start
             own = b""
         system_size = self._system_size + encoder.born_size
-        system_tag = _SYSTEMS[system_size] if system_size < _SMALL else _tag(b"\x1a", system_size)
-        body_tag = _BODIES[size] if size < _SMALL else _tag(b"\x22", size)
+        system_tag = _SYSTEMS[system_size] if system_size < SMALL else _tag(b"\x1a", system_size)
+        body_tag = _BODIES[size] if size < SMALL else _tag(b"\x22", size)
         total = len(start) + len(own) + len(system_tag) + system_size + len(body_tag) + size
         return b"".join((
-            _MESSAGES[total] if total < _SMALL else _tag(b"\x0a", total),
+            _MESSAGES[total] if total < SMALL else _tag(b"\x0a", total),
             start, own, system_tag, self._system, encoder.born, encoder.next_digits(), body_tag, body,
         ))  # fmt: skip
 
     def _with_properties(self, traceparent: str, properties: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
         """What a message of properties begins with, and its own properties after that."""
-        names = self._encoder.names.young
-        start, out = self._start, []
+        encoder = self._encoder
+        known = encoder.entries.young
+        start, out = self._start, [known.get(pair) or encoder.entry(pair) for pair in properties]
         if len(traceparent) == _PARENT_LENGTH:
             start = self._traced
-            out.append(traceparent.encode())
+            out.insert(0, traceparent.encode())
         elif traceparent:
-            properties = ((_PARENT, traceparent), *properties)
-        for name, value in properties:
-            key = names.get(name) or self._encoder.name(name)
-            if not value.isprintable() and (breach := property_breach(name, value)):
-                raise breach.error()
-            raw = value.encode()
-            size = len(raw)
-            if size < 128:
-                entry = len(key) + 1 + size
-                out += (_ENTRIES[entry] if entry < _SMALL else _tag(b"\x12", entry), key, VARINTS[size], raw)
-            else:
-                value_size = length(size)
-                out += (_tag(b"\x12", len(key) + len(value_size) + size), key, value_size, raw)
+            out.append(encoder.entry((_PARENT, traceparent)))
         own = b"".join(out)
-        # With framing, which is a few bytes too many.
-        if (
-            self._size + len(own) + len(_PARENT) > MAX_PROPERTIES_BYTES
-            or self._count + len(properties) >= MAX_USER_PROPERTIES
-        ):
-            self._check_exactly(traceparent if start is self._traced else "", properties)
+        # The entries' framing counts as well, a few bytes too many each.
+        if self._count + len(out) > MAX_USER_PROPERTIES or self._size + len(_PARENT) + len(own) > MAX_PROPERTIES_BYTES:
+            self._check_exactly(traceparent, properties)
         return start, own
 
     def _check_exactly(self, traceparent: str, properties: Sequence[tuple[str, str]]) -> None:

@@ -19,7 +19,7 @@ from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE, judge_code, judge_
 from spanbridge.rocketmq.grpc.auth import Credentials
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.stubs import SERVICE, code_name, service
-from spanbridge.rocketmq.grpc.tls import Certificates
+from spanbridge.rocketmq.grpc.tls import TlsFiles
 from spanbridge.rocketmq.options import RocketmqOptions
 
 _SILENT = 2
@@ -79,7 +79,7 @@ class Endpoint:
         *,
         options: RocketmqOptions,
         headers: Credentials,
-        certificates: Certificates,
+        certificates: TlsFiles,
         reporter: Reporter,
         on_change: Callable[[Endpoint], None],
     ) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from spanbridge.installing import install_command
+
 _PACKAGES = ("rocketmq", "rocketmq.grpc_protocol")
 
 
@@ -23,7 +25,7 @@ def _load() -> tuple[Any, Any]:
         return _import_both()
     spec = importlib.util.find_spec("rocketmq")
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError("the RocketMQ adapter needs rocketmq-python-client: pip install 'spanbridge[gateway]'")
+        raise ImportError(f"the RocketMQ adapter needs rocketmq-python-client: {install_command('gateway')}")
     root = Path(next(iter(spec.submodule_search_locations)))
     kept = {name: sys.modules.get(name) for name in _PACKAGES}
     for name, path in zip(_PACKAGES, (root, root / "grpc_protocol"), strict=True):

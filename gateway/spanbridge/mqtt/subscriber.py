@@ -1,0 +1,396 @@
+"""The source: keeps one connection up, subscribed and accounted for. The same for both protocol versions."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from spanbridge.core.delivery import Delivery
+from spanbridge.core.errors import SourceError
+from spanbridge.core.events import Event
+from spanbridge.core.message import Publish
+from spanbridge.core.retry import Backoff
+from spanbridge.mqtt import events
+from spanbridge.mqtt.connection import Connection, Inbound
+from spanbridge.mqtt.dial import dial
+from spanbridge.mqtt.errors import ConnectError, LostError, NackError, PacketError, RefusedError
+from spanbridge.mqtt.options import MqttOptions, Subscription
+from spanbridge.mqtt.tls import client_context
+from spanbridge.mqtt.version import Accepted, Granted, Version
+from spanbridge.ports import Deliver, Link, PeerStatus, Released, Reporter
+
+_STABLE_AFTER = 5.0
+"""Seconds that a connection has to last for its end not to count as one more failure in a row: a broker that
+accepts and then throws us out, or a client id that two clients fight over, must not be met with a busy loop."""
+_SHORT_LIVED = 60.0
+"""Seconds. Connections that the broker closes again and again sooner than this may be another client's doing."""
+
+
+class MqttSubscriber:
+    """Implements the ``Source`` port. Made by :func:`spanbridge.mqtt.create_source`."""
+
+    def __init__(self, options: MqttOptions, reporter: Reporter, version: Version) -> None:
+        self._options = options
+        self._reporter = reporter
+        self._version = version
+        self._broker = f"{options.host}:{options.port}"
+        self._client_id = options.client_id
+        self._inbound = Inbound(self, self._discarded, self._redelivered)
+        self._session = self._inbound.session
+        self._backoff = Backoff(options.backoff_initial, options.backoff_maximum)
+        self._connection: Connection | None = None
+        self._accepted: Accepted | None = None
+        self._granted: dict[str, Granted] = {}
+        self._link = Link.IDLE
+        self._since_ns = time.time_ns()
+        self._last_error: str | None = None
+        self._turn = 0
+        self._closed_early = 0
+        self._closing = False
+        self._step: asyncio.Task[None] | None = None
+        self._ended: asyncio.Event | None = None
+
+    # -- the port ---------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The configured name."""
+        return self._options.name
+
+    @property
+    def status(self) -> PeerStatus:
+        """The connection as of now."""
+        return PeerStatus(self.name, self._link, self._since_ns, self._last_error, self._detail())
+
+    @property
+    def unacked(self) -> int:
+        """Deliveries answered by neither ack nor nack."""
+        return self._session.unacked
+
+    @property
+    def held(self) -> int:
+        """Deliveries in our hands."""
+        return self._session.held
+
+    @property
+    def held_bytes(self) -> int:
+        """What those take in memory, in bytes."""
+        return self._session.held_bytes
+
+    def oldest_ns(self) -> int | None:
+        """When the oldest unacked delivery arrived (monotonic, ns)."""
+        return self._session.oldest_ns()
+
+    def unrepeatable(self) -> list[Delivery[Publish]]:
+        """Unacked deliveries that the broker will not send again."""
+        return list(self._session.unrepeatable())
+
+    async def run(self, deliver: Deliver[Publish], released: Released) -> None:
+        """Connect, subscribe and deliver until :meth:`close`. One call per source.
+
+        :raises RuntimeError: it runs already, or did.
+        """
+        if self._ended is not None:
+            raise RuntimeError(f"source {self.name!r} was run before")
+        self._ended = asyncio.Event()
+        self._inbound.deliver, self._inbound.released = deliver, released
+        try:
+            while not self._closing:
+                await self._interruptible(self._connect_and_serve())
+        finally:
+            self._set_link(Link.CLOSED)
+            self._ended.set()
+
+    def ack(self, deliveries: Sequence[Delivery[Publish]]) -> None:
+        """Acknowledge each as soon as order allows, in one write."""
+        if self._connection is not None:
+            self._connection.ack(deliveries)
+        else:
+            self._session.ack(deliveries)
+
+    def nack(self, deliveries: Sequence[Delivery[Publish]], cause: str) -> None:
+        """Have the broker send these again: on a new connection. Without a session it cannot, and they are lost."""
+        if not self._persistent:
+            before = self._session.unacked
+            self.ack(deliveries)
+            self._lost(before - self._session.unacked, cause)
+            return
+        error = NackError(f"{self._broker}: renewing the connection, since messages were not handled: {cause}")
+        if self._connection is not None:
+            nacked = self._connection.nack(deliveries, error)
+        else:
+            nacked = self._session.nack(deliveries)
+        if nacked.again:
+            self._report(events.MessagesNacked(source=self.name, broker=self._broker, cause=cause, count=nacked.again))
+        self._lost(nacked.lost, cause)
+
+    def pause(self) -> None:
+        """Stop reading the socket."""
+        self._pause(paused=True)
+
+    def resume(self) -> None:
+        """Read again."""
+        self._pause(paused=False)
+
+    async def stop_intake(self) -> None:
+        """Deliver nothing more; acknowledgements, QoS 2 handshakes and keep-alive go on."""
+        self._inbound.delivering = False
+
+    async def close(self) -> None:
+        """Flush, disconnect in order, keep the session."""
+        self._closing = True
+        self._inbound.delivering = False
+        if self._connection is not None:
+            await self._connection.disconnect()
+        if self._step is not None:
+            self._step.cancel()
+        if self._ended is None:
+            self._set_link(Link.CLOSED)
+        else:
+            await self._ended.wait()
+
+    # -- the life of a connection -----------------------------------------------------------------------------------
+
+    async def _interruptible(self, step: Any) -> None:
+        """Await a step that :meth:`close` may cancel without cancelling the caller."""
+        self._step = task = asyncio.ensure_future(step)
+        try:
+            await asyncio.wait({task})
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+            self._step = None
+        if not task.cancelled():
+            task.result()
+
+    async def _connect_and_serve(self) -> None:
+        """One connection from CONNECTING to its end, and the pause after it."""
+        loop = asyncio.get_running_loop()
+        self._set_link(Link.CONNECTING)
+        began: float | None = None
+        # Known before it is up: what comes on the heels of CONNACK may be settled at once.
+        self._connection = connection = Connection(self._options, self._client_id, self._inbound, self._version)
+        try:
+            tls = None if self._options.tls is None else await self._read_tls()
+            accepted = await dial(connection, tls, turn=self._turn)
+            began = loop.time()
+            await self._serve(connection, accepted)
+        except SourceError as error:
+            self._connection = None
+            if self._closing:
+                return
+            lasted = None if began is None else loop.time() - began
+            if lasted is None:
+                self._turn += 1
+            elif lasted >= _STABLE_AFTER:
+                self._backoff.reset()
+            await self._back_off(error, lasted)
+        finally:
+            self._connection = None
+            await connection.abort()
+
+    async def _serve(self, connection: Connection, accepted: Accepted) -> None:
+        """Subscribe, then wait for the end of the connection.
+
+        :raises SourceError: why it ended.
+        """
+        self._note_session(accepted)
+        # What came before is over. With reading paused, the answer may wait behind messages for long.
+        self._last_error = f"{self._broker} accepted the connection, its answer to SUBSCRIBE has not been read yet"
+        wanted = self._to_subscribe(accepted)
+        retry = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
+        while wanted:
+            answers = await connection.subscribe(wanted, fresh=not accepted.session_present)
+            delay = retry.next_delay(random.random())  # noqa: S311 - jitter, not a secret
+            wanted = self._note_answers(wanted, answers, delay)
+            if self._link is not Link.UP:
+                self._note_up(accepted)
+            if wanted:
+                await asyncio.wait({connection.closed}, timeout=delay)
+                if connection.closed.done():
+                    break
+        if self._link is not Link.UP:
+            self._note_up(accepted)
+        cause = await asyncio.shield(connection.closed)
+        if cause is not None:
+            raise cause
+
+    def _to_subscribe(self, accepted: Accepted) -> list[Subscription]:
+        """All of them, since asking again is harmless in MQTT 5.0 (with retain handling 1) and mends what was lost.
+
+        A 3.1.1 broker sends its retained messages again with every SUBSCRIBE (MQTT-3.8.4-3): there, what this very
+        session was granted before is left alone.
+        """
+        if self._options.version == "3.1.1" and accepted.session_present:
+            had = self._granted
+            return [
+                s for s in self._options.subscriptions if s.wire_filter not in had or had[s.wire_filter].qos is None
+            ]
+        return list(self._options.subscriptions)
+
+    async def _read_tls(self) -> ssl.SSLContext:
+        """The TLS context from the files as they are now, so that renewed certificates are taken up.
+
+        :raises ConnectError: a file cannot be used.
+        """
+        assert self._options.tls is not None
+        try:
+            return await asyncio.to_thread(client_context, self._options.tls)
+        except SourceError as error:
+            raise ConnectError(str(error), reason=error.reason) from None
+
+    async def _back_off(self, error: SourceError, lasted: float | None) -> None:
+        """Report why there is no connection, and wait. ``lasted`` is how long there was one, in seconds."""
+        delay = self._backoff.next_delay(random.random())  # noqa: S311 - jitter, not a secret
+        cause = str(error) + self._takeover_hint(error, lasted)
+        self._last_error = cause
+        self._set_link(Link.BACKOFF)
+        if not isinstance(error, NackError):  # reported when it came
+            kind = _event_for(error, established=lasted is not None)
+            self._report(kind(source=self.name, broker=self._broker, reason=error.reason, cause=cause, retry_in=delay))
+        await asyncio.sleep(delay)
+
+    def _takeover_hint(self, error: SourceError, lasted: float | None) -> str:
+        """A 3.1.1 broker just closes when another client takes the client id; some do so in MQTT 5.0 as well."""
+        closed = isinstance(error, LostError) and error.reason == LostError.reason and lasted is not None
+        if not closed or (lasted or 0.0) >= _SHORT_LIVED:
+            self._closed_early = 0
+            return ""
+        self._closed_early += 1
+        if self._closed_early < 2:
+            return ""
+        return f", again and again: it may be that another client connects with the client id {self._client_id!r}"
+
+    # -- notes ------------------------------------------------------------------------------------------------------
+
+    def _note_session(self, accepted: Accepted) -> None:
+        accepted_before = self._accepted is not None
+        self._accepted = accepted
+        self._client_id = accepted.client_id
+        asked, granted = self._options.session_expiry, accepted.session_expiry
+        if granted is not None and granted < asked:
+            self._report(events.SessionShortened(source=self.name, broker=self._broker, asked=asked, granted=granted))
+        if not accepted.session_present:
+            if accepted_before and self._persistent:
+                self._report(events.SessionLost(source=self.name, broker=self._broker))
+            self._granted = {}
+        self._lost(accepted.lost, "they were nacked, and the broker lost the session that held them")
+
+    def _note_up(self, accepted: Accepted) -> None:
+        self._set_link(Link.UP)
+        if all(granted.qos is not None for granted in self._granted.values()):
+            self._last_error = None
+        self._report(
+            events.Connected(
+                source=self.name,
+                broker=self._broker,
+                client_id=accepted.client_id,
+                session_present=accepted.session_present,
+                subscriptions=sum(granted.qos is not None for granted in self._granted.values()),
+            )
+        )
+
+    def _note_answers(
+        self, asked: Sequence[Subscription], answers: Sequence[Granted], delay: float
+    ) -> list[Subscription]:
+        """Record what the broker granted; return what it refused."""
+        refused = []
+        for subscription, answer in zip(asked, answers, strict=True):
+            name = subscription.wire_filter
+            self._granted[name] = answer
+            if answer.qos is None:
+                refused.append(subscription)
+                self._last_error = f"subscription {name!r} refused: {answer.cause}"
+                self._report(
+                    events.SubscriptionRefused(
+                        source=self.name,
+                        broker=self._broker,
+                        filter=name,
+                        reason=answer.reason,
+                        cause=answer.cause,
+                        retry_in=delay,
+                    )
+                )
+            elif answer.qos < subscription.qos:
+                self._report(
+                    events.SubscriptionDowngraded(
+                        source=self.name,
+                        broker=self._broker,
+                        filter=name,
+                        asked=subscription.qos,
+                        granted=answer.qos,
+                    )
+                )
+        if not refused and self._link is Link.UP:
+            self._last_error = None
+        return refused
+
+    def _set_link(self, link: Link) -> None:
+        if (link is Link.UP) is not (self._link is Link.UP):
+            self._since_ns = time.time_ns()
+        self._link = link
+
+    def _pause(self, *, paused: bool) -> None:
+        self._inbound.pauses += paused and not self._inbound.paused
+        self._inbound.paused = paused
+        if self._connection is not None:
+            self._connection.apply_pause()
+
+    @property
+    def _persistent(self) -> bool:
+        """Whether the broker was asked to keep a session beyond the connection."""
+        if self._options.version == "3.1.1":
+            return not self._options.clean_start
+        return self._options.session_expiry > 0
+
+    def _discarded(self, count: int) -> None:
+        self._report(events.Discarded(source=self.name, broker=self._broker, count=count))
+
+    def _redelivered(self, count: int) -> None:
+        self._report(events.MessagesRedelivered(source=self.name, broker=self._broker, count=count))
+
+    def _lost(self, count: int, cause: str) -> None:
+        if count:
+            self._report(events.MessagesLost(source=self.name, broker=self._broker, cause=cause, count=count))
+
+    def _report(self, event: Event) -> None:
+        self._reporter.report(event)
+
+    def _detail(self) -> dict[str, Any]:
+        accepted = self._accepted
+        return {
+            "version": self._options.version,
+            "broker": self._broker,
+            "client_id": self._client_id,
+            "session_present": self._session.resumed if self._session.connections else None,
+            "session_expiry": None if accepted is None else accepted.session_expiry,
+            "in_flight": self._session.in_flight,
+            "paused": self._inbound.paused,
+            "delivering": self._inbound.delivering,
+            "reconnects": max(self._session.connections - 1, 0),
+            "messages": self._inbound.messages,
+            "subscriptions": [self._subscription_detail(subscription) for subscription in self._options.subscriptions],
+        }
+
+    def _subscription_detail(self, subscription: Subscription) -> dict[str, Any]:
+        answer = self._granted.get(subscription.wire_filter)
+        detail: dict[str, Any] = {
+            "filter": subscription.wire_filter,
+            "granted_qos": None if answer is None else answer.qos,
+        }
+        if answer is not None and answer.qos is None:
+            detail["error"] = answer.cause
+        return detail
+
+
+def _event_for(error: SourceError, *, established: bool) -> Callable[..., Event]:
+    if isinstance(error, RefusedError):
+        return events.Refused
+    if isinstance(error, PacketError):
+        return events.BadPacket
+    return events.Disconnected if established else events.ConnectFailed
