@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,8 @@ def test_a_signal_s_own_variables_win_and_empty_ones_do_not_count() -> None:
         ("OTEL_EXPORTER_OTLP_HEADERS", "key=secr\u00e9t"),
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
+        ("OTEL_TRACES_SAMPLER", "foo"),
+        ("OTEL_SDK_DISABLED", "yes"),
     ],
 )
 def test_bad_values_name_the_variable_and_no_secret(name: str, value: str) -> None:
@@ -84,6 +87,38 @@ def test_bad_values_name_the_variable_and_no_secret(name: str, value: str) -> No
         export_plan(TelemetrySettings(), {ENDPOINT: "http://h", name: value})
     assert name in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"OTEL_TRACES_SAMPLER": "foo"}, "OTEL_TRACES_SAMPLER='foo'"),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "abc"}, "OTEL_TRACES_SAMPLER_ARG='abc'"),
+        ({"OTEL_TRACES_SAMPLER": "ParentBased_TraceIdRatio", "OTEL_TRACES_SAMPLER_ARG": "1.5"}, "_ARG='1.5'"),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "nan"}, "_ARG='nan'"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "foo"}, "OTEL_RESOURCE_ATTRIBUTES.*'foo'"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "a=b,=c"}, "OTEL_RESOURCE_ATTRIBUTES"),
+        ({ENDPOINT: "collector:4317", "OTEL_EXPORTER_OTLP_INSECURE": "1"}, "OTEL_EXPORTER_OTLP_INSECURE='1'"),
+        ({"OTEL_SDK_DISABLED": "1"}, "OTEL_SDK_DISABLED='1'"),
+    ],
+)
+def test_what_the_sdk_only_warns_of_ends_the_start(environ: dict[str, str], name: str) -> None:
+    with pytest.raises(TelemetryConfigError, match=name):
+        Telemetry(environ=environ)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_TRACES_SAMPLER": ""},
+        {"OTEL_TRACES_SAMPLER": "Always_Off", "OTEL_TRACES_SAMPLER_ARG": "abc"},
+        {"OTEL_TRACES_SAMPLER": "traceidratio"},
+        {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1e-3"},
+        {"OTEL_RESOURCE_ATTRIBUTES": " a = b, c=,"},
+    ],
+)
+def test_what_can_be_used_is(environ: dict[str, str]) -> None:
+    assert Telemetry(environ=environ)
 
 
 def test_a_url_that_only_the_http_library_refuses_is_an_error_of_ours() -> None:
@@ -182,6 +217,16 @@ class TestResource:
     )
     def test_no_name_is_no_name(self, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> None:
         assert self.made(monkeypatch, environ)["service.name"] == "spanbridge"
+
+    def test_the_instance_is_the_gateway_unless_the_environment_says_otherwise(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert resource(TelemetrySettings(), {}, "edge-3").attributes["service.instance.id"] == "edge-3"
+        assert Telemetry(environ={}, instance="edge-3").resource.attributes["service.instance.id"] == "edge-3"
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-7")
+        assert resource(TelemetrySettings(), os.environ, "edge-3").attributes["service.instance.id"] == "pod-7"
+        own = TelemetrySettings(resource={"service.instance.id": "mine"})
+        assert resource(own, os.environ, "edge-3").attributes["service.instance.id"] == "mine"
 
     def test_configuration_wins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = self.made(monkeypatch, {"OTEL_SERVICE_NAME": "y"}, service_name="z", resource={"site": "b"})

@@ -56,7 +56,8 @@ class Load(Protocol):
 class Telemetry:
     """Tracer, metrics, reporter, logging and their export. One per process.
 
-    ``source`` and ``target`` describe the MQTT broker and RocketMQ in spans and metrics.
+    ``source`` and ``target`` describe the MQTT broker and RocketMQ in spans and metrics, ``instance`` is the
+    gateway's name.
 
     :raises TelemetryConfigError: an OTEL_* variable cannot be used, or a certificate or key cannot be read.
     """
@@ -67,13 +68,14 @@ class Telemetry:
         *,
         source: Peer | None = None,
         target: Peer | None = None,
+        instance: str = "",
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         settings = settings or TelemetrySettings()
         lines.configure(settings.log_format, settings.log_level)
         self._plan = export_plan(settings, environ)
-        self.resource = resource(settings)
+        self.resource = resource(settings, environ, instance)
         self._buffer = _buffer(self._plan)
         self.tracer = Tracer(self._buffer, source=source, target=target)
         self.metrics = UplinkMetrics(source, target)
