@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+DIST ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench docs devstack w3c clean
+.PHONY: help setup demo test lint format bench docs devstack dist w3c clean
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,10 +48,16 @@ docs: $(READY) ## Generate the configuration reference and its JSON schema
 devstack: $(READY) ## Start RocketMQ and MQTT brokers on free ports until Ctrl-C
 	@$(BIN)/spanbridge devstack up $(ARGS)
 
+# In a small environment of its own: neither brokers nor tools are needed to build.
+dist: ## Build the wheel, and the sources it is built from, into dist/ (DIST=<folder>)
+	@$(PYTHON) -m venv build/venv
+	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check 'build>=1.2'
+	@build/venv/bin/python -m build --outdir "$(DIST)" .
+
 w3c: $(READY) ## Run W3C's Trace Context suite against the codec (DIR=<a clone of w3c/trace-context>)
 	@test -n "$(DIR)" || { echo "say where the suite is: make w3c DIR=<a clone of w3c/trace-context>"; exit 2; }
 	$(BIN)/python tests/context/w3c/run.py "$(DIR)"
 
 clean: ## Remove what was built here (not the download cache)
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find gateway context tests bench -name __pycache__ -prune -exec rm -rf {} +

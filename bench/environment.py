@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.modes import Mode
 from bench.processes import Child
-
-TOPIC = "bench"
-QUEUES = 8
-TOPICS = 100
+from bench.revision import THIS, Code
+from bench.shapes import PLAIN, QUEUES, Setting, Shape
+from spanbridge.devstack import Devstack
 
 # Nothing of the caller's settings may reach a bridge: the measurement is of the defaults.
 _NEUTRAL = {"OTEL_METRIC_EXPORT_INTERVAL": "10000", "OTEL_SERVICE_NAME": "bench"}
@@ -28,54 +28,78 @@ class Place:
     directory: Path
     otlp: dict[str, str] = field(default_factory=dict)
 
-
-def prefix(run_id: int) -> str:
-    """Topics of a run. New for each run: a session left in the broker never sees a later run's messages."""
-    return f"bench/{run_id}"
-
-
-def gateway_config(place: Place, run_id: int) -> str:
-    """The gateway's configuration: one route, everything else as it comes."""
-    return f"""\
-name = "bench-{run_id}"
-
-[mqtt]
-url = "mqtt://{place.mqtt_host}:{place.mqtt_port}"
-
-[rocketmq]
-endpoints = "{place.rocketmq_endpoints}"
-
-[[routes]]
-filter = "{prefix(run_id)}/{{device}}"
-topic = "{TOPIC}"
-
-[admin]
-port = 0
-"""
+    def setting(self, run_id: int) -> Setting:
+        """What a configuration needs to know of this place."""
+        return Setting(mqtt=f"{self.mqtt_host}:{self.mqtt_port}", rocketmq=self.rocketmq_endpoints, run_id=run_id)
 
 
-def start_bridge(place: Place, mode: Mode, run_id: int) -> Child:
-    """Start the bridge of a mode as a user would."""
-    log = place.directory / f"{run_id}-{mode.name}.log"
+def place_on(stack: Devstack, shapes: Iterable[Shape], directory: Path, otlp: dict[str, str]) -> Place:
+    """Create the topics that the shapes need, and return the addresses."""
+    for topic, message_type in {(PLAIN.topic, PLAIN.message_type)} | {(s.topic, s.message_type) for s in shapes}:
+        stack.rocketmq.create_topic(topic, message_type, queues=QUEUES)  # type: ignore[arg-type]
+    return Place(
+        mqtt_host=stack.mqtt_v5.host,
+        mqtt_port=stack.mqtt_v5.port,
+        rocketmq_endpoints=stack.rocketmq.endpoints,
+        broker_address=f"{stack.rocketmq.host}:{stack.rocketmq.broker_port}",
+        directory=directory,
+        otlp=otlp,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What one measurement is of: a shape, a mode, and whose code."""
+
+    shape: Shape
+    mode: Mode
+    code: Code = THIS
+
+    @property
+    def label(self) -> str:
+        """A name for progress, logs and errors."""
+        rev = f" {self.code.rev}" if self.code.rev else ""
+        return f"{self.shape.name} {self.mode.name}{rev}"
+
+    @property
+    def file_name(self) -> str:
+        """The same for files."""
+        return self.label.replace(" ", "-")
+
+    @property
+    def carrier(self) -> str:
+        """How the devices send their context: the baseline reads no other than the mode's."""
+        return self.shape.carrier if self.mode.bridge == "gateway" else self.mode.carrier
+
+    @property
+    def backlog(self) -> int:
+        """How many messages the generator may be ahead of RocketMQ."""
+        return min(self.mode.backlog, self.shape.backlog)
+
+
+def start_bridge(place: Place, case: Case, run_id: int) -> Child:
+    """Start the bridge of a case as a user would."""
+    mode = case.mode
+    log = place.directory / f"{run_id}-{case.file_name}.log"
     env = _NEUTRAL | place.otlp | {"HOME": str(place.directory)}  # rocketmq-python-client logs into the home directory
     if mode.bridge == "gateway":
         config = place.directory / f"{run_id}.toml"
-        config.write_text(gateway_config(place, run_id))
+        config.write_text(case.shape.config(place.setting(run_id)))
         env |= {"OTEL_TRACES_EXPORTER": "otlp" if mode.exports else "none", "OTEL_METRICS_EXPORTER": "otlp"}
-        command = [str(Path(sys.executable).with_name("spanbridge")), "run", "-c", str(config)]
-    else:
-        command = [sys.executable, "-m", "bench.baseline", "--host", place.mqtt_host, "--port", str(place.mqtt_port)]
-        command += ["--filter", f"{prefix(run_id)}/+", "--client-id", f"bench-{run_id}"]
-        command += ["--endpoints", place.rocketmq_endpoints, "--topic", TOPIC]
-        command += ["--traced"] if mode.exports else []
+        env |= case.code.environment | case.shape.environment
+        return Child(case.code.command("run", "-c", str(config)), log, env)
+    command = [sys.executable, "-m", "bench.baseline", "--host", place.mqtt_host, "--port", str(place.mqtt_port)]
+    command += ["--filter", case.shape.topics(run_id).replace("{device}", "+"), "--client-id", f"bench-{run_id}"]
+    command += ["--endpoints", place.rocketmq_endpoints, "--topic", case.shape.topic]
+    command += ["--traced"] if mode.exports else []
     return Child(command, log, env)
 
 
-def start_generator(place: Place, mode: Mode, run_id: int) -> Child:
+def start_generator(place: Place, case: Case, run_id: int) -> Child:
     """Start the load generator, connected and waiting for commands."""
     command = [sys.executable, "-m", "bench.loadgen", "--host", place.mqtt_host, "--port", str(place.mqtt_port)]
-    command += ["--run-id", str(run_id), "--prefix", prefix(run_id), "--topics", str(TOPICS)]
-    command += ["--carrier", mode.carrier, "--sampled", str(mode.sampled)]
+    command += ["--run-id", str(run_id), "--shape", case.shape.name]
+    command += ["--carrier", case.carrier, "--sampled", str(case.mode.sampled)]
     generator = Child(command, place.directory / f"{run_id}-generator.log")
     try:
         generator.hear()  # "ready"

@@ -1,4 +1,4 @@
-"""Load generator: an MQTT 5 publisher on bare ``asyncio.Protocol`` with packets encoded ahead as far as possible.
+"""Load generator: an MQTT publisher on bare ``asyncio.Protocol`` with packets encoded ahead as far as possible.
 
 A process of its own, driven by lines on standard input: it shares nothing but the broker with what is measured::
 
@@ -20,62 +20,17 @@ import asyncio
 import json
 import os
 import random
-import struct
 import sys
 import time
-from binascii import b2a_base64, b2a_hex
 from collections.abc import Callable
-from typing import NoReturn, cast
+from typing import NamedTuple, NoReturn, cast
 
-from bench.payload import Phase, pack
+from bench.packets import Packets, connect, template
+from bench.payload import Phase
+from bench.shapes import SHAPES, shape
 
 CHUNK = 128
 """Packets joined into one write."""
-
-_URLSAFE = bytes.maketrans(b"+/", b"-_")
-
-
-def varint(value: int) -> bytes:
-    """MQTT 5.0 section 1.5.5, Variable Byte Integer."""
-    out = bytearray()
-    while True:
-        value, digit = divmod(value, 128)
-        out.append(digit | 0x80 if value else digit)
-        if not value:
-            return bytes(out)
-
-
-def string(text: bytes) -> bytes:
-    """MQTT 5.0 section 1.5.4, UTF-8 Encoded String."""
-    return struct.pack(">H", len(text)) + text
-
-
-class Contexts:
-    """Trace contexts with random ids, ``sampled`` of a hundred with the sampled flag."""
-
-    def __init__(self, carrier: str, sampled: int) -> None:
-        self.carrier = carrier
-        self._sampled = sampled
-        self._count = 0
-        self._pool = b""
-        self._at = 0
-
-    def property(self) -> bytes:
-        """The PUBLISH properties with their length (MQTT 5.0 section 3.3.2.3), empty without a carrier."""
-        if self.carrier == "none":
-            return b"\x00"
-        if self._at >= len(self._pool):
-            self._pool, self._at = os.urandom(24 * 1024), 0
-        ids = self._pool[self._at : self._at + 24]
-        self._at += 24
-        self._count += 1
-        sampled = self._count * self._sampled // 100 != (self._count - 1) * self._sampled // 100  # spread evenly
-        if self.carrier == "tp":
-            compact = b2a_base64(b"\x00" + ids + (b"\x01" if sampled else b"\x00"), newline=False)[:35]
-            return b"\x2a\x26\x00\x02tp\x00\x23" + compact.translate(_URLSAFE)
-        text = b2a_hex(ids)
-        head = b"\x47\x26\x00\x0btraceparent\x00\x37"
-        return head + b"00-%b-%b-%b" % (text[:32], text[32:], b"01" if sampled else b"00")
 
 
 class Progress:
@@ -102,40 +57,33 @@ class Progress:
             self.waiting_since = None
 
 
+class Options(NamedTuple):
+    """What a connection is told; ``window`` is how many of its publishes may be unacknowledged."""
+
+    window: int
+    version: str
+    client_id: bytes
+
+
 class Publisher(asyncio.Protocol):
     """One connection with a window of unacknowledged QoS 1 publishes."""
 
-    def __init__(
-        self, progress: Progress, options: argparse.Namespace, number: int, fail: Callable[[str], None]
-    ) -> None:
+    def __init__(self, progress: Progress, packets: Packets, options: Options, fail: Callable[[str], None]) -> None:
         self.progress = progress
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.unacked: dict[int, int] = {}
+        self._packets = packets
         self._window = options.window
-        self._run = options.run_id
-        self._client_id = f"bench-{options.run_id}-{number}".encode()
-        self._contexts = Contexts(options.carrier, options.sampled)
-        self._prefixes = self._encode_topics(options.prefix, options.topics)
-        self._next_topic = number
-        self._packet_id = 0
+        self._hello = connect(options.version, options.client_id)
         self._writable = True
         self._buffer = b""
         self._fail = fail
         self._transport: asyncio.Transport
 
-    def _encode_topics(self, prefix: str, count: int) -> list[bytes]:
-        properties = len(self._contexts.property())
-        out = []
-        for number in range(count):
-            topic = string(f"{prefix}/device-{number:03d}".encode())
-            out.append(b"\x32" + varint(len(topic) + 2 + properties + len(pack(0, 0, 0, 0))) + topic)
-        return out
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         self._transport.set_write_buffer_limits(high=1 << 18)
-        body = b"\x00\x04MQTT\x05\x02\x00\x3c\x00" + string(self._client_id)
-        self._transport.write(b"\x10" + varint(len(body)) + body)
+        self._transport.write(self._hello)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the broker closed the generator's connection: {exc}")
@@ -186,26 +134,18 @@ class Publisher(asyncio.Protocol):
                 break
             progress.feed()
             progress.load_published += count
-            self._transport.write(b"".join([part for _ in range(count) for part in self._encode(Phase.LOAD)]))
+            self._write(count, Phase.LOAD)
         if progress.load_published >= progress.limit:
             progress.starve()
 
     def publish(self, phase: Phase) -> None:
         """Publish one message now, window or not."""
-        self._transport.write(b"".join(self._encode(phase)))
+        self._write(1, phase)
 
-    def _encode(self, phase: int) -> tuple[bytes, ...]:
-        packet_id = self._packet_id = self._packet_id % 65535 + 1
+    def _write(self, count: int, phase: Phase) -> None:
         seq = self.progress.published
-        self.progress.published = seq + 1
-        self.unacked[packet_id] = seq
-        self._next_topic = (self._next_topic + 1) % len(self._prefixes)
-        return (
-            self._prefixes[self._next_topic],
-            packet_id.to_bytes(2, "big"),
-            self._contexts.property(),
-            pack(self._run, phase, seq, time.time_ns()),
-        )
+        self.progress.published = seq + count
+        self._transport.write(self._packets.encode(count, phase, seq, self.unacked))
 
 
 def receive_maximum(properties: bytes) -> int:
@@ -235,11 +175,16 @@ class Generator:
     async def run(self) -> None:
         """Connect, obey, report."""
         loop = asyncio.get_running_loop()
-        for number in range(self._options.connections):
+        options = self._options
+        made = template(shape(options.shape), options.run_id, options.carrier, options.sampled)
+        for number in range(options.connections):
+            client_id = f"bench-{options.run_id}-{number}".encode()
+            own = Options(options.window, made.shape.version, client_id)
+            packets = Packets(made, number, options.connections)
             _, publisher = await loop.create_connection(
-                lambda number=number: Publisher(self._progress, self._options, number, self._fail),  # type: ignore[misc]
-                self._options.host,
-                self._options.port,
+                lambda packets=packets, own=own: Publisher(self._progress, packets, own, self._fail),  # type: ignore[misc]
+                options.host,
+                options.port,
             )
             self._publishers.append(publisher)
             await publisher.ready
@@ -312,11 +257,10 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--run-id", type=int, required=True)
-    parser.add_argument("--prefix", required=True, help="topics are PREFIX/device-NNN")
-    parser.add_argument("--topics", type=int, default=100)
+    parser.add_argument("--shape", choices=[one.name for one in SHAPES], default=SHAPES[0].name)
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--window", type=int, default=512, help="unacknowledged publishes a connection")
-    parser.add_argument("--carrier", choices=["none", "tp", "traceparent"], default="none")
+    parser.add_argument("--carrier", choices=["none", "tp", "traceparent", "suffix"], default="none")
     parser.add_argument("--sampled", type=int, default=100, help="of a hundred contexts, how many are sampled")
     options = parser.parse_args()
     try:

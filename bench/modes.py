@@ -1,10 +1,8 @@
-"""What is measured: five modes of two bridges, and the ratios between them that the product promises."""
+"""In which modes it is measured: three of the gateway, two of the bridge one would write without it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from bench.stats import Measurement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,46 +46,13 @@ MODES = (
     ),
 )  # fmt: skip
 
-
-RATIO = "×"  # noqa: RUF001 - the sign is meant
-"""The unit of a ratio."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A promise: ``value`` compared with ``bound``. Unitless for a ratio (``RATIO``)."""
-
-    about: str
-    value: float
-    bound: float
-    at_least: bool
-    unit: str
-
-    @property
-    def met(self) -> bool:
-        """Whether the promise is kept in this run."""
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
+SHAPE_MODES = ("untraced", "traced")
+"""The modes in which every shape is measured."""
 
 
-def targets(results: dict[str, Measurement]) -> list[Target]:
-    """The promises that can be judged from the modes that ran."""
-    found = []
+def mode(name: str) -> Mode:
+    """The mode of that name.
 
-    def ratio(about: str, over: str, under: str, bound: float) -> None:
-        if over in results and under in results and results[under].msgs_per_s:
-            value = results[over].msgs_per_s / results[under].msgs_per_s
-            found.append(Target(about, value, bound, at_least=True, unit=RATIO))
-
-    ratio("rate, traced at 100 %, against the baseline traced", "traced", "baseline_traced", 10)
-    ratio("rate, untraced, against the baseline untraced", "untraced", "baseline_untraced", 15)
-    ratio("rate kept when everything is traced", "traced", "untraced", 0.75)
-    if "traced" in results:
-        found.append(Target("CPU per message, traced", results["traced"].cpu_us_per_msg, 50, at_least=False, unit="µs"))
-    gateway = [results[mode.name] for mode in MODES if mode.bridge == "gateway" and mode.name in results]
-    if gateway:
-        idle = max(result.idle_rss_mib for result in gateway)
-        found.append(Target("resident when idle", idle, 80, at_least=False, unit="MiB"))
-    if results:
-        lost = sum(result.lost for result in results.values())
-        found.append(Target("messages acknowledged and lost", lost, 0, at_least=False, unit=""))
-    return found
+    :raises KeyError: there is none.
+    """
+    return {one.name: one for one in MODES}[name]

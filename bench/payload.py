@@ -1,4 +1,4 @@
-"""The benchmark's 128-byte payload: enough in it to find a message again and to time it.
+"""The benchmark's payload, 128 bytes unless told otherwise: enough in it to find a message again and to time it.
 
 24 bytes of big-endian head (run, phase, sequence number, Unix time of sending in nanoseconds), the rest is filler.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from functools import cache
 from typing import NamedTuple
 
 SIZE = 128
 _HEAD = struct.Struct(">IBxxxQQ")
-_FILLER = bytes(range(SIZE - _HEAD.size))
+pack_head = _HEAD.pack
+"""The head of a payload from run, phase, sequence number and Unix time in nanoseconds."""
 
 
 class Phase(IntEnum):
@@ -34,16 +36,22 @@ class Stamp(NamedTuple):
     sent_ns: int
 
 
-def pack(run: int, phase: int, seq: int, sent_ns: int) -> bytes:
-    """Build a payload of ``SIZE`` bytes."""
-    return _HEAD.pack(run, phase, seq, sent_ns) + _FILLER
+@cache
+def filler(size: int = SIZE) -> bytes:
+    """What follows the head in a payload of ``size`` bytes."""
+    return (bytes(range(256)) * (size // 256 + 1))[: size - _HEAD.size]
 
 
-def unpack(payload: bytes) -> Stamp:
-    """Read the head of a payload.
+def pack(run: int, phase: int, seq: int, sent_ns: int, size: int = SIZE) -> bytes:
+    """Build a payload of ``size`` bytes, at least 24."""
+    return _HEAD.pack(run, phase, seq, sent_ns) + filler(size)
+
+
+def unpack(payload: bytes, size: int = SIZE) -> Stamp:
+    """Read the head of a payload of ``size`` bytes.
 
     :raises ValueError: the payload is not one of ours.
     """
-    if len(payload) != SIZE or payload[_HEAD.size :] != _FILLER:
+    if len(payload) != size or not payload.endswith(filler(size)):
         raise ValueError("not a benchmark payload")
     return Stamp(*_HEAD.unpack_from(payload))

@@ -1,4 +1,4 @@
-"""One run of one mode: start the bridge, load it, time it, read everything back, stop it."""
+"""One run of one case: start the bridge, load it, time it, read everything back, stop it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.environment import QUEUES, TOPIC, Place, start_bridge, start_generator
-from bench.modes import Mode
+from bench.environment import Case, Place, start_bridge, start_generator
 from bench.payload import Phase, unpack
 from bench.processes import Child, ChildError
 from bench.procstat import cpu_seconds, rss_mib
 from bench.remoting import Broker
+from bench.shapes import QUEUES
 from bench.stats import Measurement, percentile
 
 _POLL = 0.04
@@ -29,6 +29,11 @@ class Timing:
     rate: float = 200.0
     drain: float = 30.0
 
+    @classmethod
+    def brief(cls, load: float) -> Timing:
+        """For comparing gateways under load: as much load, little else."""
+        return cls(idle=0.7, warm_up=1.3, load=load, paced=1.0)
+
 
 _GIVE_UP = 15.0
 """Seconds without a message after which the rest counts as lost: more than a request's deadline and the pause after."""
@@ -37,37 +42,86 @@ _GIVE_UP = 15.0
 class Queues:
     """What RocketMQ holds of this run, by the offsets of the topic's queues."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, case: Case, run_id: int) -> None:
         self._broker = broker
-        self.begin = broker.max_offsets(TOPIC, QUEUES)
+        self._topic = case.shape.topic
+        self._size = case.shape.payload
+        self._run_id = run_id
+        self.begin = broker.max_offsets(self._topic, QUEUES)
 
     def stored(self) -> int:
         """Messages stored since the run began."""
-        return sum(self._broker.max_offsets(TOPIC, QUEUES)) - sum(self.begin)
+        return sum(self._broker.max_offsets(self._topic, QUEUES)) - sum(self.begin)
 
-    def read(self) -> tuple[set[int], list[float], int]:
-        """Sequence numbers found, latencies in ms of the paced messages, and how many messages were duplicates."""
+    def read(self) -> tuple[set[int], list[float]]:
+        """Sequence numbers found, and latencies in ms of the paced messages."""
         found: set[int] = set()
         latencies = []
-        count = 0
-        for message in self._broker.read(TOPIC, self.begin, self._broker.max_offsets(TOPIC, QUEUES)):
-            stamp = unpack(message.body)
-            count += 1
-            if stamp.seq in found:
+        end = self._broker.max_offsets(self._topic, QUEUES)
+        for message in self._broker.read(self._topic, self.begin, end):
+            stamp = unpack(message.body, self._size)
+            if stamp.seq in found or stamp.run != self._run_id:
                 continue
             found.add(stamp.seq)
             if stamp.phase == Phase.PACED:
                 # RocketMQ cuts its time to whole milliseconds: half of one is what that loses on average.
                 latencies.append(message.store_ms + 0.5 - stamp.sent_ns / 1e6)
-        return found, latencies, count - len(found)
+        return found, latencies
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What is read before and after the measured time. Times in seconds."""
+
+    at: float
+    stored: int
+    bridge_cpu: float
+    generator_cpu: float
+    generator_waited: float
+    published: int
+
+    @classmethod
+    def read(cls, generator: Child, bridge: Child, queues: Queues) -> Gauges:
+        """Read them, the ones that are divided by each other next to each other."""
+        waited, published = float(generator.ask("waited")), int(generator.ask("published"))
+        generator_cpu, bridge_cpu = cpu_seconds(generator.pid), cpu_seconds(bridge.pid)
+        return cls(
+            stored=queues.stored(),
+            at=time.perf_counter(),
+            bridge_cpu=bridge_cpu,
+            generator_cpu=generator_cpu,
+            generator_waited=waited,
+            published=published,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The measured time: messages a second, microseconds a message, share of the time."""
+
+    rate: float
+    cpu: float
+    generator_cpu: float
+    generator_waited: float
+
+    @classmethod
+    def between(cls, a: Gauges, b: Gauges) -> Load:
+        """What happened from one reading to the next. Something was stored in between."""
+        messages, seconds = b.stored - a.stored, b.at - a.at
+        return cls(
+            rate=messages / seconds,
+            cpu=(b.bridge_cpu - a.bridge_cpu) / messages * 1e6,
+            generator_cpu=(b.generator_cpu - a.generator_cpu) / max(1, b.published - a.published) * 1e6,
+            generator_waited=(b.generator_waited - a.generator_waited) / seconds,
+        )
 
 
 class Run:
     """The steps of a run, in order. ``say`` is told what happens now."""
 
-    def __init__(self, place: Place, mode: Mode, run_id: int, timing: Timing, say: Callable[[str], None]) -> None:
+    def __init__(self, place: Place, case: Case, run_id: int, timing: Timing, say: Callable[[str], None]) -> None:
         self._place = place
-        self._mode = mode
+        self._case = case
         self._run_id = run_id
         self._timing = timing
         self._say = say
@@ -82,38 +136,39 @@ class Run:
         """
         spans_before = spans_received()
         with Broker(self._place.broker_address) as broker:
-            queues = Queues(broker)
+            queues = Queues(broker, self._case, self._run_id)
             with (
-                start_bridge(self._place, self._mode, self._run_id) as bridge,
-                start_generator(self._place, self._mode, self._run_id) as generator,
+                start_bridge(self._place, self._case, self._run_id) as bridge,
+                start_generator(self._place, self._case, self._run_id) as generator,
             ):
                 self._probe(generator, bridge, queues)
                 self._say("idle")
                 time.sleep(self._timing.idle)
                 idle = rss_mib(bridge.pid)
                 self._unheard = int(generator.ask("published")) - queues.stored()
-                rate, cpu, waited = self._load(generator, bridge, queues)
+                load = self._load(generator, bridge, queues)
                 loaded = rss_mib(bridge.pid)
                 self._pace(generator, queues)
                 result = json.loads(generator.ask("stop"))
                 self._drain(queues, result["published"] - len(result["unacked"]))
                 self._say("stopping")
             self._say("reading back")
-            found, latencies, _ = queues.read()
+            found, latencies = queues.read()
         promised = set(range(result["published"])) - set(result["unacked"])
         first_heard = min(found, default=0)  # probes that nobody heard are the lowest numbers
         heard = {seq for seq in promised if seq >= first_heard}
         spans = self._settled(spans_received) - spans_before
         return Measurement(
-            msgs_per_s=rate,
-            cpu_us_per_msg=cpu,
+            msgs_per_s=load.rate,
+            cpu_us_per_msg=load.cpu,
             rss_mib=loaded,
             p50_ms=percentile(latencies, 0.5),
             p99_ms=percentile(latencies, 0.99),
             lost=len(heard - found),
             idle_rss_mib=idle,
             spans_per_msg=spans / max(1, len(found)),
-            generator_waited=waited,
+            generator_waited=load.generator_waited,
+            generator_us_per_msg=load.generator_cpu,
         )
 
     def _probe(self, generator: Child, bridge: Child, queues: Queues) -> None:
@@ -121,29 +176,27 @@ class Run:
         deadline = time.monotonic() + 30
         while not queues.stored():
             if time.monotonic() > deadline or not bridge.alive:
-                raise ChildError(f"{self._mode.name}: no message came through; {bridge.tail()}")
+                raise ChildError(f"{self._case.label}: no message came through; {bridge.tail()}")
             generator.tell("probe")
             time.sleep(0.1)
 
-    def _load(self, generator: Child, bridge: Child, queues: Queues) -> tuple[float, float, float]:
-        """Rate (messages a second), CPU (microseconds a message), and the share of time the generator waited."""
+    def _load(self, generator: Child, bridge: Child, queues: Queues) -> Load:
         self._say("warming up")
         self._feed(generator, bridge, queues, self._timing.warm_up)
         self._say("load")
-        waited, cpu, stored, begin = _gauges(generator, bridge, queues)
+        before = Gauges.read(generator, bridge, queues)
         self._feed(generator, bridge, queues, self._timing.load)
-        waited_after, cpu_after, stored_after, end = _gauges(generator, bridge, queues)
-        messages, seconds = stored_after - stored, end - begin
-        if not messages:
-            raise ChildError(f"{self._mode.name}: nothing went through under load; {bridge.tail()}")
-        return messages / seconds, (cpu_after - cpu) / messages * 1e6, (waited_after - waited) / seconds
+        after = Gauges.read(generator, bridge, queues)
+        if after.stored == before.stored:
+            raise ChildError(f"{self._case.label}: nothing went through under load; {bridge.tail()}")
+        return Load.between(before, after)
 
     def _feed(self, generator: Child, bridge: Child, queues: Queues, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if not bridge.alive:
-                raise ChildError(f"{self._mode.name}: the bridge ended; {bridge.tail()}")
-            generator.tell(f"limit {queues.stored() + self._mode.backlog}")
+                raise ChildError(f"{self._case.label}: the bridge ended; {bridge.tail()}")
+            generator.tell(f"limit {queues.stored() + self._case.backlog}")
             time.sleep(_POLL)
 
     def _pace(self, generator: Child, queues: Queues) -> None:
@@ -173,8 +226,3 @@ class Run:
             if (now := spans_received()) == spans:
                 return now
             spans = now
-
-
-def _gauges(generator: Child, bridge: Child, queues: Queues) -> tuple[float, float, int, float]:
-    """Seconds waited by the generator, CPU seconds of the bridge, messages stored, and when, in seconds."""
-    return float(generator.ask("waited")), cpu_seconds(bridge.pid), queues.stored(), time.perf_counter()

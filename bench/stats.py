@@ -21,6 +21,8 @@ class Measurement:
     spans_per_msg: float
     generator_waited: float
     """Share of the measured time in which the generator waited for the bridge. Near zero: it was the limit."""
+    generator_us_per_msg: float = 0.0
+    """CPU of the generator's process, microseconds for each message that it published."""
 
 
 def percentile(values: Sequence[float], q: float) -> float:
@@ -52,3 +54,11 @@ def spread(values: Sequence[float]) -> float:
     """Half the distance between the slowest and the fastest run, as a share of their median. 0 for one run."""
     middle = median(values)
     return (max(values) - min(values)) / 2 / middle if middle else 0.0
+
+
+def paired(these: Sequence[float], those: Sequence[float]) -> float:
+    """The median of the ratios round by round: what slows a whole round leaves it alone.
+
+    :raises statistics.StatisticsError: there is no round in which both were measured.
+    """
+    return median(this / that for this, that in zip(these, those, strict=False) if that)

@@ -14,7 +14,7 @@ A consumer takes it off a RocketMQ message::
 """
 
 from .baggage import cap_baggage, parse_baggage
-from .context import TraceContext, parse_compact, parse_traceparent
+from .context import TraceContext, context_from_compact, parse_compact, parse_traceparent
 from .errors import PROBLEMS, TraceContextError
 from .mqtt import Extracted, extract_user_properties, inject_user_properties, split_user_properties
 from .payload import extract_json, inject_json
@@ -28,6 +28,7 @@ __all__ = [
     "TraceContext",
     "TraceContextError",
     "cap_baggage",
+    "context_from_compact",
     "extract_json",
     "extract_rocketmq",
     "extract_topic",

@@ -6,12 +6,12 @@ docs/wire-format.md specifies it. It is legal in an MQTT topic level and 36 % sh
 from binascii import a2b_base64, b2a_base64
 
 from .errors import TraceContextError
-from .traceparent import ZERO_SPAN_ID, ZERO_TRACE_ID, check
+from .traceparent import check
 
 LENGTH = 35
 """Characters of the compact form."""
 
-_LAST = "AEIMQUYcgkosw048"
+_LAST = frozenset("AEIMQUYcgkosw048")
 """Characters whose two spare bits are zero: 26 bytes are 208 bits, 35 characters are 210."""
 
 
@@ -20,21 +20,25 @@ def encode(raw: bytes) -> str:
     return b2a_base64(raw).decode()[:LENGTH].replace("+", "-").replace("/", "_")
 
 
+def read(text: str) -> "bytes | None":
+    """The 26 bytes for 35 characters of base64url with zero spare bits, unchecked otherwise; None for anything else."""
+    try:
+        if len(text) != LENGTH or text[34] not in _LAST or "+" in text or "/" in text:
+            return None
+        # The decoder skips characters it does not know; then there are fewer than 26 bytes, or none.
+        raw = a2b_base64((text.replace("-", "+").replace("_", "/") + "=").encode())
+    except Exception:  # noqa: BLE001 - MicroPython's library raises bare Exception where others raise binascii.Error
+        return None
+    return raw if len(raw) == 26 else None
+
+
 def decode(text: str) -> bytes:
     """The 26 bytes for 35 characters.
 
     :raises TraceContextError: not 35 characters of base64url with zero spare bits, or version ff (problem
         ``malformed``), or an all-zero id (``zero_id``).
     """
-    raw = b""
-    try:
-        if len(text) == LENGTH and text[34] in _LAST and "+" not in text and "/" not in text:
-            # The decoder skips characters it does not know; then there are fewer than 26 bytes, or none.
-            raw = a2b_base64((text.replace("-", "+").replace("_", "/") + "=").encode())
-    except Exception:  # noqa: BLE001 - MicroPython's library raises bare Exception where others raise binascii.Error
-        raw = b""
-    if len(raw) != 26:
+    raw = read(text)
+    if raw is None:
         raise TraceContextError("compact form: not 35 characters of base64url")
-    if raw[0] or raw[1:17] == ZERO_TRACE_ID or raw[17:25] == ZERO_SPAN_ID:
-        return check(raw)
-    return raw
+    return check(raw)

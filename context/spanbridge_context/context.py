@@ -1,18 +1,45 @@
 """The one value everything is about: a trace context."""
 
-import os
+import sys
 
 from . import compact, traceparent
 from .baggage import cap_baggage, parse_baggage
-from .errors import TraceContextError
-from .traceparent import FLAG_RANDOM, FLAG_SAMPLED, KNOWN_FLAGS
+from .errors import ZERO_ID, TraceContextError
+from .ids import id_bytes, random_id
+from .traceparent import FLAG_RANDOM, FLAG_SAMPLED, KNOWN_FLAGS, ZERO_SPAN_ID, ZERO_TRACE_ID
 from .tracestate import normalise_tracestate
 
-_new = object.__new__
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FREEZES = sys.implementation.name != "micropython"
+"""Whether an object can change its class, and a class can refuse that its attributes are set."""
+
+_set = object.__setattr__ if _FREEZES else setattr
 
 
-class TraceContext:
+class _Fields:
+    """The fields of a context while it is made: plain attributes, the fastest that Python can set and read.
+
+    docs/adr/0010 has the measurement.
+    """
+
+    __slots__ = ("baggage", "flags", "span_id_bytes", "trace_id_bytes", "tracestate")
+
+    trace_id_bytes: bytes
+    span_id_bytes: bytes
+    flags: int
+    tracestate: str
+    baggage: str
+
+
+class TraceContext(_Fields):
     """A W3C trace context: a parent, its tracestate and the baggage. Immutable, hashable, comparable.
+
+    Its fields are ``trace_id_bytes`` (16 bytes), ``span_id_bytes`` (8 bytes), ``flags`` (0 to 255: test single bits and
+    never compare the number, a sampled root has 3), ``tracestate`` and ``baggage`` (their values on the wire, ``""``
+    when none). The other forms are made when they are asked for.
 
     :param trace_id: 32 lower-case hex digits or 16 bytes, not all zero.
     :param span_id: 16 lower-case hex digits or 8 bytes, not all zero. The specification calls it parent-id.
@@ -22,9 +49,7 @@ class TraceContext:
     :raises TraceContextError: one of them is not what W3C allows.
     """
 
-    # The 26 bytes are kept, not the text: the gateway needs binary ids for OTLP and hashes, and text once.
-    # docs/adr/0010 has the measurement.
-    __slots__ = ("_baggage", "_raw", "_tracestate")
+    __slots__ = ()
 
     def __init__(
         self,
@@ -36,67 +61,44 @@ class TraceContext:
     ) -> None:
         if not isinstance(flags, int) or not 0 <= flags <= 255:
             raise TraceContextError("flags: not an integer from 0 to 255")
-        raw = b"\0" + _id(trace_id, 16) + _id(span_id, 8) + bytes((flags,))
-        self._raw = traceparent.check(raw)
-        self._tracestate = normalise_tracestate(tracestate)
+        raw = traceparent.check(b"\0" + id_bytes(trace_id, 16) + id_bytes(span_id, 8) + bytes((flags,)))
+        _set(self, "trace_id_bytes", raw[1:17])
+        _set(self, "span_id_bytes", raw[17:25])
+        _set(self, "flags", raw[25])
+        _set(self, "tracestate", normalise_tracestate(tracestate))
         parse_baggage(baggage)
-        self._baggage = cap_baggage(baggage)[0]
+        _set(self, "baggage", cap_baggage(baggage)[0])
 
     @classmethod
     def new(cls, sampled: bool = True) -> "TraceContext":
         """The start of a new trace, with random ids and the flag that says so."""
         flags = FLAG_RANDOM | FLAG_SAMPLED if sampled else FLAG_RANDOM
-        return make(b"\0" + random_id(16) + random_id(8) + bytes((flags,)), "", "")
+        return make(random_id(16), random_id(8), flags)
 
     @property
     def trace_id(self) -> str:
         """32 lower-case hex digits."""
-        return self._raw[1:17].hex()
+        return self.trace_id_bytes.hex()
 
     @property
     def span_id(self) -> str:
         """16 lower-case hex digits."""
-        return self._raw[17:25].hex()
-
-    @property
-    def flags(self) -> int:
-        """The trace flags, 0 to 255. Test single bits, never compare the number: a sampled root has 3."""
-        return self._raw[25]
+        return self.span_id_bytes.hex()
 
     @property
     def sampled(self) -> bool:
         """Whether the sender may have recorded its span."""
-        return self._raw[25] & FLAG_SAMPLED != 0
-
-    @property
-    def tracestate(self) -> str:
-        """The tracestate's value, ``""`` when none."""
-        return self._tracestate
-
-    @property
-    def baggage(self) -> str:
-        """The baggage's value as on the wire, ``""`` when none."""
-        return self._baggage
-
-    @property
-    def trace_id_bytes(self) -> bytes:
-        """16 bytes."""
-        return self._raw[1:17]
-
-    @property
-    def span_id_bytes(self) -> bytes:
-        """8 bytes."""
-        return self._raw[17:25]
+        return self.flags & FLAG_SAMPLED != 0
 
     @property
     def traceparent(self) -> str:
         """The text form, 55 characters."""
-        return traceparent.encode(self._raw)
+        return f"00-{self.trace_id_bytes.hex()}-{self.span_id_bytes.hex()}-{self.flags:02x}"
 
     @property
     def compact(self) -> str:
         """The compact form, 35 characters."""
-        return compact.encode(self._raw)
+        return compact.encode(b"\0" + self.trace_id_bytes + self.span_id_bytes + bytes((self.flags,)))
 
     def child(self, span_id: "str | bytes | None" = None) -> "TraceContext":
         """The context to send on from a span of one's own: the same trace, another span id (random when not given).
@@ -105,10 +107,10 @@ class TraceContext:
 
         :raises TraceContextError: the span id is not 16 lower-case hex digits or 8 bytes, or is all zero.
         """
-        raw = self._raw
-        span = random_id(8) if span_id is None else _id(span_id, 8)
-        raw = raw[:17] + span + bytes((raw[25] & KNOWN_FLAGS,))
-        return make(traceparent.check(raw), self._tracestate, self._baggage)
+        span = random_id(8) if span_id is None else id_bytes(span_id, 8)
+        if span == ZERO_SPAN_ID:
+            raise TraceContextError("id: all zero", ZERO_ID)
+        return make(self.trace_id_bytes, span, self.flags & KNOWN_FLAGS, self.tracestate, self.baggage)
 
     def replace(
         self,
@@ -126,31 +128,78 @@ class TraceContext:
             self.trace_id_bytes if trace_id is None else trace_id,
             self.span_id_bytes if span_id is None else span_id,
             self.flags if flags is None else flags,
-            self._tracestate if tracestate is None else tracestate,
-            self._baggage if baggage is None else baggage,
+            self.tracestate if tracestate is None else tracestate,
+            self.baggage if baggage is None else baggage,
         )
+
+    if _FREEZES:
+
+        def __setattr__(self, name: str, value: object) -> None:
+            raise AttributeError("a TraceContext cannot be changed; replace() makes another one")
+
+        def __delattr__(self, name: str) -> None:
+            raise AttributeError("a TraceContext cannot be changed; replace() makes another one")
+
+    def _parts(self) -> "tuple[bytes, bytes, int, str, str]":
+        return self.trace_id_bytes, self.span_id_bytes, self.flags, self.tracestate, self.baggage
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TraceContext):
             return NotImplemented
-        return self._raw == other._raw and self._tracestate == other._tracestate and self._baggage == other._baggage
+        return self._parts() == other._parts()
 
     def __hash__(self) -> int:
-        return hash((self._raw, self._tracestate, self._baggage))
+        return hash(self._parts())
+
+    def __reduce__(self) -> "tuple[object, ...]":
+        return make, self._parts()
 
     def __repr__(self) -> str:
         # Baggage is the application's own data, often personal: it does not belong in a log.
-        size = len(self._baggage)
-        return f"TraceContext({self.traceparent!r}, tracestate={self._tracestate!r}, baggage=<{size} bytes>)"
+        size = len(self.baggage)
+        return f"TraceContext({self.traceparent!r}, tracestate={self.tracestate!r}, baggage=<{size} bytes>)"
 
 
-def make(raw: bytes, tracestate: str, baggage: str) -> TraceContext:
+if _FREEZES:
+    _draft: "Callable[[], _Fields]" = _Fields
+else:
+    _draft = lambda: object.__new__(TraceContext)  # noqa: E731 - a second definition is none to a type checker
+
+
+def make(trace_id: bytes, span_id: bytes, flags: int, tracestate: str = "", baggage: str = "") -> TraceContext:
     """A context of parts that were checked already."""
-    context: TraceContext = _new(TraceContext)
-    context._raw = raw
-    context._tracestate = tracestate
-    context._baggage = baggage
-    return context
+    context = _draft()
+    context.trace_id_bytes = trace_id
+    context.span_id_bytes = span_id
+    context.flags = flags
+    context.tracestate = tracestate
+    context.baggage = baggage
+    if _FREEZES:
+        context.__class__ = TraceContext
+    return context  # type: ignore[return-value]
+
+
+def make_of(raw: bytes, tracestate: str = "", baggage: str = "") -> TraceContext:
+    """A context of 26 bytes and the values that came with them, all checked already."""
+    return make(raw[1:17], raw[17:25], raw[25], tracestate, baggage)
+
+
+def context_from_compact(text: str) -> "TraceContext | None":
+    """The context of a compact form; None when it is not one, or has an all-zero id. Never raises.
+
+    It reads what :func:`parse_compact` reads, faster: the context of almost every message comes this way.
+    """
+    raw = compact.read(text)
+    if raw is None:
+        return None
+    trace_id = raw[1:17]
+    span_id = raw[17:25]
+    if raw[0] == 0 and trace_id != ZERO_TRACE_ID and span_id != ZERO_SPAN_ID:
+        return make(trace_id, span_id, raw[25])
+    try:
+        return make_of(traceparent.check(raw))
+    except TraceContextError:
+        return None
 
 
 def parse_traceparent(text: str) -> TraceContext:
@@ -158,7 +207,7 @@ def parse_traceparent(text: str) -> TraceContext:
 
     :raises TraceContextError: ``problem`` is ``malformed`` or ``zero_id``.
     """
-    return make(traceparent.decode(text), "", "")
+    return make_of(traceparent.decode(text))
 
 
 def parse_compact(text: str) -> TraceContext:
@@ -166,35 +215,4 @@ def parse_compact(text: str) -> TraceContext:
 
     :raises TraceContextError: ``problem`` is ``malformed`` or ``zero_id``.
     """
-    return make(compact.decode(text), "", "")
-
-
-def random_id(size: int) -> bytes:
-    """``size`` random bytes, not all zero."""
-    while True:
-        value = _random_bytes(size)
-        if value != bytes(size):
-            return value
-
-
-if hasattr(os, "urandom"):
-    _random_bytes = os.urandom
-else:  # MicroPython ports without a source of entropy in ``os``
-
-    def _random_bytes(size: int) -> bytes:
-        from random import getrandbits  # noqa: PLC0415 - not where ``os`` has it
-
-        return bytes([getrandbits(8) for _ in range(size)])
-
-
-def _id(value: "str | bytes", size: int) -> bytes:
-    if isinstance(value, bytes) and len(value) == size:
-        return value
-    try:
-        if len(value) == 2 * size:
-            raw = bytes.fromhex(value)  # type: ignore[arg-type]
-            if raw.hex() == value:
-                return raw
-    except (TypeError, ValueError):
-        pass
-    raise TraceContextError(f"id: not {size} bytes or {2 * size} lower-case hex digits")
+    return make_of(compact.decode(text))

@@ -4,7 +4,7 @@ from collections import namedtuple
 
 from . import compact, traceparent
 from .baggage import cap_baggage
-from .context import TraceContext, make
+from .context import TraceContext, context_from_compact, make_of
 from .errors import BAGGAGE, DUPLICATE, MALFORMED, TRACESTATE, TraceContextError
 from .tracestate import normalise_tracestate
 
@@ -71,27 +71,23 @@ def split_user_properties(
     A ``tp`` that does not decode is the application's own. Without a parent ``tracestate`` is too, and ``baggage`` is
     without a valid one: it has a meaning of its own.
     """
-    rest = []
-    found = []
     try:
-        for item in properties:
-            if item[0] in _NAMES:
-                found.append(item)
-            else:
-                rest.append(item)
+        found = [item for item in properties if item[0] in _NAMES]
         if not found:
-            return None, None, rest
+            return None, None, list(properties)
         if len(found) == 1:  # what almost every message has
             name, value = found[0]
-            raw = _attempt(_DECODERS[name], value)[0] if name in _DECODERS else None
-            if raw is not None:
-                return make(raw, "", ""), None, rest
-        return _read_each_once(found, rest) or _read(properties, found)
+            context = context_from_compact(value) if name == "tp" else None
+            if context is not None:
+                rest = list(properties)
+                rest.remove(found[0])
+                return context, None, rest
+        return _read_each_once(properties, found) or _read(properties, found)
     except (TypeError, ValueError, LookupError, AttributeError):  # not a list of pairs of strings
         return None, None, list(properties) if isinstance(properties, (list, tuple)) else []
 
 
-def _read_each_once(found: "Properties", rest: list[tuple[str, str]]) -> "Split | None":
+def _read_each_once(properties: "Properties", found: "Properties") -> "Split | None":
     # A valid parent, and each name once: all that was found is the context's.
     values = dict(found)
     if len(values) != len(found) or ("tp" in values) == ("traceparent" in values):
@@ -101,7 +97,7 @@ def _read_each_once(found: "Properties", rest: list[tuple[str, str]]) -> "Split 
     if raw is None:
         return None
     context, problem = complete(raw, values.get("tracestate", ""), values.get("baggage", ""))
-    return context, problem, rest
+    return context, problem, [item for item in properties if item[0] not in _NAMES]
 
 
 def _read(properties: "Properties", found: "Properties") -> "Split":
@@ -137,7 +133,7 @@ def complete(raw: bytes, tracestate: str, baggage: str) -> tuple[TraceContext, "
         except TraceContextError:
             tracestate = ""
             problem = TRACESTATE
-    return make(raw, tracestate, baggage), problem
+    return make_of(raw, tracestate, baggage), problem
 
 
 def _attempt(decode: "Callable[[str], bytes]", value: str) -> tuple["bytes | None", "str | None"]:

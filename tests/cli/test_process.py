@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from spanbridge.installing import install_command
+
 BAD = '[mqtt]\nurl = "tcp://x:1"\npassword = 4242\n'
 
 
@@ -98,7 +100,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     code = "import sys\nsys.modules['typer'] = None\nfrom spanbridge.cli import main\nmain()\n"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == 'spanbridge: the command line needs its extra: pip install "spanbridge[gateway]"\n'
+    assert done.stderr == f"spanbridge: the command line needs its extra: {install_command('gateway')}\n"
 
 
 def test_run_with_another_extra_alone_says_what_to_install(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_run_with_another_extra_alone_says_what_to_install(tmp_path: Path) -> No
         [sys.executable, "-c", code, "run"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 2
-    assert done.stderr == 'spanbridge: the package `mqtt5` is not installed: pip install "spanbridge[gateway]"\n'
+    assert done.stderr == f"spanbridge: the package `mqtt5` is not installed: {install_command('gateway')}\n"
 
 
 def test_a_variable_that_cannot_be_used_is_for_somebody_to_mend(tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ import re
 import tomllib
 from pathlib import Path
 
-import pytest
-
 from spanbridge import __version__
+from spanbridge.deployment import COMPOSE, WHEEL
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -32,17 +31,26 @@ def test_installs_an_extra_that_exists() -> None:
     assert set(",".join(extras).split(",")) <= set(PROJECT["project"]["optional-dependencies"])
 
 
-@pytest.mark.parametrize("copied", [rest.split()[:-1] for rest in arguments("COPY") if "--from" not in rest])
-def test_copies_what_the_context_holds(copied: list[str]) -> None:
-    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
-    assert patterns[0] == "*", "only what is named gets in"
-    for name in copied:
-        assert (ROOT / name).exists()
-        assert f"!{name}" in patterns
+def patterns(ignore: str) -> list[str]:
+    return [line for line in ignore.splitlines() if line and line[0] != "#"]
+
+
+def test_copies_what_the_context_holds() -> None:
+    assert [rest for rest in arguments("COPY") if "--from" not in rest] == [". ."]
+    first, *rest = patterns((ROOT / ".dockerignore").read_text())
+    assert first == "*", "only what is named gets in"
+    for name in rest:
+        assert name == "**/__pycache__" or (ROOT / name.removeprefix("!")).exists()
+
+
+def test_context_of_the_compose_kit_holds_the_wheel_alone() -> None:
+    assert patterns(COMPOSE.texts[".dockerignore"]) == ["*", "!spanbridge-*.whl"]
+    assert fnmatch.fnmatch(WHEEL, "spanbridge-*.whl")
+    assert "ls -v /src/spanbridge-*.whl" in DOCKERFILE
 
 
 def test_context_holds_what_the_wheel_is_made_from() -> None:
-    copied = {name for rest in arguments("COPY") for name in rest.split()[:-1]}
+    copied = {line[1:] for line in patterns((ROOT / ".dockerignore").read_text()) if line.startswith("!")}
     wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = [*wheel["packages"], *wheel["force-include"], PROJECT["project"]["readme"], "LICENSE", "pyproject.toml"]
     assert {name.split("/")[0] for name in needed} <= copied

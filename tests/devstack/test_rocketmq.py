@@ -18,12 +18,14 @@ from rocketmq.grpc_protocol import service_pb2 as service
 from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
 from typer.testing import CliRunner
 
-from spanbridge.devstack import FaultProxy, RocketmqBroker, ServiceError, remoting
+from spanbridge.devstack import FaultProxy, RocketmqBroker, ServiceError
 from spanbridge.devstack.cli import app
 from spanbridge.devstack.probe import NotYet
 from spanbridge.devstack.pytest_plugin import SharedStack
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
 from spanbridge.devstack.state import StackState, claim
+from spanbridge.rocketmq.remoting.admin import max_offset
+from spanbridge.rocketmq.remoting.blocking import BlockingClient
 
 pytestmark = pytest.mark.brokers
 METADATA = (("x-mq-client-id", f"test-{uuid.uuid4().hex[:8]}"), ("x-mq-language", "PYTHON"), ("x-mq-protocol", "v2"))
@@ -55,13 +57,9 @@ def send(messaging: Any, topic: str, body: bytes, **system: Any) -> Any:
 
 
 def stored(broker: RocketmqBroker, topic: str, queues: int = 1) -> int:
-    """Messages in the topic, by the maximum offsets of its queues (request code 30)."""
-    total = 0
-    for queue in range(queues):
-        answer = remoting.call(broker.broker_port, 30, fields={"topic": topic, "queueId": str(queue)})
-        assert answer.code == remoting.SUCCESS, answer.remark
-        total += int(answer.fields["offset"])
-    return total
+    """Messages in the topic, by the maximum offsets of its queues."""
+    with BlockingClient(f"{broker.host}:{broker.broker_port}") as client:
+        return sum(client.ask_all(max_offset(topic, queue) for queue in range(queues)))
 
 
 @pytest.mark.parametrize("message_type", ["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORITY"])

@@ -9,7 +9,7 @@ from typing import Any, Self
 import grpc
 from grpc import aio
 
-from spanbridge.rocketmq.stubs import definition, service
+from spanbridge.rocketmq.grpc.stubs import definition, service
 
 OK = definition.Status(code=definition.Code.OK, message="OK")
 METHODS = {

@@ -7,9 +7,9 @@ from typing import Any
 
 from grpc import aio
 
-from spanbridge.rocketmq.endpoint import ended
-from spanbridge.rocketmq.session import access_point
-from spanbridge.rocketmq.stubs import SERVICE, definition, service
+from spanbridge.rocketmq.grpc.endpoint import ended
+from spanbridge.rocketmq.grpc.session import access_point
+from spanbridge.rocketmq.grpc.stubs import SERVICE, definition, service
 
 
 class Reader:

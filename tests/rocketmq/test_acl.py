@@ -10,17 +10,16 @@ import pytest
 
 from spanbridge.core.errors import SinkMisconfigured
 from spanbridge.core.events import Event
-from spanbridge.core.message import Address
+from spanbridge.core.message import Destination
 from spanbridge.devstack import Devstack, RocketmqBroker
-from spanbridge.devstack.remoting import call
+from spanbridge.devstack.topics import ask
 from spanbridge.ports import Link
 from spanbridge.rocketmq import RocketmqOptions
-from spanbridge.rocketmq.sink import RocketmqSink
+from spanbridge.rocketmq.grpc.producer import GrpcProducer
+from spanbridge.rocketmq.remoting.admin import max_offset
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
 ACCESS, SECRET = "gateway", "correct-horse-battery-staple"
-MAX_OFFSET = 30
-"""RequestCode.GET_MAX_OFFSET"""
 
 
 @pytest.fixture
@@ -43,13 +42,13 @@ class Recorder:
         self.texts.append(f"{event!r} {event.text()}")
 
 
-async def send(broker: RocketmqBroker, topic: str, recorder: Recorder, **keys: str) -> RocketmqSink:
-    sink = RocketmqSink(RocketmqOptions(endpoints=broker.endpoints, topics=(topic,), **keys), recorder)
+async def send(broker: RocketmqBroker, topic: str, recorder: Recorder, **keys: str) -> GrpcProducer:
+    sink = GrpcProducer(RocketmqOptions(endpoints=broker.endpoints, topics=(topic,), **keys), recorder)
     try:
         await sink.start()
         with anyio.fail_after(20):
-            prepared = sink.prepare(Address(topic))
-            await sink.send(topic, sink.lane(prepared), [sink.encode(prepared, b"x", (), time.time_ns())])
+            head = sink.head(Destination(topic))
+            await sink.send(topic, head.partition, [head.encode(b"x", "", (), time.time_ns())])
             await sink.probe()
             assert sink.status.link is Link.UP
     finally:
@@ -60,8 +59,7 @@ async def send(broker: RocketmqBroker, topic: str, recorder: Recorder, **keys: s
 async def test_keys_decide(secured: RocketmqBroker) -> None:
     topic = secured.create_topic(queues=1)
     await send(secured, topic, Recorder(), access_key=ACCESS, secret_key=SECRET)
-    stored = call(secured.broker_port, MAX_OFFSET, fields={"topic": topic, "queueId": "0"})
-    assert stored.fields["offset"] == "1"
+    assert ask(secured.broker_port, max_offset(topic, 0)) == 1
 
     wrong: list[dict[str, str]] = [
         {"access_key": ACCESS, "secret_key": "tr0ub4dor"},
@@ -74,5 +72,4 @@ async def test_keys_decide(secured: RocketmqBroker) -> None:
             await send(secured, topic, recorder, **keys)
         assert caught.value.reason == "unauthorized"
         assert "tr0ub4dor" not in f"{caught.value!r} {caught.value} {recorder.texts}"
-    stored = call(secured.broker_port, MAX_OFFSET, fields={"topic": topic, "queueId": "0"})
-    assert stored.fields["offset"] == "1"
+    assert ask(secured.broker_port, max_offset(topic, 0)) == 1

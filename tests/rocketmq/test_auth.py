@@ -9,7 +9,7 @@ import hmac
 import pytest
 
 from spanbridge.core.errors import SinkMisconfigured
-from spanbridge.rocketmq.auth import Credentials
+from spanbridge.rocketmq.grpc.auth import Credentials
 from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
 
 SECRET = "s3cr3t-key"

@@ -17,10 +17,10 @@ import pytest
 
 from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SinkUnavailable
 from spanbridge.core.events import Event
-from spanbridge.core.message import Address
+from spanbridge.core.message import Destination
 from spanbridge.devstack import FaultProxy
 from spanbridge.rocketmq import RocketmqOptions, TlsOptions
-from spanbridge.rocketmq.sink import RocketmqSink
+from spanbridge.rocketmq.grpc.producer import GrpcProducer
 
 from .reading import Reader
 
@@ -35,8 +35,8 @@ class Silent:
 
 
 @asynccontextmanager
-async def sink_to(endpoints: str, **options: Any) -> AsyncIterator[RocketmqSink]:
-    sink = RocketmqSink(RocketmqOptions(endpoints=endpoints, **options), Silent())
+async def sink_to(endpoints: str, **options: Any) -> AsyncIterator[GrpcProducer]:
+    sink = GrpcProducer(RocketmqOptions(endpoints=endpoints, **options), Silent())
     await sink.start()
     try:
         yield sink
@@ -57,13 +57,13 @@ def by_group(messages: list[Any]) -> tuple[dict[str, set[int]], dict[str, list[i
 async def test_every_part_of_a_message_is_stored(devstack: Any) -> None:
     topic, endpoints = devstack.topic(), devstack.rocketmq.endpoints
     async with sink_to(endpoints, topics=(topic,)) as sink:
-        address = Address(topic, tag="tag-ü", keys=("k1", "k2"), properties=(("mqtt.topic", "a/ü"), ("empty", "")))
-        prepared = sink.prepare(address)
+        address = Destination(topic, tag="tag-ü", keys=("k1", "k2"), properties=(("mqtt.topic", "a/ü"), ("empty", "")))
+        head = sink.head(address)
         born_ns = time.time_ns()
-        parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         bodies = [b"\x00", b"\xff" * 70_000, *(b"%d" % n for n in range(48))]
-        batch = [sink.encode(prepared, body, (parent, ("n", str(n))), born_ns) for n, body in enumerate(bodies)]
-        await sink.send(topic, sink.lane(prepared), batch)
+        batch = [head.encode(body, parent, [("n", str(n))], born_ns) for n, body in enumerate(bodies)]
+        await sink.send(topic, head.partition, batch)
         await sink.probe()
         assert sink.status.detail["topics"][topic] == {"queues": 4, "types": ["NORMAL"]}
     messages = await Reader(endpoints, topic, devstack.group()).read(50)
@@ -72,7 +72,7 @@ async def test_every_part_of_a_message_is_stored(devstack: Any) -> None:
         system, properties = message.system_properties, dict(message.user_properties)
         assert (system.tag, list(system.keys)) == ("tag-ü", ["k1", "k2"])
         assert properties.pop("n") == str(number)
-        assert properties.pop("traceparent") == parent[1]
+        assert properties.pop("traceparent") == parent
         assert properties.pop("mqtt.topic") == "a/ü"
         assert system.born_timestamp.ToMilliseconds() == born_ns // 1_000_000
         assert len(system.message_id) == 34
@@ -83,17 +83,17 @@ async def test_every_part_of_a_message_is_stored(devstack: Any) -> None:
 async def test_groups_keep_their_queue_and_order_in_batches_and_alone(devstack: Any, queues: int) -> None:
     topic, endpoints = devstack.topic("FIFO", queues=queues), devstack.rocketmq.endpoints
     async with sink_to(endpoints) as sink:
-        forms = [sink.prepare(Address(topic, group=f"plant/7/device/{n}")) for n in range(24)]
+        forms = [sink.head(Destination(topic, group=f"plant/7/device/{n}")) for n in range(24)]
         for turn in range(3):
-            lanes = defaultdict(list)
+            partitions = defaultdict(list)
             for number in range(turn * 4, turn * 4 + 4):
                 for form in forms:
-                    lanes[sink.lane(form)].append(sink.encode(form, b"%d" % number, (), time.time_ns()))
-            assert len(lanes) > 1
-            await asyncio.gather(*(sink.send(topic, lane, batch) for lane, batch in lanes.items()))
+                    partitions[form.partition].append(form.encode(b"%d" % number, "", (), time.time_ns()))
+            assert len(partitions) > 1
+            await asyncio.gather(*(sink.send(topic, partition, batch) for partition, batch in partitions.items()))
         # And one message in a request of its own, which the proxy places by its hash of the group.
         for form in forms:
-            await sink.send(topic, sink.lane(form), [sink.encode(form, b"12", (), time.time_ns())])
+            await sink.send(topic, form.partition, [form.encode(b"12", "", (), time.time_ns())])
     messages = await Reader(endpoints, topic, devstack.group()).read(24 * 13)
     used, order = by_group(messages)
     assert all(len(ids) == 1 for ids in used.values())
@@ -105,9 +105,9 @@ async def test_delivery_timestamps_are_kept(devstack: Any) -> None:
     topic, endpoints = devstack.topic("DELAY", queues=1), devstack.rocketmq.endpoints
     due = int(time.time() * 1000) + 1500
     async with sink_to(endpoints) as sink:
-        prepared = sink.prepare(Address(topic, delivery_timestamp_ms=due))
-        batch = [sink.encode(prepared, b"%d" % n, (), time.time_ns()) for n in range(5)]
-        await sink.send(topic, sink.lane(prepared), batch)
+        head = sink.head(Destination(topic, delivery_timestamp_ms=due))
+        batch = [head.encode(b"%d" % n, "", (), time.time_ns()) for n in range(5)]
+        await sink.send(topic, head.partition, batch)
     messages = await Reader(endpoints, topic, devstack.group()).read(5)
     # The timer works in seconds: it may come up to one early against our clock.
     assert time.time() * 1000 >= due - 1000
@@ -119,24 +119,24 @@ async def test_what_an_operator_has_to_mend(devstack: Any) -> None:
     fifo, endpoints, missing = devstack.topic("FIFO", queues=1), devstack.rocketmq.endpoints, devstack.unique("missing")
     async with sink_to(endpoints) as sink:
         for topic, reason in ((missing, "topic_not_found"), (fifo, "message_property_conflict_with_type")):
-            prepared = sink.prepare(Address(topic))
+            head = sink.head(Destination(topic))
             with pytest.raises(SinkMisconfigured, match=topic) as caught:
-                await sink.send(topic, sink.lane(prepared), [sink.encode(prepared, b"x", (), time.time_ns())])
+                await sink.send(topic, head.partition, [head.encode(b"x", "", (), time.time_ns())])
             assert caught.value.reason == reason
         await anyio.to_thread.run_sync(devstack.rocketmq.create_topic, missing)
-        await sink.send(missing, -1, [sink.encode(sink.prepare(Address(missing)), b"x", (), time.time_ns())])
+        await sink.send(missing, -1, [sink.head(Destination(missing)).encode(b"x", "", (), time.time_ns())])
 
 
 async def test_the_brokers_size_limits(devstack: Any) -> None:
     topic, endpoints = devstack.topic(queues=1), devstack.rocketmq.endpoints
     async with sink_to(endpoints) as sink:
-        prepared = sink.prepare(Address(topic))
+        head = sink.head(Destination(topic))
         limit: int = sink.status.detail["max_body_bytes"]
         with pytest.raises(SinkRejected):
-            sink.encode(prepared, b"x" * (limit + 1), (), 1)
-        batch = [sink.encode(prepared, b"x" * (limit // 3), (), 1) for _ in range(4)]
+            head.encode(b"x" * (limit + 1), "", (), 1)
+        batch = [head.encode(b"x" * (limit // 3), "", (), 1) for _ in range(4)]
         await sink.send(topic, -1, batch)
-        await sink.send(topic, -1, [sink.encode(prepared, b"x" * limit, (), 1)])
+        await sink.send(topic, -1, [head.encode(b"x" * limit, "", (), 1)])
 
 
 async def test_tls(devstack: Any, tmp_path: Path) -> None:
@@ -146,11 +146,11 @@ async def test_tls(devstack: Any, tmp_path: Path) -> None:
     ca.write_text(pem)
     options = {"tls": TlsOptions(ca_file=str(ca), server_name="localhost"), "topics": (topic,)}
     async with sink_to(rocketmq.endpoints, **options) as sink:
-        await sink.send(topic, -1, [sink.encode(sink.prepare(Address(topic)), b"sealed", (), time.time_ns())])
+        await sink.send(topic, -1, [sink.head(Destination(topic)).encode(b"sealed", "", (), time.time_ns())])
         await sink.probe()
     async with sink_to(rocketmq.endpoints, tls=TlsOptions(), attempts=1) as sink:
         with pytest.raises(SinkMisconfigured) as caught:
-            await sink.send(topic, -1, [sink.encode(sink.prepare(Address(topic)), b"x", (), 1)])
+            await sink.send(topic, -1, [sink.head(Destination(topic)).encode(b"x", "", (), 1)])
         assert caught.value.reason == "tls"
     (message,) = await Reader(rocketmq.endpoints, topic, devstack.group()).read(1)
     assert message.body == b"sealed"
@@ -160,10 +160,10 @@ async def test_a_line_that_goes_dead_and_comes_back(devstack: Any) -> None:
     topic, rocketmq = devstack.topic(queues=1), devstack.rocketmq
     with FaultProxy(rocketmq.host, rocketmq.port) as line:
         async with sink_to(line.endpoints, follow_routes=False, request_timeout=0.5, heartbeat_interval=0.5) as sink:
-            prepared = sink.prepare(Address(topic))
+            head = sink.head(Destination(topic))
 
             async def send(body: bytes) -> None:
-                await sink.send(topic, -1, [sink.encode(prepared, body, (), time.time_ns())])
+                await sink.send(topic, -1, [head.encode(body, "", (), time.time_ns())])
 
             async def send_often(body: bytes) -> None:
                 for _ in range(5):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanbridge.core.errors import SinkRejected
-from spanbridge.core.message import Address
+from spanbridge.core.message import Destination
 from spanbridge.core.rocketmq_rules import (
     MAX_PROPERTIES_BYTES,
     group_problem,
@@ -19,15 +19,18 @@ from spanbridge.core.rocketmq_rules import (
     property_value_problem,
     tag_problem,
 )
-from spanbridge.rocketmq.encode import Encoder, Prepared, message_type, varint
-from spanbridge.rocketmq.ids import MessageIds
-from spanbridge.rocketmq.stubs import DELAY, FIFO, NORMAL, definition, service
+from spanbridge.rocketmq.grpc.encode import DELAYED, UNORDERED, Encoder, MessageHead, message_type
+from spanbridge.rocketmq.grpc.ids import MessageIds
+from spanbridge.rocketmq.grpc.stubs import DELAY, FIFO, NORMAL, definition, service
 
 BORN_NS = 1_795_431_330_446_123_456
 
 
-def encoder() -> Encoder:
-    return Encoder(MessageIds(node=0x0102030405FF, pid=0x11223, start=0xFFFF_FFFF))
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def head_of(destination: Destination, namespace: str = "") -> MessageHead:
+    return Encoder(MessageIds(node=0x0102030405FF, pid=0x11223, start=0xFFFF_FFFF), namespace).head(destination)
 
 
 def parse(*messages: bytes) -> Any:
@@ -35,16 +38,16 @@ def parse(*messages: bytes) -> Any:
 
 
 def test_every_field() -> None:
-    address = Address(
+    destination = Destination(
         "topic", tag="tag", keys=("k1", "k2"), group="group", delivery_timestamp_ms=1_800_000_000_001,
         properties=(("fixed", "value"), ("empty", "")),
     )  # fmt: skip
-    raw = encoder().encode(Prepared(address, "space", 0), b"\x00body", [("own", "wert ü")], BORN_NS)
+    raw = head_of(destination, "space").encode(b"\x00body", PARENT, [("own", "wert ü")], BORN_NS)
 
     expected = definition.Message()
     expected.topic.name = "topic"
     expected.topic.resource_namespace = "space"
-    expected.user_properties.update({"fixed": "value", "empty": "", "own": "wert ü"})
+    expected.user_properties.update({"fixed": "value", "empty": "", "own": "wert ü", "traceparent": PARENT})
     system = expected.system_properties
     system.tag = "tag"
     system.keys.extend(["k1", "k2"])
@@ -70,6 +73,7 @@ values = texts.filter(lambda text: property_value_problem(text) is None)
     group=st.none() | st.text(max_size=20).filter(lambda text: group_problem(text) is None),
     fixed=st.dictionaries(names, values, max_size=3),
     own=st.dictionaries(names, values, max_size=3),
+    parent=st.sampled_from(["", PARENT]) | values,
     body=st.binary(min_size=1, max_size=20_000),
     born_ns=st.integers(min_value=0, max_value=2**62),
 )
@@ -80,30 +84,31 @@ def test_whatever_is_legal_is_read_back(
     group: str | None,
     fixed: dict[str, str],
     own: dict[str, str],
+    parent: str,
     body: bytes,
     born_ns: int,
 ) -> None:
-    address = Address("t", tag=tag, keys=tuple(keys), group=group, properties=tuple(fixed.items()))
-    (message,) = parse(encoder().encode(Prepared(address, "", 0), body, list(own.items()), born_ns))
+    destination = Destination("t", tag=tag, keys=tuple(keys), group=group, properties=tuple(fixed.items()))
+    (message,) = parse(head_of(destination).encode(body, parent, list(own.items()), born_ns))
     system = message.system_properties
     assert (system.tag if system.HasField("tag") else None) == tag
     assert list(system.keys) == keys
     assert (system.message_group if system.HasField("message_group") else None) == group
-    assert dict(message.user_properties) == {**fixed, **own}
+    assert dict(message.user_properties) == {**fixed, **({"traceparent": parent} if parent else {}), **own}
     assert message.body == body
     assert system.born_timestamp.ToMilliseconds() == born_ns // 1_000_000
 
 
 @pytest.mark.parametrize("size", [1, 127, 128, 1023, 1024, 16_383, 16_384, 2_097_152])
 def test_lengths_at_the_edges_of_varints(size: int) -> None:
-    (message,) = parse(encoder().encode(Prepared(Address("t"), "", 0), b"b" * size, [("p", "v" * (size % 8000))], 1))
+    (message,) = parse(head_of(Destination("t")).encode(b"b" * size, "", [("p", "v" * (size % 8000))], 1))
     assert len(message.body) == size
     assert len(message.user_properties["p"]) == size % 8000
 
 
 def test_a_batch_is_the_concatenation() -> None:
-    made, prepared = encoder(), Prepared(Address("t"), "", 0)
-    messages = parse(*(made.encode(prepared, b"%d" % n, (), BORN_NS) for n in range(300)))
+    head = head_of(Destination("t"))
+    messages = parse(*(head.encode(b"%d" % n, "", (), BORN_NS) for n in range(300)))
     assert [message.body for message in messages] == [b"%d" % n for n in range(300)]
     ids = [message.system_properties.message_id for message in messages]
     assert len(set(ids)) == 300
@@ -112,27 +117,27 @@ def test_a_batch_is_the_concatenation() -> None:
 
 
 def test_message_types() -> None:
-    assert message_type(Address("t")) == NORMAL
-    assert message_type(Address("t", group="g")) == FIFO
-    assert message_type(Address("t", group="g", delivery_timestamp_ms=1)) == DELAY
+    assert message_type(Destination("t")) == NORMAL
+    assert message_type(Destination("t", group="g")) == FIFO
+    assert message_type(Destination("t", group="g", delivery_timestamp_ms=1)) == DELAY
 
 
 @pytest.mark.parametrize(
-    ("address", "reason"),
+    ("destination", "reason"),
     [
-        (Address("a/b"), "illegal_topic"),
-        (Address("t", tag="a|b"), "illegal_message_tag"),
-        (Address("t", keys=("a b",)), "illegal_message_key"),
-        (Address("t", group="g" * 64), "illegal_message_group"),
-        (Address("t", properties=(("TAGS", "x"),)), "illegal_message_property_key"),
-        (Address("t", properties=(("a", "\n"),)), "illegal_message_property_key"),
-        (Address("t", properties=(("a", "x" * 16_384),)), "message_properties_too_large"),
-        (Address("t", properties=tuple((f"p{n}", "") for n in range(129))), "message_properties_too_large"),
+        (Destination("a/b"), "illegal_topic"),
+        (Destination("t", tag="a|b"), "illegal_message_tag"),
+        (Destination("t", keys=("a b",)), "illegal_message_key"),
+        (Destination("t", group="g" * 64), "illegal_message_group"),
+        (Destination("t", properties=(("TAGS", "x"),)), "illegal_message_property_key"),
+        (Destination("t", properties=(("a", "\n"),)), "illegal_message_property_key"),
+        (Destination("t", properties=(("a", "x" * 16_384),)), "message_properties_too_large"),
+        (Destination("t", properties=tuple((f"p{n}", "") for n in range(129))), "message_properties_too_large"),
     ],
 )
-def test_what_an_address_may_not_hold(address: Address, reason: str) -> None:
+def test_what_an_destination_may_not_hold(destination: Destination, reason: str) -> None:
     with pytest.raises(SinkRejected) as caught:
-        Prepared(address, "", 0)
+        head_of(destination)
     assert caught.value.reason == reason
 
 
@@ -151,28 +156,59 @@ def test_what_an_address_may_not_hold(address: Address, reason: str) -> None:
 )
 def test_what_a_message_may_not_hold(body: bytes, properties: list[tuple[str, str]], reason: str) -> None:
     with pytest.raises(SinkRejected) as caught:
-        encoder().encode(Prepared(Address("t"), "", 0), body, properties, BORN_NS)
+        head_of(Destination("t")).encode(body, "", properties, BORN_NS)
     assert caught.value.reason == reason
 
 
-def test_the_property_limit_is_exact() -> None:
-    prepared = Prepared(Address("t", tag="tt"), "", 0)
-    encoder().encode(prepared, b"x", [("name", "v" * (MAX_PROPERTIES_BYTES - 6))], BORN_NS)
+@pytest.mark.parametrize("parent", ["", PARENT])
+def test_the_property_limit_is_exact(parent: str) -> None:
+    head = head_of(Destination("t", tag="tt"))
+    room = MAX_PROPERTIES_BYTES - 6 - (len("traceparent") + len(parent) if parent else 0)
+    head.encode(b"x", parent, [("name", "v" * room)], BORN_NS)
     with pytest.raises(SinkRejected):
-        encoder().encode(prepared, b"x", [("name", "v" * (MAX_PROPERTIES_BYTES - 5))], BORN_NS)
+        head.encode(b"x", parent, [("name", "v" * (room + 1))], BORN_NS)
+
+
+@pytest.mark.parametrize(
+    "properties", [(("a", "x" * (MAX_PROPERTIES_BYTES - 60)),), tuple((f"p{n}", "") for n in range(128))]
+)
+def test_a_traceparent_counts_towards_the_limits(properties: tuple[tuple[str, str], ...]) -> None:
+    head = head_of(Destination("t", properties=properties))
+    head.encode(b"x", "", (), BORN_NS)
+    with pytest.raises(SinkRejected) as caught:
+        head.encode(b"x", PARENT, (), BORN_NS)
+    assert caught.value.reason == "message_properties_too_large"
+
+
+def test_partitions() -> None:
+    encoder = Encoder(MessageIds(), partitions=4)
+    assert encoder.head(Destination("t")).partition == UNORDERED
+    assert encoder.head(Destination("t", group="g", delivery_timestamp_ms=1)).partition == DELAYED
+    assert {encoder.head(Destination("t", group=f"g{n}")).partition for n in range(100)} == {0, 1, 2, 3}
+
+
+def test_heads_share_the_learnt_limit() -> None:
+    encoder = Encoder(MessageIds())
+    head = encoder.head(Destination("t"))
+    encoder.max_body_bytes = 1000
+    with pytest.raises(SinkRejected, match="over the cluster's limit of 1000"):
+        head.encode(b"x" * 1001, "", (), BORN_NS)
 
 
 def test_made_up_property_names_do_not_grow_the_process() -> None:
-    made, prepared = encoder(), Prepared(Address("t"), "", 0)
+    head = head_of(Destination("t"))
     for number in range(10_000):
-        made.encode(prepared, b"x", [(f"name-{number}", "v")], BORN_NS)
-        made.encode(prepared, b"x", [(f"{number}" * 1000, "v")], BORN_NS)
-    assert len(made._names) <= 4096
-    assert sum(map(len, made._names)) < 1 << 20
+        head.encode(b"x", "", [(f"name-{number}", "v")], BORN_NS)
+        head.encode(b"x", "", [(f"{number}" * 1000, "v")], BORN_NS)
+    names = head._encoder.names
+    assert len(names) <= 4096
+    assert sum(map(len, [*names.young, *names._old])) < 1 << 20
 
 
-def test_varint() -> None:
-    assert [varint(n) for n in (0, 127, 128, 300)] == [b"\x00", b"\x7f", b"\x80\x01", b"\xac\x02"]
+def test_ids_count_up_over_the_edges() -> None:
+    for start in (0, 0xFE, 0xFFFF_FFFE):
+        ids = MessageIds(start=start)
+        assert [int(ids.sequence(), 16) for _ in range(600)] == [(start + n) & 0xFFFF_FFFF for n in range(600)]
 
 
 def test_ids_of_two_makers_differ() -> None:

@@ -7,7 +7,7 @@ from grpc import StatusCode
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
 from spanbridge.rocketmq.errors import build, clean, judge_code, judge_grpc
-from spanbridge.rocketmq.stubs import definition
+from spanbridge.rocketmq.grpc.stubs import definition
 
 CODE = definition.Code
 

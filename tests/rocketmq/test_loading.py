@@ -20,7 +20,7 @@ class Silent:
     def report(self, event): pass
 sink = create_sink(RocketmqOptions(endpoints="127.0.0.1:1"), Silent())
 assert "rocketmq" not in sys.modules and "rocketmq.v5" not in sys.modules
-from spanbridge.rocketmq.stubs import definition
+from spanbridge.rocketmq.grpc.stubs import definition
 import rocketmq
 from rocketmq.grpc_protocol import Resource
 assert Resource is definition.Resource
@@ -30,7 +30,7 @@ assert rocketmq.ClientConfiguration
 AFTER = """
 import rocketmq
 from rocketmq.grpc_protocol import Resource
-from spanbridge.rocketmq.stubs import definition
+from spanbridge.rocketmq.grpc.stubs import definition
 assert Resource is definition.Resource
 """
 

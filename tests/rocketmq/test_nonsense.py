@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from spanbridge.core.errors import SinkMisconfigured
+from spanbridge.rocketmq.grpc.producer import GrpcProducer
+from spanbridge.rocketmq.grpc.routes import read_route
+from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.options import RocketmqOptions
-from spanbridge.rocketmq.routes import read_route
-from spanbridge.rocketmq.sink import RocketmqSink
-from spanbridge.rocketmq.stubs import definition, service
 
 
 def route(*brokers: list[tuple[str, int]]) -> Any:
@@ -39,7 +39,7 @@ def test_no_server_makes_us_wait_for_ever(multiplier: float) -> None:
         def report(self, event: object) -> None:
             """Nothing."""
 
-    sink = RocketmqSink(RocketmqOptions(endpoints="127.0.0.1:1"), Nobody())
+    sink = GrpcProducer(RocketmqOptions(endpoints="127.0.0.1:1"), Nobody())
     settings = definition.Settings()
     policy = settings.backoff_policy.exponential_backoff
     policy.initial.FromSeconds(3600)

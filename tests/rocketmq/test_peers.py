@@ -16,13 +16,13 @@ from grpc import aio
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
 from spanbridge.core.events import Event
-from spanbridge.core.message import Address
+from spanbridge.core.message import Destination
 from spanbridge.ports import Link
 from spanbridge.rocketmq import RocketmqOptions, TlsOptions
-from spanbridge.rocketmq.dispatch import DELAYED, UNORDERED
-from spanbridge.rocketmq.routes import read_route
-from spanbridge.rocketmq.sink import RocketmqSink
-from spanbridge.rocketmq.stubs import service
+from spanbridge.rocketmq.grpc.encode import DELAYED, UNORDERED
+from spanbridge.rocketmq.grpc.producer import GrpcProducer
+from spanbridge.rocketmq.grpc.routes import read_route
+from spanbridge.rocketmq.grpc.stubs import service
 
 from .fake_proxy import FakeProxy, status
 
@@ -49,10 +49,10 @@ class Recorder:
 
 
 @asynccontextmanager
-async def sink_to(*proxies: FakeProxy | str, **changes: Any) -> AsyncIterator[RocketmqSink]:
+async def sink_to(*proxies: FakeProxy | str, **changes: Any) -> AsyncIterator[GrpcProducer]:
     endpoints = ";".join(proxy if isinstance(proxy, str) else proxy.address for proxy in proxies)
     reporter = changes.pop("reporter", None) or Recorder()
-    sink = RocketmqSink(replace(QUICK, endpoints=endpoints, **changes), reporter)
+    sink = GrpcProducer(replace(QUICK, endpoints=endpoints, **changes), reporter)
     await sink.start()
     try:
         yield sink
@@ -60,9 +60,9 @@ async def sink_to(*proxies: FakeProxy | str, **changes: Any) -> AsyncIterator[Ro
         await sink.close()
 
 
-def make(sink: RocketmqSink, count: int = 1, **address: Any) -> tuple[int, list[bytes]]:
-    prepared = sink.prepare(Address("t", **address))
-    return sink.lane(prepared), [sink.encode(prepared, b"%d" % n, (), time.time_ns()) for n in range(count)]
+def make(sink: GrpcProducer, count: int = 1, **address: Any) -> tuple[int, list[bytes]]:
+    head = sink.head(Destination("t", **address))
+    return head.partition, [head.encode(b"%d" % n, "", (), time.time_ns()) for n in range(count)]
 
 
 async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
@@ -71,19 +71,19 @@ async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
             await asyncio.sleep(0.01)
 
 
-async def failing(sink: RocketmqSink, **address: Any) -> SinkError:
-    lane, batch = make(sink, **address)
+async def failing(sink: GrpcProducer, **address: Any) -> SinkError:
+    partition, batch = make(sink, **address)
     with pytest.raises(SinkError) as caught:
-        await sink.send("t", lane, batch)
+        await sink.send("t", partition, batch)
     return caught.value
 
 
 async def test_what_a_session_looks_like() -> None:
     async with FakeProxy() as proxy:
         async with sink_to(proxy, topics=("t",), namespace="space") as sink:
-            lane, batch = make(sink, 3)
-            assert lane == UNORDERED
-            await sink.send("t", lane, batch)
+            partition, batch = make(sink, 3)
+            assert partition == UNORDERED
+            await sink.send("t", partition, batch)
             await sink.probe()
             await until(lambda: proxy.count("Heartbeat") >= 2 and sink.status.detail["telemetry_stream"])
             assert sink.status.link is Link.UP
@@ -99,7 +99,7 @@ async def test_what_a_session_looks_like() -> None:
         assert sink.status.link is Link.CLOSED
         await sink.close()
         with pytest.raises(SinkUnavailable, match="closed"):
-            await sink.send("t", lane, batch)
+            await sink.send("t", partition, batch)
 
 
 async def test_the_servers_limits_are_taken_over_and_new_topics_are_announced() -> None:
@@ -107,13 +107,13 @@ async def test_the_servers_limits_are_taken_over_and_new_topics_are_announced() 
     proxy.max_body_size = 1000
     async with proxy, sink_to(proxy) as sink:
         await until(lambda: sink.status.detail["max_body_bytes"] == 1000)
-        prepared = sink.prepare(Address("t"))
+        head = sink.head(Destination("t"))
         with pytest.raises(SinkRejected, match="over the cluster's limit of 1000"):
-            sink.encode(prepared, b"x" * 1001, (), 1)
+            head.encode(b"x" * 1001, "", (), 1)
         await sink.send("t", *make(sink))
         await until(lambda: [topic.name for topic in proxy.settings[-1].publishing.topics] == ["t"])
         # 600 bytes each: two would be over the server's limit for a request.
-        big = [sink.encode(prepared, b"%d" % n * 600, (), 1) for n in range(3)]
+        big = [head.encode(b"%d" % n * 600, "", (), 1) for n in range(3)]
         await sink.send("t", UNORDERED, big)
         assert [len(batch) for batch in proxy.batches] == [1, 1, 1, 1]
 
@@ -197,42 +197,42 @@ async def test_a_goodbye_that_nobody_answers_is_no_news() -> None:
 
 async def test_many_requests_that_hang_together_replace_a_connection_once() -> None:
     recorder = Recorder()
-    options: dict[str, Any] = {"reporter": recorder, "ordered_lanes": 1, "heartbeat_interval": 30.0}
+    options: dict[str, Any] = {"reporter": recorder, "ordered_partitions": 1, "heartbeat_interval": 30.0}
     options["request_timeout"] = IMPATIENT
     async with FakeProxy(queues=4) as proxy, sink_to(proxy, **options) as sink:
-        forms = [sink.prepare(Address("t", group=f"g{n}")) for n in range(32)]
-        await sink.send("t", 0, [sink.encode(forms[0], b"x", (), 1)])
+        forms = [sink.head(Destination("t", group=f"g{n}")) for n in range(32)]
+        await sink.send("t", 0, [forms[0].encode(b"x", "", (), 1)])
         proxy.answers = lambda method, _: 5.0 if method == "SendMessage" else None
         with pytest.raises(SinkUnavailable):
-            await sink.send("t", 0, [sink.encode(form, b"x", (), 1) for form in forms])
+            await sink.send("t", 0, [form.encode(b"x", "", (), 1) for form in forms])
         assert recorder.names().count("rocketmq.channel.replaced") == 1
 
 
 async def test_a_broker_that_hangs_does_not_take_the_turns_of_another() -> None:
     async with FakeProxy(queues=4) as one, FakeProxy(queues=4) as two:
-        # Brokers sort by name: lane 0 goes to the first, lane 1 to the second.
+        # Brokers sort by name: partition 0 goes to the first, partition 1 to the second.
         one.others = [two]
-        async with sink_to(one, ordered_lanes=2, single_requests=2, request_timeout=20.0) as sink:
-            forms = [sink.prepare(Address("t", group=f"g{n}")) for n in range(16)]
-            lanes = [[sink.encode(form, b"%d" % n, (), 1) for form in forms if sink.lane(form) == n] for n in (0, 1)]
-            await sink.send("t", 0, lanes[0][:1])
-            await sink.send("t", 1, lanes[1][:1])
+        async with sink_to(one, ordered_partitions=2, single_requests=2, request_timeout=20.0) as sink:
+            forms = [sink.head(Destination("t", group=f"g{n}")) for n in range(16)]
+            partitions = [[form.encode(b"%d" % n, "", (), 1) for form in forms if form.partition == n] for n in (0, 1)]
+            await sink.send("t", 0, partitions[0][:1])
+            await sink.send("t", 1, partitions[1][:1])
             assert (one.bodies, two.bodies) == ([b"0"], [b"1"])
             held = asyncio.Event()
             two.holds = held
-            stuck = asyncio.get_running_loop().create_task(sink.send("t", 1, lanes[1]))
+            stuck = asyncio.get_running_loop().create_task(sink.send("t", 1, partitions[1]))
             await until(lambda: two.count("SendMessage") == 3)
-            await sink.send("t", 0, lanes[0])
+            await sink.send("t", 0, partitions[0])
             assert not stuck.done()
             held.set()
             await stuck
 
 
 async def test_when_nobody_answers_what_has_not_begun_does_not_begin() -> None:
-    limits: dict[str, Any] = {"ordered_lanes": 1, "single_requests": 2, "heartbeat_interval": 30.0}
+    limits: dict[str, Any] = {"ordered_partitions": 1, "single_requests": 2, "heartbeat_interval": 30.0}
     limits["request_timeout"] = IMPATIENT
     async with FakeProxy(queues=4) as proxy, sink_to(proxy, **limits) as sink:
-        batch = [sink.encode(sink.prepare(Address("t", group=f"g{n}")), b"%d" % n, (), 1) for n in range(16)]
+        batch = [sink.head(Destination("t", group=f"g{n}")).encode(b"%d" % n, "", (), 1) for n in range(16)]
         proxy.answers = lambda method, _: 5.0 if method == "SendMessage" else None
         with pytest.raises(SinkUnavailable):
             await sink.send("t", 0, batch)
@@ -374,17 +374,17 @@ async def test_callers_share_one_route_query() -> None:
 
 
 async def test_groups_on_one_queue_share_requests() -> None:
-    async with FakeProxy(queues=1) as proxy, sink_to(proxy, ordered_lanes=1) as sink:
+    async with FakeProxy(queues=1) as proxy, sink_to(proxy, ordered_partitions=1) as sink:
         messages = [make(sink, group=f"g{n}")[1][0] for n in range(10)]
         await sink.send("t", 0, messages)
         assert [len(batch) for batch in proxy.batches] == [10]
 
 
 async def test_groups_on_several_queues_go_one_by_one_in_their_order() -> None:
-    async with FakeProxy(queues=4) as proxy, sink_to(proxy, ordered_lanes=1, single_requests=8) as sink:
-        forms = [sink.prepare(Address("t", group=f"g{n}")) for n in range(10)]
+    async with FakeProxy(queues=4) as proxy, sink_to(proxy, ordered_partitions=1, single_requests=8) as sink:
+        forms = [sink.head(Destination("t", group=f"g{n}")) for n in range(10)]
         proxy.answers = lambda method, request: 0.005 * (hash(request.SerializeToString()) % 3)
-        batch = [sink.encode(form, b"%d" % turn, (), 1) for turn in range(5) for form in forms]
+        batch = [form.encode(b"%d" % turn, "", (), 1) for turn in range(5) for form in forms]
         await sink.send("t", 0, batch)
         assert {len(sent) for sent in proxy.batches} == {1}
         orders: dict[str, list[bytes]] = {}
@@ -394,9 +394,9 @@ async def test_groups_on_several_queues_go_one_by_one_in_their_order() -> None:
 
 
 async def test_what_was_stored_of_a_failed_batch_is_not_stored_twice() -> None:
-    async with FakeProxy(queues=4) as proxy, sink_to(proxy, ordered_lanes=1) as sink:
-        form, other = sink.prepare(Address("t", group="g")), sink.prepare(Address("t", group="other"))
-        batch = [sink.encode(form, b"%d" % n, (), 1) for n in range(4)] + [sink.encode(other, b"x", (), 1)]
+    async with FakeProxy(queues=4) as proxy, sink_to(proxy, ordered_partitions=1) as sink:
+        form, other = sink.head(Destination("t", group="g")), sink.head(Destination("t", group="other"))
+        batch = [form.encode(b"%d" % n, "", (), 1) for n in range(4)] + [other.encode(b"x", "", (), 1)]
         proxy.answers = lambda method, request: (
             status("UNAUTHORIZED") if method == "SendMessage" and request.messages[0].body == b"2" else None
         )
@@ -413,20 +413,20 @@ async def test_what_was_stored_of_a_failed_batch_is_not_stored_twice() -> None:
 
 async def test_delayed_messages_have_a_lane_and_requests_of_their_own() -> None:
     async with FakeProxy() as proxy, sink_to(proxy) as sink:
-        lane, batch = make(sink, 3, delivery_timestamp_ms=1)
-        assert lane == DELAYED
-        await sink.send("t", lane, batch)
+        partition, batch = make(sink, 3, delivery_timestamp_ms=1)
+        assert partition == DELAYED
+        await sink.send("t", partition, batch)
         assert [len(sent) for sent in proxy.batches] == [1, 1, 1]
 
 
 async def test_a_group_stays_with_its_broker_when_brokers_stand_alone() -> None:
-    async with FakeProxy() as one, FakeProxy() as two, sink_to(one, ordered_lanes=8) as sink:
+    async with FakeProxy() as one, FakeProxy() as two, sink_to(one, ordered_partitions=8) as sink:
         one.others = two.others = []
         one.others = [two]
         for turn in range(3):
             for n in range(16):
-                form = sink.prepare(Address("t", group=f"g{n}"))
-                await sink.send("t", sink.lane(form), [sink.encode(form, b"%d" % turn, (), 1)])
+                form = sink.head(Destination("t", group=f"g{n}"))
+                await sink.send("t", form.partition, [form.encode(b"%d" % turn, "", (), 1)])
         groups = [
             {message.system_properties.message_group for batch in proxy.batches for message in batch}
             for proxy in (one, two)
@@ -456,7 +456,7 @@ async def test_a_broker_that_moved_is_found_before_the_next_refresh() -> None:
 
 
 async def test_groups_on_several_queues_do_not_move_for_a_moment() -> None:
-    async with FakeProxy(queues=2) as proxy, sink_to(proxy, ordered_lanes=1) as sink:
+    async with FakeProxy(queues=2) as proxy, sink_to(proxy, ordered_partitions=1) as sink:
         await sink.send("t", *make(sink, group="g"))
         proxy.queues = 1
         proxy.answers = lambda method, _: status("INTERNAL_SERVER_ERROR") if method == "SendMessage" else None
@@ -534,7 +534,7 @@ async def test_closing_waits_for_what_is_in_flight() -> None:
 @pytest.mark.parametrize("endpoints", ["", "host", "http://h:1", "h:0", "h:x"])
 def test_endpoints_that_are_none(endpoints: str) -> None:
     with pytest.raises(SinkMisconfigured, match="rocketmq endpoints"):
-        RocketmqSink(replace(QUICK, endpoints=endpoints), Recorder())
+        GrpcProducer(replace(QUICK, endpoints=endpoints), Recorder())
 
 
 @pytest.mark.parametrize(
@@ -547,7 +547,7 @@ def test_endpoints_that_are_none(endpoints: str) -> None:
     ],
 )
 async def test_tls_options_that_cannot_be_used(tls: TlsOptions, text: str) -> None:
-    sink = RocketmqSink(replace(QUICK, endpoints="127.0.0.1:1", tls=tls), Recorder())
+    sink = GrpcProducer(replace(QUICK, endpoints="127.0.0.1:1", tls=tls), Recorder())
     with pytest.raises(SinkMisconfigured, match=text):
         await sink.start()
     await sink.close()
@@ -615,7 +615,7 @@ async def test_a_probe_finds_configured_topics_that_are_missing_and_says_so_once
 
 async def test_a_name_that_does_not_resolve_is_looked_up_on_a_new_channel(monkeypatch: pytest.MonkeyPatch) -> None:
     # gRPC's own resolver backs off up to two minutes; that of a new channel begins anew.
-    monkeypatch.setattr("spanbridge.rocketmq.endpoint._RESOLVE_AGAIN", 0.0)
+    monkeypatch.setattr("spanbridge.rocketmq.grpc.endpoint._RESOLVE_AGAIN", 0.0)
     recorder = Recorder()
     async with sink_to("127.0.0.1:1", reporter=recorder) as sink:
         endpoint = sink._endpoint("127.0.0.1:1")

@@ -12,10 +12,10 @@ import pytest
 
 from spanbridge.core.errors import SinkError
 from spanbridge.core.events import Event
-from spanbridge.core.message import Address
+from spanbridge.core.message import Destination
 from spanbridge.ports import Link
 from spanbridge.rocketmq import RocketmqOptions
-from spanbridge.rocketmq.sink import RocketmqSink
+from spanbridge.rocketmq.grpc.producer import GrpcProducer
 
 from .reading import Reader
 
@@ -41,20 +41,20 @@ def anyio_backend() -> object:
 class Load:
     """Sends numbered messages one after the other, each until it is stored."""
 
-    def __init__(self, sink: RocketmqSink, topic: str, pause: float) -> None:
+    def __init__(self, sink: GrpcProducer, topic: str, pause: float) -> None:
         self.stored = 0
         self.errors: list[str] = []
         self._sink = sink
         self._topic = topic
         self._pause = pause
-        self._prepared = sink.prepare(Address(topic, group="device"))
+        self._head = sink.head(Destination(topic, group="device"))
 
     async def run(self) -> None:
         while True:
             body = b"%d" % self.stored
             try:
-                message = self._sink.encode(self._prepared, body, (), time.time_ns())
-                await self._sink.send(self._topic, self._sink.lane(self._prepared), [message])
+                message = self._head.encode(body, "", (), time.time_ns())
+                await self._sink.send(self._topic, self._head.partition, [message])
             except SinkError as error:
                 self.errors.append(error.reason)
                 await asyncio.sleep(0.05)
@@ -76,7 +76,7 @@ async def test_kill_and_freeze(rocketmq_broker: Any) -> None:
     options = RocketmqOptions(
         endpoints=rocketmq_broker.endpoints, topics=(topic,), request_timeout=1.0, heartbeat_interval=1.0
     )
-    sink = RocketmqSink(options, recorder)
+    sink = GrpcProducer(options, recorder)
     await sink.start()
     load = Load(sink, topic, 0.01)
     task = asyncio.get_running_loop().create_task(load.run())

@@ -9,8 +9,8 @@ import pytest
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from spanbridge.core.events import Event
-from spanbridge.rocketmq.routes import Route, Routes, Target, read_route
-from spanbridge.rocketmq.stubs import DELAY, FIFO, NORMAL, definition, service
+from spanbridge.rocketmq.grpc.routes import Target, TopicRoute, TopicRoutes, read_route
+from spanbridge.rocketmq.grpc.stubs import DELAY, FIFO, NORMAL, definition, service
 
 
 def queue(
@@ -23,7 +23,7 @@ def queue(
     return made
 
 
-def read(*queues: Any, only: tuple[str, ...] | None = None) -> Route:
+def read(*queues: Any, only: tuple[str, ...] | None = None) -> TopicRoute:
     return read_route("t", service.QueryRouteResponse(message_queues=queues), only)
 
 
@@ -65,14 +65,14 @@ class Cluster:
     """Answers queries with what it is given, and keeps what was reported."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, Route | SinkError] = {}
+        self.answers: dict[str, TopicRoute | SinkError] = {}
         self.asked: list[str] = []
         self.events: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.routes = Routes(self.query, self)
+        self.routes = TopicRoutes(self.query, self)
 
-    async def query(self, topic: str) -> Route:
+    async def query(self, topic: str) -> TopicRoute:
         self.asked.append(topic)
         await self.gate.wait()
         answer = self.answers[topic]
@@ -84,7 +84,7 @@ class Cluster:
         self.events.append(event.name)
 
 
-ONE, TWO = (Route("t", (Target(("h:1",), count),), frozenset({NORMAL})) for count in (1, 2))
+ONE, TWO = (TopicRoute("t", (Target(("h:1",), count),), frozenset({NORMAL})) for count in (1, 2))
 
 
 @pytest.mark.anyio

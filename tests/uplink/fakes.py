@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+import contextlib
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SinkRejected
 from spanbridge.core.events import Event
-from spanbridge.core.message import Address, Publish
+from spanbridge.core.message import Destination, Publish
 from spanbridge.core.routes import Route, TopicFilter
 from spanbridge.core.template import Template
-from spanbridge.ports import Connected, Deliver, Link, PeerStatus
+from spanbridge.ports import Deliver, Link, PeerStatus, Released
 
 
 class Stored(NamedTuple):
@@ -57,30 +59,92 @@ class FakeReporter:
         return [event.name for event in self.events]
 
 
+class FakeDelivery(Delivery[Publish]):
+    """A delivery with the number that the test knows it by."""
+
+    __slots__ = ("__weakref__", "answered", "packet_id")
+
+    def __init__(self, message: Publish, source: FakeSource, *, packet_id: int, size: int, now: int) -> None:
+        expires = None if message.expiry is None else now + message.expiry * 1_000_000_000
+        super().__init__(message, source, size, now, expires)
+        self.packet_id = packet_id
+        self.answered = False
+
+
 class FakeSource:
-    """A source that the test feeds."""
+    """A source that the test feeds. ``acked`` are the acknowledgements that left, in receive order as MQTT wants."""
 
     def __init__(self, name: str = "mqtt") -> None:
         self.name = name
-        self.session = 1
-        self.epoch = 1
-        self.settled: list[int] = []
+        self.acked: list[int] = []
+        self.nacked: list[tuple[int, str]] = []
         self.reading = True
         self.closed = asyncio.Event()
         self.stopped = False
-        self.deliver: Deliver | None = None
-        self.connected: Connected | None = None
+        self.gone: list[Delivery[Publish]] = []
+        self.queue: deque[FakeDelivery] = deque()
+        self.loose: set[FakeDelivery] = set()
+        self.released: Released | None = None
+        self._deliver: Deliver[Publish] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._deliver is not None
 
     @property
     def status(self) -> PeerStatus:
         return PeerStatus(self.name, Link.UP, 0, None, {})
 
-    async def run(self, deliver: Deliver, connected: Connected | None = None) -> None:
-        self.deliver, self.connected = deliver, connected
+    @property
+    def unacked(self) -> int:
+        return sum(not one.answered for one in [*self.queue, *self.loose])
+
+    @property
+    def held(self) -> int:
+        return len(self.queue) + len(self.loose)
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(one.size for one in [*self.queue, *self.loose])
+
+    def oldest_ns(self) -> int | None:
+        return min((one.arrived_ns for one in [*self.queue, *self.loose] if not one.answered), default=None)
+
+    def unrepeatable(self) -> list[Delivery[Publish]]:
+        return list(self.loose)
+
+    async def run(self, deliver: Deliver[Publish], released: Released) -> None:
+        self._deliver, self.released = deliver, released
         await self.closed.wait()
 
-    def settle(self, publishes: Sequence[Publish]) -> None:
-        self.settled += [publish.packet_id for publish in publishes]
+    def deliver(self, deliveries: list[FakeDelivery]) -> None:
+        assert self._deliver is not None
+        for one in deliveries:
+            if one.message.qos:
+                self.queue.append(one)
+            else:
+                self.loose.add(one)
+        self._deliver(list(deliveries))
+
+    def ack(self, deliveries: Sequence[Delivery[Publish]]) -> None:
+        for one in deliveries:
+            assert isinstance(one, FakeDelivery)
+            assert not one.answered, "answered twice"
+            one.answered = True
+            self.loose.discard(one)
+        while self.queue and self.queue[0].answered:
+            self.acked.append(self.queue.popleft().packet_id)
+
+    def nack(self, deliveries: Sequence[Delivery[Publish]], cause: str) -> None:
+        for one in deliveries:
+            assert isinstance(one, FakeDelivery)
+            if one.answered:
+                continue
+            one.answered = True
+            self.loose.discard(one)
+            with contextlib.suppress(ValueError):
+                self.queue.remove(one)
+            self.nacked.append((one.packet_id, cause))
 
     def pause(self) -> None:
         self.reading = False
@@ -95,6 +159,20 @@ class FakeSource:
         self.closed.set()
 
 
+class FakeHead:
+    """What messages of one destination share."""
+
+    def __init__(self, sink: FakeSink, destination: Destination) -> None:
+        self._sink = sink
+        self._destination = destination
+        self.partition = -1 if destination.group is None else len(destination.group) % 4
+
+    def encode(self, body: bytes, traceparent: str, properties: Sequence[tuple[str, str]], born_ns: int) -> bytes:
+        del born_ns
+        carried = [("traceparent", traceparent)] if traceparent else []
+        return self._sink.encode(self._destination, body, [*carried, *properties])
+
+
 class FakeSink:
     """A sink whose answers the test scripts: ``respond`` gets each batch and may raise a SinkError."""
 
@@ -104,6 +182,7 @@ class FakeSink:
         self.respond: Callable[[list[Stored]], None] = lambda batch: None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.heads: list[Destination] = []
         self._encoded: dict[bytes, Stored] = {}
 
     @property
@@ -116,25 +195,22 @@ class FakeSink:
 
     async def close(self) -> None: ...
 
-    def prepare(self, address: Address) -> Address:
-        if " " in address.topic:
-            raise SinkRejected(f"topic {address.topic!r} has a space", reason="illegal_topic")
-        return address
+    def head(self, destination: Destination) -> FakeHead:
+        self.heads.append(destination)
+        if " " in destination.topic:
+            raise SinkRejected(f"topic {destination.topic!r} has a space", reason="illegal_topic")
+        return FakeHead(self, destination)
 
-    def encode(self, prepared: Any, body: bytes, properties: Sequence[tuple[str, str]], born_ns: int) -> bytes:
-        del born_ns
+    def encode(self, destination: Destination, body: bytes, properties: Sequence[tuple[str, str]]) -> bytes:
         if len(body) > 1000:
             raise SinkRejected("the body is too large", reason="too_large")
         key = b"%d" % len(self._encoded)
-        everything = dict([*prepared.properties, *properties])
-        self._encoded[key] = Stored(prepared.topic, body, everything, prepared.group)
+        everything = dict([*destination.properties, *properties])
+        self._encoded[key] = Stored(destination.topic, body, everything, destination.group)
         return key
 
-    def lane(self, prepared: Any) -> int:
-        return -1 if prepared.group is None else len(prepared.group) % 4
-
-    async def send(self, topic: str, lane: int, batch: Sequence[bytes]) -> None:
-        del lane
+    async def send(self, topic: str, partition: int, batch: Sequence[bytes]) -> None:
+        del partition
         messages = [self._encoded[key] for key in batch]
         assert {message.topic for message in messages} == {topic}
         self.requests.append(messages)
@@ -159,6 +235,9 @@ class FakeMetrics:
 
     def dropped(self, filter_: str, reason: str, count: int = 1) -> None:
         self.counts["dropped", filter_, reason] += count
+
+    def rejected(self, filter_: str, reason: str, topic: str, count: int = 1) -> None:
+        self.counts["rejected", filter_, reason, topic] += count
 
     def context(self, outcome: str, count: int) -> None:
         self.counts["context", outcome] += count

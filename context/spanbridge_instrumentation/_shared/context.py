@@ -20,11 +20,9 @@ def outgoing(span: SpanContext, context: Context | None = None) -> TraceContext:
     """What to write into a message: the span as parent, its tracestate, and the baggage of ``context`` (the current one
     by default), capped at what the codec's carriers take.
     """
-    raw = (
-        b"\0" + span.trace_id.to_bytes(16, "big") + span.span_id.to_bytes(8, "big") + bytes((span.trace_flags & 0xFF,))
-    )
     state = span.trace_state.to_header() if span.trace_state else ""
-    return make(raw, state, _baggage(context))
+    ids = span.trace_id.to_bytes(16, "big"), span.span_id.to_bytes(8, "big")
+    return make(*ids, span.trace_flags & 0xFF, state, _baggage(context))
 
 
 def incoming(found: TraceContext, base: Context) -> Context:

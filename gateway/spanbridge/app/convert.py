@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from spanbridge import mqtt, rocketmq
 from spanbridge.config import Config, Mqtt, Route, Tls
 from spanbridge.config.models.mqtt import DEFAULT_PORTS
-from spanbridge.core.batch import BatchLimits
+from spanbridge.core.partition import BatchLimits
 from spanbridge.core.policy import Carrier
 from spanbridge.core.routes import TopicFilter, minimal_filters
 from spanbridge.telemetry import Peer

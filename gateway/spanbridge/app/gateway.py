@@ -15,6 +15,7 @@ from spanbridge.app.watch import Watch
 from spanbridge.config import Config
 from spanbridge.core.events import Event
 from spanbridge.core.health import Thresholds
+from spanbridge.core.message import Publish
 from spanbridge.mqtt import create_source
 from spanbridge.ports import Source
 from spanbridge.rocketmq import create_sink
@@ -31,13 +32,14 @@ class GatewayStarted(Event):
 
     name: ClassVar[str] = "gateway.starts"
 
+    gateway: str
     brokers: str
     cluster: str
     routes: int
 
     def text(self) -> str:
         """What it connects."""
-        return f"spanbridge {__version__} started: {self.brokers} -> {self.cluster}, {self.routes} route(s)"
+        return f"spanbridge {__version__} {self.gateway!r} started: {self.brokers} -> {self.cluster}, {self.routes} route(s)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ class Gateway:
         clock = SystemClock()
         self._sink = create_sink(convert.rocketmq_options(config), self._reporter)
         options = [convert.mqtt_options(config, broker) for broker in config.mqtt]
-        self._sources: list[Source] = [create_source(one, self._reporter) for one in options]
+        self._sources: list[Source[Publish]] = [create_source(one, self._reporter) for one in options]
         self.uplink = Uplink(
             self._sink,
             tracer=telemetry.tracer,
@@ -108,14 +110,23 @@ class Gateway:
             reporter=self._reporter,
             clock=clock,
             settings=convert.uplink_settings(config),
+            cluster=convert.peers(config)[1],
         )
         routes = config.build_routes()
         for source, one in zip(self._sources, options, strict=True):
-            self.uplink.attach(source, routes, convert.mqtt_peer(one))
+            self.uplink.attach(source, routes, convert.mqtt_peer(one), several=len(options) > 1)
         admin = config.admin
         thresholds = Thresholds(admin.max_unacknowledged_age, admin.max_probe_age)
         recent = telemetry.reporter.recent
-        self.watch = Watch(self._sources, self._sink, self.uplink, clock, thresholds=thresholds, recent=recent)
+        self.watch = Watch(
+            self._sources,
+            self._sink,
+            self.uplink,
+            clock,
+            thresholds=thresholds,
+            name=config.name,
+            recent=recent,
+        )
         self._admin = self._make_admin() if admin.enabled else None
         self._brokers = ", ".join(f"{one.host}:{one.port}" for one in options)
 
@@ -129,6 +140,7 @@ class Gateway:
             status=self.watch.status,
             reporter=self._reporter,
             metrics=metrics,
+            liveness=self.watch.liveness,
         )
 
     async def run(self, stop: asyncio.Event, cause: Callable[[], str]) -> None:
@@ -148,7 +160,9 @@ class Gateway:
                 asyncio.create_task(self.watch.read_rates_forever(), name="rates"),
             ]
             cluster, routes = config.rocketmq.endpoints, len(config.routes)
-            self._reporter.report(GatewayStarted(brokers=self._brokers, cluster=cluster, routes=routes))
+            self._reporter.report(
+                GatewayStarted(gateway=config.name, brokers=self._brokers, cluster=cluster, routes=routes)
+            )
             await self._forward(stop, cause)
         finally:
             await self._close(background)
@@ -167,7 +181,7 @@ class Gateway:
                 )
             left = await self.uplink.drain(deadline)
             self._telemetry.flush_log()
-            self._reporter.report(GatewayStopped(sent=self.uplink.sender.sent, left=left))
+            self._reporter.report(GatewayStopped(sent=self.uplink.sender.tally.messages, left=left))
             await forwarding
         finally:
             stopping.cancel()

@@ -24,16 +24,18 @@ class Watch:
 
     def __init__(
         self,
-        sources: Sequence[Source],
-        sink: Sink,
+        sources: Sequence[Source[Any]],
+        sink: Sink[Any],
         uplink: Uplink,
         clock: Clock,
         *,
         thresholds: Thresholds,
+        name: str = "",
         recent: Iterable[Recent] = (),
     ) -> None:
         """Watch those. ``recent`` is a live view of the last warnings and errors, oldest first."""
         self.draining = False
+        self._name = name
         self._sources = sources
         self._sink = sink
         self._uplink = uplink
@@ -73,6 +75,10 @@ class Watch:
             counters[row["source"], row["filter"]] = row["received"]
         self._rates.read(self._clock.now_ns(), counters | self._uplink.batches())
 
+    def liveness(self) -> str | None:
+        """Why the gateway is stuck, for /livez; None while it is not. Waiting for a peer is no reason."""
+        return self._uplink.stuck()
+
     def readiness(self) -> Readiness:
         """The verdict for /readyz."""
         oldest = self._uplink.oldest_age()
@@ -88,6 +94,7 @@ class Watch:
     def status(self) -> dict[str, Any]:
         """The content of /status."""
         return {
+            "name": self._name,
             "version": __version__,
             "uptime_s": round(self._age(self._started_ns), 1),
             "ready": self.readiness().ready,

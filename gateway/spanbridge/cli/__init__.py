@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import sys
 
+from spanbridge.installing import install_command
+
 
 def main() -> None:
     """Entry point of the ``spanbridge`` command. Ends the process with the command's exit code."""
@@ -21,7 +23,7 @@ def _main() -> None:
     try:
         import typer  # noqa: F401, PLC0415 - the base install has no dependencies
     except ImportError:
-        sys.stderr.write('spanbridge: the command line needs its extra: pip install "spanbridge[gateway]"\n')
+        sys.stderr.write(f"spanbridge: the command line needs its extra: {install_command('gateway')}\n")
         sys.exit(1)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale that cannot write "…" is no reason to fail

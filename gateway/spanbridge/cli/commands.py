@@ -15,6 +15,7 @@ import spanbridge
 from spanbridge.cli import exits
 from spanbridge.cli.plugins import add_plugins
 from spanbridge.core.errors import ConfigError, SpanbridgeError
+from spanbridge.installing import install_command
 
 if TYPE_CHECKING:
     from spanbridge.config import Config
@@ -130,9 +131,29 @@ def init(
     file: Annotated[
         Path, typer.Argument(metavar="[FILE]", help="File to write; - for standard output.")
     ] = DEFAULT_FILE,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
+    systemd: Annotated[
+        Path | None, typer.Option("--systemd", metavar="DIR", help="Write a systemd unit and its examples.")
+    ] = None,
+    compose: Annotated[
+        Path | None, typer.Option("--compose", metavar="DIR", help="Write the whole stack for docker compose.")
+    ] = None,
+    kubernetes: Annotated[
+        Path | None, typer.Option("--kubernetes", metavar="DIR", help="Write Kubernetes manifests.")
+    ] = None,
 ) -> None:
-    """Write a commented configuration to start from. It is valid as it stands."""
+    """Write a commented configuration to start from. It is valid as it stands.
+
+    With --systemd, --compose or --kubernetes: write what runs the gateway instead.
+    """
+    if systemd or compose or kubernetes:
+        from spanbridge.cli.kits import write_kits  # noqa: PLC0415
+
+        if file != DEFAULT_FILE:
+            _complain(f"{file}: a FILE cannot be combined with --systemd, --compose or --kubernetes")
+            raise typer.Exit(exits.USAGE)
+        write_kits(systemd=systemd, compose=compose, kubernetes=kubernetes, force=force)
+        return
     from spanbridge.config.example import EXAMPLE  # noqa: PLC0415
 
     if str(file) == "-":
@@ -180,7 +201,7 @@ def _installed() -> Iterator[None]:
         module = error.name or "?"
         if module.partition(".")[0] == "spanbridge":
             raise
-        _complain(f'the package `{module}` is not installed: pip install "spanbridge[gateway]"')
+        _complain(f"the package `{module}` is not installed: {install_command('gateway')}")
         raise typer.Exit(exits.USAGE) from None
 
 

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 import typer
 
 from spanbridge.cli import exits
+from spanbridge.installing import install_command
 
 GROUP = "spanbridge.commands"
 
@@ -16,7 +17,7 @@ _SUMMARIES = {
     "devstack": "Start and stop real MQTT brokers and a real RocketMQ on this machine.",
     "demo": "Follow one trace from simulated devices through the gateway to a RocketMQ consumer.",
 }
-_EXTRAS = {"devstack": "devstack", "demo": "gateway,devstack"}
+_EXTRAS = {"devstack": ("devstack",), "demo": ("gateway", "devstack")}
 
 
 def add_plugins(app: typer.Typer) -> None:
@@ -57,6 +58,6 @@ def load(entry: EntryPoint) -> typer.Typer:
 def _missing(entry: EntryPoint, module: str) -> str:
     if module.partition(".")[0] == "spanbridge":
         return f"`{entry.name}` is not part of this installation ({module} is missing)"
-    extra = _EXTRAS.get(entry.name)
-    advice = f': pip install "spanbridge[{extra}]"' if extra else f"; install what {entry.value} needs"
+    extras = _EXTRAS.get(entry.name)
+    advice = f": {install_command(*extras)}" if extras else f"; install what {entry.value} needs"
     return f"`{entry.name}` needs the package `{module}`, which is not installed{advice}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 
 class SpanbridgeError(Exception):
     """Base of everything the gateway raises on purpose.
@@ -17,6 +19,19 @@ class SpanbridgeError(Exception):
             self.reason = reason
 
 
+E = TypeVar("E", bound=BaseException)
+
+
+def bare(error: E) -> E:
+    """The error without its traceback, its cause and its context.
+
+    A traceback holds the frames that it passed, and so what they work on. An error that is kept in a variable of such
+    a frame closes a cycle, which keeps a whole batch alive until the cyclic collector runs.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
 class ConfigError(SpanbridgeError):
     """The start failed on something that another start would fail on too: somebody has to mend a setting."""
 
@@ -30,9 +45,14 @@ class SourceError(SpanbridgeError):
 
 
 class SinkError(SpanbridgeError):
-    """RocketMQ did not take a batch. Sub-classes say what can be done about it."""
+    """The sink did not take a batch. Sub-classes say what can be done about it.
+
+    ``stored`` holds the indexes of the batch that are known to be stored although the send as a whole failed: those
+    are done, the caller keeps the rest.
+    """
 
     reason = "sink"
+    stored: frozenset[int] = frozenset()
 
 
 class SinkUnavailable(SinkError):  # noqa: N818 - named for the state, as the field does

@@ -1,4 +1,4 @@
-"""What RocketMQ 5 accepts as names and properties, as pure functions shared by configuration, translation and adapter.
+"""What RocketMQ 5 accepts as names and properties: pure functions for configuration, mapping and both protocols.
 
 The rules are those of the 5.5.0 proxy and broker: ``Validators.checkTopic`` and ``TopicValidator`` for topics,
 ``SendMessageActivity`` and ``GrpcValidator`` of the gRPC proxy for everything else, ``MessageConst`` for reserved
@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2s
+from typing import NamedTuple
+
+from spanbridge.core.errors import SinkRejected
+from spanbridge.core.message import Destination
 
 MAX_TOPIC_LENGTH = 127
 """Characters; ``Validators.TOPIC_MAX_LENGTH``."""
@@ -54,6 +58,35 @@ _DANGEROUS_NAMES = frozenset({
 })  # fmt: skip
 RESERVED_PROPERTY_NAMES = _REFUSED_NAMES | _DANGEROUS_NAMES
 _TRANSIENT_PREFIX = "__RMQ.TRANSIENT."
+
+ILLEGAL_PROPERTY = "illegal_message_property_key"
+PROPERTIES_TOO_LARGE = "message_properties_too_large"
+PROPERTIES_AT_FAULT = frozenset({
+    ILLEGAL_PROPERTY, PROPERTIES_TOO_LARGE, "request_header_fields_too_large", "message_illegal",
+})  # fmt: skip
+"""Reasons of ``SinkRejected`` where the same message without (some of) its properties may be taken."""
+BODY_AT_FAULT = frozenset({"message_body_too_large", "payload_too_large", "message_body_empty", "message_illegal"})
+"""Reasons of ``SinkRejected`` where the same message with another body may be taken."""
+DESTINATION_AT_FAULT = frozenset({
+    "illegal_topic", "illegal_message_tag", "illegal_message_key", "illegal_message_group", "illegal_delivery_time",
+})  # fmt: skip
+"""Reasons of ``SinkRejected`` where another destination may take the message."""
+
+
+class Breach(NamedTuple):
+    """A rule of RocketMQ's that a destination or a message breaks.
+
+    ``reason`` is the stable word for metrics, ``text`` one line for the log, ``property_name`` the property at fault,
+    None when the fault is elsewhere.
+    """
+
+    reason: str
+    text: str
+    property_name: str | None = None
+
+    def error(self) -> SinkRejected:
+        """The breach as an error."""
+        return SinkRejected(self.text, reason=self.reason)
 
 
 def topic_problem(topic: str) -> str | None:
@@ -154,6 +187,69 @@ def property_name_problem(name: str) -> str | None:
 def property_value_problem(value: str) -> str | None:
     """Why ``value`` cannot be the value of a user property, or None."""
     return _text_problem(value)
+
+
+def property_breach(name: str, value: str) -> Breach | None:
+    """Why RocketMQ cannot carry a property, or None."""
+    if problem := property_name_problem(name):
+        return Breach(ILLEGAL_PROPERTY, f"property {name[:80]!r} {problem}", name)
+    if problem := property_value_problem(value):
+        return Breach(ILLEGAL_PROPERTY, f"the value of property {name[:80]!r} {problem}", name)
+    return None
+
+
+def destination_breach(destination: Destination) -> Breach | None:
+    """The first rule that what is fixed about a destination breaks, or None. Shared by both protocols."""
+    named = (
+        ("illegal_topic", "topic", destination.topic, topic_problem(destination.topic)),
+        *((("illegal_message_tag", "tag", tag, tag_problem(tag)),) if (tag := destination.tag) is not None else ()),
+        *(("illegal_message_key", "key", key, key_problem(key)) for key in destination.keys),
+        *(
+            (("illegal_message_group", "message group", group, group_problem(group)),)
+            if (group := destination.group) is not None
+            else ()
+        ),
+    )
+    for reason, what, text, problem in named:
+        if problem is not None:
+            return Breach(reason, f"{what} {text[:80]!r} {problem}")
+    for name, value in destination.properties:
+        if breach := property_breach(name, value):
+            return breach
+    if len(destination.properties) > MAX_USER_PROPERTIES or fixed_size(destination) > MAX_PROPERTIES_BYTES:
+        return properties_too_large(destination.topic)
+    return None
+
+
+def check_destination(destination: Destination) -> None:
+    """Apply RocketMQ's rules to what is fixed about a destination.
+
+    :raises SinkRejected: naming the part at fault.
+    """
+    if breach := destination_breach(destination):
+        raise breach.error()
+
+
+def fixed_size(destination: Destination) -> int:
+    """UTF-8 bytes of a destination that count towards :data:`MAX_PROPERTIES_BYTES`: tag, keys and properties."""
+    texts = (destination.tag or "", *destination.keys, *(text for pair in destination.properties for text in pair))
+    return sum(len(text.encode("utf-8", "replace")) for text in texts)
+
+
+def properties_too_large(topic: str) -> Breach:
+    """A message for ``topic`` has too many properties, or too long ones."""
+    text = f"topic {topic!r}: more than {MAX_USER_PROPERTIES} properties or {MAX_PROPERTIES_BYTES} bytes of them"
+    return Breach(PROPERTIES_TOO_LARGE, text)
+
+
+def body_breach(topic: str, size: int, limit: int) -> Breach | None:
+    """Why a body of ``size`` bytes cannot be sent where the cluster takes at most ``limit``, or None."""
+    if not size:
+        return Breach("message_body_empty", f"topic {topic!r}: RocketMQ refuses empty bodies")
+    if size > limit:
+        text = f"topic {topic!r}: a body of {size} bytes is over the cluster's limit of {limit}"
+        return Breach("message_body_too_large", text)
+    return None
 
 
 def header_problem(text: str) -> str | None:

@@ -104,19 +104,16 @@ class Route:
     max_payload: int | None = None
 
     @property
-    def per_message(self) -> bool:
-        """Whether the address depends on more than the MQTT topic."""
+    def templates(self) -> tuple[Template, ...]:
+        """The templates of this route."""
         templates = (self.topic, self.tag, *self.keys, self.message_group, self.delivery_timestamp)
-        return any(template is not None and template.per_message for template in templates)
+        return tuple(template for template in templates if template is not None)
 
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A route that a topic took, with the topic's levels and the values of the named ones."""
-
-    route: Route
-    levels: tuple[str, ...]
-    named: dict[str, str]
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the user properties that its templates read: their values fix the destination as the topic does."""
+        fields = (field for template in self.templates for field in template.fields)
+        return tuple(dict.fromkeys(field.name for field in fields if field.kind == "user"))
 
 
 @dataclass(slots=True)
@@ -149,15 +146,11 @@ class RouteTable:
             raise RouteError(f"{route.filter.text!r} matches the same topics as {node.route.filter.text!r}")
         node.route = route
 
-    def match(self, topic: str) -> Match | None:
-        """The route of ``topic``, or None."""
-        levels = tuple(topic.split("/"))
-        route = self._find(self._root, levels, 0)
-        if route is None:
-            return None
-        return Match(route, levels, {name: levels[index] for index, name in route.filter.names})
+    def find(self, levels: Sequence[str]) -> Route | None:
+        """The route of a topic, given as its levels, or None."""
+        return self._find(self._root, levels, 0)
 
-    def _find(self, node: _Node, levels: tuple[str, ...], index: int) -> Route | None:
+    def _find(self, node: _Node, levels: Sequence[str], index: int) -> Route | None:
         # '#' also matches its parent level (MQTT 5.0 section 4.7.1.2).
         wild = index > 0 or not levels[0].startswith("$")  # MQTT-4.7.2-1
         rest = node.children.get("#") if wild else None

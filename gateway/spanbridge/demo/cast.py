@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spanbridge.demo.traces import Step
+from spanbridge.deployment import files_root
 
 GATEWAY = "spanbridge"
 CONSUMER = "consumer"
-_PACKAGED = Path(__file__).with_name("examples")
 
 
 def example(name: str) -> Path:
-    """The path of a script of ``examples/``: in the wheel beside this module, in a checkout at its top.
+    """The path of a script of ``examples/``.
 
     :raises FileNotFoundError: this installation has no examples.
     """
-    for folder in (_PACKAGED, Path(__file__).parents[3] / "examples"):
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"the example {name} is not part of this installation")
+    path = files_root() / "examples" / name
+    if not path.is_file():
+        raise FileNotFoundError(f"the example {name} is not part of this installation")
+    return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from spanbridge.demo.stage import Stage
 from spanbridge.demo.view import Colours, summary_panel, trace_panel
 from spanbridge.devstack import DevstackError
 from spanbridge.devstack.progress import for_terminal
+from spanbridge.installing import install_command
 
 _PLAIN_WIDTH = 118
 _INTERRUPTED = 130
@@ -91,9 +92,7 @@ def _require(*, plain: bool) -> None:
         needed["instrument"] = ["opentelemetry.instrumentation", "opentelemetry.distro"]
     if all(_is_there(module) for modules in needed.values() for module in modules):
         return
-    raise DevstackError(
-        "not everything that the demonstration runs is installed", hint=f'pip install "spanbridge[{",".join(needed)}]"'
-    )
+    raise DevstackError("not everything that the demonstration runs is installed", hint=install_command(*needed))
 
 
 def _is_there(module: str) -> bool:

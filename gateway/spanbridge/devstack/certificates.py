@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spanbridge.devstack.errors import DevstackError
+from spanbridge.installing import install_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Certificates:
         try:
             import trustme
         except ImportError as error:
-            raise DevstackError("TLS needs the package trustme", hint="pip install 'spanbridge[devstack]'") from error
+            raise DevstackError("TLS needs the package trustme", hint=install_command("devstack")) from error
 
         directory.mkdir(parents=True, exist_ok=True)
         made = cls(*(directory / f"{name}.pem" for name in ("ca", "server", "server-key", "client", "client-key")))

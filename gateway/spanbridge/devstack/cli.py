@@ -19,7 +19,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from spanbridge.cli.invocation import command
-from spanbridge.devstack import remoting, show
+from spanbridge.devstack import show, topics
 from spanbridge.devstack.errors import DevstackError, ServiceError
 from spanbridge.devstack.jars import ensure_jars
 from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_publish
@@ -136,7 +136,7 @@ def topic(
     """Create a RocketMQ topic (the broker makes none by itself)."""
     with _errors():
         port = _rocketmq(_require(name))
-        remoting.create_topic(port, topic_name, message_type=message_type.upper(), queues=queues)
+        topics.create_topic(port, topic_name, message_type=message_type.upper(), queues=queues)
 
 
 @app.command(epilog="Example: `spanbridge devstack group readers --fifo`")
@@ -148,7 +148,7 @@ def group(
 ) -> None:
     """Create a RocketMQ consumer group."""
     with _errors():
-        remoting.create_group(_rocketmq(_require(name)), group_name, fifo=fifo, max_attempts=16)
+        topics.create_group(_rocketmq(_require(name)), group_name, fifo=fifo)
 
 
 @app.command(epilog="Example: `spanbridge devstack publish devices/d1/telemetry 21.5 --user unit=C`")
@@ -184,7 +184,7 @@ def consume(
     """Print what a RocketMQ topic receives, until Ctrl-C."""
     with _errors():
         where = _part(_require(name), "rocketmq")
-        remoting.create_group(int(where["broker_port"]), group_name, fifo=False, max_attempts=16)
+        topics.create_group(int(where["broker_port"]), group_name, fifo=False)
         probe = RocketmqProbe(f"{where['host']}:{where['port']}", topic_name, group_name)
         for received in probe.messages(wait=wait or math.inf, limit=count):
             show.message(received, as_json=as_json)

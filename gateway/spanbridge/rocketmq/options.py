@@ -33,7 +33,7 @@ class RocketmqOptions:
     caller, with pauses from ``backoff_initial`` up to ``backoff_maximum`` (the server's own settings replace these
     two when they arrive).
 
-    ``ordered_lanes`` is how many batches of grouped messages of one topic may be under way at once.
+    ``ordered_partitions`` is how many batches of grouped messages of one topic may be under way at once.
     ``single_requests`` bounds how many one-message requests run side by side where batching is impossible, for each
     set of proxies.
     ``follow_routes`` sends to the addresses the route names (as the official clients do); off, only the configured
@@ -56,6 +56,6 @@ class RocketmqOptions:
     backoff_maximum: float = 1.0
     heartbeat_interval: float = 10.0
     route_refresh_interval: float = 30.0
-    ordered_lanes: int = 4
+    ordered_partitions: int = 4
     single_requests: int = 64
     follow_routes: bool = True

@@ -3,18 +3,17 @@
 from spanbridge.telemetry.facade import Telemetry
 from spanbridge.telemetry.log.reporter import EventReporter, Recent
 from spanbridge.telemetry.peer import Peer
-from spanbridge.telemetry.route import RouteTracer
 from spanbridge.telemetry.settings import Settings, TelemetrySettings
-from spanbridge.telemetry.trace import MessageTrace
-from spanbridge.telemetry.tracer import Tracer
+from spanbridge.telemetry.spans import Hop, MessageTrace, RecipeSpans, Tracer
 from spanbridge.telemetry.uplink_metrics import UplinkMetrics
 
 __all__ = [
     "EventReporter",
+    "Hop",
     "MessageTrace",
     "Peer",
     "Recent",
-    "RouteTracer",
+    "RecipeSpans",
     "Settings",
     "Telemetry",
     "TelemetrySettings",

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -24,11 +24,11 @@ from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.otlp.exports import Exports
 from spanbridge.telemetry.otlp.temporality import preferred_temporality
 from spanbridge.telemetry.peer import Peer
-from spanbridge.telemetry.route import SCHEMA_URL
 from spanbridge.telemetry.settings import ExportPlan, Settings, TelemetrySettings, export_plan, resource
-from spanbridge.telemetry.tracer import Tracer
+from spanbridge.telemetry.spans import Tracer
+from spanbridge.telemetry.spans.hop import SCHEMA_URL
+from spanbridge.telemetry.spans.wire import RequestFrame
 from spanbridge.telemetry.uplink_metrics import UplinkMetrics
-from spanbridge.telemetry.wire import RequestFrame
 
 _SCOPE = "spanbridge"
 _BUFFER_BYTES = 16 * 1024 * 1024
@@ -43,7 +43,7 @@ class Load(Protocol):
 
     @property
     def in_flight(self) -> int:
-        """Messages received and not yet settled."""
+        """Messages received and neither acked nor nacked."""
 
     @property
     def paused(self) -> bool:
@@ -77,7 +77,7 @@ class Telemetry:
         self._plan = export_plan(settings, environ)
         self.resource = resource(settings, environ, instance)
         self._buffer = _buffer(self._plan)
-        self.tracer = Tracer(self._buffer, source=source, target=target)
+        self.tracer = Tracer(self._buffer)
         self.metrics = UplinkMetrics(source, target)
         self.instruments = Instruments(self.resource, InstrumentationScope(_SCOPE, __version__, SCHEMA_URL))
         self._pulled = self.instruments.reader() if self._plan.pulled else None
@@ -92,7 +92,9 @@ class Telemetry:
         """Counts and logs internal events."""
         return self._reporter
 
-    async def start(self, uplink: Load | None = None, sources: Sequence[Source] = (), sink: Sink | None = None) -> None:
+    async def start(
+        self, uplink: Load | None = None, sources: Sequence[Source[Any]] = (), sink: Sink[Any] | None = None
+    ) -> None:
         """Start exporting; what is handed over is shown in gauges."""
         self._register_gauges(uplink, sources, sink)
         self._exports.start()
@@ -156,14 +158,14 @@ class Telemetry:
         buffer = self._buffer
         if buffer is not None:
             description = "Encoded spans that wait for the exporter."
-            self.gauge("spanbridge.telemetry.otlp.buffer", lambda: buffer.bytes, unit="By", description=description)
+            self.gauge("spanbridge.telemetry.buffer", lambda: buffer.bytes, unit="By", description=description)
 
-    def _register_gauges(self, uplink: Load | None, sources: Sequence[Source], sink: Sink | None) -> None:
+    def _register_gauges(self, uplink: Load | None, sources: Sequence[Source[Any]], sink: Sink[Any] | None) -> None:
         if uplink is not None:
             load = uplink
-            text = "Messages received and not yet settled."
+            text = "Messages received and not yet acknowledged."
             self.gauge("spanbridge.in_flight", lambda: load.in_flight, unit="{message}", description=text)
-            text = "Time since the oldest unsettled message arrived; 0 when there is none."
+            text = "Time since the oldest unacknowledged message arrived; 0 when there is none."
             name = "spanbridge.oldest_unacknowledged.age"
             self.gauge(name, lambda: load.oldest_age() or 0.0, unit="s", description=text)
             text = "1 while MQTT is not read because the gateway holds as much as it may, else 0."
@@ -186,7 +188,7 @@ class Telemetry:
                 faults.tell("the log could not be flushed", error)
 
 
-def _up(source: Source) -> tuple[float, dict[str, str]]:
+def _up(source: Source[Any]) -> tuple[float, dict[str, str]]:
     return int(source.status.link is Link.UP), {"source": source.name}
 
 

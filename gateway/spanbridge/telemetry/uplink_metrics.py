@@ -34,6 +34,7 @@ class UplinkMetrics:
             "Number of messages producer attempted to send to the broker.",
         )
         self._dropped = HotCounter("spanbridge.dropped", "{message}", "Messages dropped on purpose.")
+        self._rejected = HotCounter("spanbridge.rejected", "{message}", "Messages stored in the rejected topic.")
         self._context = HotCounter(
             "spanbridge.context", "{message}", "Messages by the trace context that they carried."
         )
@@ -53,7 +54,7 @@ class UplinkMetrics:
     @property
     def counters(self) -> Iterable[HotCounter]:
         """All counters."""
-        return (self._consumed, self._sent, self._dropped, self._context)
+        return (self._consumed, self._sent, self._dropped, self._rejected, self._context)
 
     @property
     def histograms(self) -> Iterable[HotHistogram]:
@@ -69,7 +70,7 @@ class UplinkMetrics:
         self._sent.add(self._rocketmq(topic, error), count)
 
     def process_duration(self, template: str, seconds: float, count: int = 1, error: str | None = None) -> None:
-        """From receiving a message to settling it."""
+        """From receiving a message to acknowledging it."""
         self._process.record(self._mqtt(template, error), seconds, count)
 
     def operation_duration(self, topic: str, seconds: float, error: str | None = None) -> None:
@@ -86,6 +87,11 @@ class UplinkMetrics:
     def dropped(self, template: str, reason: str, count: int = 1) -> None:
         """Messages dropped on purpose; ``template`` is "" for those that no route took."""
         self._dropped.add((("messaging.destination.template", template), ("reason", reason)), count)
+
+    def rejected(self, template: str, reason: str, topic: str, count: int = 1) -> None:
+        """Messages stored in the rejected ``topic`` instead of their own."""
+        labels = (("messaging.destination.template", template), ("reason", reason), ("topic", topic))
+        self._rejected.add(labels, count)
 
     def context(self, outcome: str, count: int = 1) -> None:
         """Messages with a ``valid`` context, with none (``absent``), or with one that has a problem (its name)."""

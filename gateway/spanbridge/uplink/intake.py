@@ -1,302 +1,234 @@
-"""Intake: from a socket read's worth of MQTT messages to entries in their lanes. The hot path; nothing here waits."""
+"""Intake: from one read's deliveries to encoded messages in their partitions. The hot path; nothing here waits."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from spanbridge.core import translate
-from spanbridge.core.ack import AckLedger, InFlight
-from spanbridge.core.batch import Lane
+from spanbridge.core import mapping
+from spanbridge.core.cache import Generations
+from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SinkRejected
-from spanbridge.core.message import Address, Publish
-from spanbridge.core.policy import ContextPolicy
+from spanbridge.core.message import Publish
+from spanbridge.core.partition import Partition
+from spanbridge.core.policy import Carrier
 from spanbridge.core.text import quoted
-from spanbridge.ports import Clock, Reporter, Sink, Source
-from spanbridge.telemetry import MessageTrace, Tracer, UplinkMetrics
+from spanbridge.ports import Clock, Reporter, Source
+from spanbridge.telemetry import MessageTrace, UplinkMetrics
 from spanbridge.uplink import events
-from spanbridge.uplink.plan import UNROUTABLE, Plan, Planner
+from spanbridge.uplink.quiet import quietly, report_fault
+from spanbridge.uplink.recipe import UNROUTABLE, Ends, Outgoing, Recipe, Recipes, Refused
+from spanbridge.uplink.rejects import Rejects
+from spanbridge.uplink.tally import Tallies, Tally
 from spanbridge_context import TraceContext, extract_json, split_topic, split_user_properties
 
 SUFFIX = "/~tp/"
-REASON = "spanbridge.rejected"
-"""Property of a message in the rejected topic that names why it is there."""
-
-
-class Refused(Exception):  # noqa: N818 - an outcome rather than a fault
-    """A message that cannot go where its route says."""
-
-    def __init__(self, reason: str, cause: str, trace: MessageTrace | None = None) -> None:
-        super().__init__(cause)
-        self.reason = reason
-        self.trace = trace
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of one route's messages, for /status. ``last_ns`` is Unix time of the last one, 0 for never."""
-
-    received: int = 0
-    sent: int = 0
-    dropped: int = 0
-    last_ns: int = 0
+_TRIES = 3
+"""How often a message may meet a fault of ours: after that it is refused, so that those behind it go on."""
 
 
 class Intake:
-    """One source's way in. ``submit`` is called once per read for each lane that gained messages."""
+    """One source's way in. ``submit`` is called once per read for each partition that gained messages.
+
+    ``encoded_bytes`` is what the messages on their way take in the sink's form.
+    """
 
     def __init__(
         self,
-        source: Source,
-        planner: Planner,
-        sink: Sink,
+        source: Source[Publish],
+        ends: Ends,
         *,
-        tracer: Tracer,
+        rejects: Rejects,
         metrics: UplinkMetrics,
         reporter: Reporter,
         clock: Clock,
-        submit: Callable[[Lane], None],
-        rejected_topic: str | None = None,
+        submit: Callable[[Partition[Outgoing]], None],
     ) -> None:
         self.source = source
-        self.ledger = AckLedger()
-        self.received = 0
+        self.ends = ends
+        self.tallies = Tallies(self)
         self.paused = False
-        self.tallies: dict[str, Tally] = {}
-        self._planner = planner
-        self._sink = sink
-        self._tracer = tracer
+        self.received = 0
+        self.encoded_bytes = 0
+        self._rejects = rejects
         self._metrics = metrics
         self._reporter = reporter
         self._clock = clock
         self._submit = submit
-        self._rejected_topic = rejected_topic
+        self._outcomes: dict[str, int] = {}
+        self._faults: Generations[tuple[str, int], int] = Generations(256)
+        self._recipes: Recipes
 
-    def deliver(self, publishes: list[Publish]) -> None:
-        """Take all messages of one socket read, in receive order. Never raises."""
-        ledger = self.ledger
-        if publishes[0].epoch != ledger.epoch:
-            ledger.turn(publishes[0].epoch, session=self.source.session)
-        touched: dict[Lane, None] = {}
-        consumed: Counter[str] = Counter()
-        contexts: Counter[str] = Counter()
-        refused: list[InFlight] = []
-        now = self._clock.monotonic_ns()
-        for publish in publishes:
-            taken = self._take(publish)
-            if taken is None:
-                continue
-            entry, lane, outcome = taken
-            ledger.add(entry)
-            entry.since_ns = now
-            if publish.expiry is not None:
-                entry.expires_ns = now + publish.expiry * 1_000_000_000
-            consumed[entry.filter] += 1
-            contexts[outcome] += 1
-            if lane is None:
-                refused.append(entry)
-            else:
-                lane.add(entry)
-                touched[lane] = None
-        self._count(consumed, contexts, publishes[-1].received_ns)
-        self.settle(refused)
-        for lane in touched:
-            self._submit(lane)
+    def use(self, recipes: Recipes) -> None:
+        """Make messages by these from now on."""
+        self._recipes = recipes
 
-    def connected(self) -> None:
-        """A connection begins: what only waited to be acknowledged on the last one is not in our hands any more."""
-        self.ledger.turn(self.source.epoch, session=self.source.session)
+    def deliver(self, deliveries: list[Delivery[Publish]]) -> None:
+        """Take all deliveries of one read, in receive order. Never raises."""
+        touched: dict[Partition[Outgoing], None] = {}
+        tallies: dict[Tally, None] = {}
+        dropped: list[Delivery[Publish]] = []
+        failed: list[Delivery[Publish]] = []
+        size = 0
+        for delivery in deliveries:
+            try:
+                outgoing = self._process(delivery)
+            except Exception as error:  # noqa: BLE001 - one message must not stop those behind it
+                refused = self._refused(delivery, error)
+                if refused is None:
+                    failed.append(delivery)
+                    continue
+                tallies[self._tally(refused)] = None
+                diverted = self._refuse(delivery, refused)
+                if diverted is None:
+                    dropped.append(delivery)
+                    continue
+                outgoing = diverted
+            recipe = outgoing.recipe
+            recipe.partition.add(outgoing)
+            size += len(outgoing.encoded)
+            touched[recipe.partition] = None
+            tallies[recipe.tally] = None
+        self.received += len(deliveries)
+        self.encoded_bytes += size
+        quietly(self._reporter, self._count, tallies, deliveries[-1].message.received_ns)
+        if dropped:
+            self.source.ack(dropped)
+        if failed:
+            self.source.nack(failed, "a fault of ours while it was processed")
+        for partition in touched:
+            self._submit(partition)
 
-    def settle(self, entries: Iterable[InFlight]) -> None:
-        """Mark messages as done and acknowledge all that may leave now."""
-        if self.ledger.epoch != self.source.epoch:
-            self.ledger.lost()
-        released = self.ledger.settle(entries)
-        if released:
-            self.source.settle(released)
+    def acked(self, deliveries: list[Delivery[Publish]], size: int) -> None:
+        """These are where they belong; in the sink's form they took ``size`` bytes."""
+        self.encoded_bytes -= size
+        self.source.ack(deliveries)
 
-    def divert(self, entry: InFlight, reason: str, cause: str) -> Lane | None:
-        """Point a message that RocketMQ refused at the rejected topic; return its new lane, or None: it is dropped.
+    def _process(self, delivery: Delivery[Publish]) -> Outgoing:
+        """What becomes of one message: context, recipe, properties, encoding. It changes nothing of the message.
 
-        Never raises: the rest of the message's batch waits for it.
+        :raises Refused: it cannot go where its route says.
         """
-        self._tracer.dropped(entry.trace, self._clock.now_ns(), reason)
-        cause = f"MQTT topic {quoted(entry.publish.topic)}: {cause}"
-        try:
-            diverted, lane = self._refuse(entry.publish, entry.filter, Refused(reason, cause))
-        except Exception as error:  # noqa: BLE001 - as in :meth:`_take`
-            self.dropped(entry.publish, entry.filter, "internal", self._fault(error))
-            return None
-        entry.trace, entry.encoded = diverted.trace, diverted.encoded
-        return lane
-
-    def abandon(self) -> None:
-        """Count what is unsent and that nobody will send again, at the end."""
-        gone = self.ledger.unrepeatable()
-        for entry in gone:
-            self._tracer.dropped(entry.trace, self._clock.now_ns(), "stopping")
-            self._count_dropped(entry.publish, entry.filter, "stopping")
-        if gone:
-            cause = "the gateway stops, and the MQTT broker has no copy (QoS 0, or its session was lost)"
-            self._reporter.report(events.MessagesDropped(reason="stopping", cause=cause, count=len(gone)))
-        self.settle(gone)
-
-    def sent(self, filter_: str, count: int) -> None:
-        """Take note that RocketMQ stored ``count`` messages of a route."""
-        self._tally(filter_).sent += count
-
-    def dropped(self, publish: Publish, filter_: str, reason: str, cause: str) -> None:
-        """Count and log a message of a route that will not reach RocketMQ, on purpose."""
-        self._count_dropped(publish, filter_, reason)
-        self._reporter.report(events.MessagesDropped(reason=reason, cause=cause))
-
-    def _count_dropped(self, publish: Publish, filter_: str, reason: str) -> None:
-        self._tally(filter_).dropped += 1
-        self._metrics.dropped(filter_, reason)
-        seconds = max(0.0, (self._clock.now_ns() - publish.received_ns) / 1e9)
-        self._metrics.process_duration(filter_, seconds, error=reason)
-
-    def _tally(self, filter_: str) -> Tally:
-        tally = self.tallies.get(filter_)
-        if tally is None:
-            tally = self.tallies[filter_] = Tally()
-        return tally
-
-    def _count(self, consumed: Counter[str], contexts: Counter[str], now: int) -> None:
-        for filter_, count in consumed.items():
-            self.received += count
-            self._metrics.consumed(filter_, count)
-            tally = self._tally(filter_)
-            tally.received += count
-            tally.last_ns = now
-        for outcome, count in contexts.items():
-            self._metrics.context(outcome, count)
-
-    def _take(self, publish: Publish) -> tuple[InFlight, Lane | None, str] | None:
-        """The entry of a message, its lane (None: it is not sent), and its context's outcome. None: a redelivery."""
-        try:
-            found = self._carriers(publish) if publish.fault is None else None
-            if publish.dup and self.ledger.adopt(publish) is not None:
-                self._reporter.report(events.MessagesRedelivered())
-                return None
-            if found is None:
-                return *self._refuse(publish, UNROUTABLE, Refused("malformed", _malformed(publish))), "absent"
-            return self._accept(publish, *found)
-        except Exception as error:  # noqa: BLE001 - a fault of ours in the handling of another
-            self.dropped(publish, UNROUTABLE, "internal", self._fault(error))
-            return InFlight(publish, self, UNROUTABLE, None, b""), None, "absent"
-
-    def _fault(self, error: Exception) -> str:
-        """Report a fault of ours; return it in one line."""
-        cause = f"{type(error).__name__}: {error}"
-        self._reporter.report(events.InternalError(where="uplink.intake", cause=cause))
-        return cause
-
-    def _carriers(self, publish: Publish) -> tuple[Plan | None, TraceContext | None, str]:
-        """Find the plan, and restore topic and payload where a v3.1.1 device hid its context there."""
-        topic = publish.topic
+        publish = delivery.message
+        if publish.fault is not None:
+            raise Refused("malformed", f"topic {quoted(publish.topic)}: {publish.fault}")
+        topic, payload, user = publish.topic, publish.payload, publish.user_properties
         context: TraceContext | None = None
-        outcome = "absent"
-        if SUFFIX in topic:
-            plain, found, problem = split_topic(topic)
-            plan = self._planner.find(plain) if found is not None or problem else None
-            if plan is not None and plan.topic_suffix:
-                publish.topic = plain
-                return plan, found, problem or "valid"
-        plan = self._planner.find(topic)
-        if plan is not None and plan.json_payload:
-            publish.payload, context, problem = extract_json(publish.payload)
-            outcome = problem or ("valid" if context is not None else outcome)
-        return plan, context, outcome
-
-    def _accept(
-        self, publish: Publish, plan: Plan | None, context: TraceContext | None, outcome: str
-    ) -> tuple[InFlight, Lane | None, str]:
-        user: Sequence[tuple[str, str]] = ()
-        if publish.user_properties:
-            found, problem, user = split_user_properties(publish.user_properties)
-            context = context or found
-            outcome = problem or ("valid" if context is not None else outcome)
-        filter_ = plan.filter if plan is not None else UNROUTABLE
-        if plan is None:
-            refused = Refused("unroutable", f"no route takes topic {quoted(publish.topic)}")
-            return *self._refuse(publish, filter_, refused), outcome
-        try:
-            entry, lane = self._forward(publish, plan, context, user)
-        except Refused as refused:
-            return *self._refuse(publish, filter_, refused), outcome
-        except Exception as error:  # noqa: BLE001 - one message must not stop those behind it
-            return *self._refuse(publish, filter_, Refused("internal", self._fault(error))), outcome
-        return entry, lane, outcome
-
-    def _forward(
-        self, publish: Publish, plan: Plan, context: TraceContext | None, user: Sequence[tuple[str, str]]
-    ) -> tuple[InFlight, Lane]:
-        if plan.route.name == UNROUTABLE:
-            cause = f"no route takes topic {quoted(publish.topic)}"
-            self._reporter.report(
-                events.MessagesDiverted(reason="unroutable", cause=cause, topic=plan.route.topic.text)
-            )
-        if plan.route.max_payload is not None and len(publish.payload) > plan.route.max_payload:
-            raise Refused("too_large", f"{len(publish.payload)} bytes on route {plan.route.name!r}")
+        problem: str | None = None
+        if user:
+            context, problem, user = split_user_properties(user)
+        recipe = None
+        if self._recipes.suffixes and SUFFIX in topic:
+            recipe, context, problem = self._without_suffix(publish, user, context, problem)
+        if recipe is None:
+            recipe = self._recipes.find(publish, topic, user)
+        recipe.tally.received += 1
+        if recipe.json_payload:
+            payload, found, problem = extract_json(payload)
+            context = found or context
+        outcome = problem or ("absent" if context is None else "valid")
+        self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
+        if recipe.special:
+            self._look_closer(publish, payload, recipe)
         trace: MessageTrace | None = None
         try:
-            ready = self._planner.ready(plan, publish, user)
-            trace = ready.tracer.begin(publish, context, ready.address)
-            carried = context_properties(trace, context if plan.route.trust else None)
-            properties = translate.properties(publish, user, carried, ready.room)
-            encoded = self._sink.encode(
-                ready.prepared, publish.payload or translate.EMPTY_BODY, properties.items, publish.received_ns
-            )
-        except (translate.Unroutable, SinkRejected) as error:
-            raise Refused(error.reason, f"MQTT topic {quoted(publish.topic)}: {error}", trace) from error
-        if properties.dropped:
-            self._reporter.report(events.PropertiesDropped(route=plan.route.name, count=properties.dropped))
-        return InFlight(publish, self, plan.filter, trace, encoded), ready.lane
+            traceparent, tracestate, trace = recipe.spans.begin(context, publish.received_ns, len(payload))
+        except Exception as fault:  # noqa: BLE001 - telemetry never stops a message
+            report_fault(self._reporter, fault, "telemetry")
+            traceparent = context.traceparent if context is not None and recipe.route.trust else ""
+            tracestate = ""
+        properties: Sequence[tuple[str, str]] = ()
+        baggage = context.baggage if context is not None and recipe.route.trust else ""
+        if (
+            user
+            or tracestate
+            or baggage
+            or not payload
+            or publish.expiry is not None
+            or publish.content_type is not None
+            or publish.correlation_data is not None
+            or publish.response_topic is not None
+            or publish.payload_format is not None
+        ):
+            properties = self._properties(publish, payload, user, tracestate, baggage, recipe)
+        try:
+            encoded = recipe.head.encode(payload or mapping.EMPTY_BODY, traceparent, properties, publish.received_ns)
+        except SinkRejected as error:
+            cause = f"MQTT topic {quoted(topic)}: {error}"
+            raise Refused(error.reason, cause, recipe.tally, trace) from None
+        return Outgoing(delivery, recipe, encoded, trace)
 
-    def _refuse(self, publish: Publish, filter_: str, refused: Refused) -> tuple[InFlight, Lane | None]:
-        """Send a message to the rejected topic when there is one and it can; otherwise drop it, on purpose."""
-        if refused.trace is not None:
-            self._tracer.dropped(refused.trace, self._clock.now_ns(), refused.reason)
-        if self._rejected_topic is not None:
-            try:
-                return self._reject(publish, filter_, refused, self._rejected_topic)
-            except SinkRejected as error:
-                refused = Refused(error.reason, f"{refused}; nor does the rejected topic take it: {error}")
-        self.dropped(publish, filter_, refused.reason, str(refused))
-        return InFlight(publish, self, filter_, None, b""), None
+    def _without_suffix(
+        self, publish: Publish, user: Sequence[tuple[str, str]], context: TraceContext | None, problem: str | None
+    ) -> tuple[Recipe | None, TraceContext | None, str | None]:
+        """The recipe of a topic that carries a context at its end, where the route of the plain topic wants that."""
+        plain, found, trouble = split_topic(publish.topic)
+        route = self._recipes.route(plain) if found is not None or trouble else None
+        if route is None or Carrier.TOPIC_SUFFIX not in route.carriers:
+            return None, context, problem
+        return self._recipes.find(publish, plain, user), found or context, trouble
 
-    def _reject(self, publish: Publish, filter_: str, refused: Refused, topic: str) -> tuple[InFlight, Lane]:
-        context, _, user = split_user_properties(publish.user_properties)
-        fixed = [("mqtt.topic", publish.topic), ("mqtt.qos", str(publish.qos)), (REASON, refused.reason)]
-        if (passed := translate.passed_before(user)) is not None:
-            fixed.append((translate.PATH, passed))
-        address = Address(topic=topic, properties=tuple(item for item in fixed if translate.is_legal(item)))
-        prepared = self._sink.prepare(address)
-        plan = self._planner.find(publish.topic)
-        trust = plan is None or plan.route.trust
-        tracer = self._tracer.route(filter=filter_, topic=topic, policy=ContextPolicy.CONTINUE, trust=trust)
-        trace = tracer.begin(publish, context)
-        carried = context_properties(trace, context if trust else None)
-        properties = translate.properties(publish, user, carried, translate.room(address))
-        encoded = self._sink.encode(
-            prepared, publish.payload or translate.EMPTY_BODY, properties.items, publish.received_ns
-        )
-        self._reporter.report(events.MessagesDiverted(reason=refused.reason, cause=str(refused), topic=topic))
-        lane = self._planner.lanes.get(topic, self._sink.lane(prepared))
-        return InFlight(publish, self, filter_, trace, encoded), lane
+    def _properties(  # noqa: PLR0917
+        self,
+        publish: Publish,
+        payload: bytes,
+        user: Sequence[tuple[str, str]],
+        tracestate: str,
+        baggage: str,
+        recipe: Recipe,
+    ) -> Sequence[tuple[str, str]]:
+        carried = [("tracestate", tracestate)] if tracestate else []
+        if baggage:
+            carried.append(("baggage", baggage))
+        items, dropped = mapping.properties(publish, payload, user, carried, recipe.room)
+        if dropped:
+            self._reporter.report(events.PropertiesDropped(route=recipe.route.name, count=dropped))
+        return items
 
+    def _look_closer(self, publish: Publish, payload: bytes, recipe: Recipe) -> None:
+        """What few recipes have: a limit, properties that RocketMQ cannot carry, no route.
 
-def _malformed(publish: Publish) -> str:
-    return f"topic {quoted(publish.topic)}: {publish.fault}"
+        :raises Refused: the payload is too large for the route.
+        """
+        limit = recipe.route.max_payload
+        if limit is not None and len(payload) > limit:
+            raise Refused("too_large", f"{len(payload)} bytes on route {recipe.route.name!r}", recipe.tally)
+        if recipe.cut:
+            self._reporter.report(events.PropertiesDropped(route=recipe.route.name, count=recipe.cut))
+        if recipe.route.name == UNROUTABLE:
+            cause = f"no route takes topic {quoted(publish.topic)}"
+            topic = recipe.partition.topic
+            self._reporter.report(events.MessagesDiverted(reason="unroutable", cause=cause, topic=topic))
 
+    def _tally(self, refused: Refused) -> Tally:
+        if refused.tally is None:  # it was refused before it had a route
+            refused.tally = self.tallies.get(UNROUTABLE)
+            refused.tally.received += 1
+        return refused.tally
 
-def context_properties(trace: MessageTrace, context: TraceContext | None) -> list[tuple[str, str]]:
-    """What carries a trace on in RocketMQ: the user properties that OpenTelemetry's own instrumentations read."""
-    items = [("traceparent", trace.traceparent)] if trace.traceparent else []
-    if trace.tracestate:
-        items.append(("tracestate", trace.tracestate))
-    if context is not None and context.baggage:
-        items.append(("baggage", context.baggage))
-    return items
+    def _refuse(self, delivery: Delivery[Publish], refused: Refused) -> Outgoing | None:
+        return self._rejects.refuse(delivery, self._tally(refused), refused.reason, str(refused), trace=refused.trace)
+
+    def _refused(self, delivery: Delivery[Publish], error: Exception) -> Refused | None:
+        """Why a message is refused. None: a fault of ours, and the source is to bring the message again.
+
+        A message that meets faults again and again will never work: it is refused as well.
+        """
+        if isinstance(error, Refused):
+            return error
+        cause = report_fault(self._reporter, error, "uplink.intake")
+        publish = delivery.message
+        key = (publish.topic[:64], hash(publish.payload))
+        met = (self._faults.get(key) or 0) + 1
+        self._faults.put(key, met)
+        return Refused("internal", cause) if met >= _TRIES else None
+
+    def _count(self, tallies: dict[Tally, None], now: int) -> None:
+        """Tell the metrics of what came in."""
+        for tally in tallies:
+            tally.last_ns = now
+            count, tally.told = tally.received - tally.told, tally.received
+            if count:
+                self._metrics.consumed(tally.filter, count)
+        for outcome, count in self._outcomes.items():
+            self._metrics.context(outcome, count)
+        self._outcomes.clear()

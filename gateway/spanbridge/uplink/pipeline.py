@@ -8,16 +8,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from spanbridge.core.batch import BatchLimits
-from spanbridge.core.message import Publish
-from spanbridge.core.routes import Route, RouteTable, TopicFilter
-from spanbridge.core.template import Template
+from spanbridge.core.delivery import Delivery
+from spanbridge.core.message import Destination, Publish
+from spanbridge.core.partition import BatchLimits
+from spanbridge.core.routes import Route
 from spanbridge.ports import Clock, Reporter, Sink, Source
 from spanbridge.telemetry import Peer, Tracer, UplinkMetrics
 from spanbridge.uplink import events
-from spanbridge.uplink.intake import Intake, Tally
-from spanbridge.uplink.plan import UNROUTABLE, Lanes, Planner
+from spanbridge.uplink.intake import Intake
+from spanbridge.uplink.recipe import UNROUTABLE, Ends, Partitions, Recipes, with_catch_all
+from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.sender import Sender
+from spanbridge.uplink.tally import Tally
+
+_STUCK_AFTER = 30.0
+"""Seconds that a message may be in nobody's hands before that is taken for a fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +32,7 @@ class UplinkSettings:
     ``gateway`` names this one in ``spanbridge.path``. ``max_in_flight`` (messages) and ``max_in_flight_bytes`` bound
     what was received and is not acknowledged: above, the sockets of sources that hold their share are not read.
     ``unroutable_topic`` takes what no route takes, ``rejected_topic`` whatever else can never be forwarded as it is.
+    ``reject_after`` (seconds) is how long messages wait for a topic that a device named and that cannot be used.
     """
 
     gateway: str
@@ -35,20 +41,22 @@ class UplinkSettings:
     limits: BatchLimits = field(default_factory=BatchLimits)
     unroutable_topic: str | None = None
     rejected_topic: str | None = None
+    reject_after: float = 30.0
 
 
 class Uplink:
-    """MQTT to RocketMQ."""
+    """MQTT to RocketMQ. ``cluster`` describes RocketMQ in spans."""
 
     def __init__(
         self,
-        sink: Sink,
+        sink: Sink[Destination],
         *,
         tracer: Tracer,
         metrics: UplinkMetrics,
         reporter: Reporter,
         clock: Clock,
         settings: UplinkSettings,
+        cluster: Peer | None = None,
     ) -> None:
         self._sink = sink
         self._tracer = tracer
@@ -56,36 +64,74 @@ class Uplink:
         self._reporter = reporter
         self._clock = clock
         self._settings = settings
-        self._lanes = Lanes(settings.limits)
+        self._cluster = cluster or Peer()
+        self._partitions = Partitions(settings.limits)
         self._intakes: list[Intake] = []
-        self._routes: list[tuple[Intake, list[Route]]] = []
+        self._routes: dict[Intake, list[Route]] = {}
         self._empty = asyncio.Event()
         self._empty.set()
+        self._lost_ns: int | None = None
+        telling = {"tracer": tracer, "metrics": metrics, "reporter": reporter, "clock": clock}
+        self._rejects = Rejects(
+            settings.rejected_topic,
+            sink,
+            self._partitions,
+            cluster=self._cluster,
+            **telling,  # type: ignore[arg-type]
+        )
         self.sender = Sender(
-            sink, tracer=tracer, metrics=metrics, reporter=reporter, clock=clock, settled=self._relieve
+            sink,
+            self._rejects,
+            released=self._relieve,
+            cluster=self._cluster,
+            reject_after=settings.reject_after,
+            **telling,  # type: ignore[arg-type]
         )
 
-    def attach(self, source: Source, routes: Iterable[Route], peer: Peer) -> None:
-        """Add a source before :meth:`run`. ``peer`` describes its broker, and names us there.
+    def attach(self, source: Source[Publish], routes: Iterable[Route], broker: Peer, *, several: bool = False) -> None:
+        """Add a source before :meth:`run`. ``broker`` describes its MQTT broker, and names us there.
+
+        ``several`` says that there are more: then messages carry the source's name.
 
         :raises RouteError: two of the routes match the same topics.
         """
-        mine = [route for route in routes if route.source in (None, source.name)]
-        table = RouteTable(_with_catch_all(mine, self._settings.unroutable_topic))
-        planner = Planner(table, self._sink, self._tracer, self._lanes, gateway=self._settings.gateway, peer=peer)
+        ends = Ends(
+            gateway=self._settings.gateway, source=source.name, broker=broker, cluster=self._cluster, told=several
+        )
         intake = Intake(
             source,
-            planner,
-            self._sink,
-            tracer=self._tracer,
+            ends,
+            rejects=self._rejects,
             metrics=self._metrics,
             reporter=self._reporter,
             clock=self._clock,
             submit=self.sender.submit,
-            rejected_topic=self._settings.rejected_topic,
         )
+        self._use(intake, routes)
         self._intakes.append(intake)
-        self._routes.append((intake, mine))
+
+    def reroute(self, routes: Iterable[Route]) -> None:
+        """Take messages by other routes from now on. What is under way goes where it was meant to go.
+
+        :raises RouteError: two of the routes match the same topics; then the old ones stay.
+        """
+        routes = list(routes)
+        for intake in self._intakes:
+            self._use(intake, routes)
+
+    def _use(self, intake: Intake, routes: Iterable[Route]) -> None:
+        mine = [route for route in routes if route.source in (None, intake.source.name)]
+        taken = with_catch_all(mine, self._settings.unroutable_topic)
+        recipes = Recipes(
+            taken,
+            self._sink,
+            self._tracer,
+            partitions=self._partitions,
+            tallies=intake.tallies,
+            ends=intake.ends,
+        )
+        intake.use(recipes)
+        self._routes[intake] = mine
 
     async def run(self) -> None:
         """Forward until :meth:`drain`; returns when every source has closed."""
@@ -94,15 +140,11 @@ class Uplink:
                 group.create_task(self._run_source(intake), name=f"source {intake.source.name}")
 
     async def _run_source(self, intake: Intake) -> None:
-        def deliver(publishes: list[Publish]) -> None:
-            intake.deliver(publishes)
+        def deliver(deliveries: list[Delivery[Publish]]) -> None:
+            intake.deliver(deliveries)
             self._hold(intake)
 
-        def connected() -> None:
-            intake.connected()
-            self._relieve()  # less is held, and it may be long until something else is settled
-
-        await intake.source.run(deliver, connected)
+        await intake.source.run(deliver, self._relieve)
 
     async def drain(self, deadline: float) -> int:
         """Stop in the order a message passes: intake, batches, acknowledgements. ``deadline`` in seconds.
@@ -111,6 +153,7 @@ class Uplink:
         """
         sources = [intake.source for intake in self._intakes]
         await asyncio.gather(*(source.stop_intake() for source in sources))
+        self._relieve()
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline):
                 await self._empty.wait()
@@ -124,22 +167,28 @@ class Uplink:
         """Stop sending, whatever is unsent: most stays with the MQTT brokers, the rest is counted. Idempotent."""
         await self.sender.stop()
         for intake in self._intakes:
-            intake.abandon()
+            gone = intake.source.unrepeatable()
+            for delivery in gone:
+                self._rejects.count_dropped(delivery.message, intake.tallies.get(UNROUTABLE), "stopping")
+            if gone:
+                cause = "the gateway stops, and the MQTT broker has no copy (QoS 0, or its session was lost)"
+                self._reporter.report(events.MessagesDropped(reason="stopping", cause=cause, count=len(gone)))
+                intake.source.ack(gone)
 
     @property
     def in_flight(self) -> int:
-        """Messages received and not settled."""
-        return sum(intake.ledger.unsettled for intake in self._intakes)
+        """Messages received and neither acked nor nacked."""
+        return sum(intake.source.unacked for intake in self._intakes)
 
     @property
     def held(self) -> int:
         """Messages in our hands: those in flight, and those whose acknowledgement waits for an earlier message."""
-        return sum(intake.ledger.held for intake in self._intakes)
+        return sum(intake.source.held for intake in self._intakes)
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the messages in our hands, in RocketMQ's encoding."""
-        return sum(intake.ledger.held_bytes for intake in self._intakes)
+        """Bytes that the messages in our hands take, as they came and in RocketMQ's form."""
+        return sum(intake.source.held_bytes + intake.encoded_bytes for intake in self._intakes)
 
     @property
     def paused(self) -> bool:
@@ -147,28 +196,57 @@ class Uplink:
         return any(intake.paused for intake in self._intakes)
 
     def oldest_age(self) -> float:
-        """Seconds that the oldest unsettled message has waited; 0 when none does."""
-        oldest = [age for intake in self._intakes if (age := intake.ledger.oldest_ns()) is not None]
+        """Seconds that the oldest message in flight has waited; 0 when none does."""
+        oldest = [age for intake in self._intakes if (age := intake.source.oldest_ns()) is not None]
         return max(0.0, (self._clock.monotonic_ns() - min(oldest)) / 1e9) if oldest else 0.0
+
+    def stuck(self) -> str | None:
+        """Why messages wait that nobody works on, which no pause or retry will end; None while all is well.
+
+        A message that waits is in a partition or in a request. One that is in flight and in neither is stuck.
+        """
+        lost = self._nobodys()
+        now = self._clock.monotonic_ns()
+        if not lost:
+            self._lost_ns = None
+            return None
+        self._lost_ns = self._lost_ns or now
+        seconds = (now - self._lost_ns) / 1e9
+        return f"messages of {lost!r} are in nobody's hands for {seconds:.0f} s" if seconds >= _STUCK_AFTER else None
+
+    def _nobodys(self) -> str | None:
+        working = [outgoing.delivery for outgoing in self.sender.sending()]
+        working += [outgoing.delivery for partition in self._partitions.all() for outgoing in partition.pending]
+        for intake in self._intakes:
+            oldest = intake.source.oldest_ns()
+            mine = [delivery.arrived_ns for delivery in working if delivery.source is intake.source]
+            if oldest is not None and (not mine or oldest < min(mine)):
+                return intake.source.name
+        return None
 
     def status(self) -> dict[str, Any]:
         """For /status: JSON-able."""
+        tallies = [tally for intake in self._intakes for tally in intake.tallies.all().values()]
+        sender = self.sender
+        age = None if not sender.last_error_ns else round((self._clock.now_ns() - sender.last_error_ns) / 1e9, 1)
         return {
             "received": sum(intake.received for intake in self._intakes),
-            "sent": self.sender.sent,
-            "dropped": sum(tally.dropped for intake in self._intakes for tally in intake.tallies.values()),
-            "requests_in_flight": self.sender.requests,
+            "sent": sum(tally.sent for tally in tallies),
+            "rejected": sum(tally.rejected.total() for tally in tallies),
+            "dropped": sum(tally.dropped.total() for tally in tallies),
+            "requests_in_flight": sender.requests,
             "in_flight": self.in_flight,
             "held": self.held,
             "held_bytes": self.held_bytes,
             "oldest_unacknowledged_s": round(self.oldest_age(), 3),
             "paused": self.paused,
-            "last_error": self.sender.last_error,
+            "last_error": sender.last_error,
+            "last_error_age_s": age,
         }
 
     def routes(self) -> list[dict[str, Any]]:
         """For /status: each source's routes with what became of their messages, and what no route took."""
-        return [row for intake, routes in self._routes for row in self._route_rows(intake, routes)]
+        return [row for intake, routes in self._routes.items() for row in self._route_rows(intake, routes)]
 
     def batches(self) -> dict[str, Any]:
         """For /status: requests to RocketMQ since the start."""
@@ -183,21 +261,33 @@ class Uplink:
     def _route_rows(self, intake: Intake, routes: Sequence[Route]) -> list[dict[str, Any]]:
         named: dict[str, tuple[str, str | None]] = {}
         named |= {route.filter.text: (route.name, route.topic.text) for route in routes}
-        for filter_ in intake.tallies:
+        tallies = intake.tallies.all()
+        for filter_ in tallies:
             named.setdefault(filter_, (UNROUTABLE, self._settings.unroutable_topic))
         now = self._clock.now_ns()
         rows = []
         for filter_, (name, topic) in named.items():
-            tally = intake.tallies.get(filter_) or Tally()
-            age = round(max(0, now - tally.last_ns) / 1e9, 1) if tally.last_ns else None
-            counts = {"received": tally.received, "sent": tally.sent, "dropped": tally.dropped}
-            source = intake.source.name
-            rows.append({"source": source, "name": name, "filter": filter_, "topic": topic, **counts, "last_s": age})
+            tally = tallies.get(filter_) or Tally(intake, filter_, trust=True)
+            rows.append(
+                {
+                    "source": intake.source.name,
+                    "name": name,
+                    "filter": filter_,
+                    "topic": topic,
+                    "received": tally.received,
+                    "sent": tally.sent,
+                    "rejected": tally.rejected.total(),
+                    "dropped": tally.dropped.total(),
+                    "reasons": dict(tally.rejected + tally.dropped),
+                    "rejected_topic": self._settings.rejected_topic,
+                    "last_s": round(max(0, now - tally.last_ns) / 1e9, 1) if tally.last_ns else None,
+                }
+            )
         return rows
 
     def _hold(self, intake: Intake) -> None:
         """Stop reading when enough is in flight: brokers overrun Receive Maximum, so the socket is the bound."""
-        if intake.ledger.unsettled:
+        if intake.source.unacked:
             self._empty.clear()
         settings = self._settings
         if not intake.paused and self._over(intake, settings.max_in_flight, settings.max_in_flight_bytes):
@@ -217,14 +307,7 @@ class Uplink:
 
     def _over(self, intake: Intake, messages: int, size: int) -> bool:
         """Whether all sources together hold so much, and this one its share: one that is stuck must not stop others."""
-        ledger, shares = intake.ledger, len(self._intakes)
-        if ledger.held * shares >= messages and self.held >= messages:
+        source, shares = intake.source, len(self._intakes)
+        if source.held * shares >= messages and self.held >= messages:
             return True
-        return ledger.held_bytes * shares >= size and self.held_bytes >= size
-
-
-def _with_catch_all(routes: Sequence[Route], topic: str | None) -> list[Route]:
-    if topic is None or any(route.filter.mqtt == "#" for route in routes):
-        return list(routes)
-    catch_all = Route(name=UNROUTABLE, filter=TopicFilter.parse("#"), topic=Template.parse(topic))
-    return [*routes, catch_all]
+        return (source.held_bytes + intake.encoded_bytes) * shares >= size and self.held_bytes >= size

@@ -1,26 +1,32 @@
-"""The sender: batches out of lanes into RocketMQ, again and again until they are stored."""
+"""The sender: batches out of partitions into RocketMQ, again and again until they are stored."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
 
-from spanbridge.core.ack import InFlight
-from spanbridge.core.batch import Lane
-from spanbridge.core.errors import SinkError, SinkRejected
+from spanbridge.core.cache import Generations
+from spanbridge.core.delivery import Delivery
+from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, bare
+from spanbridge.core.message import Destination, Publish
+from spanbridge.core.partition import Partition
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Clock, Reporter, Sink
-from spanbridge.telemetry import Tracer, UplinkMetrics
+from spanbridge.telemetry import Hop, Peer, Tracer, UplinkMetrics
 from spanbridge.uplink import events
+from spanbridge.uplink.quiet import quietly, report_fault
+from spanbridge.uplink.recipe import Outgoing, send_hop
+from spanbridge.uplink.rejects import Rejects
+from spanbridge.uplink.tally import Tally
 
 _SECOND = 1_000_000_000
 RETRY_INITIAL = 0.1
 RETRY_MAXIMUM = 5.0
 """Seconds. Short, because what waits is bounded anyway and a cluster that is back should be used at once."""
+_FAILING_TOPICS = 4
+"""Device-named topics that may fail at a time with the whole ``reject_after``: made-up names must not add up."""
 
 
 @dataclass(slots=True)
@@ -34,47 +40,59 @@ class BatchTally:
 
 
 class Sender:
-    """Sends what lanes give. ``settled`` is called after each batch that left the gateway's care."""
+    """Sends what partitions give. ``released`` is called after each batch that left the gateway's care.
+
+    ``reject_after`` is in seconds: how long messages wait for a RocketMQ topic that a device named and that is missing
+    or cannot be used. Topics of the configuration are waited for without end.
+    """
 
     def __init__(
         self,
-        sink: Sink,
+        sink: Sink[Destination],
+        rejects: Rejects,
         *,
         tracer: Tracer,
         metrics: UplinkMetrics,
         reporter: Reporter,
         clock: Clock,
-        settled: Callable[[], None],
+        released: Callable[[], None],
+        cluster: Peer,
+        reject_after: float,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.tally = BatchTally()
         self.last_error: str | None = None
+        self.last_error_ns = 0
         self._sink = sink
+        self._rejects = rejects
         self._tracer = tracer
         self._metrics = metrics
         self._reporter = reporter
         self._clock = clock
-        self._settled = settled
+        self._released = released
+        self._cluster = cluster
+        self._reject_after = reject_after
         self._draw = draw
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._hops: Generations[str, Hop] = Generations(2048)
+        self._failing: dict[Partition[Outgoing], None] = {}
+        self._tasks: dict[asyncio.Task[None], list[Outgoing]] = {}
         self._stopped = False
-
-    @property
-    def sent(self) -> int:
-        """Messages that RocketMQ has stored."""
-        return self.tally.messages
 
     @property
     def requests(self) -> int:
         """Requests under way, those that wait for another attempt included."""
         return len(self._tasks)
 
-    def submit(self, lane: Lane) -> None:
-        """Send what ``lane`` has ready. Synchronous: the sending goes on in tasks of this sender."""
-        while not self._stopped and (batch := lane.take()) is not None:
-            task = asyncio.get_running_loop().create_task(self._run(lane, batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def sending(self) -> Iterable[Outgoing]:
+        """Messages in those requests; some may be done."""
+        return (outgoing for batch in self._tasks.values() for outgoing in batch)
+
+    def submit(self, partition: Partition[Outgoing]) -> None:
+        """Send what ``partition`` has ready. Synchronous: the sending goes on in tasks of this sender."""
+        while not self._stopped and (batch := partition.take()) is not None:
+            task = asyncio.get_running_loop().create_task(self._run(partition, batch))
+            self._tasks[task] = batch
+            task.add_done_callback(self._tasks.pop)
 
     async def stop(self) -> None:
         """Give up what is still under way: its messages stay unacknowledged. Idempotent."""
@@ -83,49 +101,48 @@ class Sender:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, lane: Lane, batch: list[InFlight]) -> None:
+    async def _run(self, partition: Partition[Outgoing], batch: list[Outgoing]) -> None:
         try:
-            await self._deliver(lane, batch)
-        except Exception as fault:  # noqa: BLE001 - the batch stays unacknowledged, and health says so
-            cause = f"{type(fault).__name__}: {fault}"
-            self._reporter.report(events.InternalError(where="uplink.sender", cause=cause, count=len(batch)))
+            await self._deliver(partition, batch)
+        except Exception as fault:  # noqa: BLE001 - the source brings the batch again
+            report_fault(self._reporter, fault, "uplink.sender", len(batch))
+            self._nack(batch)
         finally:
-            lane.done()
-            self.submit(lane)
+            partition.done()
+            self.submit(partition)
 
-    async def _deliver(self, lane: Lane, batch: list[InFlight]) -> None:
-        """Try until every message of ``batch`` is stored or dropped on purpose."""
+    async def _deliver(self, partition: Partition[Outgoing], batch: list[Outgoing]) -> None:
+        """Try until every message of ``batch`` is stored, rejected, or dropped on purpose."""
         backoff = Backoff(RETRY_INITIAL, RETRY_MAXIMUM)
         failing_since: int | None = None
-        if self._clock.monotonic_ns() - batch[0].since_ns >= _SECOND:  # Message Expiry Intervals are whole seconds
+        if self._clock.monotonic_ns() - batch[0].delivery.arrived_ns >= _SECOND:  # expiry is in whole seconds
             batch = self._without_expired(batch)
         while batch:
             started = self._clock.now_ns()
-            error = await self._attempt(lane, batch, started)
-            ended = self._clock.now_ns()
+            error = await self._attempt(partition, batch)
             if error is None:
+                self._works(partition)
                 if failing_since is not None:
-                    seconds = _seconds(failing_since, ended)
-                    self._reporter.report(events.SendRecovered(topic=lane.topic, seconds=seconds))
-                self._done(lane.topic, batch, ended)
+                    seconds = _seconds(failing_since, self._clock.now_ns())
+                    self._reporter.report(events.SendRecovered(topic=partition.topic, seconds=seconds))
+                self._stored(partition.topic, batch)
                 return
+            if error.stored:
+                self._stored(partition.topic, [batch[index] for index in sorted(error.stored)])
+                batch = [one for index, one in enumerate(batch) if index not in error.stored]
             if isinstance(error, SinkRejected):
-                await self._isolate(lane, batch, error)
+                await self._isolate(partition, batch, error)
                 return
             failing_since = failing_since or started
-            await self._pause(lane, batch, error, backoff)
-            batch = self._without_expired(batch)
+            batch = self._without_hopeless(partition, batch, error)
+            if batch:
+                await self._pause(partition, batch, error, backoff)
+                batch = self._without_expired(batch)
 
-    async def _attempt(self, lane: Lane, batch: list[InFlight], started: int) -> SinkError | None:
-        error: SinkError | None = None
-        try:
-            await self._sink.send(lane.topic, lane.key, [entry.encoded for entry in batch])
-        except SinkError as refusal:
-            error = refusal
-        except Exception as fault:  # noqa: BLE001 - kept and tried again, as any other failure
-            cause = f"{type(fault).__name__}: {fault}"
-            self._reporter.report(events.InternalError(where="uplink.sender", cause=cause))
-            error = SinkError(cause, reason="internal")
+    async def _attempt(self, partition: Partition[Outgoing], batch: list[Outgoing]) -> SinkError | None:
+        """One request; why it failed, or None."""
+        started = self._clock.now_ns()
+        error = await self._send(partition, [outgoing.encoded for outgoing in batch])
         ended = self._clock.now_ns()
         if error is None:
             self.tally.stored += 1
@@ -133,69 +150,159 @@ class Sender:
         else:
             self.tally.failed += 1
         reason = error.reason if error is not None else None
-        self._tracer.sent([entry.trace for entry in batch], started, ended, lane.topic, reason)
-        self._metrics.operation_duration(lane.topic, _seconds(started, ended), reason)
-        self._metrics.sent(lane.topic, len(batch), reason)
+        quietly(self._reporter, self._tell, partition.topic, batch, started, ended, reason)
         return error
 
-    async def _pause(self, lane: Lane, batch: list[InFlight], error: SinkError, backoff: Backoff) -> None:
+    async def _send(self, partition: Partition[Outgoing], encoded: list[bytes]) -> SinkError | None:
+        try:
+            await self._sink.send(partition.topic, partition.key, encoded)
+        except SinkError as error:
+            return bare(error)
+        except Exception as fault:  # noqa: BLE001 - kept and tried again, as any other failure
+            return SinkError(report_fault(self._reporter, bare(fault), "uplink.sender"), reason="internal")
+        return None
+
+    def _tell(self, topic: str, batch: list[Outgoing], started: int, ended: int, reason: str | None) -> None:
+        """Telemetry of one request."""
+        hop = self._hops.get(topic)
+        if hop is None:
+            hop = send_hop(topic, self._cluster)
+            self._hops.put(topic, hop)
+        self._tracer.requested(hop, [outgoing.trace for outgoing in batch], started, ended, reason)
+        self._metrics.operation_duration(topic, _seconds(started, ended), reason)
+        self._metrics.sent(topic, len(batch), reason)
+
+    async def _pause(
+        self, partition: Partition[Outgoing], batch: list[Outgoing], error: SinkError, backoff: Backoff
+    ) -> None:
         delay = backoff.next_delay(self._draw())
-        self.last_error = str(error)
+        self.last_error, self.last_error_ns = str(error), self._clock.now_ns()
         self._reporter.report(
-            events.SendFailed(topic=lane.topic, reason=error.reason, cause=str(error), delay=delay, count=len(batch))
+            events.SendFailed(
+                topic=partition.topic, reason=error.reason, cause=str(error), delay=delay, count=len(batch)
+            )
         )
         await self._clock.sleep(delay)
 
-    async def _isolate(self, lane: Lane, batch: list[InFlight], error: SinkRejected) -> None:
+    async def _isolate(self, partition: Partition[Outgoing], batch: list[Outgoing], error: SinkRejected) -> None:
         """One status holds for a whole batch: halve it, in order, until the message that is meant stands alone."""
         if len(batch) > 1:
             middle = len(batch) // 2
-            await self._deliver(lane, batch[:middle])
-            await self._deliver(lane, batch[middle:])
-            return
-        entry = batch[0]
-        diverted = entry.owner.divert(entry, error.reason, str(error))
-        if diverted is None:
-            self._settle(batch)
-        elif diverted is lane:  # the rejected topic itself refused it
-            entry.owner.dropped(entry.publish, entry.filter, error.reason, str(error))
-            self._settle(batch)
-        else:
-            diverted.add(entry)
-            self.submit(diverted)
+            await self._deliver(partition, batch[:middle])
+            await self._deliver(partition, batch[middle:])
+        elif batch:
+            again = self._divert(partition, batch[0], error)
+            if again is not None:
+                await self._deliver(partition, [again])
 
-    def _without_expired(self, batch: list[InFlight]) -> list[InFlight]:
+    def _divert(self, partition: Partition[Outgoing], outgoing: Outgoing, error: SinkError) -> Outgoing | None:
+        """Send a message that RocketMQ refused to the rejected topic; return it when that is this partition's."""
+        diverted = self._rejects.divert(outgoing, error)
+        if diverted is None:
+            self._ack([outgoing])
+            return None
+        outgoing.recipe.tally.intake.encoded_bytes += len(diverted.encoded) - len(outgoing.encoded)
+        outgoing.encoded = b""
+        if diverted.recipe.partition is partition:
+            return diverted
+        diverted.recipe.partition.add(diverted)
+        self.submit(diverted.recipe.partition)
+        return None
+
+    def _without_expired(self, batch: list[Outgoing]) -> list[Outgoing]:
         """Leave out what its sender no longer wants delivered (MQTT 5.0 section 3.3.2.3.3)."""
         now = self._clock.monotonic_ns()
-        expired = [entry for entry in batch if _expired(entry, now)]
+        expired = [outgoing for outgoing in batch if _has_expired(outgoing.delivery, now)]
         if not expired:
             return batch
-        for entry in expired:
-            self._tracer.dropped(entry.trace, self._clock.now_ns(), "expired")
+        for outgoing in expired:
+            quietly(self._reporter, self._tracer.dropped, outgoing.trace, self._clock.now_ns(), "expired")
             cause = "its Message Expiry Interval passed before RocketMQ took it"
-            entry.owner.dropped(entry.publish, entry.filter, "expired", cause)
-        self._settle(expired)
-        return [entry for entry in batch if not _expired(entry, now)]
+            self._rejects.dropped(outgoing.delivery.message, outgoing.recipe.tally, "expired", cause)
+        self._ack(expired)
+        return [outgoing for outgoing in batch if not _has_expired(outgoing.delivery, now)]
 
-    def _done(self, topic: str, batch: list[InFlight], now: int) -> None:
+    def _without_hopeless(
+        self, partition: Partition[Outgoing], batch: list[Outgoing], error: SinkError
+    ) -> list[Outgoing]:
+        """Reject messages of topics that devices named and that cannot be used: those behind them are to go on."""
+        if not isinstance(error, SinkMisconfigured):
+            return batch
+        now = self._clock.monotonic_ns()
+        if partition.failing_ns is None:
+            partition.failing_ns = now
+            self._failing[partition] = None
+        allowed = self._reject_after if len(self._failing) <= _FAILING_TOPICS else 0.0
+        if (now - partition.failing_ns) / 1e9 < allowed:
+            return batch
+        kept = []
+        for outgoing in batch:
+            if outgoing.recipe.by_device or outgoing.recipe.rejected is not None:
+                again = self._divert(partition, outgoing, error)
+                if again is not None:
+                    kept.append(again)
+            else:
+                kept.append(outgoing)
+        return kept
+
+    def _works(self, partition: Partition[Outgoing]) -> None:
+        if partition.failing_ns is not None:
+            partition.failing_ns = None
+            self._failing.pop(partition, None)
+
+    def _stored(self, topic: str, batch: list[Outgoing]) -> None:
+        """Acknowledge what RocketMQ has, then tell of it."""
         self.tally.messages += len(batch)
-        self.last_error = None
-        self._tracer.settled([entry.trace for entry in batch], now)
-        self._metrics.batch(topic, len(batch), _seconds(batch[0].publish.received_ns, now))
-        for (owner, filter_, received), entries in groupby(batch, _origin):
-            count = sum(1 for _ in entries)
-            owner.sent(filter_, count)
-            self._metrics.process_duration(filter_, _seconds(received, now), count)
-        self._settle(batch)
+        traces = [outgoing.trace for outgoing in batch]
+        self._ack(batch)
+        quietly(self._reporter, self._tracer.stored, traces, self._clock.now_ns())
+        quietly(self._reporter, self._count, topic, batch)
 
-    def _settle(self, batch: Sequence[InFlight]) -> None:
-        owners = {id(entry.owner): entry.owner for entry in batch}
-        if len(owners) == 1:
-            batch[0].owner.settle(batch)
-        else:
-            for owner in owners.values():
-                owner.settle([entry for entry in batch if entry.owner is owner])
-        self._settled()
+    def _count(self, topic: str, batch: list[Outgoing]) -> None:
+        """Metrics of a batch that is stored: messages of one read and route are counted together."""
+        now = self._clock.now_ns()
+        self._metrics.batch(topic, len(batch), _seconds(batch[0].delivery.message.received_ns, now))
+        tally: Tally = batch[0].recipe.tally
+        received = batch[0].delivery.message.received_ns
+        count = 0
+        for outgoing in batch:
+            recipe, message = outgoing.recipe, outgoing.delivery.message
+            if recipe.rejected is not None:
+                recipe.tally.rejected[recipe.rejected] += 1
+                self._metrics.rejected(recipe.tally.filter, recipe.rejected, topic)
+                continue
+            if recipe.tally is not tally or message.received_ns != received:
+                self._processed(tally, received, now, count)
+                tally, received, count = recipe.tally, message.received_ns, 0
+            count += 1
+        self._processed(tally, received, now, count)
+
+    def _processed(self, tally: Tally, received: int, now: int, count: int) -> None:
+        if count:
+            tally.sent += count
+            self._metrics.process_duration(tally.filter, _seconds(received, now), count)
+
+    def _ack(self, batch: Sequence[Outgoing]) -> None:
+        """Acknowledge at the sources; what messages took in the sink's form is free."""
+        intake = batch[0].recipe.tally.intake
+        deliveries: list[Delivery[Publish]] = []
+        size = 0
+        for outgoing in batch:
+            if outgoing.recipe.tally.intake is not intake:
+                intake.acked(deliveries, size)
+                intake, deliveries, size = outgoing.recipe.tally.intake, [], 0
+            deliveries.append(outgoing.delivery)
+            size += len(outgoing.encoded)
+            outgoing.encoded = b""
+        intake.acked(deliveries, size)
+        self._released()
+
+    def _nack(self, batch: Sequence[Outgoing]) -> None:
+        for outgoing in batch:
+            outgoing.recipe.tally.intake.encoded_bytes -= len(outgoing.encoded)
+            outgoing.encoded = b""
+            outgoing.delivery.nack("a fault of ours while it was sent")
+        self._released()
 
 
 def _seconds(start: int, end: int) -> float:
@@ -203,9 +310,5 @@ def _seconds(start: int, end: int) -> float:
     return max(0.0, (end - start) / 1e9)
 
 
-def _origin(entry: InFlight) -> tuple[Any, str, int]:
-    return entry.owner, entry.filter, entry.publish.received_ns
-
-
-def _expired(entry: InFlight, now: int) -> bool:
-    return entry.expires_ns is not None and now >= entry.expires_ns
+def _has_expired(delivery: Delivery[Publish], now: int) -> bool:
+    return delivery.expires_ns is not None and now >= delivery.expires_ns

@@ -18,7 +18,7 @@ from spanbridge.telemetry.env import Signal
 from spanbridge.telemetry.events import ExportFailed, ReceiverWarned, TelemetryDropped
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.otlp.transport import Outcome, Transport
-from spanbridge.telemetry.wire import RequestFrame
+from spanbridge.telemetry.spans.wire import RequestFrame
 
 
 @dataclass(slots=True)

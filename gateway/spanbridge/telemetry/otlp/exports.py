@@ -12,7 +12,7 @@ from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.otlp.exporter import Delivery, MetricExporter, SpanExporter
 from spanbridge.telemetry.otlp.transport import ConsoleTransport, Transport, create_transport
 from spanbridge.telemetry.settings import ExportPlan
-from spanbridge.telemetry.wire import RequestFrame
+from spanbridge.telemetry.spans.wire import RequestFrame
 
 _GIVE_UP_AFTER = 300.0
 """Seconds after which a request that the receiver keeps refusing gives way to the next, as the Collector does."""

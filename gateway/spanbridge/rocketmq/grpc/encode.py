@@ -1,0 +1,237 @@
+"""RocketMQ 5 messages written straight into protobuf wire format (the hot path).
+
+A batch is ``SendMessageRequest`` (service.proto): its only field, ``messages = 1``, repeated. Repeated
+length-delimited fields may simply be joined (protobuf's encoding specification, "Last One Wins" and "Repeated
+Elements"), so each message is encoded on its own, with its field-1 frame, and a request is the concatenation.
+
+What a destination fixes is encoded once; a message is one join of that and of what differs. Field numbers are those of
+definition.proto: Message{topic 1, user_properties 2, system_properties 3, body 4}, SystemProperties{tag 1, keys 2,
+message_id 3, body_encoding 5, message_type 6, born_timestamp 7, delivery_timestamp 11, message_group 17}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from zlib import crc32
+
+from spanbridge.core.cache import Generations
+from spanbridge.core.message import Destination
+from spanbridge.core.protobuf import VARINTS, field, length, timestamp
+from spanbridge.core.rocketmq_rules import (
+    ILLEGAL_PROPERTY,
+    MAX_BODY_BYTES,
+    MAX_PROPERTIES_BYTES,
+    MAX_USER_PROPERTIES,
+    Breach,
+    body_breach,
+    check_destination,
+    fixed_size,
+    properties_too_large,
+    property_breach,
+    property_name_problem,
+)
+from spanbridge.rocketmq.grpc.ids import MessageIds
+from spanbridge.rocketmq.grpc.stubs import DELAY, FIFO, NORMAL
+
+UNORDERED = -1
+"""The partition of messages without a group."""
+DELAYED = -2
+"""The partition of messages with a delivery timestamp."""
+
+_KNOWN_NAMES = 2048
+"""Property names of a generation that are remembered in encoded form."""
+_LONGEST_KNOWN = 256
+"""Characters of such a name."""
+
+# A map is a repeated message of key = 1 and value = 2. This is a traceparent's entry up to its value of 55 characters.
+_PARENT = "traceparent"
+_PARENT_LENGTH = 55
+_PARENT_SIZE = len(_PARENT) + _PARENT_LENGTH
+_PARENT_ENTRY = b"\x12\x46" + field(1, _PARENT.encode()) + b"\x12\x37"
+
+_SMALL = len(VARINTS)
+_MESSAGES = tuple(b"\x0a" + number for number in VARINTS)
+_ENTRIES = tuple(b"\x12" + number for number in VARINTS)
+_SYSTEMS = tuple(b"\x1a" + number for number in VARINTS)
+_BODIES = tuple(b"\x22" + number for number in VARINTS)
+"""Tag and length of a message's parts, by length."""
+
+
+class Encoder:
+    """What all messages of a sink share. One for each sink; not for several threads.
+
+    ``max_body_bytes`` may change at any time: the server's settings say. ``partitions`` is how many partitions the
+    groups of a topic are spread over.
+    """
+
+    __slots__ = (
+        "_ids",
+        "born",
+        "born_ns",
+        "born_size",
+        "max_body_bytes",
+        "names",
+        "namespace",
+        "next_digits",
+        "partitions",
+    )
+
+    def __init__(self, ids: MessageIds, namespace: str = "", partitions: int = 1) -> None:
+        self.max_body_bytes = MAX_BODY_BYTES
+        self.namespace = namespace
+        self.partitions = partitions
+        self.names: Generations[str, bytes] = Generations(_KNOWN_NAMES)
+        self.born_ns = -1
+        self.born = b""
+        self.born_size = 0
+        self.next_digits = ids.sequence
+        self._ids = ids
+
+    def head(self, destination: Destination) -> MessageHead:
+        """See :meth:`spanbridge.ports.Sink.head`."""
+        return MessageHead(self, destination)
+
+    def set_born(self, born_ns: int) -> None:
+        """Encode when messages were born, and the start of their ids. Those of one socket read share it."""
+        milliseconds = born_ns // 1_000_000
+        self.born = field(7, timestamp(milliseconds)) + b"\x1a\x22" + self._ids.prefix(milliseconds // 1000)
+        self.born_size = len(self.born) + 8
+        self.born_ns = born_ns
+
+    def name(self, name: str) -> bytes:
+        """A property's name as the start of a map entry, up to the tag of its value.
+
+        :raises SinkRejected: no property may be called so.
+        """
+        encoded = self.names.get(name)
+        if encoded is None:
+            if problem := property_name_problem(name):
+                raise Breach(ILLEGAL_PROPERTY, f"property {name[:80]!r} {problem}", name).error()
+            encoded = field(1, name.encode()) + b"\x12"
+            if len(name) <= _LONGEST_KNOWN:
+                self.names.put(name, encoded)
+        return encoded
+
+
+class MessageHead:
+    """Implements :class:`spanbridge.ports.Head`: what all messages of one destination have in common.
+
+    A message is the topic, the destination's properties, its own, the system properties, and the body. Of the system
+    properties the message id comes last, since only that changes each time.
+    """
+
+    __slots__ = (
+        "_count",
+        "_crowded",
+        "_encoder",
+        "_size",
+        "_start",
+        "_system",
+        "_system_size",
+        "_traced",
+        "partition",
+        "topic",
+    )
+
+    def __init__(self, encoder: Encoder, destination: Destination) -> None:
+        check_destination(destination)
+        kind = message_type(destination)
+        self.topic = destination.topic
+        self.partition = partition_of(kind, destination.group, encoder.partitions)
+        self._encoder = encoder
+        resource = field(1, encoder.namespace.encode()) if encoder.namespace else b""
+        self._start = field(1, resource + field(2, destination.topic.encode())) + b"".join(
+            field(2, field(1, name.encode()) + field(2, value.encode())) for name, value in destination.properties
+        )
+        self._traced = self._start + _PARENT_ENTRY
+        self._system = _system_properties(destination, kind)
+        self._system_size = len(self._system)
+        self._count = len({name for name, _ in destination.properties})
+        self._size = fixed_size(destination)
+        self._crowded = self._count >= MAX_USER_PROPERTIES or self._size + _PARENT_SIZE > MAX_PROPERTIES_BYTES
+
+    def encode(self, body: bytes, traceparent: str, properties: Sequence[tuple[str, str]], born_ns: int) -> bytes:
+        """See :meth:`spanbridge.ports.Head.encode`."""
+        encoder = self._encoder
+        size = len(body)
+        if not 0 < size <= encoder.max_body_bytes:
+            raise self._body_refused(size)
+        if born_ns != encoder.born_ns:
+            encoder.set_born(born_ns)
+        if not properties and len(traceparent) == _PARENT_LENGTH and not self._crowded:
+            start = self._traced
+            own = traceparent.encode()
+        else:
+            start = self._start
+            own = self._entries(traceparent, properties) if properties or traceparent else b""
+        system_size = self._system_size + encoder.born_size
+        system_tag = _SYSTEMS[system_size] if system_size < _SMALL else b"\x1a" + length(system_size)
+        body_tag = _BODIES[size] if size < _SMALL else b"\x22" + length(size)
+        total = len(start) + len(own) + len(system_tag) + system_size + len(body_tag) + size
+        return b"".join((
+            _MESSAGES[total] if total < _SMALL else b"\x0a" + length(total),
+            start, own, system_tag, self._system, encoder.born, encoder.next_digits(), body_tag, body,
+        ))  # fmt: skip
+
+    def _entries(self, traceparent: str, properties: Sequence[tuple[str, str]]) -> bytes:
+        names = self._encoder.names.young
+        used = self._size
+        out: list[bytes] = []
+        pairs = ((_PARENT, traceparent), *properties) if traceparent else properties
+        for name, value in pairs:
+            key = names.get(name) or self._encoder.name(name)
+            if not value.isprintable() and (breach := property_breach(name, value)):
+                raise breach.error()
+            raw = value.encode()
+            size = len(raw)
+            if size < 128:
+                entry = len(key) + 1 + size
+                out += (_ENTRIES[entry] if entry < _SMALL else b"\x12" + length(entry), key, VARINTS[size], raw)
+            else:
+                value_size = length(size)
+                out += (b"\x12", length(len(key) + len(value_size) + size), key, value_size, raw)
+            used += len(key) + size  # with the key's framing, a few bytes too many
+        if self._count + len(pairs) > MAX_USER_PROPERTIES or used > MAX_PROPERTIES_BYTES:
+            self._check_exactly(pairs)
+        return b"".join(out)
+
+    def _check_exactly(self, pairs: Sequence[tuple[str, str]]) -> None:
+        used = self._size + sum(len(name.encode()) + len(value.encode()) for name, value in pairs)
+        if self._count + len(pairs) > MAX_USER_PROPERTIES or used > MAX_PROPERTIES_BYTES:
+            raise properties_too_large(self.topic).error()
+
+    def _body_refused(self, size: int) -> Exception:
+        breach = body_breach(self.topic, size, self._encoder.max_body_bytes)
+        assert breach is not None
+        return breach.error()
+
+
+def message_type(destination: Destination) -> int:
+    """The ``MessageType`` that the broker will see in a message of this destination."""
+    if destination.delivery_timestamp_ms is not None:
+        return DELAY
+    return FIFO if destination.group is not None else NORMAL
+
+
+def partition_of(kind: int, group: str | None, partitions: int) -> int:
+    """The partition of a message. It depends on the group alone: routes come and go, a group never changes it."""
+    if kind == DELAY:
+        return DELAYED
+    return UNORDERED if group is None else crc32(group.encode()) % partitions
+
+
+def type_of(partition: int) -> int:
+    """The ``MessageType`` of all messages in a partition."""
+    return NORMAL if partition == UNORDERED else DELAY if partition == DELAYED else FIFO
+
+
+def _system_properties(destination: Destination, kind: int) -> bytes:
+    parts = [field(1, destination.tag.encode())] if destination.tag is not None else []
+    parts += [field(2, key.encode()) for key in destination.keys]
+    parts.append(b"\x28\x01")  # body_encoding = IDENTITY
+    parts.append(b"\x30" + VARINTS[kind])
+    if destination.delivery_timestamp_ms is not None:
+        parts.append(field(11, timestamp(destination.delivery_timestamp_ms)))
+    if destination.group is not None:
+        parts.append(field(17, destination.group.encode()))
+    return b"".join(parts)

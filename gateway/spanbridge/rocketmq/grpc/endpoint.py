@@ -1,0 +1,281 @@
+"""One proxy address: its gRPC channel, its calls with deadlines, and whether it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from grpc import aio
+
+from spanbridge.core.errors import SinkError, SinkMisconfigured
+from spanbridge.ports import Reporter
+from spanbridge.rocketmq.errors import OK, build, clean, judge_code, judge_grpc, plain, unresolved
+from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
+from spanbridge.rocketmq.grpc.auth import Credentials
+from spanbridge.rocketmq.grpc.stubs import SERVICE, code_name, service
+from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
+
+T = TypeVar("T")
+
+_SILENT = 2
+"""Deadlines in a row on one connection, without an answer, after which it is taken for dead."""
+
+_RESOLVE_AGAIN = 1.0
+"""Seconds between look-ups of a name that does not resolve."""
+
+# OpenSSL's reasons. The rest is the same for whatever does not parse.
+_FILE_PROBLEMS = {"NO_CERTIFICATE_OR_CRL_FOUND": "no certificate in it", "KEY_VALUES_MISMATCH": "they do not match"}
+
+
+def load_credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
+    """Read the PEM files. Blocking.
+
+    :raises SinkMisconfigured: a file cannot be read, or something is asked for that gRPC for Python cannot do.
+    """
+    if not tls.verify:
+        raise SinkMisconfigured(
+            "rocketmq tls: verify = false is not possible with gRPC for Python. Put the server's own certificate "
+            "into ca_file and the name it was issued for into server_name",
+            reason="tls",
+        )
+    if tls.key_password is not None:
+        raise SinkMisconfigured(
+            "rocketmq tls: gRPC for Python reads no encrypted keys. Store key_file without a password "
+            "(openssl pkey -in KEY -out PLAIN) and protect it by its file mode",
+            reason="tls",
+        )
+    if (tls.cert_file is None) != (tls.key_file is None):
+        raise SinkMisconfigured("rocketmq tls: cert_file and key_file go together", reason="tls")
+
+    def read(path: str | None) -> bytes | None:
+        try:
+            return Path(path).read_bytes() if path is not None else None
+        except OSError as error:
+            raise SinkMisconfigured(f"rocketmq tls: {path}: {error.strerror}", reason="tls") from None
+
+    credentials = grpc.ssl_channel_credentials(read(tls.ca_file), read(tls.key_file), read(tls.cert_file))
+    _check_files(tls)
+    return credentials
+
+
+def _check_files(tls: TlsOptions) -> None:
+    """Let OpenSSL read the files: gRPC says no more of a broken one than that it cannot make a handshaker."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    files = tls.ca_file
+    try:
+        if tls.ca_file is not None:
+            context.load_verify_locations(tls.ca_file)
+        if tls.cert_file is not None:
+            files = f"{tls.cert_file} with {tls.key_file}"
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # a password, or it asks the terminal
+    except ssl.SSLError as error:
+        cause = _FILE_PROBLEMS.get(error.reason or "", "no PEM file, or an encrypted key")
+        raise SinkMisconfigured(f"rocketmq tls: {files} cannot be used: {cause}", reason="tls") from None
+
+
+def channel_options(options: RocketmqOptions) -> list[tuple[str, Any]]:
+    """Channel arguments: come back within a second of the peer, and leave retries to us."""
+    arguments: list[tuple[str, Any]] = [
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # In gRPC this is also how long one connection attempt may take.
+        ("grpc.min_reconnect_backoff_ms", int(options.connect_timeout * 1000)),
+        # Names move with containers. By default gRPC asks for one again after 30 s at the earliest.
+        ("grpc.dns_min_time_between_resolutions_ms", 1000),
+        # A replaced channel must not be handed the connection it replaces.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),
+        ("grpc.service_config_disable_resolution", 1),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+        # No grpc.keepalive_time_ms: the proxy keeps Netty's default of five minutes between pings and answers more
+        # with GOAWAY. Heartbeats with a deadline find a silent peer instead.
+    ]
+    if options.tls is not None and options.tls.server_name:
+        arguments.append(("grpc.ssl_target_name_override", options.tls.server_name))
+    return arguments
+
+
+async def ended(call: Any) -> None:
+    """Cancel a call and wait until gRPC is through with it.
+
+    Its last word comes from gRPC's own thread, and may otherwise come after the loop has closed.
+    """
+    call.cancel()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1.0):
+            await call.code()
+
+
+def cancelled_from_outside() -> bool:
+    """Whether a CancelledError is meant for this task. gRPC raises it as well when a channel closes under a call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class Endpoint:
+    """A channel to one ``host:port``. ``up`` is None until the first answer or failure."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        options: RocketmqOptions,
+        headers: Credentials,
+        tls: grpc.ChannelCredentials | None,
+        reporter: Reporter,
+        on_change: Callable[[Endpoint], None],
+    ) -> None:
+        self.address = address
+        self.up: bool | None = None
+        self.last_error: str | None = None
+        self.leaving = False
+        """Whether we are saying goodbye: whether anybody answers that is no news to an operator."""
+        self._options = options
+        self._headers = headers
+        self._tls = tls
+        self._reporter = reporter
+        self._on_change = on_change
+        self._silent = 0
+        self._retired: dict[asyncio.Task[None], Any] = {}
+        self._made = 0.0
+        self._channel, self._send = self._connect()
+
+    def _connect(self) -> tuple[Any, Any]:
+        self._made = asyncio.get_running_loop().time()
+        arguments = channel_options(self._options)
+        channel = (
+            aio.insecure_channel(self.address, options=arguments)
+            if self._tls is None
+            else aio.secure_channel(self.address, self._tls, options=arguments)
+        )
+        # No request serializer: the request is bytes already.
+        send = channel.unary_unary(
+            SERVICE + "SendMessage", response_deserializer=service.SendMessageResponse.FromString
+        )
+        return channel, send
+
+    async def send(self, request: bytes, topic: str) -> None:
+        """Send the bytes of a ``SendMessageRequest``; return once all of it is stored.
+
+        :raises SinkError: mapped from the answer, or from there being none.
+        """
+        what = f"topic {topic!r}"
+        response = await self._answered(self._send, request, what, self._options.request_timeout)
+        status = response.status
+        if status.code != OK:
+            # MULTIPLE_RESULTS: the first entry that failed speaks for the batch.
+            status = next((entry.status for entry in response.entries if entry.status.code != OK), status)
+            raise self._refused(status, what)
+        if not response.entries:
+            raise self._refused(response.status, what)
+
+    async def call(self, method: str, request: Any, response_type: Any, what: str, timeout: float) -> Any:
+        """A unary call whose response carries a status.
+
+        :raises SinkError: mapped from the answer, or from there being none.
+        """
+        handle = self._channel.unary_unary(
+            SERVICE + method,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response_type.FromString,
+        )
+        response = await self._answered(handle, request, what, timeout)
+        if response.status.code != OK:
+            raise self._refused(response.status, what)
+        return response
+
+    def telemetry(self) -> Any:
+        """Open the telemetry stream. No deadline: it lives as long as the connection."""
+        handle = self._channel.stream_stream(
+            SERVICE + "Telemetry",
+            request_serializer=service.TelemetryCommand.SerializeToString,
+            response_deserializer=service.TelemetryCommand.FromString,
+        )
+        return handle(metadata=self._headers.metadata())
+
+    async def _answered(self, handle: Any, request: Any, what: str, timeout: float) -> Any:
+        channel = self._channel
+        try:
+            call = handle(request, timeout=timeout, metadata=self._headers.metadata())
+            response = await call
+        except aio.AioRpcError as error:
+            raise self._failed(error, what, channel) from None
+        except aio.BaseError as error:  # the call did not begin: its channel is closed, or gRPC takes no more
+            cause = f"gRPC refused the call, {type(error).__name__}"
+            raise build(judge_grpc(grpc.StatusCode.INTERNAL, ""), what, self.address, cause) from None
+        except asyncio.CancelledError:
+            if cancelled_from_outside():
+                await ended(call)
+                raise
+            cause = "the connection was replaced while a request was under way"
+            raise build(judge_grpc(grpc.StatusCode.CANCELLED, ""), what, self.address, cause) from None
+        self._silent = 0
+        if self.up is not True:
+            self._set(True, None, "")
+        return response
+
+    def _failed(self, error: aio.AioRpcError, what: str, channel: Any) -> SinkError:
+        """Take note of a call on ``channel`` that ended without an answer, and say what it means."""
+        code = error.code()
+        cause = self._headers.redact(f"{code.name} ({plain(error.details() or 'no details')})")
+        mapped = build(judge_grpc(code, error.details() or ""), what, self.address, cause)
+        if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+            self._set(False, str(mapped), mapped.reason)
+        # Many requests may hang at once: those of a connection that is replaced already say nothing of the new one.
+        if channel is self._channel:
+            self._doubt_channel(code, error.details() or "")
+        return mapped
+
+    def _doubt_channel(self, code: grpc.StatusCode, details: str) -> None:
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self._silent += 1
+            if self._silent >= _SILENT:
+                self.replace("silent")
+        # gRPC's resolver backs off up to two minutes, whatever the options say. Only a new channel asks at once.
+        elif unresolved(details) and asyncio.get_running_loop().time() - self._made >= _RESOLVE_AGAIN:
+            self._reconnect()
+
+    def _refused(self, status: Any, what: str) -> SinkError:
+        text = self._headers.redact(clean(status.message))
+        name = code_name(status.code)
+        cause = f"{name} ({text})" if text and text != name else name
+        return build(judge_code(status.code, status.message), what, self.address, cause)
+
+    def _set(self, up: bool, error: str | None, reason: str) -> None:
+        changed, self.up = self.up is not up, up
+        self.last_error = error if error is not None else self.last_error
+        if not changed or self.leaving:
+            return
+        if up:
+            self._reporter.report(EndpointUp(endpoint=self.address))
+        else:
+            self._reporter.report(EndpointDown(endpoint=self.address, reason=reason, cause=error or ""))
+        self._on_change(self)
+
+    def replace(self, reason: str) -> None:
+        """Use a new connection from now on; calls on the old one may still finish."""
+        self._reconnect()
+        self._reporter.report(ChannelReplaced(endpoint=self.address, reason=reason))
+
+    def _reconnect(self) -> None:
+        self._silent = 0
+        old = self._channel
+        self._channel, self._send = self._connect()
+        task = asyncio.get_running_loop().create_task(old.close(grace=self._options.request_timeout))
+        self._retired[task] = old
+        task.add_done_callback(lambda done: self._retired.pop(done, None))
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close the channel and those it replaced; calls under way have ``grace`` seconds to finish."""
+        retired = dict(self._retired)
+        for task in retired:
+            task.cancel()
+        await asyncio.gather(*retired, return_exceptions=True)
+        for channel in (self._channel, *retired.values()):
+            await channel.close(grace)

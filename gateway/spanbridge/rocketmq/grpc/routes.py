@@ -1,0 +1,172 @@
+"""Which queues a topic has, what they take, and which proxies lead to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from spanbridge.core.errors import SinkError, SinkMisconfigured
+from spanbridge.ports import Reporter
+from spanbridge.rocketmq.events import RouteLearned, RouteRefreshFailed
+from spanbridge.rocketmq.grpc.stubs import definition, type_name
+
+_WRITABLE = frozenset({definition.Permission.Value("WRITE"), definition.Permission.Value("READ_WRITE")})
+_REFRESHES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Proxies (``addresses``) that all choose among the same ``queues`` writable queues."""
+
+    addresses: tuple[str, ...]
+    queues: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRoute:
+    """A topic's route. ``types`` are ``MessageType`` values that every writable queue takes."""
+
+    topic: str
+    targets: tuple[Target, ...]
+    types: frozenset[int]
+
+    @property
+    def queues(self) -> int:
+        """Writable queues in all."""
+        return sum(target.queues for target in self.targets)
+
+    @property
+    def type_names(self) -> list[str]:
+        """The types' names, sorted."""
+        return sorted(type_name(value) for value in self.types)
+
+    def check(self, kind: int) -> None:
+        """See that messages of a type can be stored.
+
+        :raises SinkMisconfigured: they cannot; the text names topic, type and what the topic takes.
+        """
+        if kind in self.types:
+            return
+        wants = ", ".join(self.type_names) or "nothing"
+        raise SinkMisconfigured(
+            f"topic {self.topic!r} takes {wants} messages, not {type_name(kind)}. A message group makes a message "
+            "FIFO, a delivery timestamp makes it DELAY, neither makes it NORMAL: change the route, or the topic's "
+            "message.type.",
+            reason="message_property_conflict_with_type",
+        )
+
+
+def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> TopicRoute:
+    """A route from a ``QueryRouteResponse``; ``only`` replaces the addresses it names.
+
+    Brokers behind the same proxies are one target: each of those proxies sees the queues of them all
+    (``RouteActivity`` answers a cluster proxy's clients with the addresses they asked with). Targets are in the order
+    of their brokers' names, which outlive addresses: a group stays with its broker when that moves.
+
+    :raises SinkMisconfigured: there is no queue to write to.
+    """
+    counts: dict[tuple[str, ...], int] = {}
+    names: dict[tuple[str, ...], str] = {}
+    types: frozenset[int] | None = None
+    for queue in response.message_queues:
+        # Followers (id > 0) take no messages.
+        if queue.permission not in _WRITABLE or queue.broker.id:
+            continue
+        named = (a for a in queue.broker.endpoints.addresses if a.host and 0 < a.port < 65536)
+        addresses = only or tuple(sorted(_join(a.host, a.port) for a in named))
+        if not addresses:
+            continue
+        counts[addresses] = counts.get(addresses, 0) + 1
+        names[addresses] = min(names.get(addresses, queue.broker.name), queue.broker.name)
+        accepted = frozenset(queue.accept_message_types)
+        types = accepted if types is None else types & accepted
+    if types is None:
+        raise SinkMisconfigured(
+            f"topic {topic!r} has no writable queue at an address: check its permission (mqadmin updateTopicPerm) "
+            "and the brokers'",
+            reason="no_writable_queue",
+        )
+    order = sorted(counts, key=lambda addresses: (names[addresses], addresses))
+    return TopicRoute(topic, tuple(Target(addresses, counts[addresses]) for addresses in order), types)
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class TopicRoutes:
+    """TopicRoutes by topic: asked for once, refreshed from time to time, forgotten upon errors that blame them."""
+
+    def __init__(self, query: Callable[[str], Awaitable[TopicRoute]], reporter: Reporter) -> None:
+        self._query = query
+        self._reporter = reporter
+        self._known: dict[str, TopicRoute] = {}
+        self._asked: dict[str, asyncio.Task[TopicRoute]] = {}
+
+    @property
+    def known(self) -> dict[str, TopicRoute]:
+        """What is known now."""
+        return self._known
+
+    async def get(self, topic: str) -> TopicRoute:
+        """The route of a topic, from the cluster if need be; callers that come meanwhile share the answer.
+
+        :raises SinkError: the cluster does not know the topic, or does not answer.
+        """
+        route = self._known.get(topic)
+        return route if route is not None else await asyncio.shield(self._ask(topic))
+
+    def suspect(self, topic: str) -> None:
+        """Ask anew in the background: its proxies may have moved. What is known stays until there is an answer."""
+        if topic in self._known:
+            self._ask(topic)
+
+    def _ask(self, topic: str) -> asyncio.Task[TopicRoute]:
+        task = self._asked.get(topic)
+        if task is None:
+            task = self._asked[topic] = asyncio.get_running_loop().create_task(self.renew(topic))
+            task.add_done_callback(lambda done: self._forget_task(topic, done))
+        return task
+
+    def _forget_task(self, topic: str, task: asyncio.Task[TopicRoute]) -> None:
+        del self._asked[topic]
+        if not task.cancelled():
+            task.exception()  # every caller may be gone: then nobody else looks at it
+
+    async def renew(self, topic: str) -> TopicRoute:
+        """The route of a topic from the cluster, whatever is known.
+
+        :raises SinkError: the cluster does not know the topic, or does not answer.
+        """
+        route = await self._query(topic)
+        before, self._known[topic] = self._known.get(topic), route
+        if before != route:
+            self._reporter.report(RouteLearned(topic=topic, queues=route.queues, types=", ".join(route.type_names)))
+        return route
+
+    def invalidate(self, topic: str) -> None:
+        """Ask anew when the topic is next needed."""
+        self._known.pop(topic, None)
+
+    async def refresh(self) -> None:
+        """Ask again for every known topic. What does not answer stays as it is; what is gone is forgotten."""
+        topics = list(self._known)
+        for start in range(0, len(topics), _REFRESHES_AT_ONCE):
+            await asyncio.gather(*(self._refresh(topic) for topic in topics[start : start + _REFRESHES_AT_ONCE]))
+
+    async def _refresh(self, topic: str) -> None:
+        try:
+            await self.renew(topic)
+        except SinkError as error:
+            if isinstance(error, SinkMisconfigured):
+                self.invalidate(topic)
+            self._reporter.report(RouteRefreshFailed(reason=error.reason, cause=str(error)))
+
+    async def close(self) -> None:
+        """End queries that are under way."""
+        tasks = list(self._asked.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,223 @@
+"""A client's standing with one proxy: the telemetry stream with its settings, and heartbeats.
+
+The proxy keeps a client's settings as long as it runs (``GrpcClientSettingsManager``) and answers heartbeats of
+clients it does not know with UNRECOGNIZED_CLIENT_TYPE, as after a restart: then the settings are sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+import random
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from grpc import aio
+
+from spanbridge import __version__
+from spanbridge.core.errors import SinkError
+from spanbridge.core.retry import Backoff
+from spanbridge.core.rocketmq_rules import MAX_BODY_BYTES
+from spanbridge.ports import Reporter
+from spanbridge.rocketmq.events import ServerCommandRefused
+from spanbridge.rocketmq.grpc.endpoint import Endpoint, cancelled_from_outside, ended
+from spanbridge.rocketmq.grpc.stubs import definition, service
+from spanbridge.rocketmq.options import RocketmqOptions
+
+_UNSUPPORTED = definition.Status(code=definition.Code.UNSUPPORTED, message="a producing gateway does not do this")
+_PRODUCER = definition.ClientType.PRODUCER
+
+_GATHER = 0.1
+"""Seconds in which new topics gather before the settings, which hold all of them, are sent again."""
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``host:port`` or ``[v6]:port`` in two."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def access_point(addresses: Iterable[str]) -> Any:
+    """``Endpoints`` of definition.proto for addresses of one kind."""
+    endpoints = definition.Endpoints()
+    scheme = definition.AddressScheme.DOMAIN_NAME
+    for address in addresses:
+        host, port = split_address(address)
+        endpoints.addresses.add(host=host, port=port)
+        scheme = _scheme(host)
+    endpoints.scheme = scheme
+    return endpoints
+
+
+def _scheme(host: str) -> Any:
+    for family, scheme in ((socket.AF_INET, "IPv4"), (socket.AF_INET6, "IPv6")):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return definition.AddressScheme.Value(scheme)
+    return definition.AddressScheme.DOMAIN_NAME
+
+
+def settings_command(options: RocketmqOptions, addresses: Iterable[str], topics: Iterable[str]) -> Any:
+    """``TelemetryCommand`` with what this client is and publishes."""
+    command = service.TelemetryCommand()
+    settings = command.settings
+    settings.client_type = _PRODUCER
+    settings.access_point.CopyFrom(access_point(addresses))
+    settings.request_timeout.FromMilliseconds(int(options.request_timeout * 1000))
+    policy = settings.backoff_policy
+    policy.max_attempts = options.attempts
+    policy.exponential_backoff.initial.FromMilliseconds(int(options.backoff_initial * 1000))
+    policy.exponential_backoff.max.FromMilliseconds(int(options.backoff_maximum * 1000))
+    policy.exponential_backoff.multiplier = 2.0
+    settings.publishing.max_body_size = MAX_BODY_BYTES
+    settings.publishing.validate_message_type = True
+    for topic in sorted(topics):
+        settings.publishing.topics.add(name=topic, resource_namespace=options.namespace)
+    agent = settings.user_agent
+    agent.language = definition.Language.PYTHON
+    agent.version = __version__
+    agent.platform = f"{platform.system()} {platform.machine()}"
+    agent.hostname = socket.gethostname()
+    return command
+
+
+class ClientSession:
+    """Keeps one endpoint told who we are. ``stream_up`` says whether its telemetry stream is open and answered."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        options: RocketmqOptions,
+        settings: Callable[[], Any],
+        on_settings: Callable[[Any], None],
+        reporter: Reporter,
+    ) -> None:
+        self.endpoint = endpoint
+        self.stream_up = False
+        self._options = options
+        self._settings = settings
+        self._on_settings = on_settings
+        self._reporter = reporter
+        self._announce = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the stream and the heartbeats."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._keep_stream()), loop.create_task(self._keep_heartbeat())]
+
+    def announce(self) -> None:
+        """Send the settings again soon: the topics changed."""
+        self._announce.set()
+
+    async def _keep_stream(self) -> None:
+        backoff = Backoff(initial=0.2, maximum=self._options.heartbeat_interval)
+        while True:
+            try:
+                await self._stream(backoff)
+            except aio.AioRpcError:
+                # A stream may end for many reasons. Whether the endpoint still answers, a heartbeat tells.
+                await self._heartbeat_quietly()
+            except (asyncio.InvalidStateError, aio.BaseError):
+                pass  # grpc.aio's words for a write on a stream, or a call on a channel, that has just ended
+            except asyncio.CancelledError:
+                if cancelled_from_outside():
+                    raise
+            finally:
+                self.stream_up = False
+            await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
+
+    async def _stream(self, backoff: Backoff) -> None:
+        stream = self.endpoint.telemetry()
+        writer = asyncio.get_running_loop().create_task(self._write_settings(stream))
+        try:
+            while True:
+                command = await stream.read()
+                if command is aio.EOF:
+                    return
+                backoff.reset()
+                if not await self._handle(command, stream):
+                    return
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            await ended(stream)
+
+    async def _write_settings(self, stream: Any) -> None:
+        while True:
+            self._announce.clear()
+            await stream.write(self._settings())
+            await self._announce.wait()
+            await asyncio.sleep(_GATHER)
+
+    async def _handle(self, command: Any, stream: Any) -> bool:
+        """Act on what the server sent. False when the stream is to be opened anew."""
+        kind = command.WhichOneof("command")
+        if kind == "settings":
+            self.stream_up = True
+            self._on_settings(command.settings)
+        elif kind == "reconnect_endpoints_command":
+            self.endpoint.replace("asked to reconnect")
+            return False
+        elif kind is not None:
+            self._reporter.report(ServerCommandRefused(command=kind))
+            reply = _refusal(kind, command)
+            if reply is not None:
+                await stream.write(reply)
+        return True
+
+    async def _keep_heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.heartbeat_interval)
+            await self._heartbeat_quietly()
+
+    async def _heartbeat_quietly(self) -> None:
+        with contextlib.suppress(SinkError):  # the endpoint has reported it
+            await self.heartbeat(self._options.request_timeout)
+
+    async def heartbeat(self, timeout: float) -> None:
+        """One heartbeat.
+
+        :raises SinkError: the endpoint did not answer, or refuses this client.
+        """
+        request = service.HeartbeatRequest(client_type=_PRODUCER)
+        try:
+            await self.endpoint.call("Heartbeat", request, service.HeartbeatResponse, "heartbeat", timeout)
+        except SinkError as error:
+            if error.reason != "unrecognized_client_type":
+                raise
+            self.announce()  # it answered, and has forgotten us
+
+    async def close(self) -> None:
+        """Say goodbye if anybody listens, and end the tasks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self.endpoint.leaving = True
+        if self.endpoint.up:
+            request = service.NotifyClientTerminationRequest()
+            response = service.NotifyClientTerminationResponse
+            try:
+                await self.endpoint.call("NotifyClientTermination", request, response, "goodbye", 1.0)
+            except SinkError:
+                return  # the server notices by itself
+
+
+def _refusal(kind: str, command: Any) -> Any:
+    if kind == "print_thread_stack_trace_command":
+        trace = _empty_trace(command.print_thread_stack_trace_command.nonce)
+        return service.TelemetryCommand(status=_UNSUPPORTED, thread_stack_trace=trace)
+    if kind == "verify_message_command":
+        result = service.VerifyMessageResult(nonce=command.verify_message_command.nonce)
+        return service.TelemetryCommand(status=_UNSUPPORTED, verify_message_result=result)
+    return None
+
+
+def _empty_trace(nonce: str) -> Any:
+    """An empty stack trace under the nonce asked with, so that the server stops waiting."""
+    return service.ThreadStackTrace(nonce=nonce, thread_stack_trace="")

@@ -1,0 +1,133 @@
+"""The spans of one recipe's messages: what is fixed is encoded once, a message adds ids and times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import time_ns
+from typing import TYPE_CHECKING, Protocol
+
+from spanbridge.telemetry.spans import ids, sampling, wire
+from spanbridge.telemetry.spans.sampling import Bounds
+from spanbridge.telemetry.spans.trace import MessageTrace
+
+if TYPE_CHECKING:
+    from spanbridge_context import TraceContext
+
+_SAMPLED = 1
+_RANDOM = 2
+_FLAGS = ("00", "01", "02", "03")
+
+Begun = tuple[str, str, MessageTrace | None]
+"""``traceparent`` and ``tracestate`` to send on, and the trace to end later. None: no spans are made.
+
+``traceparent`` is "" only when tracing is off and the device sent no context: then nothing is to be injected.
+"""
+
+
+class RecipeSpans(Protocol):
+    """Begins the traces of one recipe's messages."""
+
+    def begin(self, context: TraceContext | None, received_ns: int, size: int) -> Begun:
+        """Decide sampling and make ids for a message that is now being processed.
+
+        ``context`` is what the device sent, ``received_ns`` Unix time in nanoseconds, ``size`` the body's in bytes. Hot
+        path; never raises.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What becomes of the sender's context: ``follow`` it as the parent, ``link`` to it, ``passthrough`` its text."""
+
+    follow: bool
+    link: bool
+    passthrough: bool
+
+
+class SilentSpans:
+    """Tracing is off: the device's context travels on, unchanged, and none is made up."""
+
+    __slots__ = ("_trust",)
+
+    def __init__(self, *, trust: bool) -> None:
+        self._trust = trust
+
+    def begin(self, context: TraceContext | None, received_ns: int, size: int) -> Begun:
+        """Make no spans."""
+        if context is None or not self._trust:
+            return "", "", None
+        return context.traceparent, context.tracestate, None
+
+
+class RecordingSpans:
+    """Traces under samplers that can be decided by a comparison (see :mod:`.sampling`).
+
+    ``process`` and ``send`` are the fixed fields of the two spans.
+    """
+
+    __slots__ = ("_bounds", "_following", "_local", "_remote", "_send")
+
+    def __init__(self, process: bytes, send: bytes, bounds: Bounds, following: Following) -> None:
+        self._local = process + wire.LOCAL
+        self._remote = process + wire.REMOTE
+        self._send = send + wire.LOCAL
+        self._bounds = bounds
+        self._following = following
+
+    def begin(self, context: TraceContext | None, received_ns: int, size: int) -> Begun:
+        """See :class:`RecipeSpans`."""
+        following = self._following
+        if context is None or not following.follow:
+            return self._start(context if following.link else None, received_ns, size)
+        flags = context.flags
+        trace_id = context.trace_id_bytes
+        bound = self._bounds.sampled_parent if flags & _SAMPLED else self._bounds.unsampled_parent
+        send_id = ids.span_id()
+        tracestate = context.tracestate
+        if bound != sampling.ALWAYS and (bound == sampling.NEVER or int.from_bytes(trace_id[8:]) >= bound):
+            if following.passthrough:
+                return context.traceparent, tracestate, None
+            return f"00-{trace_id.hex()}-{send_id.hex()}-{_FLAGS[flags & _RANDOM]}", tracestate, None
+        traceparent = (
+            context.traceparent
+            if following.passthrough
+            else f"00-{trace_id.hex()}-{send_id.hex()}-{_FLAGS[flags & _RANDOM | _SAMPLED]}"
+        )
+        begun = time_ns()
+        trace = MessageTrace(
+            self._remote,
+            self._send,
+            trace_id,
+            context.span_id_bytes,
+            ids.span_id(),
+            send_id,
+            received_ns or begun,
+            begun,
+            size,
+            tracestate,
+            b"",
+        )
+        return traceparent, tracestate, trace
+
+    def _start(self, linked: TraceContext | None, received_ns: int, size: int) -> Begun:
+        trace_id = ids.trace_id()
+        send_id = ids.span_id()
+        bound = self._bounds.root
+        if bound != sampling.ALWAYS and (bound == sampling.NEVER or int.from_bytes(trace_id[8:]) >= bound):
+            return f"00-{trace_id.hex()}-{send_id.hex()}-02", "", None
+        extra = b"" if linked is None else wire.link(linked.trace_id_bytes, linked.span_id_bytes, remote=True)
+        begun = time_ns()
+        trace = MessageTrace(
+            self._local,
+            self._send,
+            trace_id,
+            b"",
+            ids.span_id(),
+            send_id,
+            received_ns or begun,
+            begun,
+            size,
+            "",
+            extra,
+        )
+        return f"00-{trace_id.hex()}-{send_id.hex()}-03", "", trace

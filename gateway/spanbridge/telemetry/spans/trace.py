@@ -1,0 +1,88 @@
+"""The trace of one message: ids and times while it is on its way, two spans when it ends."""
+
+from __future__ import annotations
+
+from spanbridge.core.protobuf import text
+from spanbridge.telemetry.spans import wire
+from spanbridge.telemetry.spans.wire import framed, identity
+
+
+class MessageTrace:
+    """A message with spans. Ids are bytes; times are Unix time in nanoseconds; ``size`` is the body's in bytes.
+
+    ``process`` and ``send`` are the fixed parts of the two spans, ``parent_id`` is empty for a root. ``extra`` is what
+    only this message's process span has (a link). ``tried`` says that sending was tried: then the send span shows up
+    also when the message is dropped.
+    """
+
+    __slots__ = (
+        "begun_ns", "extra", "parent_id", "process", "process_id", "received_ns", "send", "send_id", "size", "trace_id",
+        "tracestate", "tried",
+    )  # fmt: skip
+
+    plain = True
+    """Whether the tracer may write the spans itself, in its loop over a batch."""
+
+    def __init__(  # noqa: PLR0917 - keyword arguments cost on the hot path
+        self,
+        process: bytes,
+        send: bytes,
+        trace_id: bytes,
+        parent_id: bytes,
+        process_id: bytes,
+        send_id: bytes,
+        received_ns: int,
+        begun_ns: int,
+        size: int,
+        tracestate: str,
+        extra: bytes,
+    ) -> None:
+        self.process = process
+        self.send = send
+        self.trace_id = trace_id
+        self.parent_id = parent_id
+        self.process_id = process_id
+        self.send_id = send_id
+        self.received_ns = received_ns
+        self.begun_ns = begun_ns
+        self.size = size
+        self.tracestate = tracestate
+        self.extra = extra
+        self.tried = False
+
+    def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
+        """The spans, framed. ``error`` becomes their ``error.type``."""
+        rest = wire.size_attribute(self.size) + wire.status(error)
+        if self.tracestate:
+            rest += text(3, self.tracestate)
+        spans = [
+            framed(
+                self.process
+                + identity(self.trace_id, self.process_id, self.parent_id, self.received_ns, end_ns)
+                + self.extra
+                + rest
+            )
+        ]
+        if error is None or self.tried:
+            times = identity(self.trace_id, self.send_id, self.process_id, self.begun_ns, end_ns)
+            spans.append(framed(self.send + times + rest))
+        return spans
+
+
+class AskedTrace(MessageTrace):
+    """A message whose sampler was asked: either span may be missing, and both have attributes of their own.
+
+    ``process`` and ``send`` are whole spans but for their end; empty ones are not recorded.
+    """
+
+    __slots__ = ()
+
+    plain = False
+
+    def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
+        """See the base class."""
+        tail = b"\x41" + end_ns.to_bytes(8, "little") + wire.status(error)
+        spans = [framed(self.process + tail)] if self.process else []
+        if self.send and (error is None or self.tried):
+            spans.append(framed(self.send + tail))
+        return spans

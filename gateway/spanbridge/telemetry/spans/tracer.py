@@ -1,0 +1,174 @@
+"""The gateway's tracer: prepares the spans of recipes, and ends messages' spans a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from opentelemetry.sdk.trace import SpanLimits
+from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.trace import SpanKind
+
+from spanbridge.core.cache import Generations
+from spanbridge.core.policy import ContextPolicy
+from spanbridge.core.protobuf import SMALL, VARINTS, text, varint
+from spanbridge.telemetry.env import TelemetryConfigError
+from spanbridge.telemetry.spans import ids, sampling, wire
+from spanbridge.telemetry.spans.asking import AskingSpans, fixed_fields
+from spanbridge.telemetry.spans.hop import Hop, cut
+from spanbridge.telemetry.spans.recipe import Following, RecipeSpans, RecordingSpans, SilentSpans
+from spanbridge.telemetry.spans.trace import MessageTrace
+
+_KEPT = 2048
+"""Destinations whose request spans are prepared at a time: devices may have a say in a topic's name."""
+
+
+class SpanSink(Protocol):
+    """Takes framed spans that have ended. Never blocks, never raises."""
+
+    def add(self, spans: Sequence[bytes]) -> None:
+        """Take them."""
+
+
+class Tracer:
+    """One per gateway; not for several threads.
+
+    ``sink`` is where ended spans go, None when tracing is off. Times are Unix time in nanoseconds.
+
+    :raises TelemetryConfigError: a variable of the SDK's span limits cannot be used.
+    """
+
+    def __init__(
+        self, sink: SpanSink | None, *, sampler: Sampler | None = None, limits: SpanLimits | None = None
+    ) -> None:
+        self._sink = sink
+        self._sampler = sampler or sampling.sampler_from_environment()
+        self._bounds = sampling.bounds(self._sampler)
+        limits = limits or _limits_from_environment()
+        self._value_limit = limits.max_span_attribute_length
+        self._max_links = limits.max_links
+        self._requests: Generations[str, bytes] = Generations(_KEPT)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether any spans are made."""
+        return self._sink is not None
+
+    def spans(self, process: Hop, send: Hop, *, policy: ContextPolicy, trust: bool) -> RecipeSpans:
+        """The spans of messages that are processed at one hop and sent to the other."""
+        if self._sink is None:
+            return SilentSpans(trust=trust)
+        following = Following(
+            follow=trust and policy is not ContextPolicy.LINK,
+            link=trust and policy is ContextPolicy.LINK,
+            passthrough=policy is ContextPolicy.PASSTHROUGH,
+        )
+        if self._bounds is None:
+            return AskingSpans(process, send, self._sampler, following, self._value_limit)
+        return RecordingSpans(
+            self._fixed(process, SpanKind.CONSUMER), self._fixed(send, SpanKind.PRODUCER), self._bounds, following
+        )
+
+    def requested(
+        self,
+        hop: Hop,
+        traces: Sequence[MessageTrace | None],
+        start_ns: int,
+        end_ns: int,
+        error: str | None = None,
+    ) -> None:
+        """Record one request with a batch of messages: a CLIENT span with a link per recorded message, if any is.
+
+        ``hop`` is where it went, without what is a message's own. ``error`` is its ``error.type``.
+        """
+        if self._sink is None:
+            return
+        recorded = [trace for trace in traces if trace is not None]
+        if not recorded:
+            return
+        error = error[: self._value_limit] if error is not None else None
+        if error is not None:
+            for trace in recorded:
+                trace.tried = True
+        linked = [trace for trace in recorded if trace.send]
+        if linked:
+            self._sink.add((self._request_span(hop, linked, len(traces), start_ns, end_ns, error),))
+
+    def stored(self, traces: Sequence[MessageTrace | None], end_ns: int) -> None:
+        """End the spans of messages that are stored. Hot path."""
+        if self._sink is None:
+            return
+        out: list[bytes] = []
+        add, child, root, sizes = out.append, wire.CHILD, wire.ROOT, wire.SIZES.young
+        a, b, c = wire.TRACE, wire.SPAN, wire.PARENT
+        for trace in traces:
+            if trace is None:
+                continue
+            if not trace.plain or trace.tracestate or trace.extra:
+                out += trace.finish(end_ns)
+                continue
+            trace_id, own, parent, start = trace.trace_id, trace.process_id, trace.parent_id, trace.received_ns
+            rest = (sizes.get(trace.size) or wire.size_attribute(trace.size)) + wire.STATUS_UNSET
+            if parent:
+                times = child(a, trace_id, b, own, c, parent, 0x39, start, 0x41, end_ns)
+            else:
+                times = root(a, trace_id, b, own, 0x39, start, 0x41, end_ns)
+            length = len(trace.process) + len(times) + len(rest)
+            add(b"\x12%b%b%b%b" % (VARINTS[length] if length < SMALL else varint(length), trace.process, times, rest))
+            times = child(a, trace_id, b, trace.send_id, c, own, 0x39, trace.begun_ns, 0x41, end_ns)
+            length = len(trace.send) + wire.CHILD_LENGTH + len(rest)
+            add(b"\x12%b%b%b%b" % (VARINTS[length] if length < SMALL else varint(length), trace.send, times, rest))
+        if out:
+            self._sink.add(out)
+
+    def dropped(self, trace: MessageTrace | None, end_ns: int, reason: str) -> None:
+        """End a message's spans with an error: it will not be sent. ``reason`` becomes ``error.type``.
+
+        Its ``send`` span appears only when sending was tried.
+        """
+        if self._sink is None or trace is None:
+            return
+        spans = trace.finish(end_ns, reason[: self._value_limit])
+        if spans:
+            self._sink.add(spans)
+
+    def _request_span(  # noqa: PLR0917
+        self, hop: Hop, linked: list[MessageTrace], count: int, start_ns: int, end_ns: int, error: str | None
+    ) -> bytes:
+        """A child of the message's span when it is alone, else a root of its own, since it belongs to all of them."""
+        own = ids.span_id()
+        only = linked[0] if count == 1 else None
+        parts = [self._requests.young.get(hop.destination) or self._request_fields(hop)]
+        if only is not None:
+            parts.append(wire.identity(only.trace_id, own, only.send_id, start_ns, end_ns))
+            parts.append(text(3, only.tracestate))
+        else:
+            parts.append(wire.identity(ids.trace_id(), own, b"", start_ns, end_ns))
+        parts.append(wire.attribute(9, "messaging.batch.message_count", count))
+        parts += self._links(linked)
+        parts.append(wire.status(error))
+        return wire.framed(b"".join(parts))
+
+    def _links(self, linked: list[MessageTrace]) -> list[bytes]:
+        over = len(linked) - self._max_links if self._max_links is not None else 0
+        if over <= 0:
+            return [b"j\x21\n\x10%b\x12\x08%b5\x00\x01\x00\x00" % (one.trace_id, one.send_id) for one in linked]
+        # As in the SDK, the last ones stay: dropped_links_count (14) says how many are missing.
+        return [*self._links(linked[over:]), b"p" + varint(over)]
+
+    def _request_fields(self, hop: Hop) -> bytes:
+        encoded = self._requests.get(hop.destination)
+        if encoded is None:
+            encoded = self._fixed(hop, SpanKind.CLIENT) + wire.LOCAL
+            self._requests.put(hop.destination, encoded)
+        return encoded
+
+    def _fixed(self, hop: Hop, kind: SpanKind) -> bytes:
+        return fixed_fields(hop.name, kind, cut(hop.attributes(), self._value_limit))
+
+
+def _limits_from_environment() -> SpanLimits:
+    try:
+        return SpanLimits()
+    except ValueError as error:  # its text names the variable
+        raise TelemetryConfigError(str(error)) from error
