@@ -15,12 +15,13 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-from spanbridge.telemetry import Telemetry, TelemetrySettings, ids, sampling, wire
+from spanbridge.telemetry import Telemetry, TelemetrySettings
 from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError, exporter_kind, otlp_settings
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.otlp.transport import create_transport
 from spanbridge.telemetry.otlp.transport_http import retry_after
 from spanbridge.telemetry.settings import export_plan, resource
+from spanbridge.telemetry.spans import ids, sampling, wire
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
@@ -271,7 +272,7 @@ class TestIds:
 
 FORKING = """
 import os
-from spanbridge.telemetry import ids
+from spanbridge.telemetry.spans import ids
 
 ids.span_id()
 child = os.fork()
@@ -289,16 +290,11 @@ class TestWire:
         assert found.key == name
         assert getattr(found.value, found.value.WhichOneof("value")) == value
 
-    @given(st.integers(0, 40_000))
-    def test_prefixes_come_off_again(self, length: int) -> None:
-        body = bytes(length)
-        assert wire.unprefixed(wire.span_prefix(length) + body) == body
-
     @given(st.text(alphabet=st.characters(codec=None), max_size=20))
     def test_any_text_is_encoded(self, value: str) -> None:
         framed = wire.attribute(9, "k", value)
         assert Span.FromString(framed).attributes[0].key == "k"
-        assert ScopeSpans.FromString(wire.span_prefix(len(framed)) + framed).spans[0].attributes[0].key == "k"
+        assert ScopeSpans.FromString(wire.framed(framed)).spans[0].attributes[0].key == "k"
 
 
 class TestBuffer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings
 from spanbridge.telemetry.log.reporter import EventReporter
-from spanbridge.telemetry.metrics import hot
+from spanbridge.telemetry.metrics import hot, process
 from spanbridge.telemetry.metrics.meter import Instruments
 from spanbridge.telemetry.metrics.prometheus import OPENMETRICS, TEXT, prometheus_text
 
@@ -125,3 +126,42 @@ def test_off_is_empty() -> None:
     off.gauge("spanbridge.x", lambda: 1)
     assert off.prometheus("")[0] == b""
     assert off.prometheus(OPEN)[0] == b"# EOF\n"
+
+
+def test_the_process_is_described_as_prometheus_clients_do() -> None:
+    from prometheus_client import ProcessCollector
+
+    theirs = {family.name: family for family in ProcessCollector(registry=None).collect()}
+    ours = families(PLAIN)
+    assert {"process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds"} <= set(theirs)
+    for name, family in theirs.items():
+        assert (ours[name].type, ours[name].documentation) == (family.type, family.documentation), name
+        (mine,), (other,) = ours[name].samples, family.samples
+        assert mine.name == other.name
+        assert mine.value == pytest.approx(other.value, rel=0.5)
+    (build,) = ours["spanbridge_build_info"].samples
+    assert build.value == 1
+    assert {"version", "python"} <= set(build.labels)
+
+
+def test_a_machine_without_proc_has_no_such_metrics(tmp_path: Path) -> None:
+    instruments = Instruments(Resource({}), InstrumentationScope("s"))
+    reader = instruments.reader()
+    process.register(instruments, tmp_path)
+    names = {one.name for one in reader.read().resource_metrics[0].scope_metrics[0].metrics}
+    assert names == {"process.max_fds", "spanbridge.build_info"}
+    instruments.shutdown()
+
+
+def test_a_gauge_that_fails_leaves_out_itself_only(caplog: pytest.LogCaptureFixture) -> None:
+    instruments = Instruments(Resource({}), InstrumentationScope("s"))
+    reader = instruments.reader()
+    instruments.gauge("bad", lambda: 1 // 0)
+    instruments.gauge("good", lambda: 2)
+    for _ in range(2):
+        assert b"\ngood{" in prometheus_text(reader.read())
+    assert caplog.messages == [
+        "internal error: the metric bad could not be read: ZeroDivisionError: integer division or modulo by zero; "
+        "messages are not affected"
+    ]
+    instruments.shutdown()

@@ -17,7 +17,7 @@ from spanbridge.ports import Link, Sink, Source
 from spanbridge.telemetry import faults
 from spanbridge.telemetry.log import lines
 from spanbridge.telemetry.log.reporter import EventReporter
-from spanbridge.telemetry.metrics import prometheus
+from spanbridge.telemetry.metrics import process, prometheus
 from spanbridge.telemetry.metrics.hot import HotCounter
 from spanbridge.telemetry.metrics.meter import HotReader, Instruments, Reading
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
@@ -155,6 +155,8 @@ class Telemetry:
             self._export_counter(counter)
         for histogram in self.metrics.histograms:
             self.instruments.histogram(histogram)
+        if self._measured:
+            process.register(self.instruments)
         buffer = self._buffer
         if buffer is not None:
             description = "Encoded spans that wait for the exporter."
@@ -181,11 +183,9 @@ class Telemetry:
     async def _flush_forever(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_PERIOD)
-            try:
+            with faults.told("the log could not be flushed"):
                 self._exports.tell_dropped()
                 self._reporter.flush()
-            except Exception as error:  # noqa: BLE001 - a fault here must not end the log for good
-                faults.tell("the log could not be flushed", error)
 
 
 def _up(source: Source[Any]) -> tuple[float, dict[str, str]]:

@@ -27,6 +27,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from spanbridge.telemetry import faults
 from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram, Labels, Series
 
 Reading = float | Iterable[tuple[float, Mapping[str, str]]]
@@ -173,19 +174,31 @@ class Instruments:
         self.meter.create_observable_counter(counter.name, [observe], counter.unit, counter.description)
 
     def gauge(self, name: str, read: Callable[[], Reading], *, unit: str = "", description: str = "") -> None:
-        """Export what ``read`` returns whenever metrics are collected. It must be quick and not raise."""
-
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            reading = read()
-            if isinstance(reading, int | float):
-                return [Observation(reading)]
-            return [Observation(value, dict(labels)) for value, labels in reading]
-
+        """Export what ``read`` returns whenever metrics are collected. It must be quick."""
         self._names.add(name)
-        self.meter.create_observable_gauge(name, [observe], unit, description)
+        self.meter.create_observable_gauge(name, [_observing(name, read)], unit, description)
+
+    def sum(self, name: str, read: Callable[[], Reading], *, unit: str = "", description: str = "") -> None:
+        """The same for a number that only grows and is kept elsewhere, such as CPU time."""
+        self._names.add(name)
+        self.meter.create_observable_counter(name, [_observing(name, read)], unit, description)
 
     def shutdown(self) -> None:
         """End the provider. Idempotent."""
         if self._provider is not None:
             self._provider.shutdown()
             self._provider = None
+
+
+def _observing(name: str, read: Callable[[], Reading]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    """``read`` as the SDK calls it; a reading that fails leaves out this metric and no other."""
+
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        with faults.told(f"the metric {name} could not be read"):
+            reading = read()
+            if isinstance(reading, int | float):
+                return [Observation(reading)]
+            return [Observation(value, dict(labels)) for value, labels in reading]
+        return []
+
+    return observe

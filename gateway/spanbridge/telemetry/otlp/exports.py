@@ -9,7 +9,7 @@ from spanbridge.ports import Reporter
 from spanbridge.telemetry.env import OtlpSettings, Signal
 from spanbridge.telemetry.metrics.meter import HotReader
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
-from spanbridge.telemetry.otlp.exporter import Delivery, MetricExporter, SpanExporter
+from spanbridge.telemetry.otlp.exporter import MetricExporter, RequestSender, SpanExporter
 from spanbridge.telemetry.otlp.transport import ConsoleTransport, Transport, create_transport
 from spanbridge.telemetry.settings import ExportPlan
 from spanbridge.telemetry.spans.wire import RequestFrame
@@ -87,7 +87,7 @@ class Exports:
         delivery = self._delivery("metrics", plan.metrics_to, plan.metric_timeout, plan.metric_interval)
         return MetricExporter(encode, delivery, interval=plan.metric_interval)
 
-    def _delivery(self, signal: Signal, to: OtlpSettings | None, timeout: float, give_up_after: float) -> Delivery:
+    def _delivery(self, signal: Signal, to: OtlpSettings | None, timeout: float, give_up_after: float) -> RequestSender:
         transport = ConsoleTransport(signal) if to is None else create_transport(to)
         self._transports.append(transport)
-        return Delivery(signal, transport, self._reporter, timeout, give_up_after, self._closing)
+        return RequestSender(signal, transport, self._reporter, timeout, give_up_after, self._closing)
