@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from spanbridge.core.delivery import Delivery
 from spanbridge.core.events import Event
 from spanbridge.core.message import Publish
 from spanbridge.mqtt import MqttOptions, Subscription, create_source
@@ -54,19 +55,31 @@ class Watched:
     def __init__(self, options: MqttOptions) -> None:
         self.options = options
         self.reporter = Recorder()
-        self.source: Source = create_source(options, self.reporter)
-        self.reads: list[list[Publish]] = []
-        self.settle_at_once = False
+        self.source: Source[Publish] = create_source(options, self.reporter)
+        self.reads: list[list[Delivery[Publish]]] = []
+        self.ack_at_once = False
+        self.releases = 0
         self.task: asyncio.Task[None] | None = None
 
-    def deliver(self, batch: list[Publish]) -> None:
+    def deliver(self, batch: list[Delivery[Publish]]) -> None:
         self.reads.append(batch)
-        if self.settle_at_once:
-            self.source.settle(batch)
+        if self.ack_at_once:
+            self.source.ack(batch)
+
+    def released(self) -> None:
+        self.releases += 1
+
+    def ack(self) -> None:
+        """Everything that came."""
+        self.source.ack(self.deliveries)
+
+    @property
+    def deliveries(self) -> list[Any]:
+        return [delivery for batch in self.reads for delivery in batch]
 
     @property
     def messages(self) -> list[Publish]:
-        return [publish for batch in self.reads for publish in batch]
+        return [delivery.message for delivery in self.deliveries]
 
     @property
     def payloads(self) -> list[bytes]:
@@ -81,7 +94,7 @@ class Watched:
         return self.source.status.detail
 
     def start(self) -> None:
-        self.task = asyncio.create_task(self.source.run(self.deliver))
+        self.task = asyncio.create_task(self.source.run(self.deliver, self.released))
 
     async def up(self) -> None:
         def is_up() -> bool:

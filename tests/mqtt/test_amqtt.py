@@ -40,7 +40,7 @@ def broker(amqtt_broker: MqttBroker) -> MqttBroker:
 async def test_every_qos_arrives_in_order_and_whole(broker: Any, watch: Any, publish: Any, unique: Any) -> None:
     topic = unique("t")
     watched = watch(broker.host, broker.port, f"{topic}/#")
-    watched.settle_at_once = True
+    watched.ack_at_once = True
     await watched.up()
     payloads = [b"", b"\x00\xff", b"x" * 300_000, *(str(n).encode() for n in range(40))]
     for qos in (0, 1, 2):
@@ -62,7 +62,7 @@ async def test_what_was_queued_for_an_absent_gateway_comes_first_and_in_order(
     await first.stop()
     await publish([(topic, str(n).encode(), 1) for n in range(30)])
     second = watch(broker.host, broker.port, topic, client_id=client_id)
-    second.settle_at_once = True
+    second.ack_at_once = True
     await second.count(30)
     await publish([(topic, b"live", 1)])
     await second.count(31)
@@ -77,7 +77,7 @@ async def test_it_comes_back_to_a_broker_that_lost_the_session(
     topic = unique("t")
     broker = await anyio.to_thread.run_sync(lambda: mqtt_brokers(version="3.1.1", mqtt="amqtt"))
     watched = watch(broker.host, broker.port, topic)
-    watched.settle_at_once = True
+    watched.ack_at_once = True
     await watched.up()
     await publish([(topic, b"before", 1)], to=broker)
     await watched.count(1)

@@ -82,7 +82,7 @@ async def test_nothing_blocks_the_event_loop(
     encrypted = watch(secured.host, secured.port, topic, tls=tls)
     plain = watch("localhost", broker.port, topic)
     nobody = watch("no-such-host.invalid", 1883)
-    plain.settle_at_once = True
+    plain.ack_at_once = True
     await encrypted.up()
     await plain.up()
     await publish([(topic, str(n).encode(), 1) for n in range(20)])

@@ -25,9 +25,13 @@ def status(name: str, text: str = "") -> Any:
     return definition.Status(code=definition.Code.Value(name), message=text)
 
 
+def _serialised(response: Any) -> bytes:
+    return response if isinstance(response, bytes) else response.SerializeToString()
+
+
 class FakeProxy:
     """Started with ``async with``. ``answers`` is asked first, with method and request: a Status to refuse with, a
-    number of seconds to wait, a gRPC status to abort with, or None to do what a proxy does."""
+    number of seconds to wait, a gRPC status to abort with, bytes to answer with, or None to do what a proxy does."""
 
     def __init__(
         self,
@@ -78,13 +82,11 @@ class FakeProxy:
     async def start(self) -> None:
         self._server = aio.server(options=[("grpc.so_reuseport", 0)])
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._handler(name), request.FromString, lambda response: response.SerializeToString()
-            )
+            name: grpc.unary_unary_rpc_method_handler(self._handler(name), request.FromString, _serialised)
             for name, request in METHODS.items()
         }
         handlers["Telemetry"] = grpc.stream_stream_rpc_method_handler(
-            self._telemetry, service.TelemetryCommand.FromString, service.TelemetryCommand.SerializeToString
+            self._telemetry, service.TelemetryCommand.FromString, _serialised
         )
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("apache.rocketmq.v2.MessagingService", handlers),)
@@ -111,6 +113,8 @@ class FakeProxy:
                 answer = None
             if isinstance(answer, grpc.StatusCode):
                 await context.abort(answer, "told to")
+            if answer is not None and not isinstance(answer, definition.Status):
+                return answer
             return getattr(self, f"_{method}")(request, answer)
 
         return handle

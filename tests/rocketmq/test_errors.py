@@ -6,7 +6,9 @@ import pytest
 from grpc import StatusCode
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
-from spanbridge.rocketmq.errors import build, clean, judge_code, judge_grpc
+from spanbridge.core.rocketmq_rules import BODY_AT_FAULT, DESTINATION_AT_FAULT, PROPERTIES_AT_FAULT
+from spanbridge.rocketmq.errors import NAMES, build, clean, which_part
+from spanbridge.rocketmq.grpc.answers import judge_code, judge_grpc
 from spanbridge.rocketmq.grpc.stubs import definition
 
 CODE = definition.Code
@@ -61,7 +63,13 @@ def test_codes_from_the_future_keep_the_message() -> None:
         ("[PCBUSY_CLEAN_QUEUE]broker busy, start flow control for a while", SinkThrottled, "broker_busy"),
         ("[REJECTREQUEST]system busy, start flow control for a while", SinkThrottled, "broker_busy"),
         ("the message is illegal, maybe msg body or properties length not matched.", SinkRejected, "message_illegal"),
-        ("message body size exceeded. RuntimeException.", SinkRejected, "message_illegal"),
+        ("message body size exceeded. RuntimeException.", SinkRejected, "message_body_too_large"),
+        ("message properties length is too long", SinkRejected, "message_properties_too_large"),
+        ("message topic length too long 128", SinkRejected, "illegal_topic"),
+        ("timer message illegal, the delay time should not be bigger than", SinkRejected, "illegal_delivery_time"),
+        ("timer message is under flow control, max num limit is 1", SinkThrottled, "broker_busy"),
+        ("accurate timer message is not enabled, timerWheelEnable is false", SinkMisconfigured, "timer_disabled"),
+        ("message store has shutdown, so putMessage is forbidden", SinkUnavailable, "store_unavailable"),
         ("topic[x] not exist, apply first please!", SinkMisconfigured, "topic_not_found"),
         ("Sending message to topic[x] is forbidden.", SinkMisconfigured, "forbidden"),
         ("service not available now. the broker's disk is full", SinkUnavailable, "store_unavailable"),
@@ -72,6 +80,30 @@ def test_codes_from_the_future_keep_the_message() -> None:
 def test_remarks_of_a_broker_behind_its_own_proxy(text: str, error: type[SinkError], reason: str) -> None:
     verdict = judge_code(CODE.INTERNAL_SERVER_ERROR, text)
     assert (verdict.error, verdict.reason) == (error, reason)
+
+
+REMARK = (
+    "the message is illegal, maybe msg body or properties length not matched. msg body length limit 2000B, "
+    "msg properties length limit 32KB."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "reason"),
+    [
+        (REMARK, 2001, "message_body_too_large"),
+        (REMARK, 2000, "message_properties_too_large"),
+        ("the message is illegal", 2001, "message_illegal"),
+    ],
+)
+def test_a_remark_for_two_parts_is_told_apart_by_the_bodys_size(text: str, size: int, reason: str) -> None:
+    assert which_part(judge_code(CODE.INTERNAL_SERVER_ERROR, text), text, size).reason == reason
+
+
+def test_every_rejection_says_what_to_shed() -> None:
+    rejections = {judgement.reason for judgement in NAMES.values() if judgement.error is SinkRejected}
+    ours = {"message_corrupted", "illegal_message_id"}  # nothing that a sender can shed: faults of ours
+    assert rejections - ours <= PROPERTIES_AT_FAULT | BODY_AT_FAULT | DESTINATION_AT_FAULT
 
 
 def test_a_topic_deleted_meanwhile_is_not_taken_for_a_wrong_type() -> None:

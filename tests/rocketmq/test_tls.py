@@ -10,7 +10,7 @@ import trustme
 
 from spanbridge.core.errors import SinkMisconfigured, SinkUnavailable
 from spanbridge.rocketmq import TlsOptions
-from spanbridge.rocketmq.grpc.endpoint import load_credentials
+from spanbridge.rocketmq.grpc.tls import load_credentials
 
 from .fake_proxy import FakeProxy
 from .test_peers import failing, make, sink_to

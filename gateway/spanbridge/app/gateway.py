@@ -39,7 +39,8 @@ class GatewayStarted(Event):
 
     def text(self) -> str:
         """What it connects."""
-        return f"spanbridge {__version__} {self.gateway!r} started: {self.brokers} -> {self.cluster}, {self.routes} route(s)"
+        what = f"{self.brokers} -> {self.cluster}, {self.routes} route(s)"
+        return f"spanbridge {__version__} {self.gateway!r} started: {what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,11 +38,14 @@ _LATEST_MS = 253_402_300_799_999
 """The end of the year 9999, the last that protobuf's ``Timestamp`` holds: a later one would spoil its whole request."""
 _LONGEST_TIME = 32
 _LONGEST_KNOWN = 256
-"""Characters of a property that is worth remembering."""
+"""Bytes of a property that is worth remembering."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
-_names: Generations[tuple[str, str], tuple[str, str]] = Generations(4096)
+_FEW = 24
+"""Short user properties that fit into any room that a destination leaves."""
+
+_known: Generations[tuple[str, str], tuple[str, str]] = Generations(4096)
 """User properties as RocketMQ properties, by name and value: devices send the same ones again and again."""
 
 
@@ -141,6 +144,10 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
+def _sizes(items: Iterable[tuple[str, str]]) -> int:
+    return sum(_size(name) + _size(value) for name, value in items)
+
+
 def properties(
     publish: Publish,
     payload: bytes,
@@ -178,10 +185,16 @@ def _limited(
     items: list[tuple[str, str]], optional: Sequence[tuple[str, str]], user: Sequence[tuple[str, str]], limit: int
 ) -> Properties:
     """Those that RocketMQ carries: legal, not empty (an empty value gets lost between its proxy and a consumer)."""
-    count = MAX_PROPERTIES - FIXED_PROPERTIES - len(items) - 1  # one for the traceparent
+    known = _usual(user)
+    rest = iter(optional) if known is not None else chain(optional, mapped_user_properties(user))
+    known = known or []
+    count = MAX_PROPERTIES - FIXED_PROPERTIES - len(items) - 1 - len(known)  # one for the traceparent
     size = sum(len(name) + len(value) for name, value in items) + len("traceparent") + 55
+    at_most = len(known) * _LONGEST_KNOWN
+    size += at_most if size + at_most + _sizes(optional) <= limit else _sizes(known)
+    if size > limit:  # the destination leaves little room: one by one
+        known, size, rest = [], size - _sizes(known), chain(optional, mapped_user_properties(user))
     dropped = 0
-    rest = chain(optional, mapped_user_properties(user))
     for item in rest:
         name, value = item
         cost = len(name) + len(value) if name.isascii() and value.isascii() else len((name + value).encode())
@@ -194,7 +207,32 @@ def _limited(
         count -= 1
         if not count:  # a device may have sent tens of thousands
             dropped += sum(1 for _ in rest)
-    return Properties(items, dropped)
+    return Properties(items + known, dropped)
+
+
+def _usual(user: Sequence[tuple[str, str]]) -> list[tuple[str, str]] | None:
+    """The user properties in RocketMQ's form, where they are few and each is short and legal.
+
+    None where they need a closer look: many, a name twice, gateways passed, something long or illegal.
+    """
+    if not 0 < len(user) <= _FEW:
+        return None
+    names = dict(user)
+    if len(names) != len(user) or PATH in names:
+        return None
+    known = [_known.young.get(item) or _learn(item) for item in user]
+    return None if None in known else known  # type: ignore[return-value]
+
+
+def _learn(item: tuple[str, str]) -> tuple[str, str] | None:
+    """A user property in RocketMQ's form, if it is short and legal."""
+    mapped = _known.get(item)
+    if mapped is None:
+        mapped = (f"mqtt.user.{item[0]}", item[1])
+        if not item[1] or not is_legal(mapped) or _size(mapped[0]) + _size(mapped[1]) > _LONGEST_KNOWN:
+            return None
+        _known.put(item, mapped)
+    return mapped
 
 
 def mapped_user_properties(user: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
@@ -212,16 +250,7 @@ def mapped_user_properties(user: Iterable[tuple[str, str]]) -> Iterable[tuple[st
             yield f"mqtt.user[{nth}].{name}", item[1]
             continue
         seen[name] = 1
-        yield _names.young.get(item) or _mapped(item)
-
-
-def _mapped(item: tuple[str, str]) -> tuple[str, str]:
-    known = _names.get(item)
-    if known is None:
-        known = (f"mqtt.user.{item[0]}", item[1])
-        if len(item[0]) + len(item[1]) <= _LONGEST_KNOWN:
-            _names.put(item, known)
-    return known
+        yield f"mqtt.user.{name}", item[1]
 
 
 def is_legal(item: tuple[str, str]) -> bool:

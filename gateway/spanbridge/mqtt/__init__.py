@@ -4,32 +4,48 @@ from __future__ import annotations
 
 from spanbridge.core.errors import SourceError
 from spanbridge.core.hosts import is_host
+from spanbridge.core.message import Publish
 from spanbridge.mqtt.options import MAX_PACKET_SIZE, MqttOptions, Subscription, TlsOptions, Will
-from spanbridge.mqtt.source import MqttSource
+from spanbridge.mqtt.subscriber import MqttSubscriber
 from spanbridge.mqtt.tls import client_context
+from spanbridge.mqtt.version import Version, Version5, Version311
 from spanbridge.ports import Reporter, Source
 
 __all__ = ["MqttOptions", "Subscription", "TlsOptions", "Will", "create_source"]
 
 
-def create_source(options: MqttOptions, reporter: Reporter) -> Source:
+def create_source(options: MqttOptions, reporter: Reporter) -> Source[Publish]:
     """Make a source; nothing is connected before ``run``. Reads the TLS files, so call it where blocking is allowed.
-
-    Only the library of the version asked for is imported.
 
     :raises SourceError: an option cannot work, or a TLS file cannot be used.
     """
     _check(options)
-    tls = None if options.tls is None else client_context(options.tls)
-    if options.version == "5":
-        from spanbridge.mqtt import v5  # noqa: PLC0415 - mqtt5 is not loaded for 3.1.1
+    if options.tls is not None:
+        client_context(options.tls)
+    version: Version = Version5() if options.version == "5" else Version311()
+    _check_encodable(options, version)
+    return MqttSubscriber(options, reporter, version)
 
-        v5.check(options)
-        return MqttSource(options, reporter, v5.V5Connection, tls)
-    from spanbridge.mqtt import v311  # noqa: PLC0415 - paho is not loaded for 5
 
-    v311.check(options)
-    return MqttSource(options, reporter, v311.V311Connection, tls)
+def _check_encodable(options: MqttOptions, version: Version) -> None:
+    """Encode once what will be sent, so that a value that MQTT cannot carry is found at the start.
+
+    :raises SourceError: it cannot be encoded.
+    """
+    if not version.v5 and not options.client_id and not options.clean_start:
+        raise SourceError(
+            f"{options.name}: client_id is empty, and MQTT 3.1.1 keeps sessions for named clients only "
+            "(set client_id, or clean_start = true)",
+            reason="config",
+        )
+    if not version.v5 and options.password is not None and options.username is None:
+        raise SourceError(f"{options.name}: password without username (MQTT-3.1.2-22)", reason="config")
+    try:
+        version.connect(options, options.client_id, clean_start=options.clean_start)
+        for subscription in options.subscriptions:
+            version.subscribe(subscription, 1, fresh=True)
+    except (ValueError, OverflowError) as error:
+        raise SourceError(f"{options.name}: {error}", reason="config") from None
 
 
 def _check(options: MqttOptions) -> None:

@@ -1,6 +1,7 @@
-"""One network connection to a broker: what both protocol versions share.
+"""One network connection to a broker, the same for both protocol versions.
 
-A sub-class is the codec: it turns bytes into :class:`Publish` objects and calls back for everything else.
+Bytes go through the codec; acknowledgements are the session's business; what a version says differently is asked of
+:class:`spanbridge.mqtt.version.Version`.
 """
 
 from __future__ import annotations
@@ -8,84 +9,91 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
+from spanbridge.core.delivery import Acknowledger, Delivery
 from spanbridge.core.message import Publish
+from spanbridge.mqtt.arrivals import SAMPLE, Arrivals
+from spanbridge.mqtt.codec import Decoder, Publishes
+from spanbridge.mqtt.codec.packets import (
+    ConnackPacket,
+    DisconnectPacket,
+    Packet,
+    PingrespPacket,
+    PubrelPacket,
+    SubackPacket,
+    UnsubackPacket,
+)
 from spanbridge.mqtt.errors import ConnectError, LostError, PacketError, RefusedError, protocol_error, tls_cause
-from spanbridge.mqtt.framing import Remainder
+from spanbridge.mqtt.keepalive import KeepAlive
 from spanbridge.mqtt.options import MqttOptions, Subscription
-from spanbridge.mqtt.session import KeepAlive, ReceiverSession
-from spanbridge.ports import Connected, Deliver
+from spanbridge.mqtt.session import MqttSession, Nacked
+from spanbridge.mqtt.unread import unread_bytes
+from spanbridge.mqtt.version import Accepted, Granted, Version
+from spanbridge.ports import Deliver, Released
 
 _PINGREQ = b"\xc0\x00"
 _GOODBYE = 2.0
 """Seconds given to the broker to take the last acknowledgements and close after our DISCONNECT."""
 
 
-@dataclass(slots=True)
-class Accepted:
-    """What the broker said when it accepted the connection (CONNACK)."""
+class Inbound:
+    """Where a source's messages go: shared by its connections, one after the other."""
 
-    session_present: bool
-    client_id: str
-    keep_alive: int
-    maximum_packet_size: int | None = None
-    wildcards: bool = True
-    shared: bool = True
-    session_expiry: int | None = None
+    __slots__ = (
+        "deliver", "delivering", "discarded", "messages", "paused", "pauses", "redelivered", "released", "session",
+        "source",
+    )  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The broker's answer to one SUBSCRIBE: ``qos`` or, when refused, ``reason`` (a word) and ``cause``."""
-
-    qos: int | None
-    reason: str = ""
-    cause: str = ""
-
-
-class Intake:
-    """Where a connection delivers to, shared by all connections of a source."""
-
-    __slots__ = ("careful", "connected", "deliver", "discard", "messages", "open", "paused", "pauses")
-
-    def __init__(self, discard: Callable[[int], None]) -> None:
-        self.deliver: Deliver | None = None
-        self.connected: Connected | None = None
-        self.open = True
+    def __init__(
+        self,
+        source: Acknowledger[Publish],
+        discarded: Callable[[int], None],
+        redelivered: Callable[[int], None],
+    ) -> None:
+        self.source = source
+        self.session = MqttSession()
+        self.deliver: Deliver[Publish] | None = None
+        self.released: Released = lambda: None
+        self.delivering = True
         self.paused = False
         self.pauses = 0
         """How often reading was paused: tells whether it was between two moments."""
         self.messages = 0
-        self.careful = False
-        """Whether strings that are not UTF-8 have come: then packets are checked before the codec sees them."""
-        self.discard = discard
+        self.discarded = discarded
+        self.redelivered = redelivered
 
 
 class Connection(asyncio.Protocol):
-    """Base of the two protocol versions. Use: create, ``await accepted``, :meth:`subscribe`, ``await closed``.
+    """Use: create, ``await accepted``, :meth:`subscribe`, ``await closed``.
 
     ``accepted`` and ``closed`` are futures. ``closed`` ends with the error that ended the connection as its *result*
     (None after :meth:`disconnect`), so that it may go unread.
     """
 
-    def __init__(self, options: MqttOptions, client_id: str, session: ReceiverSession, intake: Intake) -> None:
+    def __init__(self, options: MqttOptions, client_id: str, inbound: Inbound, version: Version) -> None:
         loop = asyncio.get_running_loop()
         self.options = options
         self.client_id = client_id
-        self.session = session
-        self.intake = intake
+        self.inbound = inbound
+        self.session = inbound.session
         self.accepted: asyncio.Future[Accepted] = loop.create_future()
         self.closed: asyncio.Future[Exception | None] = loop.create_future()
         self._loop = loop
+        self._version = version
         self._transport: asyncio.Transport | None = None
         self._cause: Exception | None = None
         self._leaving = False
         self._clogged = False
-        self._rest = Remainder(options.maximum_packet_size)
+        self._decoder = Decoder(
+            inbound.source,
+            v5=version.v5,
+            limit=options.maximum_packet_size,
+            alias_maximum=options.topic_alias_maximum if version.v5 else 0,
+        )
+        self._arrivals = Arrivals()
+        self._look: asyncio.TimerHandle | None = None
         self._keep_alive = KeepAlive()
         self._tick = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -93,60 +101,114 @@ class Connection(asyncio.Protocol):
         self._packet_id = 0
         self._answers = bytearray()
 
-    # -- the codec's part -------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def send_connect(self) -> None:
-        """Write CONNECT."""
-
-    @abstractmethod
-    def decode(self, data: bytes) -> int:
-        """Handle all whole packets at the front of ``data``; return how many bytes they took.
-
-        :raises PacketError: the broker sent something it must not.
-        """
-
-    @abstractmethod
-    def send_subscribe(self, subscription: Subscription, *, fresh: bool) -> int:
-        """Write SUBSCRIBE, return its packet identifier. ``fresh``: the broker has no session of ours."""
-
-    @abstractmethod
-    def send_disconnect(self, code: int) -> None:
-        """Write DISCONNECT, where the version has a form for this reason code."""
-
-    @abstractmethod
-    def pubcomp(self, packet_id: int, *, known: bool) -> bytes:
-        """PUBCOMP in bytes; ``known`` false when no such message is waiting for its PUBREL."""
-
     # -- asyncio.Protocol -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-        self.send_connect()
+        clean_start = self.options.clean_start and not self.session.connections
+        self.write(self._version.connect(self.options, self.client_id, clean_start=clean_start))
 
     def data_received(self, data: bytes) -> None:
-        self._keep_alive.heard = True
         if self.ending:
             return
         try:
-            if not self._rest:  # what follows a piece of CONNACK may well be text
-                self._check_plain(data)
-            else:
-                whole = self._rest.add(data)
-                if whole is None:
-                    return
-                data = whole
-            used = self.decode(data)
-            if used < len(data):
-                self._rest.keep(memoryview(data)[used:])
+            if not self.accepted.done():
+                self._check_first(data)
+            self._read(data)
         except PacketError as error:
             self.fail(error, code=error.code)
         except (RefusedError, ConnectError) as error:
             self.fail(error)
 
-    def _check_plain(self, data: bytes) -> None:
-        """A TLS alert (RFC 8446 section 5.1) is what a TLS port says to plain MQTT; text is what other servers say."""
-        if self.accepted.done():
+    def _read(self, data: bytes) -> None:
+        """Handle what came, and hand over its messages, also those before a packet that ends the connection.
+
+        :raises SourceError: the connection is to end.
+        """
+        batch: list[Delivery[Publish]] = []
+        now_ns = time.monotonic_ns()
+        unix_ns = time.time_ns() - now_ns
+        try:
+            for piece, arrived_ns in self._arrivals.read(data, now_ns):
+                self._decode(piece, unix_ns + arrived_ns, arrived_ns, batch)
+        finally:
+            self._hand_over(batch)
+
+    def _decode(self, data: bytes, received_ns: int, arrived_ns: int, batch: list[Delivery[Publish]]) -> None:
+        """Handle all packets that ``data`` completes. Messages to be delivered go to ``batch``.
+
+        :raises SourceError: the connection is to end.
+        """
+        keep_alive, inbound = self._keep_alive, self.inbound
+        keep_alive.piece(len(data))
+        for packet in self._decoder.feed(data, received_ns, arrived_ns):
+            keep_alive.heard = True
+            if type(packet) is not Publishes:
+                self._control(packet)
+                if self.ending:
+                    return
+            elif not self.accepted.done():
+                raise protocol_error("packet type 3 before CONNACK")
+            elif inbound.delivering:
+                fresh, answer, adopted = self.session.take(packet)
+                batch += fresh
+                self._answers += answer
+                if adopted:
+                    inbound.redelivered(adopted)
+            else:
+                # The broker keeps QoS 1 and 2 as they get no answer.
+                loose = sum(not delivery.message.qos for delivery in packet.deliveries)
+                if loose:
+                    inbound.discarded(loose)
+
+    def _hand_over(self, batch: list[Delivery[Publish]]) -> None:
+        """End a read: send the answers that wait for nobody, deliver the messages."""
+        if self._answers:
+            self.write(bytes(self._answers))
+            self._answers.clear()
+        if not batch:
+            return
+        self.inbound.messages += len(batch)
+        deliver = self.inbound.deliver
+        if deliver is not None:
+            deliver(batch)
+
+    def _control(self, packet: Packet | Publishes) -> None:
+        match packet:
+            case PubrelPacket():
+                known = self.session.pubrel(packet.packet_id)
+                self._answers += self._version.pubcomp(packet.packet_id, known=known)
+            case PingrespPacket() | UnsubackPacket():
+                pass
+            case SubackPacket():
+                granted = self._version.granted(packet)
+                waiter = self._subscribing.pop(packet.packet_id, None)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(granted)
+            case ConnackPacket() if not self.accepted.done():
+                self._on_connack(self._version.accepted(packet, self.options, self.client_id))
+            case DisconnectPacket():
+                self.fail(self._version.ended(packet, self.peer))
+            case _:
+                raise protocol_error(f"unexpected {type(packet).__name__.removesuffix('Packet').upper()}")
+
+    def _on_connack(self, accepted: Accepted) -> None:
+        """The broker took us."""
+        lost = self.session.connected(session_present=accepted.session_present)
+        accepted.lost = lost
+        self.accepted.set_result(accepted)
+        self.inbound.released()
+        if accepted.keep_alive:
+            self._tick = accepted.keep_alive / 4
+            self._timer = self._loop.call_later(self._tick, self._on_tick)
+        self.apply_pause()
+
+    def _check_first(self, data: bytes) -> None:
+        """What comes before CONNACK. A piece of CONNACK may look like anything.
+
+        A TLS alert (RFC 8446 section 5.1) is what a TLS port says to plain MQTT; text is what other servers say.
+        """
+        if self._decoder.partial:
             return
         if data[:2] == b"\x15\x03":
             raise ConnectError(f"{self.peer} expects TLS: set tls for this connection", reason="tls_expected")
@@ -155,6 +217,7 @@ class Connection(asyncio.Protocol):
             raise ConnectError(
                 f"{self.peer} is no MQTT broker: it answers CONNECT with {line.decode()!r}", reason="not_mqtt"
             )
+        self._version.check_first(data)
 
     def pause_writing(self) -> None:
         """The broker does not read. Every packet taken from it would make the answers that wait here grow."""
@@ -167,8 +230,8 @@ class Connection(asyncio.Protocol):
         self.apply_pause()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._timer_cancel()
-        self.session.disconnected()
+        self._timers_cancel()
+        self._detach()
         cause: Exception | None = self._cause
         if cause is None and not self._leaving:
             cause = self._lost(exc)
@@ -180,22 +243,39 @@ class Connection(asyncio.Protocol):
 
     # -- what the source uses ---------------------------------------------------------------------------------------
 
-    def settle(self, publishes: Sequence[Publish]) -> None:
-        """Acknowledge in the order given, in one write."""
-        answer = self.session.settle(publishes)
+    def ack(self, deliveries: Sequence[Delivery[Publish]]) -> None:
+        """Acknowledge what may be acknowledged now, in one write."""
+        answer = self.session.ack(deliveries)
         if answer:
             self.write(answer)
 
+    def nack(self, deliveries: Sequence[Delivery[Publish]], error: Exception) -> Nacked:
+        """Leave, for this error, where that makes the broker send these again."""
+        nacked = self.session.nack(deliveries)
+        if nacked.renew:
+            self.leave(error)
+        return nacked
+
     def apply_pause(self) -> None:
-        """Read, or do not, as the intake says, and only while the broker reads too. CONNACK is always read."""
+        """Read, or do not, as was asked, and only while the broker reads too. CONNACK is always read."""
         transport = self._transport
         if transport is None or transport.is_closing() or not self.accepted.done():
             return
-        paused = (self.intake.paused or self._clogged) and not self._leaving
+        paused = (self.inbound.paused or self._clogged) and not self.ending
         if paused and transport.is_reading():
             transport.pause_reading()
+            self._look = self._loop.call_later(SAMPLE, self._on_look)
         elif not paused and not transport.is_reading():
+            if self._look is not None:
+                self._look.cancel()
+            if self._arrivals:
+                self._arrivals.look(unread_bytes(transport), time.monotonic_ns())
             transport.resume_reading()
+
+    def _on_look(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._arrivals.look(unread_bytes(self._transport), time.monotonic_ns())
+            self._look = self._loop.call_later(SAMPLE, self._on_look)
 
     async def subscribe(self, subscriptions: Sequence[Subscription], *, fresh: bool) -> list[Granted]:
         """Ask for subscriptions, each in a SUBSCRIBE of its own; the answers in the same order.
@@ -206,14 +286,14 @@ class Connection(asyncio.Protocol):
         waiters = [self._subscribe_one(subscription, fresh=fresh) for subscription in subscriptions]
         pending: set[asyncio.Future[Any]] = {waiter for waiter in waiters if not waiter.done()}
         while pending:
-            paused, pauses = self.intake.paused, self.intake.pauses
+            paused, pauses = self.inbound.paused, self.inbound.pauses
             done, _ = await asyncio.wait(
                 {*pending, self.closed}, timeout=self.options.connect_timeout, return_when=asyncio.FIRST_COMPLETED
             )
             pending -= done
             if self.closed.done():
                 raise self.closed.result() or LostError("closed")
-            if not done and not paused and pauses == self.intake.pauses:
+            if not done and not paused and pauses == self.inbound.pauses:
                 seconds = self.options.connect_timeout
                 self.fail(LostError(f"{self.peer} did not answer SUBSCRIBE within {seconds:g} s", reason="timeout"))
         return [waiter.result() for waiter in waiters]
@@ -229,14 +309,20 @@ class Connection(asyncio.Protocol):
         if not self.accepted.done():
             await self.abort()
             return
-        if not self._leaving and not self._transport.is_closing():
-            self.send_disconnect(0x00)
-            self._leaving = True
-            self._timer_cancel()
-            self.session.disconnected()
-            self.apply_pause()
+        self.leave(None)
         await asyncio.wait({self.closed}, timeout=_GOODBYE)
         await self.abort()
+
+    def leave(self, cause: Exception | None) -> None:
+        """Say DISCONNECT and read on, discarding, until the broker closes. ``cause`` is what ``closed`` tells."""
+        if self.ending or self._transport is None or self._transport.is_closing():
+            return
+        self.write(self._version.disconnect(0x00))
+        self._leaving, self._cause = True, cause
+        self._detach()
+        self.apply_pause()
+        self._timers_cancel()
+        self._timer = self._loop.call_later(_GOODBYE, self._transport.abort)
 
     async def abort(self) -> None:
         """Close at once, and wait until that is done. Nothing to do when no connection was made."""
@@ -244,87 +330,32 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             await self.closed
 
-    # -- for the sub-classes ----------------------------------------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the transport."""
-        self._keep_alive.sent = True
-        if self._transport is not None and not self._transport.is_closing():
+        """Send; closed or closing transports take nothing."""
+        if self._transport is not None and not self._transport.is_closing() and data:
+            self._keep_alive.sent = True
             self._transport.write(data)
 
     def fail(self, error: Exception, *, code: int | None = None) -> None:
         """End the connection for this error; ``code`` is said in a DISCONNECT first."""
-        if self._cause is not None or self._transport is None:
+        if self.ending or self._transport is None:
             return
         self._cause = error
-        self.session.disconnected()
+        self._detach()
         if code is not None and self.accepted.done():
-            self.send_disconnect(code)
+            self.write(self._version.disconnect(code))
         self._transport.close()
         # A peer that does not read keeps the transport's buffer, and so the connection, open.
-        self._timer_cancel()
+        self._timers_cancel()
         self._timer = self._loop.call_later(_GOODBYE, self._transport.abort)
 
-    def on_connack(self, accepted: Accepted) -> None:
-        """The broker took us."""
-        if self.accepted.done():
-            return
-        self.session.connected(session_present=accepted.session_present)
-        self.accepted.set_result(accepted)
-        if self.intake.connected is not None:
-            self.intake.connected()
-        if accepted.keep_alive:
-            self._tick = accepted.keep_alive / 4
-            self._timer = self._loop.call_later(self._tick, self._on_tick)
-        self.apply_pause()
-
-    def take(self, qos: int, packet_id: int, *, dup: bool) -> bool:
-        """Account for a message that came; whether it is to be delivered.
-
-        While intake is stopped nothing is: the broker keeps QoS 1 and 2 as they get no answer, QoS 0 is lost, counted.
-
-        :raises PacketError: QoS 1 or 2 without a packet identifier (MQTT-2.2.1-3).
-        """
-        if not self.intake.open:
-            if qos == 0:
-                self.intake.discard(1)
-            return False
-        if qos == 0:
-            return True
-        if not packet_id:
-            raise protocol_error("packet identifier 0")
-        if qos == 1:
-            return self.session.accept_qos1(packet_id, dup=dup)
-        fresh, answer = self.session.accept_qos2(packet_id, dup=dup)
-        self._answers += answer
-        return fresh
-
-    def on_pubrel(self, packet_id: int) -> None:
-        """The broker has our PUBREC and forgets the message: so do we."""
-        self._answers += self.pubcomp(packet_id, known=self.session.release(packet_id))
-
-    def on_suback(self, packet_id: int, granted: Granted) -> None:
-        """The broker answered a SUBSCRIBE."""
-        waiter = self._subscribing.pop(packet_id, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(granted)
-
-    def hand_over(self, batch: list[Publish]) -> None:
-        """End a read: send the answers that wait for nobody, deliver the messages."""
-        if self._answers:
-            self.write(bytes(self._answers))
-            self._answers.clear()
-        if not batch:
-            return
-        self.intake.messages += len(batch)
-        deliver = self.intake.deliver
-        if deliver is not None:
-            deliver(batch)
-
-    def next_packet_id(self) -> int:
-        """Identifiers for SUBSCRIBE: none is in use for anything else, as this client does not publish yet."""
-        self._packet_id = self._packet_id % 0xFFFF + 1
-        return self._packet_id
+    def _detach(self) -> None:
+        """Nothing is acknowledged on this connection any more."""
+        if self.session.live:
+            self.session.disconnected()
+            self.inbound.released()
 
     @property
     def ending(self) -> bool:
@@ -360,7 +391,9 @@ class Connection(asyncio.Protocol):
         if refusal is not None:
             waiter.set_result(refusal)
         elif not self.ending:
-            self._subscribing[self.send_subscribe(subscription, fresh=fresh)] = waiter
+            self._packet_id = self._packet_id % 0xFFFF + 1  # none is in use for anything else: we do not publish
+            self._subscribing[self._packet_id] = waiter
+            self.write(self._version.subscribe(subscription, self._packet_id, fresh=fresh))
         return waiter
 
     def _impossible(self, subscription: Subscription) -> Granted | None:
@@ -377,9 +410,11 @@ class Connection(asyncio.Protocol):
         return None
 
     def _on_tick(self) -> None:
-        verdict = self._keep_alive.tick(paused=self.intake.paused)
+        verdict = self._keep_alive.tick(paused=self.inbound.paused)
         if verdict is None:
-            what = "read what it was sent" if self._clogged else "answered PINGREQ"
+            what = "sent the rest of a packet" if self._decoder.partial else "answered PINGREQ"
+            if self._clogged:
+                what = "read what it was sent"
             self.fail(LostError(f"{self.peer} has not {what} for {self._tick * 4:g} s", reason="keep_alive"))
             if self._transport is not None:
                 self._transport.abort()  # there is nobody to take what is left, or to say goodbye to in TLS
@@ -388,11 +423,7 @@ class Connection(asyncio.Protocol):
             self.write(_PINGREQ)
         self._timer = self._loop.call_later(self._tick, self._on_tick)
 
-    def _timer_cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-def now_ns() -> int:
-    """Unix time in nanoseconds, taken once per socket read."""
-    return time.time_ns()
+    def _timers_cancel(self) -> None:
+        for timer in (self._timer, self._look):
+            if timer is not None:
+                timer.cancel()

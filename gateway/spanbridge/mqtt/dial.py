@@ -6,9 +6,10 @@ import asyncio
 import socket
 import ssl
 
-from spanbridge.mqtt.connection import Accepted, Connection
+from spanbridge.mqtt.connection import Connection
 from spanbridge.mqtt.errors import ConnectError, tls_cause
 from spanbridge.mqtt.options import MqttOptions
+from spanbridge.mqtt.version import Accepted
 
 
 async def dial(connection: Connection, tls: ssl.SSLContext | None, *, turn: int = 0) -> Accepted:

@@ -25,24 +25,34 @@ class LostError(SourceError):
     reason = "connection_lost"
 
 
+class NackError(SourceError):
+    """We ended the connection, so that the broker sends again what could not be handled."""
+
+    reason = "nack"
+
+
 class PacketError(SourceError):
-    """The broker sent something it must not. ``code`` goes into our DISCONNECT (MQTT 5.0 section 3.14.2.1)."""
+    """The broker sent something it must not. ``code`` goes into our DISCONNECT (MQTT 5.0 section 3.14.2.1).
+
+    ``what`` is the fault alone: the packet, the field, and what is wrong with it.
+    """
 
     reason = "malformed_packet"
 
-    def __init__(self, message: str, *, code: int = 0x81, reason: str | None = None) -> None:
+    def __init__(self, message: str, *, code: int = 0x81, reason: str | None = None, what: str = "") -> None:
         super().__init__(message, reason=reason)
         self.code = code
+        self.what = what or message
 
 
 def malformed(what: str) -> PacketError:
     """A packet that cannot be decoded."""
-    return PacketError(f"the broker sent a malformed packet ({what})", code=0x81, reason="malformed_packet")
+    return PacketError(f"the broker sent a malformed packet ({what})", code=0x81, reason="malformed_packet", what=what)
 
 
 def protocol_error(what: str, *, code: int = 0x82) -> PacketError:
     """A packet that is well formed and not allowed here."""
-    return PacketError(f"the broker broke the protocol ({what})", code=code, reason="protocol_error")
+    return PacketError(f"the broker broke the protocol ({what})", code=code, reason="protocol_error", what=what)
 
 
 def packet_too_large(size: int, limit: int) -> PacketError:

@@ -30,6 +30,13 @@ class _Failure(_SourceEvent):
     retry_in: float
 
 
+def again(seconds: float) -> str:
+    """When the next attempt is, in words."""
+    if seconds < 0.01:
+        return "at once"
+    return f"in {seconds:.2f} s" if seconds < 1 else f"in {seconds:.1f} s"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected(_SourceEvent):
     """The broker accepted the connection and answered every subscription."""
@@ -56,7 +63,7 @@ class ConnectFailed(_Failure):
     severity: ClassVar[Severity] = Severity.WARNING
 
     def text(self) -> str:
-        return f"{self.source}: {self.cause}; trying again in {self.retry_in:.1f} s"
+        return f"{self.source}: {self.cause}; trying again {again(self.retry_in)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +74,7 @@ class Refused(_Failure):
     severity: ClassVar[Severity] = Severity.ERROR
 
     def text(self) -> str:
-        return f"{self.source}: {self.cause}; trying again in {self.retry_in:.1f} s"
+        return f"{self.source}: {self.cause}; trying again {again(self.retry_in)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +87,7 @@ class Disconnected(_Failure):
     def text(self) -> str:
         return (
             f"{self.source}: {self.cause}; unacknowledged messages stay with the broker, "
-            f"connecting again in {self.retry_in:.1f} s"
+            f"connecting again {again(self.retry_in)}"
         )
 
 
@@ -93,7 +100,7 @@ class BadPacket(_Failure):
 
     def text(self) -> str:
         text = f"{self.source}: {self.broker}: {self.cause}"
-        return f"{text}; disconnected, connecting again in {self.retry_in:.1f} s"
+        return f"{text}; disconnected, connecting again {again(self.retry_in)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +119,7 @@ class SubscriptionRefused(_SourceEvent):
     def text(self) -> str:
         return (
             f"{self.source}: {self.broker} refused the subscription {self.filter!r}: {self.cause}; "
-            f"asking again in {self.retry_in:.1f} s"
+            f"asking again {again(self.retry_in)}"
         )
 
 
@@ -183,3 +190,46 @@ class Discarded(_SourceEvent):
 
     def text(self) -> str:
         return f"{self.source}: stopping; {self.count} QoS 0 message(s) that still arrived were discarded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesRedelivered(_SourceEvent):
+    """Redeliveries of messages that are still in hand, or through: recognised, not handed over twice."""
+
+    name: ClassVar[str] = "messages.redelivered"
+    severity: ClassVar[Severity] = Severity.DEBUG
+
+    def text(self) -> str:
+        return f"{self.source}: {self.broker} sent {self.count} message(s) again that are in hand; not forwarded twice"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesNacked(_SourceEvent):
+    """Messages that could not be handled. The broker still has them, and sends them again on a new connection."""
+
+    name: ClassVar[str] = "messages.nacked"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    cause: str
+
+    def text(self) -> str:
+        return (
+            f"{self.source}: {self.count} message(s) could not be handled: {self.cause}; "
+            f"renewing the connection, so that {self.broker} sends them again"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesLost(_SourceEvent):
+    """Messages that could not be handled and that the broker has no copy of: QoS 0, or its session was lost."""
+
+    name: ClassVar[str] = "messages.lost"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    cause: str
+
+    def text(self) -> str:
+        return (
+            f"{self.source}: {self.count} message(s) lost: {self.cause}; "
+            f"{self.broker} has no copy (QoS 0, or no session)"
+        )

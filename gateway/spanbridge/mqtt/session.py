@@ -1,213 +1,364 @@
-"""What a client must remember of an MQTT session as a receiver. Pure: no sockets, clocks or awaits.
+"""The acknowledgements that a source owes its broker. Pure: no sockets, clocks or awaits.
 
-QoS 1: a PUBLISH is delivered and its PUBACK leaves when the message is settled. Brokers exist that send it again, with
-DUP, when that takes long (EMQX with a retry interval, and older ones; MQTT 5.0 forbids it, section 4.4). Such a copy is
-held back: it would go to RocketMQ twice, and a second PUBACK could meet the next message under that identifier.
+Everything about packet identifiers, receive order and redeliveries is here. One object per source; it outlives
+connections, as the broker's session does.
 
-QoS 2 (MQTT 5.0 section 4.3.3, 3.1.1 section 4.3.3) is a small state machine per packet identifier:
+**Order.** An acknowledgement leaves when those of all earlier messages of the connection have left (MQTT-4.6.0-2).
 
-    PUBLISH -> OPEN (delivered, not settled) -> settled: PUBREC -> RECEIVED -> PUBREL: PUBCOMP -> forgotten
+**Redeliveries.** After a reconnect into a resumed session the broker sends again what it holds unacknowledged, with the
+DUP flag and the packet identifier it had (MQTT-4.4.0-1, MQTT-3.3.1-1), while the first copies may still be in hand, or
+through. Those are recognised, so that a reconnect makes no duplicates: the delivery in hand takes the new packet's
+place in the order, and keeps its age and its expiry. Taking another message for one of those would lose it, so only
+deliveries are remembered that the broker must still hold under their identifier:
 
-The PUBREC waits for the settlement, since with it the broker may forget the payload. An identifier that was settled
-when its connection was already gone is KEPT: the broker sends that message again with DUP set, and it is answered
-without a second delivery.
+- whose acknowledgement was never written: after that the identifier may stand for another message;
+- of this session of the broker's: the next one numbers its messages anew;
+- of the last connection, and of those before it only as long as nothing new came: redeliveries come first.
+
+**Copies on one connection.** Brokers exist that send an unacknowledged message again without a reconnect. Such a copy is
+held back: it would be forwarded twice, and a second PUBACK could meet the next message under that identifier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import IntEnum
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from struct import pack
+from typing import NamedTuple, cast
 
+from spanbridge.core.delivery import Delivery
 from spanbridge.core.message import Publish
+from spanbridge.mqtt.codec import Publishes
+from spanbridge.mqtt.delivery import (
+    ACKED,
+    ACKED_EARLIER,
+    DONE,
+    EARLIER,
+    IN_ORDER,
+    REPEATED,
+    UNREPEATABLE,
+    MqttDelivery,
+)
+from spanbridge.mqtt.qos2 import Qos2Receiver
 
 _PUBACK = 0x40_02_0000
 _PUBREC = 0x50_02_0000
 
 
-class Qos2(IntEnum):
-    """State of a packet identifier in use by the broker for a QoS 2 message."""
+class Nacked(NamedTuple):
+    """What becomes of nacked deliveries: how many the broker can bring ``again``, how many are ``lost``.
 
-    OPEN = 1
-    """Delivered on this connection and not settled: no PUBREC yet."""
-    RECEIVED = 2
-    """PUBREC sent, PUBREL expected."""
-    KEPT = 3
-    """Received for good on a connection that is gone; the broker may not know."""
-
-
-class ReceiverSession:
-    """Acknowledgements owed to the broker. One per source; it outlives connections as the broker's session does."""
-
-    __slots__ = ("_last", "_orphans", "_qos1", "_qos2", "_riders", "epoch", "in_flight", "live", "number", "resumed")
-
-    def __init__(self) -> None:
-        self.epoch = 0
-        """Number of the current connection; :attr:`Publish.epoch` of everything it delivers."""
-        self.in_flight = 0
-        """Messages of this connection that are delivered and not settled."""
-        self.live = False
-        """Whether that connection takes acknowledgements."""
-        self.resumed = False
-        """Whether the broker had kept the session when it began."""
-        self.number = 0
-        """Number of the broker's session: grows when a connection finds that it had kept none."""
-        self._qos1: set[int] = set()
-        self._qos2: dict[int, Qos2] = {}
-        self._orphans: dict[int, int] = {}
-        self._riders: dict[int, bytes] = {}
-        self._last = 0
-
-    def connected(self, *, session_present: bool) -> None:
-        """Begin a connection. Without a session on the broker's side, ours is forgotten too (MQTT-3.2.2-5)."""
-        self.epoch += 1
-        self.live = True
-        self.resumed = session_present
-        if not session_present:
-            self.number += 1
-            self._qos2.clear()
-            self._orphans.clear()
-
-    def disconnected(self) -> None:
-        """End a connection. What is open becomes an orphan: delivered, unknown to the broker as received."""
-        self.live = False
-        self.in_flight = 0
-        self._last = 0
-        self._qos1.clear()
-        self._riders.clear()
-        orphans = [packet_id for packet_id, state in self._qos2.items() if state is Qos2.OPEN]
-        self._orphans.update(dict.fromkeys(orphans, self.epoch))
-        self._qos2 = {pid: Qos2.KEPT for pid, state in self._qos2.items() if state is not Qos2.OPEN}
-
-    def accept_qos1(self, packet_id: int, *, dup: bool) -> bool:
-        """Whether to deliver a QoS 1 message: not when it is a copy of one that is open on this connection."""
-        if dup and packet_id in self._qos1:
-            return False
-        self._qos1.add(packet_id)
-        self.in_flight += 1
-        self._last = packet_id
-        return True
-
-    def accept_qos2(self, packet_id: int, *, dup: bool) -> tuple[bool, bytes]:
-        """Whether to deliver a QoS 2 message, and what to send at once.
-
-        A message is held back as a duplicate only where that is certain: within a connection by its identifier
-        (MQTT-4.3.3-10), across connections by the identifier and DUP, which a re-delivery must carry
-        (MQTT-3.3.1-1). In doubt it is delivered: twice is better than never.
-        """
-        state = self._qos2.get(packet_id)
-        if state is Qos2.OPEN:
-            return False, b""
-        if state is Qos2.RECEIVED or (state is Qos2.KEPT and dup):
-            self._qos2[packet_id] = Qos2.RECEIVED
-            return False, self._in_turn((_PUBREC | packet_id).to_bytes(4, "big"))
-        self._qos2[packet_id] = Qos2.OPEN
-        self._orphans.pop(packet_id, None)
-        self.in_flight += 1
-        self._last = packet_id
-        return True, b""
-
-    def release(self, packet_id: int) -> bool:
-        """PUBREL came: forget the identifier. False when it was not known (reason code 0x92 in MQTT 5.0)."""
-        return self._qos2.pop(packet_id, None) is not None
-
-    def settle(self, publishes: Sequence[Publish]) -> bytes:
-        """The PUBACKs and PUBRECs for these messages, in their order, ready to be written.
-
-        Four bytes each: a remaining length of 2 means reason code 0x00 in MQTT 5.0 (sections 3.4.2.1, 3.5.2.1), which
-        makes them the same bytes as in 3.1.1. Messages of another connection add nothing.
-        """
-        epoch = self.epoch
-        out = bytearray()
-        for publish in publishes:
-            qos = publish.qos
-            if qos == 0:
-                continue
-            if publish.epoch != epoch or not self.live:
-                self._settle_late(publish)
-                continue
-            self.in_flight -= 1
-            packet_id = publish.packet_id
-            if qos == 1:
-                self._qos1.discard(packet_id)
-                out += (_PUBACK | packet_id).to_bytes(4, "big")
-            else:
-                self._qos2[packet_id] = Qos2.RECEIVED
-                out += (_PUBREC | packet_id).to_bytes(4, "big")
-            if self._riders:
-                out += self._riders.pop(packet_id, b"")
-        return bytes(out)
-
-    def _settle_late(self, publish: Publish) -> None:
-        """Remember a QoS 2 message that was settled after its connection had gone, while its session lives.
-
-        Only until the broker sends it again: then the new delivery carries the duty, and the identifier may soon
-        stand for another message.
-        """
-        if publish.qos == 2 and self._orphans.get(publish.packet_id) == publish.epoch:
-            del self._orphans[publish.packet_id]
-            self._qos2[publish.packet_id] = Qos2.KEPT
-
-    def _in_turn(self, answer: bytes) -> bytes:
-        """Answers keep the order of the messages (MQTT-4.6.0-3): behind the last message that is still open."""
-        if not self.in_flight:
-            return answer
-        self._riders[self._last] = self._riders.get(self._last, b"") + answer
-        return b""
-
-
-class TopicAliases:
-    """Inbound topic aliases of one connection (MQTT 5.0 section 3.3.2.3.4)."""
-
-    __slots__ = ("_topics", "maximum")
-
-    def __init__(self, maximum: int) -> None:
-        self.maximum = maximum
-        self._topics: dict[int, str] = {}
-
-    def resolve(self, alias: int, topic: str) -> str | None:
-        """The topic meant. An alias with a topic is learnt. None when the alias stands for nothing yet.
-
-        :raises ValueError: zero or over the maximum we told the broker.
-        """
-        if not 0 < alias <= self.maximum:
-            raise ValueError(f"topic alias {alias} where {self.maximum} is the maximum")
-        if topic:
-            self._topics[alias] = topic
-            return topic
-        return self._topics.get(alias)
-
-    def forget(self) -> None:
-        """A packet went by that may have given an alias another topic, unread: better none than a wrong one."""
-        self._topics.clear()
-
-
-class KeepAlive:
-    """When to send PINGREQ and when to call the broker dead, in ticks of a quarter of the keep-alive interval.
-
-    A ping leaves when for one tick nothing was sent or nothing was heard, so never later than half the interval after
-    the last packet (MQTT-3.1.2-20). A broker that says nothing for three ticks after a ping is dead. While reading is
-    paused its answers cannot be seen, and it is not blamed for that; the pings go out all the same.
+    ``renew`` says that it brings some only on a new connection.
     """
 
-    __slots__ = ("_silent", "_waiting", "heard", "sent")
+    again: int
+    lost: int
+    renew: bool
+
+
+class MqttSession:
+    """What a client must remember as a receiver. See the module's text.
+
+    ``unacked`` counts deliveries handed over and not answered. ``held`` and ``held_bytes`` count those in hand: the
+    unacked ones, and those whose acknowledgement waits for an earlier message.
+    """
+
+    __slots__ = (
+        "_awaited", "_earlier", "_news", "_order", "_qos2", "_riders", "_unrepeatable", "connections", "held",
+        "held_bytes", "live", "number", "resumed", "unacked",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.sent = True
-        self.heard = True
-        self._waiting = False
-        self._silent = 0
+        self.connections = 0
+        """How many there were, the current one included."""
+        self.number = 0
+        """Number of the broker's session: grows when a connection finds that it had kept none."""
+        self.live = False
+        """Whether a connection takes acknowledgements."""
+        self.resumed = False
+        """Whether the broker had kept the session when the connection began."""
+        self.unacked = 0
+        self.held = 0
+        self.held_bytes = 0
+        self._order: deque[MqttDelivery] = deque()
+        self._earlier: dict[int, MqttDelivery] = {}
+        self._unrepeatable: dict[MqttDelivery, None] = {}
+        self._qos2 = Qos2Receiver()
+        self._riders: dict[MqttDelivery, list[int]] = {}
+        self._news = False
+        self._awaited = 0
 
-    def tick(self, *, paused: bool) -> bool | None:
-        """True: send a ping. False: nothing to do. None: the broker is dead."""
-        sent, heard = self.sent, self.heard
-        self.sent = self.heard = False
-        if heard or paused:
-            self._waiting, self._silent = self._waiting and not heard, 0
-        elif self._waiting:
-            self._silent += 1
-            if self._silent >= 3:
+    # -- connections ------------------------------------------------------------------------------------------------
+
+    def connected(self, *, session_present: bool) -> int:
+        """Begin a connection; return how many nacked deliveries went with the broker's session.
+
+        Without a session on the broker's side ours is forgotten too (MQTT-3.2.2-5).
+        """
+        self.disconnected()
+        self.connections += 1
+        self.live = True
+        self.resumed = session_present
+        awaited, self._awaited = self._awaited, 0
+        if session_present:
+            return 0
+        self.number += 1
+        self._forget(self._earlier.values())
+        self._earlier = {}
+        self._qos2.clear()
+        return awaited
+
+    def disconnected(self) -> None:
+        """End a connection: what it brought is owed no acknowledgement there, but may come again. Idempotent."""
+        self.live = False
+        self._riders.clear()
+        self._qos2.disconnected(self._order)
+        if self._news:
+            self._forget(self._earlier.values())
+            self._earlier = {}
+            self._news = False
+        for delivery in self._order:
+            if delivery.state == DONE:  # nacked
+                continue
+            replaced = self._earlier.get(delivery.packet_id)
+            if replaced is not None:
+                self._forget((replaced,))
+            self._earlier[delivery.packet_id] = delivery
+            if delivery.state == ACKED:
+                self._drop(delivery)
+                delivery.state = ACKED_EARLIER
+            else:
+                delivery.state = EARLIER
+        self._order = deque()
+
+    @property
+    def in_flight(self) -> int:
+        """Messages of this connection whose acknowledgement is not written."""
+        return len(self._order)
+
+    # -- messages that come -----------------------------------------------------------------------------------------
+
+    def take(self, run: Publishes) -> tuple[list[MqttDelivery], bytes, int]:
+        """Account for messages that came.
+
+        Returns those to be delivered, the acknowledgements that may leave at once, and how many were redeliveries of
+        what is in hand.
+        """
+        deliveries = run.deliveries
+        if run.plain and not self._earlier:
+            self._news = True
+            self._order.extend(deliveries)
+            count = len(deliveries)
+            self.unacked += count
+            self.held += count
+            self.held_bytes += run.size
+            return deliveries, b"", 0
+        fresh: list[MqttDelivery] = []
+        words: list[int] = []
+        adopted = 0
+        is_open = {delivery.packet_id for delivery in self._order} if not run.plain else set()
+        for delivery in deliveries:
+            taken = self._take(delivery, is_open, words)
+            if taken is delivery:
+                fresh.append(delivery)
+            elif taken is not None:
+                adopted += 1
+        words += self._in_turn()
+        return fresh, _bytes(words), adopted
+
+    def _take(self, delivery: MqttDelivery, is_open: set[int], words: list[int]) -> MqttDelivery | None:
+        """The delivery itself when it is new, the one in hand that it is a redelivery of, or None: it is held back."""
+        qos, packet_id = delivery.message.qos, delivery.packet_id
+        dup = delivery.state == REPEATED
+        if qos == 0:
+            delivery.state = UNREPEATABLE
+            self._unrepeatable[delivery] = None
+            self._hold(delivery)
+            return delivery
+        if qos == 1:
+            if dup and packet_id in is_open:
                 return None
-        if sent and heard:
-            return False
-        self._waiting = True
-        return True
+        else:
+            deliver, answer = self._qos2.accept(packet_id, dup=dup)
+            if not deliver:
+                if answer:
+                    self._ride(packet_id, words)
+                    self._through(packet_id)
+                return None
+        is_open.add(packet_id)
+        if dup:
+            in_hand = self._adopt(delivery)
+            if in_hand is not None:
+                return in_hand
+        else:
+            self._news = True
+            replaced = self._earlier.pop(packet_id, None)  # the identifier names a new message now
+            if replaced is not None:
+                self._forget((replaced,))
+        delivery.state = IN_ORDER
+        self._order.append(delivery)
+        self._hold(delivery)
+        return delivery
+
+    def _adopt(self, again: MqttDelivery) -> MqttDelivery | None:
+        """The delivery in hand that this one repeats, now in its place in the order; None when there is none."""
+        delivery = self._earlier.get(again.packet_id)
+        if delivery is None or not _same(delivery.message, again.message):
+            return None
+        del self._earlier[again.packet_id]
+        if delivery.state == ACKED_EARLIER:
+            delivery.state = ACKED
+            self.held += 1
+            self.held_bytes += delivery.size
+        else:
+            delivery.state = IN_ORDER
+        self._order.append(delivery)
+        return delivery
+
+    def _ride(self, packet_id: int, words: list[int]) -> None:
+        """Answer a copy of a QoS 2 message again: behind the last message that is still open (MQTT-4.6.0-3)."""
+        if self._order:
+            self._riders.setdefault(self._order[-1], []).append(_PUBREC | packet_id)
+        else:
+            words.append(_PUBREC | packet_id)
+
+    def _through(self, packet_id: int) -> None:
+        """A message that was acked on an earlier connection has its PUBREC: the identifier may soon name another."""
+        delivery = self._earlier.get(packet_id)
+        if delivery is not None and delivery.state == ACKED_EARLIER:
+            del self._earlier[packet_id]
+            delivery.state = DONE
+
+    def pubrel(self, packet_id: int) -> bool:
+        """PUBREL came: forget the identifier. False when it was not known (reason code 0x92 in MQTT 5.0)."""
+        return self._qos2.pubrel(packet_id)
+
+    # -- answers ----------------------------------------------------------------------------------------------------
+
+    def ack(self, deliveries: Sequence[Delivery[Publish]]) -> bytes:
+        """Deliveries are where they belong; return the PUBACKs and PUBRECs that may leave now, ready to be written.
+
+        Four bytes each: a remaining length of 2 means reason code 0x00 in MQTT 5.0 (sections 3.4.2.1, 3.5.2.1), which
+        makes them the same bytes as in 3.1.1. Acking twice, or what was nacked, changes nothing.
+        """
+        answered = 0
+        for delivery in cast("Sequence[MqttDelivery]", deliveries):  # nobody else makes deliveries of this source
+            state = delivery.state
+            if state == IN_ORDER:
+                delivery.state = ACKED
+                answered += 1
+            elif state in (EARLIER, UNREPEATABLE):
+                self._ack_late(delivery)
+        self.unacked -= answered
+        order = self._order
+        if not order or order[0].state != ACKED:
+            return b""
+        return _bytes(self._in_turn())
+
+    def _ack_late(self, delivery: MqttDelivery) -> None:
+        """A delivery that no connection waits for."""
+        self.unacked -= 1
+        self._drop(delivery)
+        if delivery.message.qos == 2:
+            self._qos2.received_late(delivery)
+        if delivery.state == EARLIER:
+            delivery.state = ACKED_EARLIER
+        else:
+            self._unrepeatable.pop(delivery, None)
+            delivery.state = DONE
+
+    def _in_turn(self) -> list[int]:
+        """The acknowledgements that may leave now, in receive order, as numbers of four bytes."""
+        order, riders = self._order, self._riders
+        words: list[int] = []
+        count = size = 0
+        while order and order[0].state == ACKED:
+            delivery = order.popleft()
+            delivery.state = DONE
+            count += 1
+            size += delivery.size
+            packet_id = delivery.packet_id
+            if delivery.message.qos == 1:
+                words.append(_PUBACK | packet_id)
+            else:
+                self._qos2.received(packet_id)
+                words.append(_PUBREC | packet_id)
+            if riders:
+                words += riders.pop(delivery, ())
+        self.held -= count
+        self.held_bytes -= size
+        return words
+
+    def nack(self, deliveries: Sequence[Delivery[Publish]]) -> Nacked:
+        """Deliveries could not be handled. From now on their redeliveries are new messages.
+
+        The caller ends the connection at once when the result says ``renew``.
+        """
+        again = lost = 0
+        renew = False
+        for delivery in cast("Sequence[MqttDelivery]", deliveries):
+            state = delivery.state
+            if state in (ACKED, ACKED_EARLIER, DONE):
+                continue
+            self.unacked -= 1
+            self._drop(delivery)
+            delivery.state = DONE
+            if state == UNREPEATABLE:
+                self._unrepeatable.pop(delivery, None)
+                lost += 1
+                continue
+            again += 1
+            renew = renew or state == IN_ORDER
+            if state == EARLIER:
+                self._qos2.forget(delivery)
+                del self._earlier[delivery.packet_id]
+        self._awaited += again
+        return Nacked(again, lost, renew)
+
+    # -- what is told -----------------------------------------------------------------------------------------------
+
+    def oldest_ns(self) -> int | None:
+        """When the oldest unacked delivery arrived (monotonic, ns); None when there is none.
+
+        Looks at every delivery, since one that was adopted is older than those before it.
+        """
+        owed = chain(self._earlier.values(), self._order, self._unrepeatable)
+        return min((d.arrived_ns for d in owed if d.state in (IN_ORDER, EARLIER, UNREPEATABLE)), default=None)
+
+    def unrepeatable(self) -> list[MqttDelivery]:
+        """Unacked deliveries that no broker will send again: QoS 0, and those of a session that it has lost."""
+        return list(self._unrepeatable)
+
+    def _forget(self, deliveries: Iterable[MqttDelivery]) -> None:
+        """These will not come again."""
+        for delivery in deliveries:
+            if delivery.state == EARLIER:
+                delivery.state = UNREPEATABLE
+                self._unrepeatable[delivery] = None
+            else:
+                delivery.state = DONE
+
+    def _hold(self, delivery: MqttDelivery) -> None:
+        self.unacked += 1
+        self.held += 1
+        self.held_bytes += delivery.size
+
+    def _drop(self, delivery: MqttDelivery) -> None:
+        self.held -= 1
+        self.held_bytes -= delivery.size
+
+
+def _bytes(words: list[int]) -> bytes:
+    return pack(f">{len(words)}I", *words) if words else b""
+
+
+def _same(one: Publish, other: Publish) -> bool:
+    """Whether two packets carry one message. Brokers count the expiry down, and may set RETAIN anew."""
+    return (
+        one.topic == other.topic
+        and one.payload == other.payload
+        and one.qos == other.qos
+        and one.user_properties == other.user_properties
+        and one.correlation_data == other.correlation_data
+    )

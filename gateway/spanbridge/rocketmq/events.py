@@ -1,4 +1,4 @@
-"""What the sink tells the operator."""
+"""What the RocketMQ adapter tells the operator."""
 
 from __future__ import annotations
 
@@ -115,3 +115,31 @@ class ServerCommandRefused(Event):
 
     def text(self) -> str:
         return f"RocketMQ asked for {self.command}, which this gateway does not do: answered so"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundFault(Event):
+    """A background task met what it does not expect, from a peer or of our own making. It goes on."""
+
+    name: ClassVar[str] = "rocketmq.background_faults"
+    severity: ClassVar[Severity] = Severity.ERROR
+    labelled: ClassVar[tuple[str, ...]] = ("task",)
+    task: str
+    cause: str
+
+    def text(self) -> str:
+        return f"RocketMQ, {self.task}: {self.cause}. It is tried again."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcNotice(Event):
+    """gRPC itself logged something."""
+
+    name: ClassVar[str] = "rocketmq.grpc.notices"
+    severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("logger",)
+    logger: str
+    cause: str
+
+    def text(self) -> str:
+        return f"gRPC ({self.logger}): {self.cause}"

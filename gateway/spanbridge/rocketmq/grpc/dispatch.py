@@ -14,29 +14,35 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import count
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.errors import STORED_ANYWAY
+from spanbridge.rocketmq.errors import STORED_ANYWAY, detached
 from spanbridge.rocketmq.events import SendRetried
 from spanbridge.rocketmq.grpc.encode import DELAYED
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
-from spanbridge.rocketmq.grpc.routes import Target, TopicRoute
+from spanbridge.rocketmq.grpc.routes import Target, TopicRoute, addresses_of
 from spanbridge.rocketmq.grpc.stubs import service
 from spanbridge.rocketmq.options import RocketmqOptions
 
-_STORED_KEPT = 65_536
 _OVERHEAD = 256
 """Bytes by which the broker's form of a message may exceed ours: system properties it adds, and framing."""
 
 # The error that decides what happens to a batch, when several requests of it failed: what an operator must mend comes
 # first, and content is blamed last, since blame makes the caller take the batch apart.
 _GRAVITY: tuple[type[SinkError], ...] = (SinkMisconfigured, SinkUnavailable, SinkThrottled, SinkRejected)
+
+
+class Part(NamedTuple):
+    """What one request holds of a batch: the messages, and their indexes in the batch."""
+
+    indexes: Sequence[int]
+    messages: Sequence[bytes]
 
 
 class Dispatcher:
@@ -57,92 +63,64 @@ class Dispatcher:
         self._turn = count(random.randrange(1 << 16))  # noqa: S311 - spreads gateways over proxies
         # One for each set of proxies, while in use: requests that hang at one broker must not take the others' turns.
         self._gates: WeakValueDictionary[tuple[str, ...], asyncio.Semaphore] = WeakValueDictionary()
-        # Digests of messages stored by a send that failed as a whole. The caller brings them again; they are not sent
-        # again. Some it never brings (they expire), and those must not keep their bytes here.
-        self._stored: set[bytes] = set()
 
     async def send(self, route: TopicRoute, partition: int, batch: Sequence[bytes]) -> None:
         """See :meth:`spanbridge.ports.Sink.send`."""
-        if not self._stored:
-            await self._send(route, partition, batch)
-            return
-        rest, left_out = self._leave_out_stored(batch)
-        try:
-            await self._send(route, partition, rest)
-        except BaseException:
-            self._remember(left_out)  # they will be brought once more
-            raise
-
-    async def _send(self, route: TopicRoute, partition: int, batch: Sequence[bytes]) -> None:
         target = route.targets[partition % len(route.targets)] if partition >= 0 else None
-        chains: list[list[Sequence[bytes]]]
+        chains: list[list[Part]]
         if partition == DELAYED:
-            chains = [[(message,)] for message in batch]
+            chains = [[Part((index,), (message,))] for index, message in enumerate(batch)]
         elif target is None or target.queues == 1:
-            chains = [self._pieces(batch)]
+            chains = [self._parts(batch)]
         else:
             chains = by_group(batch)
         if len(chains) == 1 and len(chains[0]) == 1:
-            await self._deliver(route, target, chains[0][0])
-        elif chains:
+            await self._deliver(route, target, chains[0][0].messages)
+        else:
             await self._deliver_chains(route, target, chains)
 
-    def _leave_out_stored(self, batch: Sequence[bytes]) -> tuple[Sequence[bytes], set[bytes]]:
-        digests = _digests(batch)
-        rest = [message for message, digest in zip(batch, digests, strict=True) if digest not in self._stored]
-        left_out = self._stored.intersection(digests)
-        self._stored -= left_out
-        return rest, left_out
-
-    def _remember(self, digests: Collection[bytes]) -> None:
-        if len(self._stored) + len(digests) > _STORED_KEPT:
-            self._stored.clear()  # they may be stored twice then, never lost
-        self._stored.update(digests)
-
-    def _pieces(self, batch: Sequence[bytes]) -> list[Sequence[bytes]]:
+    def _parts(self, batch: Sequence[bytes]) -> list[Part]:
         """The batch, cut where the broker would find a request too large."""
         limit = self.max_request_bytes
         if sum(map(len, batch)) + _OVERHEAD * len(batch) <= limit:
-            return [batch] if batch else []
-        pieces: list[Sequence[bytes]] = []
+            return [Part(range(len(batch)), batch)] if batch else []
+        parts: list[Part] = []
         start = size = 0
         for index, message in enumerate(batch):
             size += len(message) + _OVERHEAD
             if size > limit and index > start:
-                pieces.append(batch[start:index])
+                parts.append(Part(range(start, index), batch[start:index]))
                 start, size = index, len(message) + _OVERHEAD
-        pieces.append(batch[start:])
-        return pieces
+        parts.append(Part(range(start, len(batch)), batch[start:]))
+        return parts
 
-    async def _deliver_chains(
-        self, route: TopicRoute, target: Target | None, chains: list[list[Sequence[bytes]]]
-    ) -> None:
+    async def _deliver_chains(self, route: TopicRoute, target: Target | None, chains: list[list[Part]]) -> None:
         """Chains side by side, each in order and ended by its first failure.
 
         Once nobody answers or RocketMQ asks for less, requests that have not begun are left for the next time.
 
-        :raises SinkError: one of those, when there are any; what is stored by then will be left out next time.
+        :raises SinkError: one of those, when there are any; its ``stored`` holds what is stored by then.
         """
-        stored: list[bytes] = []
+        stored: set[int] = set()
         errors: list[SinkError] = []
         gate = self._gate(route, target)
 
-        async def run(chain: list[Sequence[bytes]]) -> None:
-            for request in chain:
+        async def run(chain: list[Part]) -> None:
+            for part in chain:
                 async with gate:
                     if any(map(_for_all, errors)):
                         return
                     try:
-                        await self._deliver(route, target, request)
+                        await self._deliver(route, target, part.messages)
                     except SinkError as error:
-                        errors.append(error)
+                        stored.update(part.indexes[index] for index in error.stored)
+                        errors.append(detached(error))
                         return
-                stored.extend(request)
+                stored.update(part.indexes)
 
-        await asyncio.gather(*map(run, chains))
+        await side_by_side([run(chain) for chain in chains])
         if errors:
-            self._remember(_digests(stored))
-            raise min(errors, key=_gravity)
+            raise _gravest(errors, stored)
 
     def _gate(self, route: TopicRoute, target: Target | None) -> asyncio.Semaphore:
         addresses = addresses_of(route, target)
@@ -152,9 +130,9 @@ class Dispatcher:
         return gate
 
     async def _deliver(self, route: TopicRoute, target: Target | None, batch: Sequence[bytes]) -> None:
-        """One request, tried up to ``attempts`` times, but once where each try stores another copy.
+        """One request, tried up to ``attempts`` times, but once where another try stores another copy.
 
-        :raises SinkError: the last attempt's.
+        :raises SinkError: the last attempt's. Its ``stored`` are indexes of this request.
         """
         request = batch[0] if len(batch) == 1 else b"".join(batch)
         backoff = self._retry()
@@ -163,12 +141,12 @@ class Dispatcher:
         for attempt in range(self._options.attempts):
             endpoint = self._choose(route, target, turn + attempt, hung)
             try:
-                await endpoint.send(request, route.topic)
+                await endpoint.send(request, route.topic, len(batch))
             except (SinkUnavailable, SinkThrottled) as error:
                 if error.reason == "deadline_exceeded":
                     hung.add(endpoint.address)
                 last = attempt + 1 == self._options.attempts or error.reason in STORED_ANYWAY
-                if last or self._nobody_left(route, target, hung):
+                if last or error.stored or self._nobody_left(route, target, hung):
                     raise
                 self._reporter.report(SendRetried(reason=error.reason, cause=str(error), count=len(batch)))
                 await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
@@ -189,28 +167,27 @@ class Dispatcher:
         return hung.issuperset(addresses_of(route, target))
 
 
-def addresses_of(route: TopicRoute, target: Target | None = None) -> tuple[str, ...]:
-    """The proxies that lead to a target, or to any queue of the route."""
-    if target is not None:
-        return target.addresses
-    if len(route.targets) == 1:
-        return route.targets[0].addresses
-    return tuple(dict.fromkeys(address for target in route.targets for address in target.addresses))
+async def side_by_side(chains: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run all to their end. When one of them raises, the others are cancelled and waited for before it is raised."""
+    tasks = [asyncio.get_running_loop().create_task(chain) for chain in chains]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        del tasks  # they hold what they raised, and that holds this frame
 
 
-def by_group(batch: Sequence[bytes]) -> list[list[Sequence[bytes]]]:
+def by_group(batch: Sequence[bytes]) -> list[list[Part]]:
     """One-message requests, a list for each group, in order."""
     if len(batch) == 1:
-        return [[batch]]
+        return [[Part((0,), batch)]]
     parsed = service.SendMessageRequest.FromString(b"".join(batch)).messages
-    groups: dict[str, list[Sequence[bytes]]] = {}
-    for message, raw in zip(parsed, batch, strict=True):
-        groups.setdefault(message.system_properties.message_group, []).append((raw,))
+    groups: dict[str, list[Part]] = {}
+    for index, (message, raw) in enumerate(zip(parsed, batch, strict=True)):
+        groups.setdefault(message.system_properties.message_group, []).append(Part((index,), (raw,)))
     return list(groups.values())
-
-
-def _digests(messages: Iterable[bytes]) -> list[bytes]:
-    return [blake2b(message, digest_size=16).digest() for message in messages]
 
 
 def _for_all(error: SinkError) -> bool:
@@ -220,3 +197,11 @@ def _for_all(error: SinkError) -> bool:
 
 def _gravity(error: SinkError) -> int:
     return next((rank for rank, kind in enumerate(_GRAVITY) if isinstance(error, kind)), len(_GRAVITY))
+
+
+def _gravest(errors: list[SinkError], stored: Iterable[int]) -> SinkError:
+    """The error that decides. ``errors`` is emptied: the frame that raises one must not hold it."""
+    gravest = min(errors, key=_gravity)
+    errors.clear()
+    gravest.stored = frozenset(stored)
+    return gravest

@@ -38,10 +38,10 @@ UNORDERED = -1
 DELAYED = -2
 """The partition of messages with a delivery timestamp."""
 
-_KNOWN_NAMES = 2048
-"""Property names of a generation that are remembered in encoded form."""
+_KNOWN = 4096
+"""Properties of a generation that are remembered in encoded form."""
 _LONGEST_KNOWN = 256
-"""Characters of such a name."""
+"""Bytes of such a property."""
 
 # A map is a repeated message of key = 1 and value = 2. This is a traceparent's entry up to its value of 55 characters.
 _PARENT = "traceparent"
@@ -51,7 +51,6 @@ _PARENT_ENTRY = b"\x12\x46" + field(1, _PARENT.encode()) + b"\x12\x37"
 
 _SMALL = len(VARINTS)
 _MESSAGES = tuple(b"\x0a" + number for number in VARINTS)
-_ENTRIES = tuple(b"\x12" + number for number in VARINTS)
 _SYSTEMS = tuple(b"\x1a" + number for number in VARINTS)
 _BODIES = tuple(b"\x22" + number for number in VARINTS)
 """Tag and length of a message's parts, by length."""
@@ -69,8 +68,8 @@ class Encoder:
         "born",
         "born_ns",
         "born_size",
+        "entries",
         "max_body_bytes",
-        "names",
         "namespace",
         "next_digits",
         "partitions",
@@ -80,7 +79,7 @@ class Encoder:
         self.max_body_bytes = MAX_BODY_BYTES
         self.namespace = namespace
         self.partitions = partitions
-        self.names: Generations[str, bytes] = Generations(_KNOWN_NAMES)
+        self.entries: Generations[tuple[str, str], bytes] = Generations(_KNOWN)
         self.born_ns = -1
         self.born = b""
         self.born_size = 0
@@ -98,18 +97,21 @@ class Encoder:
         self.born_size = len(self.born) + 8
         self.born_ns = born_ns
 
-    def name(self, name: str) -> bytes:
-        """A property's name as the start of a map entry, up to the tag of its value.
+    def entry(self, pair: tuple[str, str]) -> bytes:
+        """A property as an entry of the map. Devices send the same ones again and again: short ones are kept.
 
-        :raises SinkRejected: no property may be called so.
+        :raises SinkRejected: RocketMQ does not take its name or its value.
         """
-        encoded = self.names.get(name)
+        encoded = self.entries.get(pair)
         if encoded is None:
+            name, value = pair
             if problem := property_name_problem(name):
                 raise Breach(ILLEGAL_PROPERTY, f"property {name[:80]!r} {problem}", name).error()
-            encoded = field(1, name.encode()) + b"\x12"
-            if len(name) <= _LONGEST_KNOWN:
-                self.names.put(name, encoded)
+            if breach := property_breach(name, value):
+                raise breach.error()
+            encoded = field(2, field(1, name.encode()) + field(2, value.encode()))
+            if len(encoded) <= _LONGEST_KNOWN:
+                self.entries.put(pair, encoded)
         return encoded
 
 
@@ -174,26 +176,17 @@ class MessageHead:
         ))  # fmt: skip
 
     def _entries(self, traceparent: str, properties: Sequence[tuple[str, str]]) -> bytes:
-        names = self._encoder.names.young
-        used = self._size
-        out: list[bytes] = []
-        pairs = ((_PARENT, traceparent), *properties) if traceparent else properties
-        for name, value in pairs:
-            key = names.get(name) or self._encoder.name(name)
-            if not value.isprintable() and (breach := property_breach(name, value)):
-                raise breach.error()
-            raw = value.encode()
-            size = len(raw)
-            if size < 128:
-                entry = len(key) + 1 + size
-                out += (_ENTRIES[entry] if entry < _SMALL else b"\x12" + length(entry), key, VARINTS[size], raw)
-            else:
-                value_size = length(size)
-                out += (b"\x12", length(len(key) + len(value_size) + size), key, value_size, raw)
-            used += len(key) + size  # with the key's framing, a few bytes too many
-        if self._count + len(pairs) > MAX_USER_PROPERTIES or used > MAX_PROPERTIES_BYTES:
-            self._check_exactly(pairs)
-        return b"".join(out)
+        encoder = self._encoder
+        known = encoder.entries.young
+        out = [known.get(pair) or encoder.entry(pair) for pair in properties]
+        if traceparent:
+            usual = len(traceparent) == _PARENT_LENGTH
+            out.append(_PARENT_ENTRY + traceparent.encode() if usual else encoder.entry((_PARENT, traceparent)))
+        entries = b"".join(out)
+        # The entries' framing counts as well, a few bytes too many each.
+        if self._count + len(out) > MAX_USER_PROPERTIES or self._size + len(entries) > MAX_PROPERTIES_BYTES:
+            self._check_exactly([*properties, (_PARENT, traceparent)] if traceparent else properties)
+        return entries
 
     def _check_exactly(self, pairs: Sequence[tuple[str, str]]) -> None:
         used = self._size + sum(len(name.encode()) + len(value.encode()) for name, value in pairs)

@@ -4,78 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
-from spanbridge.core.errors import SinkError, SinkMisconfigured
+from spanbridge.core.errors import SinkError, SinkUnavailable
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.errors import OK, build, clean, judge_code, judge_grpc, plain, unresolved
+from spanbridge.rocketmq.errors import Judgement, build, clean, which_part
 from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
+from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE, judge_code, judge_grpc, plain, unresolved
 from spanbridge.rocketmq.grpc.auth import Credentials
 from spanbridge.rocketmq.grpc.stubs import SERVICE, code_name, service
-from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
-
-T = TypeVar("T")
+from spanbridge.rocketmq.grpc.tls import Certificates
+from spanbridge.rocketmq.options import RocketmqOptions
 
 _SILENT = 2
 """Deadlines in a row on one connection, without an answer, after which it is taken for dead."""
 
+_NO_ENTRIES = Judgement(SinkUnavailable, "empty_answer")
 _RESOLVE_AGAIN = 1.0
 """Seconds between look-ups of a name that does not resolve."""
-
-# OpenSSL's reasons. The rest is the same for whatever does not parse.
-_FILE_PROBLEMS = {"NO_CERTIFICATE_OR_CRL_FOUND": "no certificate in it", "KEY_VALUES_MISMATCH": "they do not match"}
-
-
-def load_credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
-    """Read the PEM files. Blocking.
-
-    :raises SinkMisconfigured: a file cannot be read, or something is asked for that gRPC for Python cannot do.
-    """
-    if not tls.verify:
-        raise SinkMisconfigured(
-            "rocketmq tls: verify = false is not possible with gRPC for Python. Put the server's own certificate "
-            "into ca_file and the name it was issued for into server_name",
-            reason="tls",
-        )
-    if tls.key_password is not None:
-        raise SinkMisconfigured(
-            "rocketmq tls: gRPC for Python reads no encrypted keys. Store key_file without a password "
-            "(openssl pkey -in KEY -out PLAIN) and protect it by its file mode",
-            reason="tls",
-        )
-    if (tls.cert_file is None) != (tls.key_file is None):
-        raise SinkMisconfigured("rocketmq tls: cert_file and key_file go together", reason="tls")
-
-    def read(path: str | None) -> bytes | None:
-        try:
-            return Path(path).read_bytes() if path is not None else None
-        except OSError as error:
-            raise SinkMisconfigured(f"rocketmq tls: {path}: {error.strerror}", reason="tls") from None
-
-    credentials = grpc.ssl_channel_credentials(read(tls.ca_file), read(tls.key_file), read(tls.cert_file))
-    _check_files(tls)
-    return credentials
-
-
-def _check_files(tls: TlsOptions) -> None:
-    """Let OpenSSL read the files: gRPC says no more of a broken one than that it cannot make a handshaker."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    files = tls.ca_file
-    try:
-        if tls.ca_file is not None:
-            context.load_verify_locations(tls.ca_file)
-        if tls.cert_file is not None:
-            files = f"{tls.cert_file} with {tls.key_file}"
-            context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # a password, or it asks the terminal
-    except ssl.SSLError as error:
-        cause = _FILE_PROBLEMS.get(error.reason or "", "no PEM file, or an encrypted key")
-        raise SinkMisconfigured(f"rocketmq tls: {files} cannot be used: {cause}", reason="tls") from None
 
 
 def channel_options(options: RocketmqOptions) -> list[tuple[str, Any]]:
@@ -127,7 +78,7 @@ class Endpoint:
         *,
         options: RocketmqOptions,
         headers: Credentials,
-        tls: grpc.ChannelCredentials | None,
+        certificates: Certificates,
         reporter: Reporter,
         on_change: Callable[[Endpoint], None],
     ) -> None:
@@ -138,7 +89,7 @@ class Endpoint:
         """Whether we are saying goodbye: whether anybody answers that is no news to an operator."""
         self._options = options
         self._headers = headers
-        self._tls = tls
+        self._certificates = certificates
         self._reporter = reporter
         self._on_change = on_change
         self._silent = 0
@@ -149,61 +100,81 @@ class Endpoint:
     def _connect(self) -> tuple[Any, Any]:
         self._made = asyncio.get_running_loop().time()
         arguments = channel_options(self._options)
+        credentials = self._certificates.credentials
         channel = (
             aio.insecure_channel(self.address, options=arguments)
-            if self._tls is None
-            else aio.secure_channel(self.address, self._tls, options=arguments)
+            if credentials is None
+            else aio.secure_channel(self.address, credentials, options=arguments)
         )
-        # No request serializer: the request is bytes already.
-        send = channel.unary_unary(
-            SERVICE + "SendMessage", response_deserializer=service.SendMessageResponse.FromString
-        )
-        return channel, send
+        return channel, channel.unary_unary(SERVICE + "SendMessage")
 
-    async def send(self, request: bytes, topic: str) -> None:
-        """Send the bytes of a ``SendMessageRequest``; return once all of it is stored.
+    async def send(self, request: bytes, topic: str, count: int) -> None:
+        """Send the bytes of a ``SendMessageRequest`` of ``count`` messages; return once all of them are stored.
 
-        :raises SinkError: mapped from the answer, or from there being none.
+        A message is stored when its entry says so, whatever the status of the whole says, as for the Java client.
+
+        :raises SinkError: mapped from the answer, or from there being none. ``stored`` holds the messages stored.
         """
         what = f"topic {topic!r}"
-        response = await self._answered(self._send, request, what, self._options.request_timeout)
-        status = response.status
-        if status.code != OK:
-            # MULTIPLE_RESULTS: the first entry that failed speaks for the batch.
-            status = next((entry.status for entry in response.entries if entry.status.code != OK), status)
-            raise self._refused(status, what)
-        if not response.entries:
-            raise self._refused(response.status, what)
+        response = await self._answered(
+            self._send, request, service.SendMessageResponse, what, self._options.request_timeout
+        )
+        statuses = [entry.status for entry in response.entries]
+        failed = next((status for status in statuses if status.code != OK), None)
+        if failed is None:
+            if response.status.code == OK and statuses:
+                return
+            failed = response.status
+        stored = frozenset(index for index, status in enumerate(statuses) if status.code == OK)
+        raise self._not_stored(failed, what, request, stored if len(statuses) == count else frozenset())
+
+    def _not_stored(self, status: Any, what: str, request: bytes, stored: frozenset[int]) -> SinkError:
+        if status.code == OK:
+            return build(_NO_ENTRIES, what, self.address, "OK, and no word on any message")
+        judgement = judge_code(status.code, status.message)
+        if judgement.reason == "message_illegal":
+            messages = service.SendMessageRequest.FromString(request).messages
+            if len(messages) == 1:
+                judgement = which_part(judgement, status.message, len(messages[0].body))
+        error = self._refused(status, what, judgement)
+        error.stored = stored
+        return error
 
     async def call(self, method: str, request: Any, response_type: Any, what: str, timeout: float) -> Any:
         """A unary call whose response carries a status.
 
         :raises SinkError: mapped from the answer, or from there being none.
         """
-        handle = self._channel.unary_unary(
-            SERVICE + method,
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=response_type.FromString,
-        )
-        response = await self._answered(handle, request, what, timeout)
+        handle = self._channel.unary_unary(SERVICE + method)
+        response = await self._answered(handle, request.SerializeToString(), response_type, what, timeout)
         if response.status.code != OK:
-            raise self._refused(response.status, what)
+            raise self._refused(response.status, what, judge_code(response.status.code, response.status.message))
         return response
 
-    def telemetry(self) -> Any:
-        """Open the telemetry stream. No deadline: it lives as long as the connection."""
-        handle = self._channel.stream_stream(
-            SERVICE + "Telemetry",
-            request_serializer=service.TelemetryCommand.SerializeToString,
-            response_deserializer=service.TelemetryCommand.FromString,
-        )
-        return handle(metadata=self._headers.metadata())
+    def _decoded(self, raw: bytes, response_type: Any, what: str) -> Any:
+        # Not by gRPC: it logs a traceback, and hands out None.
+        try:
+            return response_type.FromString(raw)
+        except DecodeError:
+            error = build(UNDECODABLE, what, self.address, "an answer that does not decode")
+            self._set(False, str(error), error.reason)
+            try:
+                raise error from None
+            finally:
+                del error  # an error that its own frame holds is a cycle, with the request in it
 
-    async def _answered(self, handle: Any, request: Any, what: str, timeout: float) -> Any:
+    def telemetry(self) -> Any:
+        """Open the telemetry stream: bytes of ``TelemetryCommand`` both ways.
+
+        No deadline: it lives as long as the connection.
+        """
+        return self._channel.stream_stream(SERVICE + "Telemetry")(metadata=self._headers.metadata())
+
+    async def _answered(self, handle: Any, request: bytes, response_type: Any, what: str, timeout: float) -> Any:
         channel = self._channel
         try:
             call = handle(request, timeout=timeout, metadata=self._headers.metadata())
-            response = await call
+            raw: bytes = await call
         except aio.AioRpcError as error:
             raise self._failed(error, what, channel) from None
         except aio.BaseError as error:  # the call did not begin: its channel is closed, or gRPC takes no more
@@ -216,6 +187,7 @@ class Endpoint:
             cause = "the connection was replaced while a request was under way"
             raise build(judge_grpc(grpc.StatusCode.CANCELLED, ""), what, self.address, cause) from None
         self._silent = 0
+        response = self._decoded(raw, response_type, what)
         if self.up is not True:
             self._set(True, None, "")
         return response
@@ -241,11 +213,11 @@ class Endpoint:
         elif unresolved(details) and asyncio.get_running_loop().time() - self._made >= _RESOLVE_AGAIN:
             self._reconnect()
 
-    def _refused(self, status: Any, what: str) -> SinkError:
+    def _refused(self, status: Any, what: str, judgement: Judgement) -> SinkError:
         text = self._headers.redact(clean(status.message))
         name = code_name(status.code)
         cause = f"{name} ({text})" if text and text != name else name
-        return build(judge_code(status.code, status.message), what, self.address, cause)
+        return build(judgement, what, self.address, cause)
 
     def _set(self, up: bool, error: str | None, reason: str) -> None:
         changed, self.up = self.up is not up, up

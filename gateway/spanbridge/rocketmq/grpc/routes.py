@@ -96,8 +96,17 @@ def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def addresses_of(route: TopicRoute, target: Target | None = None) -> tuple[str, ...]:
+    """The proxies that lead to a target, or to any queue of the route."""
+    if target is not None:
+        return target.addresses
+    if len(route.targets) == 1:
+        return route.targets[0].addresses
+    return tuple(dict.fromkeys(address for target in route.targets for address in target.addresses))
+
+
 class TopicRoutes:
-    """TopicRoutes by topic: asked for once, refreshed from time to time, forgotten upon errors that blame them."""
+    """Routes by topic: asked for once, refreshed from time to time, forgotten upon errors that blame them."""
 
     def __init__(self, query: Callable[[str], Awaitable[TopicRoute]], reporter: Reporter) -> None:
         self._query = query

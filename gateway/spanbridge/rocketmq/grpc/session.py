@@ -7,11 +7,12 @@ clients it does not know with UNRECOGNIZED_CLIENT_TYPE, as after a restart: then
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import platform
 import random
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from grpc import aio
@@ -19,15 +20,14 @@ from grpc import aio
 from spanbridge import __version__
 from spanbridge.core.errors import SinkError
 from spanbridge.core.retry import Backoff
-from spanbridge.core.rocketmq_rules import MAX_BODY_BYTES
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.events import ServerCommandRefused
+from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.endpoint import Endpoint, cancelled_from_outside, ended
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.options import RocketmqOptions
 
-_UNSUPPORTED = definition.Status(code=definition.Code.UNSUPPORTED, message="a producing gateway does not do this")
-_PRODUCER = definition.ClientType.PRODUCER
+_UNSUPPORTED = definition.Status(code=definition.Code.UNSUPPORTED, message="this gateway does not do this")
 
 _GATHER = 0.1
 """Seconds in which new topics gather before the settings, which hold all of them, are sent again."""
@@ -61,11 +61,11 @@ def _scheme(host: str) -> Any:
     return definition.AddressScheme.DOMAIN_NAME
 
 
-def settings_command(options: RocketmqOptions, addresses: Iterable[str], topics: Iterable[str]) -> Any:
-    """``TelemetryCommand`` with what this client is and publishes."""
+def settings_command(options: RocketmqOptions, addresses: Iterable[str], client_type: int) -> Any:
+    """``TelemetryCommand`` with what this client is. What it publishes or subscribes to, the caller adds."""
     command = service.TelemetryCommand()
     settings = command.settings
-    settings.client_type = _PRODUCER
+    settings.client_type = client_type
     settings.access_point.CopyFrom(access_point(addresses))
     settings.request_timeout.FromMilliseconds(int(options.request_timeout * 1000))
     policy = settings.backoff_policy
@@ -73,16 +73,21 @@ def settings_command(options: RocketmqOptions, addresses: Iterable[str], topics:
     policy.exponential_backoff.initial.FromMilliseconds(int(options.backoff_initial * 1000))
     policy.exponential_backoff.max.FromMilliseconds(int(options.backoff_maximum * 1000))
     policy.exponential_backoff.multiplier = 2.0
-    settings.publishing.max_body_size = MAX_BODY_BYTES
-    settings.publishing.validate_message_type = True
-    for topic in sorted(topics):
-        settings.publishing.topics.add(name=topic, resource_namespace=options.namespace)
     agent = settings.user_agent
     agent.language = definition.Language.PYTHON
     agent.version = __version__
     agent.platform = f"{platform.system()} {platform.machine()}"
     agent.hostname = socket.gethostname()
     return command
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRole:
+    """What a client is to RocketMQ: its ``ClientType``, its settings as of now, and what takes the server's."""
+
+    client_type: int
+    settings: Callable[[], Any]
+    on_settings: Callable[[Any], None]
 
 
 class ClientSession:
@@ -92,15 +97,13 @@ class ClientSession:
         self,
         endpoint: Endpoint,
         options: RocketmqOptions,
-        settings: Callable[[], Any],
-        on_settings: Callable[[Any], None],
+        role: ClientRole,
         reporter: Reporter,
     ) -> None:
         self.endpoint = endpoint
         self.stream_up = False
         self._options = options
-        self._settings = settings
-        self._on_settings = on_settings
+        self._role = role
         self._reporter = reporter
         self._announce = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,49 +120,54 @@ class ClientSession:
     async def _keep_stream(self) -> None:
         backoff = Backoff(initial=0.2, maximum=self._options.heartbeat_interval)
         while True:
-            try:
-                await self._stream(backoff)
-            except aio.AioRpcError:
-                # A stream may end for many reasons. Whether the endpoint still answers, a heartbeat tells.
-                await self._heartbeat_quietly()
-            except (asyncio.InvalidStateError, aio.BaseError):
-                pass  # grpc.aio's words for a write on a stream, or a call on a channel, that has just ended
-            except asyncio.CancelledError:
-                if cancelled_from_outside():
-                    raise
-            finally:
-                self.stream_up = False
+            with guarded("telemetry stream", self._reporter):
+                await self._stream_once(backoff)
+            self.stream_up = False
             await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
+
+    async def _stream_once(self, backoff: Backoff) -> None:
+        try:
+            await self._stream(backoff)
+        except aio.AioRpcError:
+            # A stream may end for many reasons. Whether the endpoint still answers, a heartbeat tells.
+            await self._heartbeat_quietly()
+        except (asyncio.InvalidStateError, aio.BaseError):
+            pass  # grpc.aio's words for a write on a stream, or a call on a channel, that has just ended
+        except asyncio.CancelledError:
+            if cancelled_from_outside():
+                raise
 
     async def _stream(self, backoff: Backoff) -> None:
         stream = self.endpoint.telemetry()
         writer = asyncio.get_running_loop().create_task(self._write_settings(stream))
+        writer.add_done_callback(lambda _: stream.cancel())  # without it nobody would be told of new topics
         try:
             while True:
-                command = await stream.read()
-                if command is aio.EOF:
+                raw = await stream.read()
+                if raw is aio.EOF:
+                    return
+                if not await self._handle(service.TelemetryCommand.FromString(raw), stream):
                     return
                 backoff.reset()
-                if not await self._handle(command, stream):
-                    return
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
             await ended(stream)
 
     async def _write_settings(self, stream: Any) -> None:
-        while True:
-            self._announce.clear()
-            await stream.write(self._settings())
-            await self._announce.wait()
-            await asyncio.sleep(_GATHER)
+        with guarded("settings", self._reporter), suppress(aio.AioRpcError, aio.BaseError, asyncio.InvalidStateError):
+            while True:
+                self._announce.clear()
+                await stream.write(self._role.settings().SerializeToString())
+                await self._announce.wait()
+                await asyncio.sleep(_GATHER)
 
     async def _handle(self, command: Any, stream: Any) -> bool:
         """Act on what the server sent. False when the stream is to be opened anew."""
         kind = command.WhichOneof("command")
         if kind == "settings":
             self.stream_up = True
-            self._on_settings(command.settings)
+            self._role.on_settings(command.settings)
         elif kind == "reconnect_endpoints_command":
             self.endpoint.replace("asked to reconnect")
             return False
@@ -167,16 +175,17 @@ class ClientSession:
             self._reporter.report(ServerCommandRefused(command=kind))
             reply = _refusal(kind, command)
             if reply is not None:
-                await stream.write(reply)
+                await stream.write(reply.SerializeToString())
         return True
 
     async def _keep_heartbeat(self) -> None:
         while True:
             await asyncio.sleep(self._options.heartbeat_interval)
-            await self._heartbeat_quietly()
+            with guarded("heartbeat", self._reporter):
+                await self._heartbeat_quietly()
 
     async def _heartbeat_quietly(self) -> None:
-        with contextlib.suppress(SinkError):  # the endpoint has reported it
+        with suppress(SinkError):  # the endpoint has reported it
             await self.heartbeat(self._options.request_timeout)
 
     async def heartbeat(self, timeout: float) -> None:
@@ -184,7 +193,7 @@ class ClientSession:
 
         :raises SinkError: the endpoint did not answer, or refuses this client.
         """
-        request = service.HeartbeatRequest(client_type=_PRODUCER)
+        request = service.HeartbeatRequest(client_type=self._role.client_type)
         try:
             await self.endpoint.call("Heartbeat", request, service.HeartbeatResponse, "heartbeat", timeout)
         except SinkError as error:

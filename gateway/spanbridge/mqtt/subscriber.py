@@ -9,39 +9,38 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SourceError
 from spanbridge.core.events import Event
 from spanbridge.core.message import Publish
 from spanbridge.core.retry import Backoff
 from spanbridge.mqtt import events
-from spanbridge.mqtt.connection import Accepted, Connection, Granted, Intake
+from spanbridge.mqtt.connection import Connection, Inbound
 from spanbridge.mqtt.dial import dial
-from spanbridge.mqtt.errors import PacketError, RefusedError
+from spanbridge.mqtt.errors import ConnectError, LostError, NackError, PacketError, RefusedError
 from spanbridge.mqtt.options import MqttOptions, Subscription
-from spanbridge.mqtt.session import ReceiverSession
-from spanbridge.ports import Connected, Deliver, Link, PeerStatus, Reporter
-
-ConnectionFactory = Callable[[MqttOptions, str, ReceiverSession, Intake], Connection]
+from spanbridge.mqtt.tls import client_context
+from spanbridge.mqtt.version import Accepted, Granted, Version
+from spanbridge.ports import Deliver, Link, PeerStatus, Released, Reporter
 
 _STABLE_AFTER = 5.0
 """Seconds that a connection has to last for its end not to count as one more failure in a row: a broker that
 accepts and then throws us out, or a client id that two clients fight over, must not be met with a busy loop."""
+_SHORT_LIVED = 60.0
+"""Seconds. Connections that the broker closes again and again sooner than this may be another client's doing."""
 
 
-class MqttSource:
+class MqttSubscriber:
     """Implements the ``Source`` port. Made by :func:`spanbridge.mqtt.create_source`."""
 
-    def __init__(
-        self, options: MqttOptions, reporter: Reporter, factory: ConnectionFactory, tls: ssl.SSLContext | None
-    ) -> None:
+    def __init__(self, options: MqttOptions, reporter: Reporter, version: Version) -> None:
         self._options = options
         self._reporter = reporter
-        self._factory = factory
-        self._tls = tls
+        self._version = version
         self._broker = f"{options.host}:{options.port}"
         self._client_id = options.client_id
-        self._session = ReceiverSession()
-        self._intake = Intake(self._discarded)
+        self._inbound = Inbound(self, self._discarded, self._redelivered)
+        self._session = self._inbound.session
         self._backoff = Backoff(options.backoff_initial, options.backoff_maximum)
         self._connection: Connection | None = None
         self._accepted: Accepted | None = None
@@ -50,6 +49,7 @@ class MqttSource:
         self._since_ns = time.time_ns()
         self._last_error: str | None = None
         self._turn = 0
+        self._closed_early = 0
         self._closing = False
         self._step: asyncio.Task[None] | None = None
         self._ended: asyncio.Event | None = None
@@ -67,16 +67,29 @@ class MqttSource:
         return PeerStatus(self.name, self._link, self._since_ns, self._last_error, self._detail())
 
     @property
-    def epoch(self) -> int:
-        """The connection that takes acknowledgements now, 0 while there is none."""
-        return self._session.epoch if self._session.live else 0
+    def unacked(self) -> int:
+        """Deliveries answered by neither ack nor nack."""
+        return self._session.unacked
 
     @property
-    def session(self) -> int:
-        """The broker's session that :attr:`epoch` belongs to."""
-        return self._session.number
+    def held(self) -> int:
+        """Deliveries in our hands."""
+        return self._session.held
 
-    async def run(self, deliver: Deliver, connected: Connected | None = None) -> None:
+    @property
+    def held_bytes(self) -> int:
+        """What those take in memory, in bytes."""
+        return self._session.held_bytes
+
+    def oldest_ns(self) -> int | None:
+        """When the oldest unacked delivery arrived (monotonic, ns)."""
+        return self._session.oldest_ns()
+
+    def unrepeatable(self) -> list[Delivery[Publish]]:
+        """Unacked deliveries that the broker will not send again."""
+        return list(self._session.unrepeatable())
+
+    async def run(self, deliver: Deliver[Publish], released: Released) -> None:
         """Connect, subscribe and deliver until :meth:`close`. One call per source.
 
         :raises RuntimeError: it runs already, or did.
@@ -84,7 +97,7 @@ class MqttSource:
         if self._ended is not None:
             raise RuntimeError(f"source {self.name!r} was run before")
         self._ended = asyncio.Event()
-        self._intake.deliver, self._intake.connected = deliver, connected
+        self._inbound.deliver, self._inbound.released = deliver, released
         try:
             while not self._closing:
                 await self._interruptible(self._connect_and_serve())
@@ -92,12 +105,28 @@ class MqttSource:
             self._set_link(Link.CLOSED)
             self._ended.set()
 
-    def settle(self, publishes: Sequence[Publish]) -> None:
-        """Acknowledge in the order given, in one write."""
+    def ack(self, deliveries: Sequence[Delivery[Publish]]) -> None:
+        """Acknowledge each as soon as order allows, in one write."""
         if self._connection is not None:
-            self._connection.settle(publishes)
+            self._connection.ack(deliveries)
         else:
-            self._session.settle(publishes)
+            self._session.ack(deliveries)
+
+    def nack(self, deliveries: Sequence[Delivery[Publish]], cause: str) -> None:
+        """Have the broker send these again: on a new connection. Without a session it cannot, and they are lost."""
+        if not self._persistent:
+            before = self._session.unacked
+            self.ack(deliveries)
+            self._lost(before - self._session.unacked, cause)
+            return
+        error = NackError(f"{self._broker}: renewing the connection, since messages were not handled: {cause}")
+        if self._connection is not None:
+            nacked = self._connection.nack(deliveries, error)
+        else:
+            nacked = self._session.nack(deliveries)
+        if nacked.again:
+            self._report(events.MessagesNacked(source=self.name, broker=self._broker, cause=cause, count=nacked.again))
+        self._lost(nacked.lost, cause)
 
     def pause(self) -> None:
         """Stop reading the socket."""
@@ -109,12 +138,12 @@ class MqttSource:
 
     async def stop_intake(self) -> None:
         """Deliver nothing more; acknowledgements, QoS 2 handshakes and keep-alive go on."""
-        self._intake.open = False
+        self._inbound.delivering = False
 
     async def close(self) -> None:
         """Flush, disconnect in order, keep the session."""
         self._closing = True
-        self._intake.open = False
+        self._inbound.delivering = False
         if self._connection is not None:
             await self._connection.disconnect()
         if self._step is not None:
@@ -145,20 +174,22 @@ class MqttSource:
         self._set_link(Link.CONNECTING)
         began: float | None = None
         # Known before it is up: what comes on the heels of CONNACK may be settled at once.
-        self._connection = connection = self._factory(self._options, self._client_id, self._session, self._intake)
+        self._connection = connection = Connection(self._options, self._client_id, self._inbound, self._version)
         try:
-            accepted = await dial(connection, self._tls, turn=self._turn)
+            tls = None if self._options.tls is None else await self._read_tls()
+            accepted = await dial(connection, tls, turn=self._turn)
             began = loop.time()
             await self._serve(connection, accepted)
         except SourceError as error:
             self._connection = None
             if self._closing:
                 return
-            if began is None:
+            lasted = None if began is None else loop.time() - began
+            if lasted is None:
                 self._turn += 1
-            elif loop.time() - began >= _STABLE_AFTER:
+            elif lasted >= _STABLE_AFTER:
                 self._backoff.reset()
-            await self._back_off(error, established=began is not None)
+            await self._back_off(error, lasted)
         finally:
             self._connection = None
             await connection.abort()
@@ -202,13 +233,38 @@ class MqttSource:
             ]
         return list(self._options.subscriptions)
 
-    async def _back_off(self, error: SourceError, *, established: bool) -> None:
+    async def _read_tls(self) -> ssl.SSLContext:
+        """The TLS context from the files as they are now, so that renewed certificates are taken up.
+
+        :raises ConnectError: a file cannot be used.
+        """
+        assert self._options.tls is not None
+        try:
+            return await asyncio.to_thread(client_context, self._options.tls)
+        except SourceError as error:
+            raise ConnectError(str(error), reason=error.reason) from None
+
+    async def _back_off(self, error: SourceError, lasted: float | None) -> None:
+        """Report why there is no connection, and wait. ``lasted`` is how long there was one, in seconds."""
         delay = self._backoff.next_delay(random.random())  # noqa: S311 - jitter, not a secret
-        self._last_error = str(error)
+        cause = str(error) + self._takeover_hint(error, lasted)
+        self._last_error = cause
         self._set_link(Link.BACKOFF)
-        kind = _event_for(error, established=established)
-        self._report(kind(source=self.name, broker=self._broker, reason=error.reason, cause=str(error), retry_in=delay))
+        if not isinstance(error, NackError):  # reported when it came
+            kind = _event_for(error, established=lasted is not None)
+            self._report(kind(source=self.name, broker=self._broker, reason=error.reason, cause=cause, retry_in=delay))
         await asyncio.sleep(delay)
+
+    def _takeover_hint(self, error: SourceError, lasted: float | None) -> str:
+        """A 3.1.1 broker just closes when another client takes the client id; some do so in MQTT 5.0 as well."""
+        closed = isinstance(error, LostError) and error.reason == LostError.reason and lasted is not None
+        if not closed or (lasted or 0.0) >= _SHORT_LIVED:
+            self._closed_early = 0
+            return ""
+        self._closed_early += 1
+        if self._closed_early < 2:
+            return ""
+        return f", again and again: it may be that another client connects with the client id {self._client_id!r}"
 
     # -- notes ------------------------------------------------------------------------------------------------------
 
@@ -223,6 +279,7 @@ class MqttSource:
             if accepted_before and self._persistent:
                 self._report(events.SessionLost(source=self.name, broker=self._broker))
             self._granted = {}
+        self._lost(accepted.lost, "they were nacked, and the broker lost the session that held them")
 
     def _note_up(self, accepted: Accepted) -> None:
         self._set_link(Link.UP)
@@ -279,8 +336,8 @@ class MqttSource:
         self._link = link
 
     def _pause(self, *, paused: bool) -> None:
-        self._intake.pauses += paused and not self._intake.paused
-        self._intake.paused = paused
+        self._inbound.pauses += paused and not self._inbound.paused
+        self._inbound.paused = paused
         if self._connection is not None:
             self._connection.apply_pause()
 
@@ -294,6 +351,13 @@ class MqttSource:
     def _discarded(self, count: int) -> None:
         self._report(events.Discarded(source=self.name, broker=self._broker, count=count))
 
+    def _redelivered(self, count: int) -> None:
+        self._report(events.MessagesRedelivered(source=self.name, broker=self._broker, count=count))
+
+    def _lost(self, count: int, cause: str) -> None:
+        if count:
+            self._report(events.MessagesLost(source=self.name, broker=self._broker, cause=cause, count=count))
+
     def _report(self, event: Event) -> None:
         self._reporter.report(event)
 
@@ -303,13 +367,13 @@ class MqttSource:
             "version": self._options.version,
             "broker": self._broker,
             "client_id": self._client_id,
-            "session_present": self._session.resumed if self._session.epoch else None,
+            "session_present": self._session.resumed if self._session.connections else None,
             "session_expiry": None if accepted is None else accepted.session_expiry,
             "in_flight": self._session.in_flight,
-            "paused": self._intake.paused,
-            "intake_open": self._intake.open,
-            "reconnects": max(self._session.epoch - 1, 0),
-            "messages": self._intake.messages,
+            "paused": self._inbound.paused,
+            "delivering": self._inbound.delivering,
+            "reconnects": max(self._session.connections - 1, 0),
+            "messages": self._inbound.messages,
             "subscriptions": [self._subscription_detail(subscription) for subscription in self._options.subscriptions],
         }
 

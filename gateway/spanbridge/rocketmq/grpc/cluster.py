@@ -1,0 +1,227 @@
+"""One cluster as one client sees it: its endpoints, a session with each, and the routes of topics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkThrottled, SinkUnavailable
+from spanbridge.ports import Link, Reporter
+from spanbridge.rocketmq.errors import detached
+from spanbridge.rocketmq.grpc.auth import Credentials
+from spanbridge.rocketmq.grpc.background import guarded
+from spanbridge.rocketmq.grpc.endpoint import Endpoint
+from spanbridge.rocketmq.grpc.ids import client_id
+from spanbridge.rocketmq.grpc.peerlog import take_over
+from spanbridge.rocketmq.grpc.routes import TopicRoute, TopicRoutes, addresses_of, read_route
+from spanbridge.rocketmq.grpc.session import ClientRole, ClientSession, access_point
+from spanbridge.rocketmq.grpc.stubs import definition, service
+from spanbridge.rocketmq.grpc.tls import Certificates
+from spanbridge.rocketmq.options import RocketmqOptions
+
+_LAST_WORDS = 0.05
+"""Seconds."""
+
+
+class Cluster:
+    """What producers and consumers have in common. One for each client: RocketMQ keeps one role for a client id."""
+
+    def __init__(self, options: RocketmqOptions, role: ClientRole, reporter: Reporter) -> None:
+        self.addresses = parse_endpoints(options.endpoints)
+        self.client_id = client_id()
+        self.routes = TopicRoutes(self.query_route, reporter)
+        self.link = Link.IDLE
+        self.since_ns = time.time_ns()
+        self.last_error: str | None = None
+        self._options = options
+        self._role = role
+        self._reporter = reporter
+        self._headers = Credentials(options, self.client_id)
+        self._certificates = Certificates(options.tls)
+        self._endpoints: dict[str, Endpoint] = {}
+        self._sessions: dict[str, ClientSession] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unnamed: set[str] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Connect to the configured endpoints, and learn the routes of the topics known in advance. Returns at once.
+
+        :raises SinkMisconfigured: the TLS options cannot be used.
+        """
+        await asyncio.to_thread(self._certificates.load)
+        take_over(self._reporter)
+        self.change(Link.CONNECTING)
+        for address in self.addresses:
+            self.endpoint(address)
+        self._tasks = [self._task(self._warm_up()), self._task(self._keep_routes())]
+
+    @staticmethod
+    def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work)
+
+    def endpoint(self, address: str) -> Endpoint:
+        """The endpoint at an address, with a session; made when it is not there yet."""
+        endpoint = self._endpoints.get(address)
+        if endpoint is None:
+            endpoint = self._endpoints[address] = Endpoint(
+                address,
+                options=self._options,
+                headers=self._headers,
+                certificates=self._certificates,
+                reporter=self._reporter,
+                on_change=self._on_endpoint_change,
+            )
+            session = ClientSession(endpoint, self._options, self._role, self._reporter)
+            self._sessions[address] = session
+            session.start()
+        return endpoint
+
+    def peers(self) -> dict[str, dict[str, Any]]:
+        """The endpoints for /status."""
+        return {
+            address: {
+                "up": endpoint.up,
+                "telemetry_stream": self._sessions[address].stream_up,
+                "last_error": endpoint.last_error,
+            }
+            for address, endpoint in self._endpoints.items()
+        }
+
+    @property
+    def stream_up(self) -> bool:
+        """Whether any endpoint has taken our settings."""
+        return any(session.stream_up for session in self._sessions.values())
+
+    async def heartbeat(self, addresses: Sequence[str]) -> None:
+        """A heartbeat that any of the endpoints at ``addresses`` answers.
+
+        :raises SinkError: none does.
+        """
+        sessions = [self._sessions[address] for address in addresses if address in self._sessions]
+        failures: list[SinkError] = []
+        for session in sorted(sessions, key=lambda session: session.endpoint.up is False):
+            try:
+                await session.heartbeat(self._options.request_timeout)
+            except SinkError as failure:
+                failures = [detached(failure)]
+            else:
+                return
+        raise failures.pop() if failures else SinkUnavailable("the RocketMQ client is not started", reason="closed")
+
+    async def query_route(self, topic: str) -> TopicRoute:
+        """Ask the configured endpoints in turn, those that answered last time first.
+
+        :raises SinkError: the cluster does not know the topic, or does not answer.
+        """
+        failures: list[SinkError] = []
+        for address in sorted(self.addresses, key=lambda address: self.endpoint(address).up is False):
+            try:
+                route = await self._query_route_at(self.endpoint(address), topic)
+            except (SinkUnavailable, SinkThrottled) as failure:
+                failures = [detached(failure)]
+            else:
+                if topic not in self.routes.known:
+                    asyncio.get_running_loop().call_soon(self._announce)
+                return route
+        raise failures.pop()
+
+    async def _query_route_at(self, endpoint: Endpoint, topic: str) -> TopicRoute:
+        request = service.QueryRouteRequest(
+            topic=definition.Resource(name=topic, resource_namespace=self._options.namespace),
+            endpoints=access_point(self.addresses),
+        )
+        timeout = self._options.request_timeout
+        response = await endpoint.call(
+            "QueryRoute", request, service.QueryRouteResponse, f"route of topic {topic!r}", timeout
+        )
+        return read_route(topic, response, None if self._options.follow_routes else self.addresses)
+
+    def _announce(self) -> None:
+        for session in self._sessions.values():
+            session.announce()
+
+    async def _warm_up(self) -> None:
+        """Learn the routes known to be needed, so that the first message does not wait for them."""
+        with guarded("first routes", self._reporter):
+            results = await asyncio.gather(*map(self.routes.get, self._options.topics), return_exceptions=True)
+            for result in results:
+                if isinstance(result, SinkError):
+                    self.last_error = str(result)
+
+    async def _keep_routes(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.route_refresh_interval)
+            with guarded("route refresh", self._reporter):
+                await self.routes.refresh()
+                self._leave_unnamed()
+            with guarded("certificates", self._reporter):
+                await self._renew_certificates()
+
+    async def _renew_certificates(self) -> None:
+        if await asyncio.to_thread(self._certificates.load):
+            for endpoint in self._endpoints.values():
+                endpoint.replace("certificates renewed")
+
+    def _leave_unnamed(self) -> None:
+        """Give up proxies that no route has named for two refreshes: brokers move, and addresses would gather."""
+        named = {*self.addresses, *(a for route in self.routes.known.values() for a in addresses_of(route))}
+        unnamed = self._endpoints.keys() - named
+        for address in unnamed & self._unnamed:
+            task = self._task(self._leave(self._sessions.pop(address), self._endpoints.pop(address)))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+        self._unnamed = unnamed & self._endpoints.keys()
+        self._judge_link()
+
+    async def _leave(self, session: ClientSession, endpoint: Endpoint) -> None:
+        with guarded("leaving a proxy", self._reporter):
+            await session.close()
+            await endpoint.close(self._options.request_timeout)
+
+    def _on_endpoint_change(self, endpoint: Endpoint) -> None:
+        if endpoint.last_error is not None and not endpoint.up:
+            self.last_error = endpoint.last_error
+        self._judge_link()
+
+    def _judge_link(self) -> None:
+        if self.link is not Link.CLOSED:
+            ups = [known.up for known in self._endpoints.values()]
+            self.change(Link.UP if True in ups else Link.CONNECTING if None in ups else Link.BACKOFF)
+
+    def change(self, link: Link) -> None:
+        """Enter a state."""
+        if (link is Link.UP) is not (self.link is Link.UP):
+            self.since_ns = time.time_ns()
+        self.link = link
+
+    async def close(self) -> None:
+        """End background work, say goodbye and close the channels. No request is under way any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.routes.close()
+        await asyncio.gather(*self._leaving)
+        await asyncio.gather(*(session.close() for session in self._sessions.values()), return_exceptions=True)
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints.values()), return_exceptions=True)
+        # gRPC's thread still hands over the completions of what was cancelled; a loop that closes before that gets an
+        # error from inside gRPC. There is nothing to wait for but time.
+        await asyncio.sleep(_LAST_WORDS)
+
+
+def parse_endpoints(text: str) -> tuple[str, ...]:
+    """``host:port`` items separated by ``;``. An IPv6 address is in brackets.
+
+    :raises SinkMisconfigured: an item is something else.
+    """
+    items = tuple(item.strip() for item in text.split(";") if item.strip())
+    for item in items:
+        host, _, port = item.rpartition(":")
+        bare_v6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
+        if not host or bare_v6 or not port.isdecimal() or not 0 < int(port) < 65536 or "/" in host:
+            raise SinkMisconfigured(f"rocketmq endpoints: {item!r} is not host:port", reason="illegal_access_point")
+    if not items:
+        raise SinkMisconfigured("rocketmq endpoints: none given", reason="illegal_access_point")
+    return tuple(dict.fromkeys(items))
