@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
 from spanbridge import __version__
 from spanbridge.ports import Link, Sink, Source
 from spanbridge.telemetry import faults
@@ -19,7 +17,8 @@ from spanbridge.telemetry.log import lines
 from spanbridge.telemetry.log.reporter import EventReporter
 from spanbridge.telemetry.metrics import process, prometheus
 from spanbridge.telemetry.metrics.hot import HotCounter
-from spanbridge.telemetry.metrics.meter import HotReader, Instruments, Reading
+from spanbridge.telemetry.metrics.meter import Instruments, MetricReader, Reading
+from spanbridge.telemetry.metrics.points import Scope
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.otlp.exports import Exports
 from spanbridge.telemetry.otlp.temporality import preferred_temporality
@@ -27,10 +26,9 @@ from spanbridge.telemetry.peer import Peer
 from spanbridge.telemetry.settings import ExportPlan, Settings, TelemetrySettings, export_plan, resource
 from spanbridge.telemetry.spans import Tracer
 from spanbridge.telemetry.spans.hop import SCHEMA_URL
-from spanbridge.telemetry.spans.wire import RequestFrame
 from spanbridge.telemetry.uplink_metrics import UplinkMetrics
 
-_SCOPE = "spanbridge"
+_SCOPE = Scope("spanbridge", __version__, SCHEMA_URL)
 _BUFFER_BYTES = 16 * 1024 * 1024
 _BATCH_BYTES = 3 * 1024 * 1024  # gRPC receivers refuse more than 4 MiB unless told otherwise
 _LOG_INTERVAL = 10.0
@@ -79,7 +77,7 @@ class Telemetry:
         self._buffer = _buffer(self._plan)
         self.tracer = Tracer(self._buffer)
         self.metrics = UplinkMetrics(source, target)
-        self.instruments = Instruments(self.resource, InstrumentationScope(_SCOPE, __version__, SCHEMA_URL))
+        self.instruments = Instruments()
         self._pulled = self.instruments.reader() if self._plan.pulled else None
         self._pushed = self._push_reader(environ)
         self._reporter = EventReporter(export=self._export_counter, interval=_LOG_INTERVAL, clock=clock)
@@ -109,7 +107,6 @@ class Telemetry:
                 await flusher
         await self._exports.shutdown(deadline)
         self._reporter.flush(everything=True)
-        self.instruments.shutdown()
 
     def prometheus(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics now, as text for the given Accept header, and its Content-Type."""
@@ -117,10 +114,11 @@ class Telemetry:
         if self._pulled is None:
             return b"# EOF\n" if content_type == prometheus.OPENMETRICS else b"", content_type
         openmetrics = content_type == prometheus.OPENMETRICS
-        return prometheus.prometheus_text(self._pulled.read(), openmetrics=openmetrics), content_type
+        read, attributes = self._pulled.read(), self.resource.attributes
+        return prometheus.prometheus_text(read, attributes, _SCOPE, openmetrics=openmetrics), content_type
 
     def gauge(self, name: str, read: Callable[[], Reading], *, unit: str = "", description: str = "") -> None:
-        """Export one more gauge: ``read`` returns a number or (number, attributes) pairs; quick, never raising."""
+        """Export one more gauge: ``read`` returns a number or (number, attributes) pairs; quick."""
         if self._measured:
             self.instruments.gauge(name, read, unit=unit, description=description)
 
@@ -137,14 +135,19 @@ class Telemetry:
         return self._pulled is not None or self._pushed is not None
 
     def _make_exports(self) -> Exports:
-        scope = (_SCOPE, __version__, SCHEMA_URL)
-        frame = RequestFrame(self.resource.attributes, self.resource.schema_url, *scope)
-        return Exports(self._plan, self._reporter, buffer=self._buffer, frame=frame, reader=self._pushed)
+        return Exports(
+            self._plan,
+            self._reporter,
+            buffer=self._buffer,
+            reader=self._pushed,
+            resource=self.resource,
+            scope=_SCOPE,
+        )
 
-    def _push_reader(self, environ: Mapping[str, str]) -> HotReader | None:
+    def _push_reader(self, environ: Mapping[str, str]) -> MetricReader | None:
         if self._plan.metrics == "none":
             return None
-        return self.instruments.reader(preferred_temporality=preferred_temporality(environ))
+        return self.instruments.reader(preferred_temporality(environ))
 
     def _export_counter(self, counter: HotCounter) -> None:
         if self._measured:
