@@ -72,6 +72,14 @@ async def test_gauges_show_what_was_handed_over() -> None:
     await telemetry.shutdown(1)
 
 
+def test_events_with_known_labels_stand_at_zero_from_the_start() -> None:
+    environ = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1"}
+    found = [line for line in Telemetry(environ=environ).prometheus()[0].decode().splitlines() if line[0] != "#"]
+    dropped = [line for line in found if line.startswith("spanbridge_telemetry_dropped_total{")]
+    assert len(dropped) == 3
+    assert all('otel_signal="traces"' in line and line.endswith(" 0") for line in dropped)
+
+
 async def test_shutdown_without_start_is_fine() -> None:
     await Telemetry(environ={}).shutdown(1)
 

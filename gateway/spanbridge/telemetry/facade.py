@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from spanbridge import __version__
 from spanbridge.ports import Link, Sink, Source
-from spanbridge.telemetry import faults
+from spanbridge.telemetry import events, faults
 from spanbridge.telemetry.log import lines
 from spanbridge.telemetry.log.reporter import EventReporter
 from spanbridge.telemetry.metrics import process, prometheus
@@ -82,6 +82,7 @@ class Telemetry:
         self._pushed = self._push_reader(environ)
         self._reporter = EventReporter(export=self._export_counter, interval=_LOG_INTERVAL, clock=clock)
         self._register_metrics()
+        self._declare_events()
         self._exports = self._make_exports()
         self._flusher: asyncio.Task[None] | None = None
 
@@ -164,6 +165,14 @@ class Telemetry:
         if buffer is not None:
             description = "Encoded spans that wait for the exporter."
             self.gauge("spanbridge.telemetry.buffer", lambda: buffer.bytes, unit="By", description=description)
+
+    def _declare_events(self) -> None:
+        for signal, kind in (("traces", self._plan.traces), ("metrics", self._plan.metrics)):
+            if kind != "none":
+                reasons = ("buffer_full", "rejected", "shutdown")
+                rows = [{"signal": signal, "reason": reason} for reason in reasons]
+                self._reporter.declare(events.TelemetryDropped, *rows)
+                self._reporter.declare(events.ReceiverWarned, {"signal": signal})
 
     def _register_gauges(self, uplink: Load | None, sources: Sequence[Source[Any]], sink: Sink[Any] | None) -> None:
         if uplink is not None:
