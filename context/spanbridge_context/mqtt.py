@@ -71,23 +71,32 @@ def split_user_properties(
     A ``tp`` that does not decode is the application's own. Without a parent ``tracestate`` is too, and ``baggage`` is
     without a valid one: it has a meaning of its own.
     """
+    rest: list[tuple[str, str]] = []
+    found: list[tuple[str, str]] = []
     try:
-        found = [item for item in properties if item[0] in _NAMES]
+        for item in properties:
+            if item[0] in _NAMES:
+                found.append(item)
+            else:
+                rest.append(item)
         if not found:
-            return None, None, list(properties)
+            return None, None, rest
         if len(found) == 1:  # what almost every message has
             name, value = found[0]
-            context = context_from_compact(value) if name == "tp" else None
+            context = context_from_compact(value) if name == "tp" else _context_from_text(name, value)
             if context is not None:
-                rest = list(properties)
-                rest.remove(found[0])
                 return context, None, rest
-        return _read_each_once(properties, found) or _read(properties, found)
+        return _read_each_once(found, rest) or _read(properties, found)
     except (TypeError, ValueError, LookupError, AttributeError):  # not a list of pairs of strings
         return None, None, list(properties) if isinstance(properties, (list, tuple)) else []
 
 
-def _read_each_once(properties: "Properties", found: "Properties") -> "Split | None":
+def _context_from_text(name: str, value: str) -> "TraceContext | None":
+    raw = _attempt(traceparent.decode, value)[0] if name == "traceparent" else None
+    return None if raw is None else make_of(raw)
+
+
+def _read_each_once(found: "Properties", rest: list[tuple[str, str]]) -> "Split | None":
     # A valid parent, and each name once: all that was found is the context's.
     values = dict(found)
     if len(values) != len(found) or ("tp" in values) == ("traceparent" in values):
@@ -97,7 +106,7 @@ def _read_each_once(properties: "Properties", found: "Properties") -> "Split | N
     if raw is None:
         return None
     context, problem = complete(raw, values.get("tracestate", ""), values.get("baggage", ""))
-    return context, problem, [item for item in properties if item[0] not in _NAMES]
+    return context, problem, rest
 
 
 def _read(properties: "Properties", found: "Properties") -> "Split":

@@ -36,6 +36,8 @@ def split_topic(topic: str) -> tuple[str, "TraceContext | None", "str | None"]:
     A suffix that does not decode is taken off as well: a context must not keep the message from its route.
     """
     try:
+        if SUFFIX not in topic:
+            return topic, None, None
         if topic[-40:-35] == SUFFIX and len(topic) > 40:
             context = context_from_compact(topic[-35:])
             if context is not None:
