@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _PARENT = b'"traceparent"'
 _STATE = b'"tracestate"'
+_HEAD = b'{"traceparent":"'
+_HEAD_END = len(_HEAD) + traceparent.LENGTH
 _SPACE = b" \t\n\r"
 _QUOTE = 0x22
 _COMMA = 0x2C
@@ -60,11 +62,21 @@ def extract_json(payload: bytes) -> tuple[bytes, "TraceContext | None", "str | N
     try:
         if _PARENT not in payload or len(payload) > MAX_READ or not _is_object(payload):
             return payload, None, None
-        return _read(payload, _members(payload))
+        return _read_first(payload) or _read(payload, _members(payload))
     except TraceContextError as error:
         return payload, None, error.problem
     except (IndexError, TypeError, ValueError):
         return payload, None, None
+
+
+def _read_first(payload: bytes) -> "tuple[bytes, TraceContext | None, str | None] | None":
+    # A parent that is the first member, without a blank, and the only one of its name: as most senders write it.
+    if payload[: len(_HEAD)] != _HEAD or payload[_HEAD_END : _HEAD_END + 2] != b'",':
+        return None
+    if payload.count(_PARENT) != 1 or _STATE in payload:
+        return None
+    raw = traceparent.decode(payload[len(_HEAD) : _HEAD_END].decode())
+    return b"{" + payload[_HEAD_END + 2 :], make_of(raw), None
 
 
 def _read(payload: bytes, members: "list[Member]") -> tuple[bytes, "TraceContext | None", "str | None"]:
@@ -165,7 +177,7 @@ def _string(payload: bytes, member: "Member") -> str:
     return unescaped if isinstance(unescaped, str) else ""
 
 
-_decode: "Callable[[str], object] | None" = None
+_decode: "Callable[[str], tuple[object, int]] | None" = None
 
 
 def _is_object(payload: bytes) -> bool:
@@ -173,18 +185,20 @@ def _is_object(payload: bytes) -> bool:
     if _decode is None:
         _decode = _make_decoder()
     try:
-        return isinstance(_decode(payload.decode()), dict)
+        text = payload.decode().strip(" \t\n\r")
+        value, end = _decode(text)
+        return end == len(text) and isinstance(value, dict)
     except (ValueError, RuntimeError, AttributeError):  # RuntimeError: nested deeper than the interpreter can follow
         return False
 
 
-def _make_decoder() -> "Callable[[str], object]":
+def _make_decoder() -> "Callable[[str], tuple[object, int]]":
     import json  # noqa: PLC0415
 
     if not hasattr(json, "JSONDecoder"):  # MicroPython
-        return json.loads
+        return lambda text: (json.loads(text), len(text))
     # int() refuses numbers of thousands of digits, and NaN is not JSON (RFC 8259 section 6).
-    return json.JSONDecoder(parse_int=float, parse_constant=_refuse).decode
+    return json.JSONDecoder(parse_int=float, parse_constant=_refuse).raw_decode
 
 
 def _refuse(name: str) -> object:
