@@ -6,7 +6,7 @@ application at the other end has the bytes that were sent. docs/wire-format.md h
 
 from . import traceparent
 from .context import TraceContext, make_of
-from .errors import DUPLICATE, TRACESTATE, TraceContextError
+from .errors import DUPLICATE, TRACESTATE, TraceContextError, wrong_type
 from .tracestate import normalise_tracestate
 
 TYPE_CHECKING = False
@@ -37,9 +37,12 @@ def inject_json(payload: "bytes | str", context: TraceContext) -> bytes:
     UTF-8.
 
     :raises UnicodeEncodeError: text with a lone surrogate, which UTF-8 cannot hold.
+    :raises TypeError: the payload is neither bytes nor text.
     """
     if isinstance(payload, str):
         payload = payload.encode()
+    elif not isinstance(payload, (bytes, bytearray)):
+        raise wrong_type("payload", "bytes or text", payload)
     try:
         if len(payload) > MAX_WRITTEN or not _is_object(payload):
             return payload
@@ -54,19 +57,27 @@ def inject_json(payload: "bytes | str", context: TraceContext) -> bytes:
     return payload[:start] + text.encode() + (b"" if is_empty else b",") + payload[start:]
 
 
-def extract_json(payload: bytes) -> tuple[bytes, "TraceContext | None", "str | None"]:
-    """The payload that the application sent, the context, and the problem. Never raises.
+def split_json(payload: bytes) -> tuple[bytes, "TraceContext | None", "str | None"]:
+    """The payload that the application sent, the context, and the problem. No payload makes it raise.
 
     A payload without a context, with several, or with one that is not valid comes back as it is.
+
+    :raises TypeError: the payload is not bytes.
     """
+    if not isinstance(payload, (bytes, bytearray)):
+        raise wrong_type("payload", "bytes", payload)
     try:
         if _PARENT not in payload or len(payload) > MAX_READ or not _is_object(payload):
             return payload, None, None
         return _read_first(payload) or _read(payload, _members(payload))
     except TraceContextError as error:
         return payload, None, error.problem
-    except (IndexError, TypeError, ValueError):
+    except (IndexError, ValueError):
         return payload, None, None
+
+
+extract_json = split_json
+"""The earlier name of :func:`split_json`."""
 
 
 def _read_first(payload: bytes) -> "tuple[bytes, TraceContext | None, str | None] | None":
