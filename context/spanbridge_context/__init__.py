@@ -11,9 +11,9 @@ A consumer takes it off a RocketMQ message::
     context, problem = extract_rocketmq(message.properties)
 
 ``inject_*`` returns what is sent, and changes nothing that it is given. ``extract_*`` returns the context (None when
-there is none) and the problem (None or one of :data:`PROBLEMS`). ``split_*`` returns as well what was sent without the
-context, for who forwards a message. No message makes them raise; a :class:`TypeError` says that an argument is no
-carrier. docs/wire-format.md is the specification, docs/context-api.md describes every name.
+there is none) and the problem (None or one of :data:`PROBLEMS`). ``split_*`` also returns the carrier without the
+context, for code that forwards the message. No message makes them raise; a :class:`TypeError` says that an argument is
+no carrier. docs/wire-format.md is the specification, docs/context-api.md describes every name.
 """
 
 from .baggage import cap_baggage, parse_baggage

@@ -182,8 +182,7 @@ def test_example_on_umqtt_publishes_what_a_gateway_reads(interpreter: Path) -> N
 
 
 def test_example_on_mqtt_as_publishes_what_a_gateway_reads(interpreter: Path) -> None:
-    # This build has no asyncio.run: Node's loop runs the task once the program has ended.
-    program = "import asyncio, device_v5\nasyncio.create_task(device_v5.main(count=2, pause=0))"
+    program = "import device_v5\ndevice_v5.run(device_v5.main(count=2, pause=0))"  # this build has no asyncio.run
     messages = published(interpreter, program, {"mqtt_as.py": MQTT_AS})
     assert len(messages) == 2
     for topic, payload, qos, pair in messages:
