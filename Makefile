@@ -42,8 +42,9 @@ format: $(READY) ## Format the code
 bench: $(READY) ## Measure throughput and CPU against the bridge one would write today (ARGS="--quick")
 	$(BIN)/python -m bench $(ARGS)
 
-docs: $(READY) ## Generate the configuration reference and its JSON schema
+docs: $(READY) ## Generate the configuration reference, its JSON schema and the API page of the codec
 	$(BIN)/python -m spanbridge.config.docs
+	$(BIN)/python docs/generate_context_api.py
 
 devstack: $(READY) ## Start RocketMQ and MQTT brokers on free ports until Ctrl-C
 	@$(BIN)/spanbridge devstack up $(ARGS)
