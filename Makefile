@@ -49,10 +49,13 @@ docs: $(READY) ## Generate the configuration reference, its JSON schema and the 
 devstack: $(READY) ## Start RocketMQ and MQTT brokers on free ports until Ctrl-C
 	@$(BIN)/spanbridge devstack up $(ARGS)
 
-# In a small environment of its own: neither brokers nor tools are needed to build.
-dist: ## Build the wheel, and the sources it is built from, into dist/ (DIST=<folder>)
+# A small environment of its own: neither brokers nor tools are needed to build.
+build/venv/.ready:
 	@$(PYTHON) -m venv build/venv
 	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check 'build>=1.2'
+	@touch $@
+
+dist: build/venv/.ready ## Build the wheel, and the sources it is built from, into dist/ (DIST=<folder>)
 	@build/venv/bin/python -m build --outdir "$(DIST)" .
 
 w3c: $(READY) ## Run W3C's Trace Context suite against the codec (DIR=<a clone of w3c/trace-context>)
