@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,6 +33,8 @@ from bench.shapes import QUEUES, shape
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.devstack import Devstack
 
+STARTS = 60.0
+"""Seconds in which the gateway has to be ready."""
 WARM = 3
 """Messages before the first one that counts."""
 MESSAGES = 15
@@ -92,7 +94,7 @@ class Device:
         self._socket.sendall(connect("5", b"bench-walk"))
         self._socket.recv(1024)
 
-    def __enter__(self) -> Device:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,9 +133,10 @@ def walks_on(place: Place) -> list[Walk]:
         Child(command, place.directory / "gateway.log", env) as gateway,
         Device(place, broker) as device,
     ):
+        deadline = time.monotonic() + STARTS
         while not device.publish(timeout=0.5):
-            if not gateway.alive:
-                raise ChildError(f"the gateway ended: {gateway.tail()}")
+            if not gateway.alive or time.monotonic() > deadline:
+                raise ChildError(f"no message came through the gateway: {gateway.tail()}")
         for number in range(WARM + MESSAGES):
             time.sleep(QUIET)
             begin = time.monotonic_ns()

@@ -33,7 +33,7 @@ class Notebook:
         self._depth = 0
 
     def note(self, frame: FrameType, event: str, _: Any) -> None:
-        """A Python function begins or goes on (``call``), ends or waits (``return``); of C functions nothing is noted."""
+        """A Python function begins or goes on (``call``), ends or waits (``return``). C functions are not noted."""
         if event not in ("call", "return"):
             return
         code = frame.f_code

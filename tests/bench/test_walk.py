@@ -68,7 +68,7 @@ def test_the_walk_is_told_by_file_or_by_call(every_call: bool, expected: str) ->
 @pytest.mark.brokers
 def test_one_message_is_walked_end_to_end() -> None:
     command = [sys.executable, "-m", "bench.walk", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["calls"] == len(result["walk"]) > 20
