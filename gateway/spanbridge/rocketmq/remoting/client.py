@@ -35,7 +35,7 @@ class RemotingClient:
         tls: for a server that wants TLS.
         server_name: the name to find in the server's certificate, when it differs from the host.
         keys: for a server that asks who one is.
-        header_format: of the requests, and so of the responses.
+        header_format: of the requests; the server chooses that of its responses.
         on_request: for requests of the server; without, they are ignored.
 
     Raises:
