@@ -1,4 +1,4 @@
-"""The connection: many requests at once, deadlines, peers that misbehave. The peers are sockets that a test controls."""
+"""The connection: many requests at once, deadlines, peers that misbehave. The peers are sockets of the tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def peer(handle: Handle, tls: ssl.SSLContext | None = None) -> AsyncIterat
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            with suppress(ConnectionError):
+            with suppress(ConnectionError, FrameError):
                 await handle(reader, writer)
         finally:
             writer.close()
