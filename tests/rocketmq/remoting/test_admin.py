@@ -42,6 +42,14 @@ def commit(group: str, topic: str, queue: int, offset: int) -> Call[None]:
     return Call(what="commit", code=15, fields=fields, read=lambda _: None)
 
 
+def store(client: BlockingClient, topic: str, queue: int, messages: list[Call[int]]) -> list[int]:
+    """Send messages to an empty queue and wait until it has them: it is filled a moment after the response."""
+    offsets = client.ask_all(messages)
+    while client.ask(admin.max_offset(topic, queue)) < len(messages):
+        time.sleep(0.01)
+    return offsets
+
+
 def broker_of(rocketmq: RocketmqBroker) -> str:
     return f"{rocketmq.host}:{rocketmq.broker_port}"
 
@@ -51,7 +59,7 @@ def test_offsets_follow_what_is_stored_and_committed(devstack: SharedStack, head
     topic, group = devstack.topic(queues=2), devstack.group()
     with BlockingClient(broker_of(devstack.rocketmq), header_format=header_format) as client:
         assert client.ask(admin.groups_of_topic(topic)) == ()
-        assert client.ask_all([send(topic, 1, b"%d" % number) for number in range(3)]) == [0, 1, 2]
+        assert store(client, topic, 1, [send(topic, 1, b"%d" % number) for number in range(3)]) == [0, 1, 2]
         assert client.ask_all([admin.max_offset(topic, 0), admin.max_offset(topic, 1)]) == [0, 3]
         assert client.ask(admin.min_offset(topic, 1)) == 0
         assert client.ask(admin.committed_offset(group, topic, 1)) is None
@@ -64,7 +72,7 @@ def test_offsets_follow_what_is_stored_and_committed(devstack: SharedStack, head
 def test_an_offset_is_found_by_time(devstack: SharedStack) -> None:
     topic = devstack.topic(queues=1)
     with BlockingClient(broker_of(devstack.rocketmq)) as client:
-        client.ask_all([send(topic, 0, b"x") for _ in range(3)])
+        store(client, topic, 0, [send(topic, 0, b"x") for _ in range(3)])
         first, _, last = client.ask(pull(devstack.group(), topic, 0, 0)).messages
         assert client.ask(admin.offset_at(topic, 0, first.store_ms - 60_000)) == 0
         assert client.ask(admin.offset_at(topic, 0, last.store_ms)) <= 2
@@ -76,7 +84,8 @@ def test_messages_are_pulled_with_their_properties(devstack: SharedStack, header
     topic, group = devstack.topic(queues=1), devstack.group()
     with BlockingClient(broker_of(devstack.rocketmq), header_format=header_format) as client:
         before = int(time.time() * 1000)
-        client.ask_all([send(topic, 0, b"%d" % number, "KEYS\x01k\x02unit\x01°C\x02") for number in range(5)])
+        messages = [send(topic, 0, b"%d" % number, "KEYS\x01k\x02unit\x01°C\x02") for number in range(5)]
+        store(client, topic, 0, messages)
         pulled = client.ask(pull(group, topic, 0, 1, at_most=2))
         assert [(one.queue_offset, one.body) for one in pulled.messages] == [(1, b"1"), (2, b"2")]
         assert pulled[1:] == (3, 0, 5)
@@ -158,7 +167,8 @@ async def test_the_asynchronous_client_asks_the_same(devstack: SharedStack) -> N
     async with RemotingClient(master) as client:
         for queue in range(4):
             assert await client.ask(send(topic, queue, bytes(1000))) == 0
-            assert await client.ask(admin.max_offset(topic, queue)) == 1
+            while await client.ask(admin.max_offset(topic, queue)) < 1:
+                await anyio.sleep(0.01)
 
 
 @pytest.mark.anyio

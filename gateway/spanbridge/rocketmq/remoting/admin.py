@@ -72,7 +72,10 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def max_offset(topic: str, queue: int) -> Call[int]:
-    """The offset that the queue's next message will get."""
+    """The offset that the queue's next message will get.
+
+    A broker fills its queues a moment after it has answered a send, so this may lag behind the last response.
+    """
     return _offset("max offset", RequestCode.GET_MAX_OFFSET, {"topic": topic, "queueId": str(queue)})
 
 
