@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spanbridge.config import Problem, Report, examine_text
-from spanbridge.config.checks import more_specific, overlap
+from spanbridge.config.filters import more_specific, overlap
 from spanbridge.core.routes import Route, RouteTable, TopicFilter
 from spanbridge.core.template import Template
 
@@ -163,7 +163,7 @@ topic = "telemetry"
         ('version = "3.1.1"\nsession_expiry = 7', "", "mqtt.session_expiry"),
         ('version = "3.1.1"\nreceive_maximum = 7', "", "mqtt.receive_maximum"),
         ('version = "3.1.1"\nshare = "g"', "", "mqtt.share"),
-        ('share = "g"', 'message_group = "{device}"', "mqtt.share"),
+        ('share = "g"', 'message_group = "{device|none}"', "mqtt.share"),
         ("", "qos = 0", "routes[0].qos"),
         ("", 'context = "passthrough"\ntrust = false', "routes[0].context"),
         ('version = "3.1.1"', 'tag = "{user.kind}"', "routes[0].tag"),

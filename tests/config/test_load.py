@@ -31,7 +31,7 @@ endpoints = "127.0.0.1:8081"
 filter = "devices/{device}/telemetry"
 topic = "telemetry"
 keys = ["{device}"]
-message_group = "{device}"
+message_group = "{device|none}"
 context = "continue"
 """
 

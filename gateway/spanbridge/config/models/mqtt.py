@@ -20,9 +20,9 @@ from spanbridge.config.models.base import (
     invalid,
     one_without_other,
 )
+from spanbridge.config.models.filters import ExtraFilter
 from spanbridge.config.problems import did_you_mean
 from spanbridge.core.hosts import is_host
-from spanbridge.core.routes import RouteError, TopicFilter
 
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _OTHER_SCHEMES = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "mqtt+ssl": "mqtts"}
@@ -83,7 +83,9 @@ def check_topic_name(text: str) -> str:
 class Will(Section):
     """What the broker publishes when the gateway vanishes without a DISCONNECT (MQTT 5.0 section 3.1.2.5)."""
 
-    topic: Annotated[str, AfterValidator(check_topic_name)] = Field(description="Topic of the will.")
+    topic: Annotated[str, AfterValidator(check_topic_name)] = Field(
+        description="Topic of the will.", examples=["gateways/edge-1/state"]
+    )
     payload: str = Field(default="", description="Payload, as UTF-8 text.")
     qos: Literal[0, 1, 2] = Field(default=1, description="QoS of the will.")
     retain: bool = Field(default=False, description="Whether the broker retains the will.")
@@ -95,11 +97,15 @@ class Will(Section):
 class Mqtt(Section):
     """A connection to an MQTT broker. Write `[mqtt]` for one, `[[mqtt]]` with a `name` each for several."""
 
-    url: str = Field(description="`mqtt://host:port`, or `mqtts://` for TLS. The port defaults to 1883 or 8883.")
+    url: str = Field(
+        description="`mqtt://host:port`, or `mqtts://` for TLS. The port defaults to 1883 or 8883.",
+        examples=["mqtt://127.0.0.1:1883"],
+    )
     name: str = Field(
         default="mqtt",
         pattern=r"^[A-Za-z0-9_.-]+$",
-        description="Name in logs, metrics and a route's `source`. Needed with several brokers.",
+        description="Name in logs, metrics, a route's `source` and the template field `{source}`. Needed with several "
+        "brokers.",
     )
     version: Literal["5", "3.1.1"] = Field(default="5", description="MQTT version to speak.")
     client_id: str | None = Field(
@@ -139,6 +145,12 @@ class Mqtt(Section):
         le=268_435_460,
         description="Largest packet the gateway takes. A v5 broker is told so and discards larger ones without a word "
         "(MQTT-3.1.2-25): above RocketMQ's own limit, the gateway refuses, counts and names them.",
+    )
+    subscribe: list[ExtraFilter] = Field(
+        default=[],
+        max_length=64,
+        description="Filters to subscribe to beside those of the routes, at QoS 1. What they bring and no route takes "
+        'goes to `uplink.unroutable_topic`: `subscribe = ["#"]` with that makes a catch-all.',
     )
     share: str | None = Field(
         default=None,
@@ -247,18 +259,3 @@ def _scheme_error(scheme: str, *, has_separator: bool) -> Exception:
     if scheme in ("ws", "wss"):
         return invalid("MQTT over WebSocket is not supported", "use the broker's `mqtt://` or `mqtts://` listener")
     return invalid("the scheme is neither `mqtt` nor `mqtts`", did_you_mean(scheme, DEFAULT_PORTS))
-
-
-def parse_filter(text: str) -> TopicFilter:
-    """A route's filter, with the core's complaint as the validator's."""
-    if text.startswith("$share/"):
-        raise invalid("is a shared subscription, whose messages come without `$share/GROUP/`", _share_hint(text))
-    try:
-        return TopicFilter.parse(text)
-    except RouteError as error:
-        raise invalid(str(error)) from None
-
-
-def _share_hint(text: str) -> str:
-    group, _, rest = text.removeprefix("$share/").partition("/")
-    return f'set `share = "{group}"` in [mqtt], and `filter = "{rest}"` here'
