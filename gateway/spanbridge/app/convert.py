@@ -51,11 +51,11 @@ def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
         topics=known_topics(config),
         kinds=known_kinds(config),
         tls=rocketmq.TlsOptions(**_tls(cluster.tls)) if cluster.tls is not None else None,
+        ordered_lanes=cluster.ordered_partitions,
         **_same(
             cluster,
             "endpoints namespace access_key secret_key security_token name connect_timeout request_timeout attempts "
-            "heartbeat_interval route_refresh_interval backoff_initial backoff_maximum ordered_lanes single_requests "
-            "follow_routes",
+            "heartbeat_interval route_refresh_interval backoff_initial backoff_maximum single_requests follow_routes",
         ),
     )
 

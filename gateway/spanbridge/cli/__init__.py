@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import sys
 
+from spanbridge.cli import exits
+
 
 def main() -> None:
     """Entry point of the ``spanbridge`` command. Ends the process with the command's exit code."""
@@ -22,7 +24,7 @@ def _main() -> None:
         import typer  # noqa: F401, PLC0415 - the base install has no dependencies
     except ImportError:
         sys.stderr.write('spanbridge: the command line needs its extra: pip install "spanbridge[gateway]"\n')
-        sys.exit(1)
+        sys.exit(exits.USAGE)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale that cannot write "…" is no reason to fail
     from spanbridge.cli.commands import build  # noqa: PLC0415

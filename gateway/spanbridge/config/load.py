@@ -17,7 +17,7 @@ from spanbridge.config.checks import cross_check
 from spanbridge.config.environment import DigitsError, apply_overrides, interpolate, parse
 from spanbridge.config.explain import explain
 from spanbridge.config.locate import line_numbers, line_of
-from spanbridge.config.lookup import path_text, shown_value
+from spanbridge.config.lookup import path_text, shown_value, value_at
 from spanbridge.config.models import Config
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import ConfigError, Finding, Loc, Problem
@@ -40,6 +40,15 @@ class Report:
 
     config: Config | None
     problems: list[Problem]
+    log_format: str = "auto"
+    """`telemetry.log_format`, also of a configuration that has errors elsewhere."""
+
+    def with_error(self, message: str | None) -> Report:
+        """The report with one more error, which no setting of the file is to blame for; itself where there is none."""
+        if message is None:
+            return self
+        error = Problem(path="", message=message)
+        return Report(None, [error, *self.problems], self.log_format)
 
     @property
     def errors(self) -> list[Problem]:
@@ -126,7 +135,7 @@ class _Reading:
         findings += told
         problems = sorted(map(self._place, findings), key=lambda one: (one.severity != "error", one.line or 0))
         failed = any(problem.severity == "error" for problem in problems)
-        return Report(None if failed else config, problems)
+        return Report(None if failed else config, problems, self._log_format(data))
 
     def _validate(self, data: dict[str, Any], unset: set[Loc]) -> tuple[Config | None, list[Finding]]:
         """The configuration, and all that is to be said of it and not only of the settings in ``unset``."""
@@ -142,6 +151,10 @@ class _Reading:
             parts, told = Parts(config, frozenset(unknown)), []
         findings = [finding for finding in told if self._as_written(finding.loc) not in unset]
         return config, findings + (cross_check(parts) if parts is not None else [])
+
+    def _log_format(self, data: dict[str, Any]) -> str:
+        written = value_at(data, ("telemetry", "log_format"))
+        return str(written) if written in ("text", "json") else "auto"
 
     def _number_the_broker(self, data: dict[str, Any]) -> None:
         """`[mqtt]` is `[[mqtt]]` with one item; findings are still told under the path as written."""

@@ -43,7 +43,7 @@ class Rocketmq(Section):
         default=0.01, gt=0, le=60, description="First pause between these tries, until the server says otherwise."
     )
     backoff_maximum: Duration = Field(default=1.0, gt=0, le=600, description="Longest pause between these tries.")
-    ordered_lanes: int = Field(
+    ordered_partitions: int = Field(
         default=4, ge=1, le=64, description="Batches of grouped messages of one topic that may be under way at once."
     )
     single_requests: int = Field(
