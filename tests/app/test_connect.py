@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,30 @@ def test_a_certificate_that_is_none(devstack: SharedStack, tmp_path: Path) -> No
     finding = by_subject(ask_both_sides(config))["mqtt", "connection"]
     assert finding.state == "failed"
     assert "ca.pem" in finding.text
+
+
+def test_a_subscription_that_a_broker_refuses_or_cuts(devstack: SharedStack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = threading.Thread(target=grudging_broker, args=(server,))
+        answering.start()
+        routes = route("a", devstack.topic()) + route("b", devstack.topic(), "qos = 2")
+        url = f"mqtt://127.0.0.1:{server.getsockname()[1]}"
+        found = by_subject(ask_both_sides(configuration(devstack, routes, "3.1.1", url=url)))
+        answering.join()
+    assert found["mqtt", "connection"].ok
+    refused, cut = found["mqtt", "subscription a"], found["mqtt", "subscription b"]
+    assert (refused.state, refused.text.startswith("refused: ")) == ("failed", True)
+    assert (cut.state, cut.text) == ("warning", "granted with QoS 0, asked for 2")
+    assert cut.ok
+
+
+def grudging_broker(server: socket.socket) -> None:
+    """Take one MQTT 3.1.1 connection and its two subscriptions: the first is refused, the second gets QoS 0."""
+    peer, _ = server.accept()
+    with peer:
+        peer.recv(4096)
+        peer.sendall(b"\x20\x02\x00\x00")  # CONNACK, section 3.2
+        subscribe = peer.recv(4096)
+        peer.sendall(b"\x90\x04" + subscribe[2:4] + b"\x80\x00")  # SUBACK, section 3.9
+        while peer.recv(4096):
+            pass

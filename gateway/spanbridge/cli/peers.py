@@ -19,8 +19,15 @@ def show_findings(findings: Sequence[PeerFinding], *, stream: TextIO) -> None:
         for one in findings:
             took = f" ({_time(one)})" if one.milliseconds is not None else ""
             stream.write(f"{one.peer}: {one.subject}: {one.state}: {one.text}{took}\n")
-    failed = sum(not one.ok for one in findings)
-    stream.write(f"{failed} of {len(findings)} checks failed\n" if failed else "both sides answer as they should\n")
+    stream.write(_sum(findings) + "\n")
+
+
+def _sum(findings: Sequence[PeerFinding]) -> str:
+    states = [one.state for one in findings]
+    failed, skipped = states.count("failed"), states.count("skipped")
+    if not failed:
+        return "both sides answer as they should"
+    return f"{failed} of {len(states)} checks failed" + (f", {skipped} could not be made" if skipped else "")
 
 
 def _show_table(findings: Sequence[PeerFinding], stream: TextIO) -> None:

@@ -113,7 +113,7 @@ def _show_table(file: Path, report: Report, stream: TextIO) -> None:
 def _setting(problem: Problem) -> Text:
     from rich.text import Text  # noqa: PLC0415
 
-    text = Text(problem.path or "(file)")
+    text = Text(problem.path or ("(environment)" if problem.source else "(file)"))
     if problem.source:
         text.append(f"\n{problem.source}", style="not bold dim")
     return text
