@@ -204,7 +204,9 @@ def test_what_is_offered_to_paste_is_installed(
     assert ("mosquitto_pub -V mqttv5 -h 127.0.0.1 -p 1 -q 1 -t devices/d1/telemetry -m hello" in lines) == installed
     assert ("spanbridge devstack publish --name b devices/d1/telemetry hello" in lines) != installed
     assert "spanbridge devstack consume --name b telemetry" in lines
-    assert "MQTT_URL=mqtt://127.0.0.1:1 ROCKETMQ_ENDPOINTS=127.0.0.1:2 spanbridge run" in lines
+    assert (
+        "SPANBRIDGE__MQTT__URL=mqtt://127.0.0.1:1 SPANBRIDGE__ROCKETMQ__ENDPOINTS=127.0.0.1:2 spanbridge run" in lines
+    )
 
 
 def test_ctrl_c_before_it_is_up_is_no_success(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:

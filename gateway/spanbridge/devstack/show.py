@@ -68,7 +68,8 @@ def _gateway(host: str, port: int, rocketmq: dict[str, str | int] | None) -> lis
     """A gateway between these brokers, on the file that ``init`` writes."""
     if rocketmq is None:
         return []
-    brokers = f"MQTT_URL=mqtt://{host}:{port} ROCKETMQ_ENDPOINTS={rocketmq['host']}:{rocketmq['port']}"
+    endpoints = f"{rocketmq['host']}:{rocketmq['port']}"
+    brokers = f"SPANBRIDGE__MQTT__URL=mqtt://{host}:{port} SPANBRIDGE__ROCKETMQ__ENDPOINTS={endpoints}"
     return [f"{command()} init", f"{brokers} {command()} run"]
 
 
