@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spanbridge.config import Problem, Report, examine_text
-from spanbridge.config.filters import more_specific, overlap
+from spanbridge.config.overlap import more_specific, overlap
 from spanbridge.core.routes import Route, RouteTable, TopicFilter
 from spanbridge.core.template import Template
 

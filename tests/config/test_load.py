@@ -240,7 +240,10 @@ def test_a_setting_in_the_wrong_section() -> None:
         ("mqtt://h:99999", "port"),
         ("mqtt://h:1883/topic", "nothing may follow"),
         ("mqtt://user:hunter2@h", "credentials"),
-        ("mqtt://[::1", "invalid IPv6 URL"),
+        ("mqtt://[::1", "has brackets without an IPv6 address"),
+        ("mqtt://[x]:1", "has brackets without an IPv6 address"),
+        ("mqtt://::1:1883", "IPv6 address without brackets"),
+        ("mqtt://2001:db8::1", "IPv6 address without brackets"),
         ("mqtt://a..b", "`a..b` is no host name"),
     ],
 )

@@ -110,7 +110,7 @@ def _harmless(subscription: Subscription) -> Subscription:
 
 async def _ask_broker(source: Source, options: MqttOptions) -> list[PeerFinding]:
     began = monotonic()
-    running = asyncio.create_task(source.run(_ignore))
+    running = asyncio.create_task(source.run(_ignore, _ignore))
     try:
         while not _is_decided(source.status) and not running.done():
             if monotonic() - began > options.connect_timeout + _GRACE:
@@ -122,7 +122,7 @@ async def _ask_broker(source: Source, options: MqttOptions) -> list[PeerFinding]
         await asyncio.gather(running, return_exceptions=True)
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     """Messages that come meanwhile are no concern of a check, and are not acknowledged."""
 
 

@@ -13,7 +13,7 @@ import typer
 
 import spanbridge
 from spanbridge.cli import exits
-from spanbridge.cli.help import dress
+from spanbridge.cli.help import use_plain_help
 from spanbridge.cli.plugins import add_plugins
 from spanbridge.core.errors import ConfigError, SpanbridgeError
 
@@ -54,7 +54,7 @@ def build() -> typer.Typer:
     reference.command(epilog="Example: spanbridge config docs > configuration.md")(docs)
     app.add_typer(reference, name="config")
     add_plugins(app)
-    return dress(app)
+    return use_plain_help(app)
 
 
 def _version_and_exit(wanted: bool) -> None:

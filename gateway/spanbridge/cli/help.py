@@ -32,7 +32,7 @@ class CommandGroup(TyperGroup):
         return _without_types(super().get_params(ctx))
 
 
-def dress(app: typer.Typer) -> typer.Typer:
+def use_plain_help(app: typer.Typer) -> typer.Typer:
     """Have ``app`` and all that is below it show its help so."""
     if _is_default(app.info.cls):
         app.info.cls = CommandGroup
@@ -43,7 +43,7 @@ def dress(app: typer.Typer) -> typer.Typer:
         if _is_default(group.cls):
             group.cls = CommandGroup
         if group.typer_instance is not None:
-            dress(group.typer_instance)
+            use_plain_help(group.typer_instance)
     return app
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 import typer
 
 from spanbridge.cli import exits
-from spanbridge.cli.help import dress
+from spanbridge.cli.help import use_plain_help
 
 GROUP = "spanbridge.commands"
 
@@ -53,7 +53,7 @@ def load(entry: EntryPoint) -> typer.Typer:
     if not isinstance(plugin, typer.Typer):
         sys.stderr.write(f"spanbridge: the plug-in `{entry.value}` is not a typer application\n")
         raise typer.Exit(exits.USAGE)
-    return dress(plugin)
+    return use_plain_help(plugin)
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from spanbridge.config.advice import advise_on_peers
-from spanbridge.config.filters import COPIES, more_specific, overlap, subscribed_filters
 from spanbridge.config.models import Route
+from spanbridge.config.overlap import COPIES, more_specific, overlap, subscribed_filters
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, Loc, did_you_mean
 from spanbridge.config.reach import advise_on_reach

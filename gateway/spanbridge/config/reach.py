@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spanbridge.config.filters import COPIES, overlap
 from spanbridge.config.models import Mqtt
+from spanbridge.config.overlap import COPIES, overlap
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, Loc, warning
 from spanbridge.core.routes import TopicFilter

@@ -37,19 +37,19 @@ def repair(data: dict[str, Any], error: ValidationError, context: dict[str, Any]
 
     ``unset`` are settings of which the environment holds no value.
     """
-    workshop = _Workshop(copy.deepcopy(data), set(unset))
+    attempt = _Attempt(copy.deepcopy(data), set(unset))
     config: Config | None = None
-    while config is None and workshop.mend(error):
+    while config is None and attempt.mend(error):
         try:
-            config = Config.model_validate(workshop.data, context=context)
+            config = Config.model_validate(attempt.data, context=context)
         except ValidationError as again:
             error = again
-            workshop.note_conflicts(error)
-    return Repair(None if config is None else Parts(config, frozenset(workshop.gone)), workshop.found)
+            attempt.note_conflicts(error)
+    return Repair(None if config is None else Parts(config, frozenset(attempt.gone)), attempt.found)
 
 
 @dataclass(slots=True)
-class _Workshop:
+class _Attempt:
     data: dict[str, Any]
     gone: set[Loc]
     found: list[Finding] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
@@ -25,6 +25,7 @@ from spanbridge.config.problems import did_you_mean
 from spanbridge.core.hosts import is_host
 
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_IPV6_URL = "write `mqtt://[::1]:1883`"
 _OTHER_SCHEMES = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "mqtt+ssl": "mqtts"}
 
 
@@ -176,11 +177,13 @@ class Mqtt(Section):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        parts = urlsplit(url)
+        parts = _split(url)
         if parts.scheme not in DEFAULT_PORTS:
             raise _scheme_error(parts.scheme, has_separator="://" in url)
         if parts.username is not None or parts.password is not None:
             raise invalid("credentials do not belong in the URL", "use `username` and `password`")
+        if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
+            raise invalid("has an IPv6 address without brackets", _IPV6_URL)
         if not parts.hostname:
             raise invalid("the URL names no host", "write `mqtt://host:1883`")
         if any(character in " \t,;" for character in url):
@@ -248,6 +251,13 @@ class Mqtt(Section):
     def effective_no_local(self) -> bool:
         """``no_local`` with its default filled in."""
         return self.share is None if self.no_local is None else self.no_local
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise invalid("has brackets without an IPv6 address in them", _IPV6_URL) from None
 
 
 def _scheme_error(scheme: str, *, has_separator: bool) -> Exception:
