@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spanbridge.rocketmq.stubs import SERVICE, definition, service
+from spanbridge.rocketmq.grpc.stubs import SERVICE, definition, service
 
 __all__ = ["ProxyStub", "definition", "service"]
 
