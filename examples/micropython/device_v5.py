@@ -43,7 +43,7 @@ def run(task):
     if hasattr(loop, "run_until_complete"):
         loop.run_until_complete(task)
     else:  # in a browser or in Node: their loop runs it once the program has ended
-        running = asyncio.create_task(task)
+        asyncio.create_task(task)  # noqa: RUF006 - the loop holds it
 
 
 if __name__ == "__main__":
