@@ -190,14 +190,18 @@ def _limited(
     known = known or []
     count = MAX_PROPERTIES - FIXED_PROPERTIES - len(items) - 1 - len(known)  # one for the traceparent
     size = sum(len(name) + len(value) for name, value in items) + len("traceparent") + 55
-    at_most = len(known) * _LONGEST_KNOWN
-    size += at_most if size + at_most + _sizes(optional) <= limit else _sizes(known)
-    if size > limit:  # the destination leaves little room: one by one
-        known, size, rest = [], size - _sizes(known), chain(optional, mapped_user_properties(user))
+    beside = size + _sizes(optional)
+    if beside + len(known) * _LONGEST_KNOWN <= limit:
+        size += len(known) * _LONGEST_KNOWN
+    elif beside + _sizes(known) <= limit:
+        size += _sizes(known)
+    else:  # little room, or much to put there: one by one, what is optional first
+        count += len(known)
+        known, rest = [], chain(optional, mapped_user_properties(user))
     dropped = 0
     for item in rest:
         name, value = item
-        cost = len(name) + len(value) if name.isascii() and value.isascii() else len((name + value).encode())
+        cost = len(name) + len(value) if name.isascii() and value.isascii() else _size(name) + _size(value)
         printable = name.isprintable() and value.isprintable()
         if size + cost > limit or not value or not (printable or is_legal(item)):
             dropped += 1
