@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -14,11 +15,10 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
-from spanbridge.telemetry.route import SCHEMA_URL
-from spanbridge.telemetry.tracer import Tracer
-from spanbridge.telemetry.wire import RequestFrame
 
-from spanbridge.telemetry.peer import Peer
+from spanbridge.telemetry import Hop, Peer, Tracer
+from spanbridge.telemetry.spans.hop import SCHEMA_URL
+from spanbridge.telemetry.spans.wire import RequestFrame
 
 RESOURCE = Resource(
     {"service.name": "gw", "deployment": "t\u00e9st", "n": 3, "on": True, "ratio": 0.5, "tags": ("a", "b")},
@@ -26,6 +26,17 @@ RESOURCE = Resource(
 )
 SOURCE = Peer(address="broker.example", port=1883, client_id="gw-1")
 TARGET = Peer(address="rmq.example", port=8081, client_id="gw-1@2", namespace="ns")
+RECEIVED = Hop(operation="process", system="mqtt", destination="plant/1/\u00fc", template="plant/+/#", peer=SOURCE)
+REQUESTED = Hop(operation="send", system="rocketmq", destination="orders", peer=TARGET)
+SENT = replace(
+    REQUESTED,
+    extra={
+        "messaging.rocketmq.message.tag": "t",
+        "messaging.rocketmq.message.keys": ("k1", "k2"),
+        "messaging.rocketmq.message.group": "device-7",
+        "messaging.rocketmq.message.delivery_timestamp": 1795430589684,
+    },
+)
 
 
 class Collected:
@@ -51,7 +62,7 @@ class Collected:
 
 def tracer(sampler: Sampler = DEFAULT_ON, **options: Any) -> tuple[Tracer, Collected]:
     sink = Collected()
-    return Tracer(sink, sampler=sampler, source=SOURCE, target=TARGET, **options), sink
+    return Tracer(sink, sampler=sampler, **options), sink
 
 
 class ScriptedIds(IdGenerator):

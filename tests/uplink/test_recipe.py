@@ -208,5 +208,11 @@ def test_what_needs_a_closer_look_is_marked() -> None:
 
 
 def test_topics_that_devices_name_are_marked() -> None:
-    made = Made(route("a", topic="plain"), route("b/{x}", topic="t-{x}"))
-    assert [made.find(topic).by_device for topic in ("a", "b/1")] == [False, True]
+    """Those that the configuration alone fixes are waited for without end, also where they are templates."""
+    made = Made(
+        route("a", topic="plain"),
+        route("b/{x}", topic="t-{x}"),
+        route("c", topic="{user.x|t}"),
+        route("d", topic="t-{source}"),
+    )
+    assert [made.find(topic).by_device for topic in ("a", "b/1", "c", "d")] == [False, True, True, False]

@@ -124,7 +124,8 @@ class AskingSpans:
         if parent is not None:
             parts.append(b'"\x08' + parent.span_id.to_bytes(8))
         parts += [
-            wire.link(one.context.trace_id.to_bytes(16), one.context.span_id.to_bytes(8), remote=True) for one in links
+            self._following.link_field(one.context.trace_id.to_bytes(16), one.context.span_id.to_bytes(8))
+            for one in links
         ]
         return b"".join(parts)
 

@@ -55,6 +55,8 @@ def cut(attributes: dict[str, object], limit: int | None) -> dict[str, object]:
 def _cut(value: object, limit: int) -> object:
     if isinstance(value, str):
         return value[:limit]
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return tuple(_cut(item, limit) for item in value)
+    if isinstance(value, Mapping):
+        return {name: _cut(item, limit) for name, item in value.items()}
     return value

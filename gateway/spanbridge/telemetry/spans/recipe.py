@@ -37,11 +37,19 @@ class RecipeSpans(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """What becomes of the sender's context: ``follow`` it as the parent, ``link`` to it, ``passthrough`` its text."""
+    """What becomes of the sender's context: ``follow`` it as the parent, ``link`` to it, ``passthrough`` its text.
+
+    ``unlinked`` says that no link is allowed (OTEL_SPAN_LINK_COUNT_LIMIT=0): the one that is left out is counted.
+    """
 
     follow: bool
     link: bool
     passthrough: bool
+    unlinked: bool = False
+
+    def link_field(self, trace_id: bytes, span_id: bytes) -> bytes:
+        """The field of the link to the sender's span, or of its absence."""
+        return wire.LINK_DROPPED if self.unlinked else wire.link(trace_id, span_id, remote=True)
 
 
 class SilentSpans:
@@ -115,7 +123,7 @@ class RecordingSpans:
         bound = self._bounds.root
         if bound != sampling.ALWAYS and (bound == sampling.NEVER or int.from_bytes(trace_id[8:]) >= bound):
             return f"00-{trace_id.hex()}-{send_id.hex()}-02", "", None
-        extra = b"" if linked is None else wire.link(linked.trace_id_bytes, linked.span_id_bytes, remote=True)
+        extra = b"" if linked is None else self._following.link_field(linked.trace_id_bytes, linked.span_id_bytes)
         begun = time_ns()
         trace = MessageTrace(
             self._local,

@@ -62,6 +62,7 @@ class Tracer:
             follow=trust and policy is not ContextPolicy.LINK,
             link=trust and policy is ContextPolicy.LINK,
             passthrough=policy is ContextPolicy.PASSTHROUGH,
+            unlinked=self._max_links == 0,
         )
         if self._bounds is None:
             return AskingSpans(process, send, self._sampler, following, self._value_limit)

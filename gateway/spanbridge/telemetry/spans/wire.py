@@ -19,6 +19,7 @@ LOCAL = b"\x85\x01\x00\x01\x00\x00"
 REMOTE = b"\x85\x01\x00\x03\x00\x00"
 STATUS_UNSET = b"z\x00"
 STATUS_ERROR = b"z\x02\x18\x02"
+LINK_DROPPED = b"p\x01"  # Span.dropped_links_count (14)
 SIZE = "messaging.message.body.size"
 
 _DOUBLE = Struct("<d")
@@ -57,6 +58,12 @@ def _any_value(value: object) -> bytes:
         return b"\x21" + _DOUBLE.pack(value)
     if isinstance(value, bytes):
         return field(7, value)
+    return _nested_value(value)
+
+
+def _nested_value(value: object) -> bytes:
+    if isinstance(value, Mapping):
+        return field(6, attributes(1, value))
     if isinstance(value, Sequence):
         return field(5, b"".join(field(1, _any_value(item)) for item in value))
     raise TypeError(f"an attribute cannot hold {type(value).__name__}")
