@@ -18,38 +18,46 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import DEFAULT_OFF, DEFAULT_ON, ParentBasedTraceIdRatio
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
-from spanbridge.telemetry.route import SCHEMA_URL
-from spanbridge.telemetry.tracer import Tracer
-from spanbridge.telemetry.wire import RequestFrame
 
-from spanbridge.core.message import Publish
 from spanbridge.core.policy import ContextPolicy
+from spanbridge.telemetry import Hop, Peer, Tracer
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
-from spanbridge.telemetry.peer import Peer
+from spanbridge.telemetry.spans.hop import SCHEMA_URL
+from spanbridge.telemetry.spans.wire import RequestFrame
 from spanbridge_context import TraceContext
 
 MESSAGES = 40_000
 BATCH = 64
 SAMPLED = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 1)
 UNSAMPLED = SAMPLED.replace(flags=0)
-PUBLISHES = [Publish(f"plant/{n}/temperature", b"x" * 128, received_ns=time.time_ns()) for n in range(100)]
+TOPICS = [f"plant/{n}/temperature" for n in range(100)]
+SIZE = 128
 PEER = Peer(address="127.0.0.1", port=1883, client_id="spanbridge-1")
+SEND = Hop(operation="send", system="rocketmq", destination="plant", peer=PEER)
 FRAME = RequestFrame({"service.name": "bench"}, "", "spanbridge", "0", SCHEMA_URL)
 
 
 def ours(context: TraceContext | None, sampler: Any = DEFAULT_ON) -> Callable[[], None]:
-    """Begin, send and settle messages in batches, and wrap them into requests."""
+    """Begin and end messages in batches, and wrap their spans into requests."""
     buffer = SpanBuffer(1 << 30, batch_spans=2048, batch_bytes=1 << 20)
-    tracer = Tracer(buffer, sampler=sampler, source=PEER, target=PEER)
-    route = tracer.route(filter="plant/+/temperature", topic="plant", policy=ContextPolicy.CONTINUE, trust=True)
+    tracer = Tracer(buffer, sampler=sampler)
+    recipes = [
+        tracer.spans(
+            Hop(operation="process", system="mqtt", destination=topic, template="plant/+/temperature", peer=PEER),
+            SEND,
+            policy=ContextPolicy.CONTINUE,
+            trust=True,
+        )
+        for topic in TOPICS
+    ]
 
     def run() -> None:
-        begin = route.begin
+        received = time.time_ns()
         for at in range(0, MESSAGES, BATCH):
-            traces = [begin(PUBLISHES[n % 100], context) for n in range(at, at + BATCH)]
+            traces = [recipes[n % 100].begin(context, received, SIZE)[2] for n in range(at, at + BATCH)]
             now = time.time_ns()
-            tracer.sent(traces, now, now, "plant")
-            tracer.settled(traces, now)
+            tracer.requested(SEND, traces, now, now)
+            tracer.stored(traces, now)
         while buffer.spans:
             FRAME.wrap(buffer.take()[0])
 
@@ -72,7 +80,7 @@ def sdk(context: TraceContext) -> Callable[[], None]:
 
     def run() -> None:
         for n in range(MESSAGES // 20):
-            topic = {"messaging.destination.name": PUBLISHES[n % 100].topic, "messaging.message.body.size": 128}
+            topic = {"messaging.destination.name": TOPICS[n % 100], "messaging.message.body.size": SIZE}
             device = set_span_in_context(NonRecordingSpan(parent), Context())
             process = tracer.start_span(
                 "process plant/+/temperature", device, SpanKind.CONSUMER, {**fixed, **topic, "messaging.system": "mqtt"}

@@ -265,8 +265,9 @@ def test_what_the_topic_fixes_leaves_less_room_for_the_rest() -> None:
 
 
 def test_text_that_is_no_unicode_stops_no_message() -> None:
-    for user in ([("a", "\udc80")], [("a", "\udc80" * 300), ("a", "x")]):
-        assert properties(user).dropped == 0
+    for user in ([("a", "\udc80"), ("b", "x")], [("a", "\udc80" * 300), ("b", "x")], [("\ud800", "y"), ("b", "x")]):
+        assert properties(user) == ([("mqtt.user.b", "x")], 1)
+    assert mapping.fixed_properties("a/\udc80", 0, "gw")[1] == 1
 
 
 TEXT = st.text(max_size=300)

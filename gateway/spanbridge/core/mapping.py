@@ -41,6 +41,7 @@ _LONGEST_KNOWN = 256
 """Bytes of a property that is worth remembering."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_ILLEGAL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _FEW = 24
 """Short user properties that fit into any room that a destination leaves."""
@@ -258,11 +259,11 @@ def mapped_user_properties(user: Iterable[tuple[str, str]]) -> Iterable[tuple[st
 
 
 def is_legal(item: tuple[str, str]) -> bool:
-    """Whether RocketMQ can carry a property: no control characters in its name or value.
+    """Whether RocketMQ can carry a property: no control characters and no lone surrogates in its name or value.
 
     RocketMQ separates properties with U+0001 and U+0002; other control characters are refused by its proxy.
     """
-    return not any(not text.isprintable() and _CONTROL.search(text) for text in item)
+    return not any(not text.isprintable() and _ILLEGAL.search(text) for text in item)
 
 
 def printable(text: str) -> str:
