@@ -219,7 +219,7 @@ class Recipes:
             cut=cut,
             json_payload=Carrier.JSON_PAYLOAD in route.carriers,
             topic_suffix=Carrier.TOPIC_SUFFIX in route.carriers,
-            by_device=bool(route.topic.fields),
+            by_device=route.topic.from_device,
             special=bool(cut or route.max_payload is not None or route.name == UNROUTABLE),
         )
 
