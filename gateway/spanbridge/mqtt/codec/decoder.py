@@ -124,7 +124,7 @@ class Decoder:
         unpack_head, unpack_id, new, append = _unpack_head, _unpack_id, object.__new__, run.deliveries.append
         end, limit = len(data), self._limit
         limited = end - position > limit
-        all_flags, common_flags, total = 0, 0xFF, 0
+        odd, total = 0, 0  # odd: the bits in which first bytes differ from QoS 1 without DUP
         while True:
             try:
                 while position < end:
@@ -144,16 +144,18 @@ class Decoder:
                         break
                     middle = start + size
                     topic = topics[data[start:middle]]
-                    if head & 6:
+                    qos = head >> 1 & 3
+                    if qos:
                         packet_id, length = unpack_id(data, middle)
                         start = middle + 3
-                        if not packet_id or head & 6 == 6:
+                        if not packet_id or qos == 3:
                             break
                     else:
                         packet_id, length = 0, data[middle]
                         start = middle + 1
                     user: tuple[tuple[str, str], ...] = ()
                     content_type = response_topic = correlation_data = expiry = payload_format = expires_ns = None
+                    pairs_size = 0
                     if not v5:
                         start -= 1
                         if not topic:
@@ -164,6 +166,7 @@ class Decoder:
                                 break
                             user = (("tp", data[start + 7 : start + 42].decode()),)
                             start += 42
+                            pairs_size = PAIR_BYTES
                         else:
                             if length > 0x7F:
                                 length = length & 0x7F | data[start] << 7
@@ -174,6 +177,7 @@ class Decoder:
                                 decode(data, start, length)
                             )
                             start += length
+                            pairs_size = PAIR_BYTES * len(user)
                             if alias is not None or not topic:
                                 topic = self._topic(topic, alias)
                             if expiry is not None:
@@ -185,7 +189,7 @@ class Decoder:
                     message = new(Publish)
                     message.topic = topic
                     message.payload = data[start:stop]
-                    message.qos = head >> 1 & 3
+                    message.qos = qos
                     message.retain = head & 1 == 1
                     message.user_properties = user
                     message.content_type = content_type
@@ -198,19 +202,18 @@ class Decoder:
                     delivery = new(MqttDelivery)
                     delivery.message = message
                     delivery.source = source
-                    delivery.size = size = OBJECT_BYTES + PAIR_BYTES * len(user) + stop - position
+                    delivery.size = size = OBJECT_BYTES + pairs_size + stop - position
                     delivery.arrived_ns = arrived_ns
                     delivery.expires_ns = expires_ns
                     delivery.packet_id = packet_id
                     delivery.state = head & 8
                     append(delivery)
-                    all_flags |= head
-                    common_flags &= head
+                    odd |= head ^ 2
                     total += size
                     position = stop
             except (struct.error, IndexError, UnicodeDecodeError, PacketError):
                 pass
-            run.plain = not all_flags & 0x0C and common_flags & 2 == 2
+            run.plain = not odd & 0x0E
             run.size = total
             if position >= end or data[position] >> 4 != PUBLISH:
                 return position
@@ -219,8 +222,7 @@ class Decoder:
                 return position
             delivery = self._careful(data, position, stop, received_ns, arrived_ns)
             append(delivery)
-            all_flags |= data[position]
-            common_flags &= data[position]
+            odd |= data[position] ^ 2
             total += delivery.size
             position = stop
 
