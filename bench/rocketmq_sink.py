@@ -2,7 +2,7 @@
 
     python bench/rocketmq_sink.py --endpoints 127.0.0.1:8081 [--topic T | starts a devstack without --endpoints]
 
-Prints one JSON object. ``encode_us``: one message through ``Head.encode``, against building the protobuf object and
+Prints one JSON object. ``encode_us``: one message through ``Sink.encode``, against building the protobuf object and
 serialising it. ``send``: CPU time of this process and rate for whole batches, for the sink and for the plain way
 (stubs, one Message object each, grpc.aio). ``grpc_aio_us_per_request``: the same call with one tiny message, which is
 what gRPC itself takes. Everything is measured in one run, one after the other, repeated, and the median taken.
@@ -21,16 +21,16 @@ from typing import Any
 
 import uvloop
 from grpc import aio
+from spanbridge.rocketmq.sink import RocketmqSink
+from spanbridge.rocketmq.stubs import SERVICE, service
 
 from spanbridge.core.events import Event
-from spanbridge.core.message import Destination
+from spanbridge.core.message import Address
 from spanbridge.rocketmq import RocketmqOptions
-from spanbridge.rocketmq.grpc.producer import GrpcProducer
-from spanbridge.rocketmq.grpc.stubs import SERVICE, service
 
 BODY = b"x" * 128
-PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PROPERTIES = [
+    ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     ("mqtt.qos", "1"),
     ("mqtt.user.site", "plant-7"),
 ]
@@ -50,7 +50,6 @@ def plain_message(topic: str, sequence: int, born_ns: int) -> Any:
     message.topic.name = topic
     message.user_properties.update(FIXED)
     message.user_properties.update(PROPERTIES)
-    message.user_properties["traceparent"] = PARENT
     system = message.system_properties
     system.tag = "temperature"
     system.message_id = f"01020304050607{sequence:020X}"
@@ -72,14 +71,13 @@ def cost(function: Callable[[int], object], count: int = 20_000, rounds: int = 5
     return round(statistics.median(samples), 2)
 
 
-def encoding(sink: GrpcProducer, topic: str) -> dict[str, float]:
+def encoding(sink: RocketmqSink, topic: str) -> dict[str, float]:
     """Encoding alone, with a new time for every 32nd message, as one socket read brings them."""
-    head = sink.head(Destination(topic, tag="temperature", properties=FIXED))
+    prepared = sink.prepare(Address(topic, tag="temperature", properties=FIXED))
     now = time.time_ns()
     return {
-        "sink": cost(lambda n: head.encode(BODY, PARENT, PROPERTIES, now + (n >> 5) * 1_000_000)),
-        "sink_traceparent_only": cost(lambda n: head.encode(BODY, PARENT, (), now + (n >> 5) * 1_000_000)),
-        "sink_without_properties": cost(lambda n: head.encode(BODY, "", (), now + (n >> 5) * 1_000_000)),
+        "sink": cost(lambda n: sink.encode(prepared, BODY, PROPERTIES, now + (n >> 5) * 1_000_000)),
+        "sink_without_properties": cost(lambda n: sink.encode(prepared, BODY, (), now + (n >> 5) * 1_000_000)),
         "stubs": cost(lambda n: plain_message(topic, n, now).SerializeToString(), 5_000),
     }
 
@@ -113,13 +111,13 @@ async def measure(
     endpoints: str, topic: str, ordered: tuple[str, str], arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Everything, in one run."""
-    sink = GrpcProducer(RocketmqOptions(endpoints=endpoints, topics=(topic,)), Silent())
+    sink = RocketmqSink(RocketmqOptions(endpoints=endpoints, topics=(topic,)), Silent())
     await sink.start()
-    head = sink.head(Destination(topic, tag="temperature", properties=FIXED))
+    prepared = sink.prepare(Address(topic, tag="temperature", properties=FIXED))
 
-    def encoded(count: int, form: Any = head) -> list[bytes]:
+    def encoded(count: int, form: Any = prepared) -> list[bytes]:
         now = time.time_ns()
-        return [form.encode(BODY, PARENT, PROPERTIES, now) for _ in range(count)]
+        return [sink.encode(form, BODY, PROPERTIES, now) for _ in range(count)]
 
     result: dict[str, Any] = {"encode_us": encoding(sink, topic), "send": {}}
     channel = aio.insecure_channel(endpoints, options=[("grpc.enable_http_proxy", 0)])
@@ -128,7 +126,7 @@ async def measure(
         request_serializer=service.SendMessageRequest.SerializeToString,
         response_deserializer=service.SendMessageResponse.FromString,
     )
-    headers = sink._cluster._headers.metadata()  # the same metadata for both ways
+    headers = sink._headers.metadata()  # the same metadata for both ways
 
     async def plain(count: int) -> None:
         now = time.time_ns()
@@ -145,12 +143,12 @@ async def measure(
             lambda batch=batch: plain(batch), batch, in_flight, arguments
         )
     for name, fifo in zip(("ordered_one_queue_128", "ordered_many_queues_128"), ordered, strict=True):
-        forms = [sink.head(Destination(fifo, tag="t", group=f"device/{n}", properties=FIXED)) for n in range(100)]
+        forms = [sink.prepare(Address(fifo, tag="t", group=f"device/{n}", properties=FIXED)) for n in range(100)]
         batch = [message for form in (forms + forms)[:128] for message in encoded(1, form)]
         result["send"][name] = await median_rate(
             lambda fifo=fifo, batch=batch: sink.send(fifo, 0, batch), 128, 1, arguments
         )
-    tiny = [sink.head(Destination(topic)).encode(b"x", "", (), time.time_ns())]
+    tiny = [sink.encode(sink.prepare(Address(topic)), b"x", (), time.time_ns())]
     one = await median_rate(lambda: sink.send(topic, -1, tiny), 1, 32, arguments)
     result["grpc_aio_us_per_request"] = one["cpu_us_per_msg"]
     await channel.close()

@@ -57,6 +57,7 @@ async def served(anyio_backend: str) -> Samples:
     telemetry.metrics.operation_duration("t", 0.1)
     telemetry.metrics.batch("t", 1, 0.1)
     telemetry.metrics.dropped("a/+", "expired")
+    telemetry.metrics.rejected("a/+", "too_large", "dead")
     telemetry.metrics.context("valid")
     for event in every_event():
         telemetry.reporter.report(event)
@@ -88,7 +89,9 @@ def events_of(module: Any) -> Iterator[type[Event]]:
 def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
     """Every metric that a PromQL expression names, with the labels it is selected by."""
     plain = re.sub(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)", "", expression)
-    for name, braces in re.findall(r"\b((?:spanbridge|messaging)_\w+|up)\b(?:\{([^}]*)\})?", without_labels(plain)):
+    for name, braces in re.findall(
+        r"\b((?:spanbridge|messaging|process)_\w+|up)\b(?:\{([^}]*)\})?", without_labels(plain)
+    ):
         yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", braces))
 
 
@@ -142,10 +145,19 @@ def test_shows_what_an_operator_asks_first() -> None:
         "spanbridge_oldest_unacknowledged_age_seconds",
         "spanbridge_batch_size_bucket",
         "spanbridge_dropped_total",
+        "spanbridge_rejected_total",
+        "process_resident_memory_bytes",
         "spanbridge_source_up",
         "spanbridge_sink_up",
     ):
         assert name in asked
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_first_events_are_counted(expression: str) -> None:
+    """A counter that begins with its first event has no increase: its value is asked for beside it."""
+    for name in re.findall(r"increase\((\w+)", expression):
+        assert re.search(rf"\b{name}\b[^()]* unless {name}\b[^()]* offset ", expression)
 
 
 def test_panels_have_their_own_place() -> None:

@@ -6,19 +6,16 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 import spanbridge
 from spanbridge.core.events import Event
-from spanbridge.core.message import Address, Publish
 from spanbridge.core.policy import ContextPolicy
-from spanbridge.telemetry import UplinkMetrics
-
-from .otlp import tracer
+from spanbridge.telemetry import Hop, Peer, Tracer, UplinkMetrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
 
@@ -50,14 +47,32 @@ def row(kind: type[Event]) -> str:
     return f"| `{kind.name}` | {kind.severity.name.lower()} | {counted} | {shown} | {purpose} |"
 
 
+PEER = Peer(address="h", port=1, client_id="c", namespace="n")
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.framed: list[bytes] = []
+
+    def add(self, spans: Sequence[bytes]) -> None:
+        self.framed += spans
+
+
 def test_every_span_attribute_is_documented() -> None:
-    ours, sink = tracer()
-    address = Address("t", tag="x", keys=("k",), group="g", delivery_timestamp_ms=1)
-    route = ours.route(filter="f", topic="t", policy=ContextPolicy.CONTINUE, trust=True)
-    message = route.begin(Publish("f", b"", received_ns=time.time_ns()), None, address)
-    ours.sent([message], 1, 2, "t", "x")
+    sink = Kept()
+    ours = Tracer(sink)
+    process = Hop(operation="process", system="mqtt", destination="f", template="f", peer=PEER)
+    extra = {f"messaging.rocketmq.message.{name}": "x" for name in ("tag", "keys", "group", "delivery_timestamp")}
+    send = Hop(operation="send", system="rocketmq", destination="t", peer=PEER, extra=extra)
+    _, _, message = ours.spans(process, send, policy=ContextPolicy.CONTINUE, trust=True).begin(None, 1, 0)
+    ours.requested(send, [message], 1, 2, "x")
     ours.dropped(message, 3, "x")
-    names = {attribute.key for span in sink.spans() for attribute in span.attributes}
+    names = {
+        attribute.key
+        for framed in sink.framed
+        for span in ScopeSpans.FromString(framed).spans
+        for attribute in span.attributes
+    }
     assert len(names) == 16
     assert [name for name in sorted(names) if f"| `{name}` |" not in PAGE] == []
 

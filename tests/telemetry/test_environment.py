@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,13 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-from spanbridge.telemetry import Telemetry, TelemetrySettings, ids, sampling, wire
+from spanbridge.telemetry import Telemetry, TelemetrySettings
 from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError, exporter_kind, otlp_settings
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.otlp.transport import create_transport
 from spanbridge.telemetry.otlp.transport_http import retry_after
 from spanbridge.telemetry.settings import export_plan, resource
+from spanbridge.telemetry.spans import ids, sampling, wire
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
@@ -77,6 +79,8 @@ def test_a_signal_s_own_variables_win_and_empty_ones_do_not_count() -> None:
         ("OTEL_EXPORTER_OTLP_HEADERS", "key=secr\u00e9t"),
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
+        ("OTEL_TRACES_SAMPLER", "foo"),
+        ("OTEL_SDK_DISABLED", "yes"),
     ],
 )
 def test_bad_values_name_the_variable_and_no_secret(name: str, value: str) -> None:
@@ -84,6 +88,38 @@ def test_bad_values_name_the_variable_and_no_secret(name: str, value: str) -> No
         export_plan(TelemetrySettings(), {ENDPOINT: "http://h", name: value})
     assert name in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"OTEL_TRACES_SAMPLER": "foo"}, "OTEL_TRACES_SAMPLER='foo'"),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "abc"}, "OTEL_TRACES_SAMPLER_ARG='abc'"),
+        ({"OTEL_TRACES_SAMPLER": "ParentBased_TraceIdRatio", "OTEL_TRACES_SAMPLER_ARG": "1.5"}, "_ARG='1.5'"),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "nan"}, "_ARG='nan'"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "foo"}, "OTEL_RESOURCE_ATTRIBUTES.*'foo'"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "a=b,=c"}, "OTEL_RESOURCE_ATTRIBUTES"),
+        ({ENDPOINT: "collector:4317", "OTEL_EXPORTER_OTLP_INSECURE": "1"}, "OTEL_EXPORTER_OTLP_INSECURE='1'"),
+        ({"OTEL_SDK_DISABLED": "1"}, "OTEL_SDK_DISABLED='1'"),
+    ],
+)
+def test_what_the_sdk_only_warns_of_ends_the_start(environ: dict[str, str], name: str) -> None:
+    with pytest.raises(TelemetryConfigError, match=name):
+        Telemetry(environ=environ)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_TRACES_SAMPLER": ""},
+        {"OTEL_TRACES_SAMPLER": "Always_Off", "OTEL_TRACES_SAMPLER_ARG": "abc"},
+        {"OTEL_TRACES_SAMPLER": "traceidratio"},
+        {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1e-3"},
+        {"OTEL_RESOURCE_ATTRIBUTES": " a = b, c=,"},
+    ],
+)
+def test_what_can_be_used_is(environ: dict[str, str]) -> None:
+    assert Telemetry(environ=environ)
 
 
 def test_a_url_that_only_the_http_library_refuses_is_an_error_of_ours() -> None:
@@ -183,6 +219,16 @@ class TestResource:
     def test_no_name_is_no_name(self, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> None:
         assert self.made(monkeypatch, environ)["service.name"] == "spanbridge"
 
+    def test_the_instance_is_the_gateway_unless_the_environment_says_otherwise(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert resource(TelemetrySettings(), {}, "edge-3").attributes["service.instance.id"] == "edge-3"
+        assert Telemetry(environ={}, instance="edge-3").resource.attributes["service.instance.id"] == "edge-3"
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-7")
+        assert resource(TelemetrySettings(), os.environ, "edge-3").attributes["service.instance.id"] == "pod-7"
+        own = TelemetrySettings(resource={"service.instance.id": "mine"})
+        assert resource(own, os.environ, "edge-3").attributes["service.instance.id"] == "mine"
+
     def test_configuration_wins(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = self.made(monkeypatch, {"OTEL_SERVICE_NAME": "y"}, service_name="z", resource={"site": "b"})
         assert (found["service.name"], found["site"]) == ("z", "b")
@@ -226,7 +272,7 @@ class TestIds:
 
 FORKING = """
 import os
-from spanbridge.telemetry import ids
+from spanbridge.telemetry.spans import ids
 
 ids.span_id()
 child = os.fork()
@@ -244,16 +290,11 @@ class TestWire:
         assert found.key == name
         assert getattr(found.value, found.value.WhichOneof("value")) == value
 
-    @given(st.integers(0, 40_000))
-    def test_prefixes_come_off_again(self, length: int) -> None:
-        body = bytes(length)
-        assert wire.unprefixed(wire.span_prefix(length) + body) == body
-
     @given(st.text(alphabet=st.characters(codec=None), max_size=20))
     def test_any_text_is_encoded(self, value: str) -> None:
         framed = wire.attribute(9, "k", value)
         assert Span.FromString(framed).attributes[0].key == "k"
-        assert ScopeSpans.FromString(wire.span_prefix(len(framed)) + framed).spans[0].attributes[0].key == "k"
+        assert ScopeSpans.FromString(wire.framed(framed)).spans[0].attributes[0].key == "k"
 
 
 class TestBuffer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import socket
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -14,14 +15,13 @@ from typing import Any
 import anyio
 import pytest
 
-from spanbridge.core.message import Publish
 from spanbridge.core.policy import ContextPolicy
 from spanbridge.demo.otlp import OK, Behaviour, OtlpReceiver, ReceiverTls
 from spanbridge.devstack.certificates import Certificates
-from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings, facade
+from spanbridge.telemetry import Hop, Peer, Telemetry, TelemetrySettings, facade
 from spanbridge.telemetry.env import OtlpSettings
 from spanbridge.telemetry.log.reporter import EventReporter
-from spanbridge.telemetry.otlp.exporter import Delivery, MetricExporter
+from spanbridge.telemetry.otlp.exporter import MetricExporter, RequestSender
 from spanbridge.telemetry.otlp.transport import ConsoleTransport, create_transport
 from spanbridge_context import TraceContext
 
@@ -38,6 +38,12 @@ def receiver() -> Iterator[OtlpReceiver]:
         yield started
 
 
+@pytest.fixture
+def unused_tcp_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
 @asynccontextmanager
 async def running(environ: Mapping[str, str], **settings: Any) -> AsyncIterator[Telemetry]:
     telemetry = Telemetry(
@@ -52,11 +58,13 @@ async def running(environ: Mapping[str, str], **settings: Any) -> AsyncIterator[
 
 def trace(telemetry: Telemetry, count: int = 1) -> None:
     """Three spans for one message; 2 n + 1 for n."""
-    route = telemetry.tracer.route(filter="a/+", topic="orders", policy=ContextPolicy.CONTINUE, trust=True)
-    messages = [route.begin(Publish("a/1", b"x", received_ns=time.time_ns()), DEVICE) for _ in range(count)]
+    process = Hop(operation="process", system="mqtt", destination="a/1", template="a/+")
+    send = Hop(operation="send", system="rocketmq", destination="orders")
+    spans = telemetry.tracer.spans(process, send, policy=ContextPolicy.CONTINUE, trust=True)
+    messages = [spans.begin(DEVICE, time.time_ns(), 1)[2] for _ in range(count)]
     now = time.time_ns()
-    telemetry.tracer.sent(messages, now, now, "orders")
-    telemetry.tracer.settled(messages, now)
+    telemetry.tracer.requested(send, messages, now, now)
+    telemetry.tracer.stored(messages, now)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -251,6 +259,38 @@ async def test_shutdown_keeps_its_deadline_and_counts_what_it_leaves(receiver: O
     receiver.behaviour = OK
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_shutdown_with_the_receiver_away_makes_a_few_attempts(protocol: str, unused_tcp_port: int) -> None:
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{unused_tcp_port}",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_BSP_SCHEDULE_DELAY": "60000",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "50",
+    }
+    async with running(environ) as telemetry:
+        for _ in range(30):
+            trace(telemetry, 10)
+        with anyio.fail_after(60):
+            await telemetry.shutdown(5)
+    # Three for the batch under way, three for the first one after the loop, three for metrics.
+    assert 3 <= telemetry.reporter.counted("telemetry.export.failures") <= 9
+    assert telemetry.reporter.counted("telemetry.dropped") >= 30 * 21
+
+
+async def test_a_fault_in_the_exporter_costs_one_batch(
+    receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running({**receiver.environment(), **QUICK}, metrics=False) as telemetry:
+        exporter: Any = telemetry._exports._spans
+        frame, exporter._frame = exporter._frame, None
+        trace(telemetry)
+        await receiver.wait_for(lambda _: telemetry.reporter.counted("telemetry.dropped") >= 3)
+        exporter._frame = frame
+        trace(telemetry)
+        await receiver.wait_for(lambda r: r.span_count >= 3)
+    assert "internal error: spans could not be exported: AttributeError" in caplog.text
+
+
 async def test_a_queue_no_larger_than_a_batch_is_emptied_before_it_is_full(receiver: OtlpReceiver) -> None:
     """2048 is the specification's default for the queue, and our batch."""
     environ = {
@@ -303,7 +343,7 @@ async def test_a_reading_that_fails_does_not_end_the_export(caplog: pytest.LogCa
         return reading
 
     transport = ConsoleTransport("metrics")
-    delivery = Delivery("metrics", transport, EventReporter(), timeout=1.0, give_up_after=1.0, closing=closing)
+    delivery = RequestSender("metrics", transport, EventReporter(), timeout=1.0, give_up_after=1.0, closing=closing)
     await MetricExporter(encode, delivery, interval=0.001).run()
     assert "cannot export metrics: they could not be read: RuntimeError: a gauge is broken" in caplog.text
 

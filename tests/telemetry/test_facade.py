@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from opentelemetry.sdk.metrics import Histogram
-from opentelemetry.sdk.metrics.export import AggregationTemporality
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.metrics import Observation
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from spanbridge.ports import Link, PeerStatus, Sink, Source
 from spanbridge.telemetry import Telemetry, TelemetrySettings
 from spanbridge.telemetry.metrics import hot
 from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram
-from spanbridge.telemetry.metrics.meter import Instruments
+from spanbridge.telemetry.metrics.meter import Instruments, Temporality
+from spanbridge.telemetry.metrics.points import Scope
+from spanbridge.telemetry.otlp.encode_metrics import encode
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +72,14 @@ async def test_gauges_show_what_was_handed_over() -> None:
     await telemetry.shutdown(1)
 
 
+def test_events_with_known_labels_stand_at_zero_from_the_start() -> None:
+    environ = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1"}
+    found = [line for line in Telemetry(environ=environ).prometheus()[0].decode().splitlines() if line[0] != "#"]
+    dropped = [line for line in found if line.startswith("spanbridge_telemetry_dropped_total{")]
+    assert len(dropped) == 3
+    assert all('otel_signal="traces"' in line and line.endswith(" 0") for line in dropped)
+
+
 async def test_shutdown_without_start_is_fine() -> None:
     await Telemetry(environ={}).shutdown(1)
 
@@ -73,58 +89,67 @@ def test_the_end_of_the_process_is_logged(caplog: pytest.LogCaptureFixture) -> N
     assert (caplog.records[-1].levelno, caplog.messages[-1]) == (logging.ERROR, "no route")
 
 
-def test_histograms_count_as_the_sdk_does() -> None:
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-
-    theirs = InMemoryMetricReader()
-    provider = MeterProvider([theirs], shutdown_on_exit=False)
-    instrument = provider.get_meter("x").create_histogram(
-        "h", unit="s", explicit_bucket_boundaries_advisory=list(hot.DURATIONS)
-    )
-    instruments = Instruments(
-        Telemetry(environ={}).resource, cast("Any", provider.get_meter("x"))._instrumentation_scope
-    )
-    ours = HotHistogram("h", "s", "")
+def test_the_sdk_would_send_the_same() -> None:
+    """Counters, gauges and histograms beside the SDK's own, as encoded requests."""
+    provider_reader = InMemoryMetricReader()
+    resource = Telemetry(environ={}).resource
+    provider = MeterProvider([provider_reader], resource, shutdown_on_exit=False)
+    meter = provider.get_meter("s", "1", "https://example.org/schema")
+    theirs = meter.create_histogram("h", "s", "H.", explicit_bucket_boundaries_advisory=list(hot.DURATIONS))
+    total = meter.create_counter("c", "{event}", "C.")
+    meter.create_observable_gauge("g", [lambda _: [Observation(1.5, {"x": "y"})]], "By", "G.")
+    instruments = Instruments()
+    ours, counter = HotHistogram("h", "s", "H."), HotCounter("c", "{event}", "C.")
     instruments.histogram(ours)
-    reader = instruments.reader()
-    instruments.gauge("other", lambda: 1)
+    instruments.counter(counter)
+    instruments.gauge("g", lambda: [(1.5, {"x": "y"})], unit="By", description="G.")
     for number in (0.0, 0.005, 0.0050001, 0.3, 10.0, 11.0):
-        instrument.record(number, {"a": "b"})
+        theirs.record(number, {"a": "b"})
         ours.record((("a", "b"),), number)
-    data = theirs.get_metrics_data()
+    total.add(3, {"reason": "r", "n": 1})
+    counter.add((("reason", "r"), ("n", 1)), 3)
+    data = provider_reader.get_metrics_data()
     assert data is not None
-    expected: Any = data.resource_metrics[0].scope_metrics[0].metrics[0]
-    found: Any = reader.read().resource_metrics[0].scope_metrics[0].metrics[-1]
+    found = encode(instruments.reader().read(), resource, Scope("s", "1", "https://example.org/schema"))
+    expected = encode_metrics(data).SerializeToString()
     provider.shutdown()
-    instruments.shutdown()
-    (left,), (right,) = found.data.data_points, expected.data.data_points
-    assert (found.name, found.unit, found.data.aggregation_temporality) == (
-        expected.name,
-        expected.unit,
-        expected.data.aggregation_temporality,
-    )
-    for name in ("attributes", "bucket_counts", "explicit_bounds", "count", "sum", "min", "max"):
-        mine, his = getattr(left, name), getattr(right, name)
-        assert (list(mine) if name in ("bucket_counts", "explicit_bounds") else mine) == (
-            list(his) if name in ("bucket_counts", "explicit_bounds") else his
-        ), name
+    assert comparable(found) == comparable(expected)
 
 
-def test_a_delta_s_extremes_are_of_its_interval() -> None:
-    instruments = Instruments(Telemetry(environ={}).resource, _scope())
-    reader = instruments.reader(preferred_temporality={Histogram: AggregationTemporality.DELTA})
-    histogram = HotHistogram("h", "s", "")
+def comparable(request: bytes) -> Any:
+    """A request without its times, metrics by name."""
+    found = MessageToDict(ExportMetricsServiceRequest.FromString(request))
+    metrics = found["resourceMetrics"][0]["scopeMetrics"][0]["metrics"]
+    metrics.sort(key=lambda metric: metric["name"])
+    for metric in metrics:
+        for kind in ("sum", "gauge", "histogram"):
+            for point in metric.get(kind, {}).get("dataPoints", ()):
+                assert point.pop("timeUnixNano")
+                point.pop("startTimeUnixNano", None)
+                if "asInt" in point:
+                    point["asDouble"] = float(point.pop("asInt"))
+    return found
+
+
+def test_a_delta_is_of_its_interval() -> None:
+    instruments = Instruments()
+    reader, other = instruments.reader(Temporality(counters_delta=True, histograms_delta=True)), instruments.reader()
+    histogram, counter = HotHistogram("h", "s", ""), HotCounter("c", "1", "")
     instruments.histogram(histogram)
-    instruments.gauge("other", lambda: 1)
-    found = []
+    instruments.counter(counter)
+    found, starts = [], []
     for numbers in ((3.0, 0.1), (0.5,)):
         for number in numbers:
             histogram.record((), number)
-        (point,) = cast("Any", reader.read().resource_metrics[0].scope_metrics[0].metrics[-1].data).data_points
-        found.append((point.min, point.max, point.count))
-    instruments.shutdown()
-    assert found == [(0.1, 3.0, 2), (0.5, 0.5, 1)]
+            counter.add(())
+        summed, distribution = (cast("Any", metric.points[0]) for metric in reader.read())
+        found.append((distribution.minimum, distribution.maximum, distribution.count, summed.value))
+        starts.append((summed.start_ns, summed.time_ns))
+    assert found == [(0.1, 3.0, 2, 2), (0.5, 0.5, 1, 1)]
+    assert starts[1][0] == starts[0][1]
+    assert [metric.name for metric in reader.read()] == ["c"]  # nothing was recorded
+    assert [cast("Any", metric.points[0]).start_ns > 0 for metric in other.read()] == [True, True]
+    assert cast("Any", other.read()[0].points[0]).value == 3
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_durations() -> None:
@@ -134,19 +159,26 @@ def test_a_clock_that_was_set_back_makes_no_negative_durations() -> None:
 
 
 def test_two_counters_of_one_name_are_one() -> None:
-    instruments = Instruments(Telemetry(environ={}).resource, _scope())
-    reader = instruments.reader()
+    instruments = Instruments()
     first, second = HotCounter("c", "1", ""), HotCounter("c", "1", "")
     instruments.counter(first)
     instruments.counter(second)
     first.add((), 2)
     second.add((), 5)
-    (metric,) = reader.read().resource_metrics[0].scope_metrics[0].metrics
-    assert [point.value for point in cast("Any", metric.data).data_points] == [2]
-    instruments.shutdown()
+    (metric,) = instruments.reader().read()
+    assert [cast("Any", point).value for point in metric.points] == [2]
 
 
-def _scope() -> Any:
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+def test_a_gateway_without_otlp_metrics_does_not_load_what_only_they_need() -> None:
+    code = """
+import sys
+from spanbridge.telemetry import Telemetry
 
-    return InstrumentationScope("s")
+telemetry = Telemetry(environ={})
+telemetry.metrics.consumed("a", 1)
+assert telemetry.prometheus()[0]
+unwanted = ("opentelemetry.sdk.metrics", "opentelemetry.exporter", "opentelemetry.proto", "google", "grpc", "aiohttp")
+print([name for name in unwanted if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import parser as parsers
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings
 from spanbridge.telemetry.log.reporter import EventReporter
-from spanbridge.telemetry.metrics import hot
+from spanbridge.telemetry.metrics import hot, process
 from spanbridge.telemetry.metrics.meter import Instruments
+from spanbridge.telemetry.metrics.points import Scope
 from spanbridge.telemetry.metrics.prometheus import OPENMETRICS, TEXT, prometheus_text
 
 PLAIN = "text/plain;version=0.0.4"
@@ -97,12 +97,12 @@ def test_openmetrics_has_units_and_target_info() -> None:
 
 
 def test_names_that_meet_do_not_break_the_page() -> None:
-    instruments = Instruments(Resource({}), InstrumentationScope("s"))
+    instruments = Instruments()
     reader = instruments.reader()
     instruments.gauge("a.b", lambda: 1)
     instruments.gauge("a_b", lambda: [(2.0, {"x.y": "1", "x_y": "2"})])
     instruments.gauge("c", lambda: 0.5, unit="1")
-    body = prometheus_text(reader.read(), openmetrics=True).decode()
+    body = prometheus_text(reader.read(), {}, Scope("s"), openmetrics=True).decode()
     found = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(body)}
     assert [sample.value for sample in found["a_b"].samples] == [1, 2]
     assert found["a_b"].samples[1].labels["x_y"] == "1;2"
@@ -125,3 +125,40 @@ def test_off_is_empty() -> None:
     off.gauge("spanbridge.x", lambda: 1)
     assert off.prometheus("")[0] == b""
     assert off.prometheus(OPEN)[0] == b"# EOF\n"
+
+
+def test_the_process_is_described_as_prometheus_clients_do() -> None:
+    from prometheus_client import ProcessCollector
+
+    theirs = {family.name: family for family in ProcessCollector(registry=None).collect()}
+    ours = families(PLAIN)
+    assert {"process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds"} <= set(theirs)
+    for name, family in theirs.items():
+        assert (ours[name].type, ours[name].documentation) == (family.type, family.documentation), name
+        (mine,), (other,) = ours[name].samples, family.samples
+        assert mine.name == other.name
+        assert mine.value == pytest.approx(other.value, rel=0.5)
+    (build,) = ours["spanbridge_build_info"].samples
+    assert build.value == 1
+    assert {"version", "python"} <= set(build.labels)
+
+
+def test_a_machine_without_proc_has_no_such_metrics(tmp_path: Path) -> None:
+    instruments = Instruments()
+    reader = instruments.reader()
+    process.register(instruments, tmp_path)
+    names = {metric.name for metric in reader.read()}
+    assert names == {"process.max_fds", "spanbridge.build_info"}
+
+
+def test_a_gauge_that_fails_leaves_out_itself_only(caplog: pytest.LogCaptureFixture) -> None:
+    instruments = Instruments()
+    reader = instruments.reader()
+    instruments.gauge("bad", lambda: 1 // 0)
+    instruments.gauge("good", lambda: 2)
+    for _ in range(2):
+        assert b"\ngood{" in prometheus_text(reader.read(), {}, Scope("s"))
+    assert caplog.messages == [
+        "internal error: the metric bad could not be read: ZeroDivisionError: integer division or modulo by zero; "
+        "messages are not affected"
+    ]

@@ -13,6 +13,14 @@ from spanbridge.core.errors import ConfigError
 Signal = Literal["traces", "metrics"]
 Protocol = Literal["grpc", "http/protobuf"]
 _SIGNALS = ("TRACES", "METRICS", "LOGS", "PROFILES")
+_SAMPLERS = (
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+)
 _SECRET = 6
 """Characters from which on a header's value may be a secret; a shorter one would blot out words."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")  # RFC 9110 section 5.6.2
@@ -69,7 +77,7 @@ def exporter_kind(signal: Signal, environ: Mapping[str, str]) -> str:
 
     :raises TelemetryConfigError: an exporter that the gateway does not have.
     """
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if disabled(environ):
         return "none"
     name = f"OTEL_{signal.upper()}_EXPORTER"
     kind = environ.get(name, "").strip().lower()
@@ -108,6 +116,58 @@ def otlp_settings(signal: Signal, environ: Mapping[str, str]) -> OtlpSettings:
         client_key=variables.get("CLIENT_KEY")[1] or None,
         client_certificate=variables.get("CLIENT_CERTIFICATE")[1] or None,
     )
+
+
+def disabled(environ: Mapping[str, str]) -> bool:
+    """Whether OTEL_SDK_DISABLED turns everything off.
+
+    :raises TelemetryConfigError: neither ``true`` nor ``false``.
+    """
+    return _boolean("OTEL_SDK_DISABLED", environ.get("OTEL_SDK_DISABLED", ""))
+
+
+def check_sampler(environ: Mapping[str, str]) -> None:
+    """OTEL_TRACES_SAMPLER and _ARG, of which the SDK only warns: it would sample everything.
+
+    :raises TelemetryConfigError: a sampler that is neither the SDK's nor an entry point, or an argument that is none.
+    """
+    name = environ.get("OTEL_TRACES_SAMPLER", "")
+    if name and name.lower() not in _SAMPLERS:
+        from importlib.metadata import entry_points  # noqa: PLC0415 - a search through all that is installed
+
+        if not entry_points(group="opentelemetry_traces_sampler", name=name.strip()):
+            raise TelemetryConfigError(f"OTEL_TRACES_SAMPLER={name!r} is not known here: use {' or '.join(_SAMPLERS)}")
+    argument = environ.get("OTEL_TRACES_SAMPLER_ARG", "").strip()
+    if argument and name.lower().endswith("traceidratio"):
+        try:
+            ratio = float(argument)
+        except ValueError:
+            ratio = -1.0
+        if not 0.0 <= ratio <= 1.0:
+            raise TelemetryConfigError(f"OTEL_TRACES_SAMPLER_ARG={argument!r} is not a number from 0 to 1")
+
+
+def resource_attributes(environ: Mapping[str, str]) -> dict[str, str]:
+    """OTEL_RESOURCE_ATTRIBUTES, of which the SDK leaves out what it cannot read.
+
+    :raises TelemetryConfigError: it is not a list of ``name=value`` pairs.
+    """
+    found: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))):
+        name, equals, value = pair.partition("=")
+        if not (equals and name.strip()):
+            raise TelemetryConfigError(
+                f"OTEL_RESOURCE_ATTRIBUTES is not a list of name=value pairs separated by commas: {pair[:40]!r}"
+            )
+        found[name.strip()] = unquote(value.strip())
+    return found
+
+
+def _boolean(name: str, text: str) -> bool:
+    value = text.strip().lower()
+    if value not in ("", "true", "false"):
+        raise TelemetryConfigError(f"{name}={text!r} is not known here: use true or false")
+    return value == "true"
 
 
 def milliseconds(name: str, environ: Mapping[str, str], default: int) -> float:
@@ -171,10 +231,8 @@ def _grpc_target(variables: _Variables) -> tuple[str, bool]:
     if parts is None:
         raise TelemetryConfigError(f"{variable} is not a URL or host:port that gRPC can reach")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    if parts.scheme in ("http", "https"):
-        secure = parts.scheme == "https"
-    else:
-        secure = variables.get("INSECURE")[1].lower() != "true"
+    insecure = _boolean(*variables.get("INSECURE"))
+    secure = parts.scheme == "https" if parts.scheme in ("http", "https") else not insecure
     return f"{host}:{parts.port or 4317}", secure
 
 

@@ -10,16 +10,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
 from spanbridge import __version__
 from spanbridge.ports import Link, Sink, Source
-from spanbridge.telemetry import faults
+from spanbridge.telemetry import events, faults
 from spanbridge.telemetry.log import lines
 from spanbridge.telemetry.log.reporter import EventReporter
-from spanbridge.telemetry.metrics import prometheus
+from spanbridge.telemetry.metrics import process, prometheus
 from spanbridge.telemetry.metrics.hot import HotCounter
-from spanbridge.telemetry.metrics.meter import HotReader, Instruments, Reading
+from spanbridge.telemetry.metrics.meter import Instruments, MetricReader, Reading
+from spanbridge.telemetry.metrics.points import Scope
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.otlp.exports import Exports
 from spanbridge.telemetry.otlp.temporality import preferred_temporality
@@ -27,10 +26,9 @@ from spanbridge.telemetry.peer import Peer
 from spanbridge.telemetry.settings import ExportPlan, Settings, TelemetrySettings, export_plan, resource
 from spanbridge.telemetry.spans import Tracer
 from spanbridge.telemetry.spans.hop import SCHEMA_URL
-from spanbridge.telemetry.spans.wire import RequestFrame
 from spanbridge.telemetry.uplink_metrics import UplinkMetrics
 
-_SCOPE = "spanbridge"
+_SCOPE = Scope("spanbridge", __version__, SCHEMA_URL)
 _BUFFER_BYTES = 16 * 1024 * 1024
 _BATCH_BYTES = 3 * 1024 * 1024  # gRPC receivers refuse more than 4 MiB unless told otherwise
 _LOG_INTERVAL = 10.0
@@ -56,7 +54,8 @@ class Load(Protocol):
 class Telemetry:
     """Tracer, metrics, reporter, logging and their export. One per process.
 
-    ``source`` and ``target`` describe the MQTT broker and RocketMQ in spans and metrics.
+    ``source`` and ``target`` describe the MQTT broker and RocketMQ in spans and metrics, ``instance`` is the
+    gateway's name.
 
     :raises TelemetryConfigError: an OTEL_* variable cannot be used, or a certificate or key cannot be read.
     """
@@ -67,21 +66,23 @@ class Telemetry:
         *,
         source: Peer | None = None,
         target: Peer | None = None,
+        instance: str = "",
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         settings = settings or TelemetrySettings()
         lines.configure(settings.log_format, settings.log_level)
         self._plan = export_plan(settings, environ)
-        self.resource = resource(settings)
+        self.resource = resource(settings, environ, instance)
         self._buffer = _buffer(self._plan)
         self.tracer = Tracer(self._buffer)
         self.metrics = UplinkMetrics(source, target)
-        self.instruments = Instruments(self.resource, InstrumentationScope(_SCOPE, __version__, SCHEMA_URL))
+        self.instruments = Instruments()
         self._pulled = self.instruments.reader() if self._plan.pulled else None
         self._pushed = self._push_reader(environ)
         self._reporter = EventReporter(export=self._export_counter, interval=_LOG_INTERVAL, clock=clock)
         self._register_metrics()
+        self._declare_events()
         self._exports = self._make_exports()
         self._flusher: asyncio.Task[None] | None = None
 
@@ -107,7 +108,6 @@ class Telemetry:
                 await flusher
         await self._exports.shutdown(deadline)
         self._reporter.flush(everything=True)
-        self.instruments.shutdown()
 
     def prometheus(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics now, as text for the given Accept header, and its Content-Type."""
@@ -115,10 +115,11 @@ class Telemetry:
         if self._pulled is None:
             return b"# EOF\n" if content_type == prometheus.OPENMETRICS else b"", content_type
         openmetrics = content_type == prometheus.OPENMETRICS
-        return prometheus.prometheus_text(self._pulled.read(), openmetrics=openmetrics), content_type
+        read, attributes = self._pulled.read(), self.resource.attributes
+        return prometheus.prometheus_text(read, attributes, _SCOPE, openmetrics=openmetrics), content_type
 
     def gauge(self, name: str, read: Callable[[], Reading], *, unit: str = "", description: str = "") -> None:
-        """Export one more gauge: ``read`` returns a number or (number, attributes) pairs; quick, never raising."""
+        """Export one more gauge: ``read`` returns a number or (number, attributes) pairs; quick."""
         if self._measured:
             self.instruments.gauge(name, read, unit=unit, description=description)
 
@@ -135,14 +136,19 @@ class Telemetry:
         return self._pulled is not None or self._pushed is not None
 
     def _make_exports(self) -> Exports:
-        scope = (_SCOPE, __version__, SCHEMA_URL)
-        frame = RequestFrame(self.resource.attributes, self.resource.schema_url, *scope)
-        return Exports(self._plan, self._reporter, buffer=self._buffer, frame=frame, reader=self._pushed)
+        return Exports(
+            self._plan,
+            self._reporter,
+            buffer=self._buffer,
+            reader=self._pushed,
+            resource=self.resource,
+            scope=_SCOPE,
+        )
 
-    def _push_reader(self, environ: Mapping[str, str]) -> HotReader | None:
+    def _push_reader(self, environ: Mapping[str, str]) -> MetricReader | None:
         if self._plan.metrics == "none":
             return None
-        return self.instruments.reader(preferred_temporality=preferred_temporality(environ))
+        return self.instruments.reader(preferred_temporality(environ))
 
     def _export_counter(self, counter: HotCounter) -> None:
         if self._measured:
@@ -153,10 +159,20 @@ class Telemetry:
             self._export_counter(counter)
         for histogram in self.metrics.histograms:
             self.instruments.histogram(histogram)
+        if self._measured:
+            process.register(self.instruments)
         buffer = self._buffer
         if buffer is not None:
             description = "Encoded spans that wait for the exporter."
             self.gauge("spanbridge.telemetry.buffer", lambda: buffer.bytes, unit="By", description=description)
+
+    def _declare_events(self) -> None:
+        for signal, kind in (("traces", self._plan.traces), ("metrics", self._plan.metrics)):
+            if kind != "none":
+                reasons = ("buffer_full", "rejected", "shutdown")
+                rows = [{"signal": signal, "reason": reason} for reason in reasons]
+                self._reporter.declare(events.TelemetryDropped, *rows)
+                self._reporter.declare(events.ReceiverWarned, {"signal": signal})
 
     def _register_gauges(self, uplink: Load | None, sources: Sequence[Source[Any]], sink: Sink[Any] | None) -> None:
         if uplink is not None:
@@ -179,11 +195,9 @@ class Telemetry:
     async def _flush_forever(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_PERIOD)
-            try:
+            with faults.told("the log could not be flushed"):
                 self._exports.tell_dropped()
                 self._reporter.flush()
-            except Exception as error:  # noqa: BLE001 - a fault here must not end the log for good
-                faults.tell("the log could not be flushed", error)
 
 
 def _up(source: Source[Any]) -> tuple[float, dict[str, str]]:

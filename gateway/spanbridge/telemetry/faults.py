@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 
 _INTERVAL = 60.0
 _KEPT = 100
@@ -23,3 +25,12 @@ def tell(what: str, error: BaseException) -> None:
         logging.getLogger(__name__).error("internal error: %s: %s; messages are not affected", what, cause)
     except Exception:  # noqa: BLE001 - there is nobody left to tell
         return
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Tell an exception of the block and go on after it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+        tell(what, error)

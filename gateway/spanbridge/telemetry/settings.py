@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -9,9 +10,19 @@ from typing import Literal, Protocol
 from opentelemetry.sdk.resources import Resource
 
 from spanbridge import __version__
-from spanbridge.telemetry.env import OtlpSettings, exporter_kind, milliseconds, number, otlp_settings
+from spanbridge.telemetry.env import (
+    OtlpSettings,
+    check_sampler,
+    disabled,
+    exporter_kind,
+    milliseconds,
+    number,
+    otlp_settings,
+    resource_attributes,
+)
 
 _BATCH_SPANS = 2048
+_INSTANCE = "service.instance.id"
 _UNNAMED = "unknown_service"  # what the SDK says where nobody gave a name
 
 
@@ -82,7 +93,7 @@ def export_plan(settings: Settings, environ: Mapping[str, str]) -> ExportPlan:
 
     :raises TelemetryConfigError: a variable that cannot be used.
     """
-    disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    check_sampler(environ)
     traces = exporter_kind("traces", environ) if settings.traces else "none"
     metrics = exporter_kind("metrics", environ) if settings.metrics else "none"
     traces_to = otlp_settings("traces", environ) if traces == "otlp" else None
@@ -92,7 +103,7 @@ def export_plan(settings: Settings, environ: Mapping[str, str]) -> ExportPlan:
     return ExportPlan(
         traces=traces,
         metrics=metrics,
-        pulled=settings.prometheus and not disabled,
+        pulled=settings.prometheus and not disabled(environ),
         traces_to=traces_to,
         metrics_to=metrics_to,
         span_delay=milliseconds("OTEL_BSP_SCHEDULE_DELAY", environ, 5000) or 0.01,
@@ -104,17 +115,25 @@ def export_plan(settings: Settings, environ: Mapping[str, str]) -> ExportPlan:
     )
 
 
-def resource(settings: Settings) -> Resource:
-    """The SDK's resource of this process: OTEL_RESOURCE_ATTRIBUTES and _SERVICE_NAME under what is configured."""
+def resource(settings: Settings, environ: Mapping[str, str] = os.environ, instance: str = "") -> Resource:
+    """The SDK's resource of this process: OTEL_RESOURCE_ATTRIBUTES and _SERVICE_NAME under what is configured.
+
+    ``instance`` is the gateway's name: ``service.instance.id``, unless the environment or the configuration has one.
+
+    :raises TelemetryConfigError: OTEL_RESOURCE_ATTRIBUTES cannot be read.
+    """
+    named = resource_attributes(environ)
     found = Resource.create()
     name = settings.service_name
     if name is None:
         detected = str(found.attributes.get("service.name", ""))
         name = "spanbridge" if detected.startswith(_UNNAMED) or not detected else detected
-    ours = {"service.name": name, **dict(settings.resource)}
+    ours = {"service.name": name}
+    if instance and _INSTANCE not in named:
+        ours[_INSTANCE] = instance
     if "service.version" not in found.attributes:
-        ours.setdefault("service.version", __version__)
-    return found.merge(Resource(ours))
+        ours["service.version"] = __version__
+    return found.merge(Resource({**ours, **settings.resource}))
 
 
 def _timeout(name: str, environ: Mapping[str, str], to: OtlpSettings | None) -> float:

@@ -1,191 +1,163 @@
-"""Metrics through the SDK, with the hot path's histograms merged in when they are read.
+"""Reading the metrics: counters and histograms of the hot path, and gauges that are asked.
 
-Counters and gauges are observable instruments of the SDK: it asks us for the numbers we keep anyway. The SDK has no
-observable histogram, so a reader of ours adds those to what the SDK collected.
+The SDK's meter is not loaded for this: it would ask us for numbers that we keep anyway, has no histogram that can be
+asked, and takes memory that a gateway on a small machine does not have (docs/adr/0054).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field
 
-from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from opentelemetry.sdk.metrics import Histogram as HistogramInstrument
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
-    Histogram,
-    HistogramDataPoint,
-    Metric,
-    MetricReader,
-    MetricsData,
-    ResourceMetrics,
-    ScopeMetrics,
-)
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
+from spanbridge.telemetry import faults
 from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram, Labels, Series
+from spanbridge.telemetry.metrics.points import HistogramPoint, Metric, NumberPoint
 
 Reading = float | Iterable[tuple[float, Mapping[str, str]]]
 """What a gauge's callback returns: a number, or numbers with their attributes."""
 
-_Previous = dict[tuple[str, Labels], tuple[list[int], float, int]]
+
+@dataclass(frozen=True, slots=True)
+class Temporality:
+    """Which kinds of metrics a reader wants as the growth since its last reading, not since the start."""
+
+    counters_delta: bool = False
+    histograms_delta: bool = False
 
 
-class HotReader(MetricReader):
-    """Reads everything on demand; :meth:`read` returns data of one resource."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A number kept elsewhere."""
 
-    def __init__(
-        self,
-        histograms: list[HotHistogram],
-        resource: Resource,
-        scope: InstrumentationScope,
-        preferred_temporality: dict[type, AggregationTemporality] | None = None,
-        preferred_aggregation: dict[type, Any] | None = None,
-    ) -> None:
-        super().__init__(preferred_temporality=preferred_temporality, preferred_aggregation=preferred_aggregation)
-        wanted = (preferred_temporality or {}).get(HistogramInstrument, AggregationTemporality.CUMULATIVE)
-        self._delta = wanted is AggregationTemporality.DELTA
-        self._histograms = histograms
-        self._resource = resource
-        self._scope = scope
-        self._collected: MetricsData | None = None
-        self._previous: _Previous = {}
+    name: str
+    unit: str
+    description: str
+    read: Callable[[], Reading]
+    grows: bool
 
-    def read(self) -> MetricsData:
-        """Collect now."""
-        self._collected = None
-        self.collect()
-        collected: MetricsData | None = self._collected
-        hot = [metric for histogram in self._histograms if (metric := self._metric(histogram, time.time_ns()))]
-        return self._merge(collected, hot)
+    def numbers(self) -> list[tuple[dict[str, object], float]]:
+        """The numbers now; none when the callback fails, which leaves out this metric and no other."""
+        with faults.told(f"the metric {self.name} could not be read"):
+            reading = self.read()
+            if isinstance(reading, int | float):
+                return [({}, reading)]
+            return [(dict(labels), value) for value, labels in reading]
+        return []
 
-    def _merge(self, collected: MetricsData | None, hot: list[Metric]) -> MetricsData:
-        resources = list(collected.resource_metrics) if collected else []
-        if not hot:
-            return MetricsData(resources)
-        if not resources:
-            scope = ScopeMetrics(self._scope, hot, self._scope.schema_url or "")
-            return MetricsData([ResourceMetrics(self._resource, [scope], self._resource.schema_url)])
-        first = resources[0]
-        scopes = list(first.scope_metrics)
-        for at, scope in enumerate(scopes):
-            if scope.scope == self._scope:
-                scopes[at] = replace(scope, metrics=[*scope.metrics, *hot])
-                break
-        else:
-            scopes.append(ScopeMetrics(self._scope, hot, self._scope.schema_url or ""))
-        return MetricsData([replace(first, scope_metrics=scopes), *resources[1:]])
 
-    def _metric(self, histogram: HotHistogram, now_ns: int) -> Metric | None:
+@dataclass(slots=True)
+class _Before:
+    """What a delta reader saw last time: sums by metric and attributes, and histograms."""
+
+    sums: dict[tuple[str, frozenset[tuple[str, object]]], tuple[float, int]] = field(default_factory=dict)
+    histograms: dict[tuple[str, Labels], tuple[list[int], float, int]] = field(default_factory=dict)
+
+
+class MetricReader:
+    """Reads everything on demand."""
+
+    def __init__(self, instruments: Instruments, temporality: Temporality) -> None:
+        self._instruments = instruments
+        self._temporality = temporality
+        self._before = _Before()
+
+    def read(self) -> list[Metric]:
+        """All metrics that have a value now."""
+        now_ns = time.time_ns()
+        found = [self._counter(counter, now_ns) for counter in self._instruments.counters]
+        found += [self._asked(asked, now_ns) for asked in self._instruments.asked]
+        found += [self._histogram(histogram, now_ns) for histogram in self._instruments.histograms]
+        return [metric for metric in found if metric.points]
+
+    def _counter(self, counter: HotCounter, now_ns: int) -> Metric:
+        numbers: list[tuple[dict[str, object], float]] = [(dict(key), value) for key, value in counter.values.items()]
+        return self._sum(counter.name, counter.description, counter.unit, numbers, now_ns)
+
+    def _asked(self, asked: _Asked, now_ns: int) -> Metric:
+        if asked.grows:
+            return self._sum(asked.name, asked.description, asked.unit, asked.numbers(), now_ns)
+        start_ns = self._instruments.start_ns
+        points = [NumberPoint(labels, start_ns, now_ns, value) for labels, value in asked.numbers()]
+        return Metric(asked.name, asked.description, asked.unit, "gauge", points)
+
+    def _sum(
+        self, name: str, description: str, unit: str, numbers: list[tuple[dict[str, object], float]], now_ns: int
+    ) -> Metric:
+        delta, start_ns = self._temporality.counters_delta, self._instruments.start_ns
+        points = []
+        for labels, value in numbers:
+            before, since_ns = 0.0, start_ns
+            if delta:
+                key = (name, frozenset(labels.items()))
+                before, since_ns = self._before.sums.get(key, (0, start_ns))
+                self._before.sums[key] = (value, now_ns)
+            points.append(NumberPoint(labels, since_ns, now_ns, value - before if delta else value))
+        return Metric(name, description, unit, "counter", points, delta)
+
+    def _histogram(self, histogram: HotHistogram, now_ns: int) -> Metric:
         points = [
             point
             for labels, series in histogram.series.items()
-            if (point := self._point(histogram, labels, series, now_ns)) is not None
+            if (point := self._distribution(histogram, labels, series, now_ns)) is not None
         ]
-        if not points:
-            return None
-        temporality = AggregationTemporality.DELTA if self._delta else AggregationTemporality.CUMULATIVE
-        return Metric(histogram.name, histogram.description, histogram.unit, Histogram(points, temporality))
+        delta = self._temporality.histograms_delta
+        return Metric(histogram.name, histogram.description, histogram.unit, "histogram", points, delta)
 
-    def _point(self, histogram: HotHistogram, labels: Labels, series: Series, now_ns: int) -> HistogramDataPoint | None:
+    def _distribution(
+        self, histogram: HotHistogram, labels: Labels, series: Series, now_ns: int
+    ) -> HistogramPoint | None:
         counts, total, start_ns = list(series.counts), series.sum, series.start_ns
         least, most = series.minimum, series.maximum
-        if self._delta:
+        if self._temporality.histograms_delta:
             key = (histogram.name, labels)
-            before, before_sum, before_ns = self._previous.get(key, ([0] * len(counts), 0.0, start_ns))
-            self._previous[key] = (counts, total, now_ns)
+            before, before_sum, before_ns = self._before.histograms.get(key, ([0] * len(counts), 0.0, start_ns))
+            self._before.histograms[key] = (counts, total, now_ns)
             counts = [now - then for now, then in zip(counts, before, strict=True)]
             total, start_ns = total - before_sum, before_ns
             if not any(counts):
                 return None
             # Of the interval, as the rest is. There is one delta reader at most, and Prometheus shows neither.
             series.minimum, series.maximum = float("inf"), float("-inf")
-        return HistogramDataPoint(
-            attributes=dict(labels),
-            start_time_unix_nano=start_ns,
-            time_unix_nano=now_ns,
-            count=sum(counts),
-            sum=total,
-            bucket_counts=counts,
-            explicit_bounds=histogram.bounds,
-            min=least,
-            max=most,
-        )
-
-    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> None:
-        self._collected = metrics_data
-
-    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
-        """Nothing is held."""
+        return HistogramPoint(dict(labels), start_ns, now_ns, counts, histogram.bounds, total, least, most)
 
 
 class Instruments:
-    """The SDK's meter provider with our counters, histograms and gauges in it."""
+    """All that is measured. Of two metrics of one name the first stays."""
 
-    def __init__(self, resource: Resource, scope: InstrumentationScope) -> None:
-        self.resource = resource
-        self.scope = scope
-        self._histograms: list[HotHistogram] = []
-        self._readers: list[HotReader] = []
-        self._provider: MeterProvider | None = None
-        self._meter: Meter | None = None
+    def __init__(self) -> None:
+        self.start_ns = time.time_ns()
+        self.counters: list[HotCounter] = []
+        self.histograms: list[HotHistogram] = []
+        self.asked: list[_Asked] = []
         self._names: set[str] = set()
 
-    def reader(self, **preferences: Any) -> HotReader:
-        """One more reader. All readers come before the first instrument.
-
-        :raises RuntimeError: they did not.
-        """
-        if self._provider is not None:
-            raise RuntimeError("instruments exist already")
-        reader = HotReader(self._histograms, self.resource, self.scope, **preferences)
-        self._readers.append(reader)
-        return reader
-
-    @property
-    def meter(self) -> Meter:
-        """The SDK's meter, for instruments outside the hot path."""
-        if self._meter is None:
-            self._provider = MeterProvider(self._readers, self.resource, shutdown_on_exit=False)
-            self._meter = self._provider.get_meter(
-                self.scope.name, self.scope.version, schema_url=self.scope.schema_url
-            )
-        return self._meter
+    def reader(self, temporality: Temporality | None = None) -> MetricReader:
+        """One more reader."""
+        return MetricReader(self, temporality or Temporality())
 
     def histogram(self, histogram: HotHistogram) -> None:
         """Export a histogram."""
-        self._names.add(histogram.name)
-        self._histograms.append(histogram)
+        if self._is_new(histogram.name):
+            self.histograms.append(histogram)
 
     def counter(self, counter: HotCounter) -> None:
-        """Export a counter. One of the same name that is there already stays, and this one is not exported."""
-        if counter.name in self._names:
-            return
-        self._names.add(counter.name)
-
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(value, dict(labels)) for labels, value in counter.values.items()]
-
-        self.meter.create_observable_counter(counter.name, [observe], counter.unit, counter.description)
+        """Export a counter."""
+        if self._is_new(counter.name):
+            self.counters.append(counter)
 
     def gauge(self, name: str, read: Callable[[], Reading], *, unit: str = "", description: str = "") -> None:
-        """Export what ``read`` returns whenever metrics are collected. It must be quick and not raise."""
+        """Export what ``read`` returns whenever metrics are read. It must be quick."""
+        if self._is_new(name):
+            self.asked.append(_Asked(name, unit, description, read, grows=False))
 
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            reading = read()
-            if isinstance(reading, int | float):
-                return [Observation(reading)]
-            return [Observation(value, dict(labels)) for value, labels in reading]
+    def sum(self, name: str, read: Callable[[], Reading], *, unit: str = "", description: str = "") -> None:
+        """The same for a number that only grows and is kept elsewhere, such as CPU time."""
+        if self._is_new(name):
+            self.asked.append(_Asked(name, unit, description, read, grows=True))
 
+    def _is_new(self, name: str) -> bool:
+        if name in self._names:
+            return False
         self._names.add(name)
-        self.meter.create_observable_gauge(name, [observe], unit, description)
-
-    def shutdown(self) -> None:
-        """End the provider. Idempotent."""
-        if self._provider is not None:
-            self._provider.shutdown()
-            self._provider = None
+        return True

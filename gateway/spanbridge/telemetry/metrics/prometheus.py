@@ -1,4 +1,4 @@
-"""Prometheus exposition of the SDK's metrics data.
+"""Prometheus exposition of a reading of the metrics.
 
 Names, units and types follow the OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility"; the two
 formats are Prometheus text 0.0.4 and OpenMetrics 1.0.0.
@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from opentelemetry.sdk.metrics.export import Gauge, Histogram, Metric, MetricsData, Sum
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from spanbridge.telemetry.metrics.points import HistogramPoint, Metric, Point, Scope
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -42,46 +40,33 @@ def content_type(accept: str) -> str:
     return OPENMETRICS if "application/openmetrics-text" in accept else TEXT
 
 
-def prometheus_text(data: MetricsData, *, openmetrics: bool = False) -> bytes:
-    """All metrics of one resource in the exposition format."""
-    lines: list[str] = []
-    for resource_metrics in data.resource_metrics[:1]:
-        lines += _target_info(resource_metrics.resource, openmetrics)
+def prometheus_text(
+    metrics: Sequence[Metric], resource: Mapping[str, Any], scope: Scope, *, openmetrics: bool = False
+) -> bytes:
+    """All metrics in the exposition format; ``resource`` has the attributes that ``target_info`` shows."""
+    lines = _target_info(resource, openmetrics)
     families: dict[str, tuple[str, list[str]]] = {}
-    for resource_metrics in data.resource_metrics:
-        for scope_metrics in resource_metrics.scope_metrics:
-            scope = _scope_labels(scope_metrics.scope)
-            for metric in scope_metrics.metrics:
-                _add(families, metric, scope, openmetrics)
-    for kind, family in families.values():
-        lines += family if kind else ()
+    labels = _scope_labels(scope)
+    for metric in metrics:
+        _add(families, metric, labels, openmetrics)
+    for _, family in families.values():
+        lines += family
     if openmetrics:
         lines.append("# EOF")
-    return ("\n".join(lines) + "\n").encode() if lines else b""
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _add(
     families: dict[str, tuple[str, list[str]]], metric: Metric, scope: Mapping[str, Any], openmetrics: bool
 ) -> None:
-    kind = _kind(metric)
-    if kind is None:
-        return
-    name = _name(metric.name, metric.unit or "", kind)
-    samples = [line for point in metric.data.data_points for line in _samples(name, kind, point, scope)]
+    kind = metric.kind
+    name = _name(metric.name, metric.unit, kind)
+    samples = [line for point in metric.points for line in _samples(name, kind, point, scope)]
     if name not in families:
         families[name] = (kind, _head(name, kind, metric, openmetrics))
     # Of two metrics that come to the same name, the type of the first holds; the other's samples would not parse.
     if families[name][0] == kind:
         families[name][1].extend(samples)
-
-
-def _kind(metric: Metric) -> str | None:
-    data = metric.data
-    if isinstance(data, Sum):
-        return "counter" if data.is_monotonic else "gauge"
-    if isinstance(data, Gauge):
-        return "gauge"
-    return "histogram" if isinstance(data, Histogram) else None
 
 
 def _name(name: str, unit: str, kind: str) -> str:
@@ -107,7 +92,7 @@ def _unit(unit: str, kind: str) -> str:
 def _head(name: str, kind: str, metric: Metric, openmetrics: bool) -> list[str]:
     family = name if openmetrics or kind != "counter" else f"{name}_total"
     lines = [f"# TYPE {family} {kind}"]
-    unit = _unit(metric.unit or "", kind)
+    unit = _unit(metric.unit, kind)
     if openmetrics and unit:
         lines.append(f"# UNIT {family} {unit}")
     if metric.description:
@@ -116,17 +101,15 @@ def _head(name: str, kind: str, metric: Metric, openmetrics: bool) -> list[str]:
     return lines
 
 
-def _samples(name: str, kind: str, point: Any, scope: Mapping[str, Any]) -> Iterator[str]:
-    labels = _label_text([*(point.attributes or {}).items(), *scope.items()])
+def _samples(name: str, kind: str, point: Point, scope: Mapping[str, Any]) -> Iterator[str]:
+    labels = _label_text([*point.attributes.items(), *scope.items()])
     braced = f"{{{labels}}}" if labels else ""
-    if kind == "counter":
-        yield f"{name}_total{braced} {_number(point.value)}"
-    elif kind == "gauge":
-        yield f"{name}{braced} {_number(point.value)}"
+    if not isinstance(point, HistogramPoint):
+        yield f"{name}{'_total' if kind == 'counter' else ''}{braced} {_number(point.value)}"
     else:
         before = f"{name}_bucket{{{labels}," if labels else f"{name}_bucket{{"
         running = 0
-        for bound, count in zip((*point.explicit_bounds, math.inf), point.bucket_counts, strict=True):
+        for bound, count in zip((*point.bounds, math.inf), point.counts, strict=True):
             running += count
             yield f'{before}le="{_number(float(bound))}"}} {running}'
         yield f"{name}_sum{braced} {_number(point.sum)}"
@@ -157,15 +140,15 @@ def _number(value: float) -> str:
     return repr(value)
 
 
-def _scope_labels(scope: InstrumentationScope) -> dict[str, str]:
+def _scope_labels(scope: Scope) -> dict[str, str]:
     found = {"otel_scope_name": scope.name}
     if scope.version:
         found["otel_scope_version"] = scope.version
     return found
 
 
-def _target_info(resource: Resource, openmetrics: bool) -> list[str]:
-    labels = _label_text(resource.attributes.items())
+def _target_info(resource: Mapping[str, Any], openmetrics: bool) -> list[str]:
+    labels = _label_text(resource.items())
     head = ["# TYPE target info"] if openmetrics else ["# TYPE target_info gauge"]
     family = "target" if openmetrics else "target_info"
     return [*head, f"# HELP {family} Target metadata", f"target_info{{{labels}}} 1"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from opentelemetry.sdk.resources import Resource
+
 from spanbridge.ports import Reporter
 from spanbridge.telemetry.env import OtlpSettings, Signal
-from spanbridge.telemetry.metrics.meter import HotReader
+from spanbridge.telemetry.metrics.meter import MetricReader
+from spanbridge.telemetry.metrics.points import Scope
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
-from spanbridge.telemetry.otlp.exporter import Delivery, MetricExporter, SpanExporter
+from spanbridge.telemetry.otlp.exporter import MetricExporter, RequestSender, SpanExporter
 from spanbridge.telemetry.otlp.transport import ConsoleTransport, Transport, create_transport
 from spanbridge.telemetry.settings import ExportPlan
 from spanbridge.telemetry.spans.wire import RequestFrame
@@ -30,15 +33,18 @@ class Exports:
         reporter: Reporter,
         *,
         buffer: SpanBuffer | None,
-        frame: RequestFrame,
-        reader: HotReader | None,
+        reader: MetricReader | None,
+        resource: Resource,
+        scope: Scope,
     ) -> None:
+        self._resource = resource
+        self._scope = scope
         self._plan = plan
         self._reporter = reporter
         self._closing = asyncio.Event()
         self._transports: list[Transport] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._spans = self._make_spans(buffer, frame) if buffer is not None else None
+        self._spans = self._make_spans(buffer) if buffer is not None else None
         self._metrics = self._make_metrics(reader) if reader is not None else None
 
     def start(self) -> None:
@@ -71,23 +77,25 @@ class Exports:
                 await asyncio.wait_for(transport.close(), 1.0)
         self._transports.clear()
 
-    def _make_spans(self, buffer: SpanBuffer, frame: RequestFrame) -> SpanExporter:
+    def _make_spans(self, buffer: SpanBuffer) -> SpanExporter:
+        resource, scope = self._resource, self._scope
+        frame = RequestFrame(resource.attributes, resource.schema_url, scope.name, scope.version, scope.schema_url)
         delivery = self._delivery("traces", self._plan.traces_to, self._plan.span_timeout, _GIVE_UP_AFTER)
         return SpanExporter(buffer, frame, delivery, delay=self._plan.span_delay)
 
-    def _make_metrics(self, reader: HotReader) -> MetricExporter:
-        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics  # noqa: PLC0415
+    def _make_metrics(self, reader: MetricReader) -> MetricExporter:
+        from spanbridge.telemetry.otlp import encode_metrics  # noqa: PLC0415 - it loads the SDK's metrics
 
         def encode() -> tuple[bytes, int]:
-            data = reader.read()
-            metrics = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
-            return encode_metrics(data).SerializeToString(), sum(len(m.data.data_points) for m in metrics)
+            metrics = reader.read()
+            points = sum(len(metric.points) for metric in metrics)
+            return encode_metrics.encode(metrics, self._resource, self._scope), points
 
         plan = self._plan
         delivery = self._delivery("metrics", plan.metrics_to, plan.metric_timeout, plan.metric_interval)
         return MetricExporter(encode, delivery, interval=plan.metric_interval)
 
-    def _delivery(self, signal: Signal, to: OtlpSettings | None, timeout: float, give_up_after: float) -> Delivery:
+    def _delivery(self, signal: Signal, to: OtlpSettings | None, timeout: float, give_up_after: float) -> RequestSender:
         transport = ConsoleTransport(signal) if to is None else create_transport(to)
         self._transports.append(transport)
-        return Delivery(signal, transport, self._reporter, timeout, give_up_after, self._closing)
+        return RequestSender(signal, transport, self._reporter, timeout, give_up_after, self._closing)
