@@ -89,7 +89,9 @@ def events_of(module: Any) -> Iterator[type[Event]]:
 def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
     """Every metric that a PromQL expression names, with the labels it is selected by."""
     plain = re.sub(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)", "", expression)
-    for name, braces in re.findall(r"\b((?:spanbridge|messaging|process)_\w+|up)\b(?:\{([^}]*)\})?", without_labels(plain)):
+    for name, braces in re.findall(
+        r"\b((?:spanbridge|messaging|process)_\w+|up)\b(?:\{([^}]*)\})?", without_labels(plain)
+    ):
         yield name, set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", braces))
 
 
