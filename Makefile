@@ -42,16 +42,20 @@ format: $(READY) ## Format the code
 bench: $(READY) ## Measure throughput and CPU against the bridge one would write today (ARGS="--quick")
 	$(BIN)/python -m bench $(ARGS)
 
-docs: $(READY) ## Generate the configuration reference and its JSON schema
+docs: $(READY) ## Generate the configuration reference, its JSON schema and the API page of the codec
 	$(BIN)/python -m spanbridge.config.docs
+	$(BIN)/python docs/generate_context_api.py
 
 devstack: $(READY) ## Start RocketMQ and MQTT brokers on free ports until Ctrl-C
 	@$(BIN)/spanbridge devstack up $(ARGS)
 
-# In a small environment of its own: neither brokers nor tools are needed to build.
-dist: ## Build the wheel, and the sources it is built from, into dist/ (DIST=<folder>)
+# A small environment of its own: neither brokers nor tools are needed to build.
+build/venv/.ready:
 	@$(PYTHON) -m venv build/venv
 	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check 'build>=1.2'
+	@touch $@
+
+dist: build/venv/.ready ## Build the wheel, and the sources it is built from, into dist/ (DIST=<folder>)
 	@build/venv/bin/python -m build --outdir "$(DIST)" .
 
 w3c: $(READY) ## Run W3C's Trace Context suite against the codec (DIR=<a clone of w3c/trace-context>)

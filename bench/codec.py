@@ -21,7 +21,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from spanbridge_context import (
     TraceContext,
-    extract_json,
     extract_rocketmq,
     extract_topic,
     extract_user_properties,
@@ -29,6 +28,7 @@ from spanbridge_context import (
     inject_rocketmq,
     inject_topic,
     inject_user_properties,
+    split_json,
     split_user_properties,
 )
 from spanbridge_context.otel import (
@@ -48,8 +48,7 @@ def cases(state: str) -> dict[str, Call]:
     context = TraceContext.new().replace(tracestate=state)
     compact = [*ORDINARY, *inject_user_properties([], context, "compact")]
     text = [*ORDINARY, *inject_user_properties([], context, "w3c")]
-    message: dict[str, str] = dict(ORDINARY)
-    inject_rocketmq(message, context)
+    message = inject_rocketmq(dict(ORDINARY), context)
     stock, ours = TraceContextTextMapPropagator(), SpanbridgePropagator()
     current = trace.set_span_in_context(NonRecordingSpan(to_span_context(context)), Context())
     plain = trace.set_span_in_context(
@@ -100,7 +99,7 @@ def others() -> dict[str, Call]:
         "child": lambda: context.child(span_id),
         "extract_topic": lambda: extract_topic(topic),
         "inject_topic": lambda: inject_topic("site/a12/dev/7/temperature", context),
-        "extract_json": lambda: extract_json(carried),
+        "split_json": lambda: split_json(carried),
         "inject_json": lambda: inject_json(payload, context),
     }
 

@@ -13,8 +13,8 @@ from bench.revision import THIS, Code
 from bench.shapes import PLAIN, QUEUES, Setting, Shape
 from spanbridge.devstack import Devstack
 
-# Nothing of the caller's settings may reach a bridge: the measurement is of the defaults.
-_NEUTRAL = {"OTEL_METRIC_EXPORT_INTERVAL": "10000", "OTEL_SERVICE_NAME": "bench"}
+NEUTRAL = {"OTEL_METRIC_EXPORT_INTERVAL": "10000", "OTEL_SERVICE_NAME": "bench"}
+"""Nothing of the caller's settings may reach a bridge: the measurement is of the defaults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def start_bridge(place: Place, case: Case, run_id: int) -> Child:
     """Start the bridge of a case as a user would."""
     mode = case.mode
     log = place.directory / f"{run_id}-{case.file_name}.log"
-    env = _NEUTRAL | place.otlp | {"HOME": str(place.directory)}  # rocketmq-python-client logs into the home directory
+    env = NEUTRAL | place.otlp | {"HOME": str(place.directory)}  # rocketmq-python-client logs into the home directory
     if mode.bridge == "gateway":
         config = place.directory / f"{run_id}.toml"
         config.write_text(case.shape.config(place.setting(run_id)))

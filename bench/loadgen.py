@@ -32,6 +32,9 @@ from bench.shapes import SHAPES, shape
 CHUNK = 128
 """Packets joined into one write."""
 
+READ_PAUSE = 0.002
+"""Seconds between two reads of a connection."""
+
 
 class Progress:
     """What all connections of the generator share: the sequence, the limit, what is not acknowledged yet."""
@@ -40,7 +43,6 @@ class Progress:
         self.published = 0
         self.load_published = 0
         self.limit = 0
-        self.acked = 0
         self.refused = 0
         self.waiting_since: float | None = time.monotonic()
         self.waited = 0.0
@@ -70,7 +72,8 @@ class Publisher(asyncio.Protocol):
 
     def __init__(self, progress: Progress, packets: Packets, options: Options, fail: Callable[[str], None]) -> None:
         self.progress = progress
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self._loop.create_future()
         self.unacked: dict[int, int] = {}
         self._packets = packets
         self._window = options.window
@@ -97,6 +100,7 @@ class Publisher(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer + data if self._buffer else data
+        acknowledge = self.unacked.pop
         at, size = 0, len(buffer)
         while at + 2 <= size:
             length = buffer[at + 1]  # CONNACK and PUBACK stay under 128 bytes here
@@ -104,19 +108,21 @@ class Publisher(asyncio.Protocol):
             if end > size:
                 break
             if buffer[at] == 0x40:
-                self._on_puback(buffer, at, length)
+                known = acknowledge(buffer[at + 2] << 8 | buffer[at + 3], None) is not None
+                if length > 2 and buffer[at + 4] != 0 and known:  # 0x10: nobody is subscribed
+                    self.progress.refused += 1
             elif buffer[at] == 0x20:
                 self._on_connack(buffer[at + 2 : end])
             at = end
         self._buffer = buffer[at:]
         self.pump()
+        # The broker writes each PUBACK by itself. A short pause lets many of them come in one read.
+        self._transport.pause_reading()
+        self._loop.call_later(READ_PAUSE, self._read_on)
 
-    def _on_puback(self, buffer: bytes, at: int, length: int) -> None:
-        if self.unacked.pop(buffer[at + 2] << 8 | buffer[at + 3], None) is None:
-            return
-        if length > 2 and buffer[at + 4] != 0:  # 0x10: nobody is subscribed
-            self.progress.refused += 1
-        self.progress.acked += 1
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _on_connack(self, body: bytes) -> None:
         if body[1] != 0:

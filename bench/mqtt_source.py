@@ -1,7 +1,7 @@
 """CPU per message of the MQTT sources: ``python bench/mqtt_source.py [--version 5] [--messages 100000]``.
 
 A peer in a child process writes QoS 1 PUBLISH packets of 128 bytes payload over 100 topics, with one user property of
-35 characters in v5, and reads what comes back; every message is settled in the read that brought it. CPU is that of
+35 characters in v5, and reads what comes back; every message is acked in the read that brought it. CPU is that of
 the process with the source alone. Prints one JSON object.
 """
 
@@ -14,10 +14,10 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 
 import uvloop
 
+from spanbridge.core.delivery import Delivery
 from spanbridge.core.events import Event
 from spanbridge.core.message import Publish
 from spanbridge.mqtt import MqttOptions, Subscription, create_source
@@ -76,17 +76,17 @@ async def measure(version: str, messages: int, port: int) -> dict[str, float]:
     got = reads = 0
     done = asyncio.Event()
 
-    def deliver(batch: Sequence[Publish]) -> None:
+    def deliver(batch: list[Delivery[Publish]]) -> None:
         nonlocal got, reads
         got += len(batch)
         reads += 1
-        source.settle(batch)
+        source.ack(batch)
         if got >= messages:
             done.set()
 
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.perf_counter()
-    run = asyncio.create_task(source.run(deliver))
+    run = asyncio.create_task(source.run(deliver, lambda: None))
     await asyncio.wait_for(done.wait(), 120)
     took = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_SELF)

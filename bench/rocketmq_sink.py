@@ -21,12 +21,12 @@ from typing import Any
 
 import uvloop
 from grpc import aio
+from spanbridge.rocketmq.sink import RocketmqSink
+from spanbridge.rocketmq.stubs import SERVICE, service
 
 from spanbridge.core.events import Event
 from spanbridge.core.message import Address
 from spanbridge.rocketmq import RocketmqOptions
-from spanbridge.rocketmq.sink import RocketmqSink
-from spanbridge.rocketmq.stubs import SERVICE, service
 
 BODY = b"x" * 128
 PROPERTIES = [

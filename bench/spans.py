@@ -18,14 +18,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import DEFAULT_OFF, DEFAULT_ON, ParentBasedTraceIdRatio
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
+from spanbridge.telemetry.route import SCHEMA_URL
+from spanbridge.telemetry.tracer import Tracer
+from spanbridge.telemetry.wire import RequestFrame
 
 from spanbridge.core.message import Publish
 from spanbridge.core.policy import ContextPolicy
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.peer import Peer
-from spanbridge.telemetry.route import SCHEMA_URL
-from spanbridge.telemetry.tracer import Tracer
-from spanbridge.telemetry.wire import RequestFrame
 from spanbridge_context import TraceContext
 
 MESSAGES = 40_000

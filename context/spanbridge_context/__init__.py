@@ -10,14 +10,18 @@ A consumer takes it off a RocketMQ message::
     from spanbridge_context import extract_rocketmq
     context, problem = extract_rocketmq(message.properties)
 
-``problem`` is None or one of :data:`PROBLEMS`; extracting never raises. docs/wire-format.md is the specification.
+``inject_*`` returns what is sent, and changes nothing that it is given. ``extract_*`` returns the context (None when
+there is none) and the problem (None or one of :data:`PROBLEMS`). ``split_*`` also returns the carrier without the
+context, for code that forwards the message. No message makes them raise; a :class:`TypeError` says that an argument is
+no carrier. docs/wire-format.md is the specification, docs/context-api.md describes every name.
 """
 
 from .baggage import cap_baggage, parse_baggage
 from .context import TraceContext, context_from_compact, parse_compact, parse_traceparent
 from .errors import PROBLEMS, TraceContextError
-from .mqtt import Extracted, extract_user_properties, inject_user_properties, split_user_properties
-from .payload import extract_json, inject_json
+from .extracted import Extracted
+from .mqtt import extract_user_properties, inject_user_properties, split_user_properties
+from .payload import extract_json, inject_json, split_json
 from .rocketmq import extract_rocketmq, inject_rocketmq
 from .topic import extract_topic, inject_topic, split_topic, suffix_filter
 from .tracestate import format_tracestate, normalise_tracestate, parse_tracestate
@@ -43,6 +47,7 @@ __all__ = [
     "parse_compact",
     "parse_traceparent",
     "parse_tracestate",
+    "split_json",
     "split_topic",
     "split_user_properties",
     "suffix_filter",

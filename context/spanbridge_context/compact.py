@@ -14,6 +14,14 @@ LENGTH = 35
 _LAST = frozenset("AEIMQUYcgkosw048")
 """Characters whose two spare bits are zero: 26 bytes are 208 bits, 35 characters are 210."""
 
+try:
+    a2b_base64("AAAA")
+    _decode_base64 = a2b_base64
+except TypeError:  # MicroPython's takes bytes only
+
+    def _decode_base64(data: str) -> bytes:  # type: ignore[misc]
+        return a2b_base64(data.encode())
+
 
 def encode(raw: bytes) -> str:
     """The 35 characters for 26 bytes."""
@@ -25,8 +33,12 @@ def read(text: str) -> "bytes | None":
     try:
         if len(text) != LENGTH or text[34] not in _LAST or "+" in text or "/" in text:
             return None
+        if "-" in text:
+            text = text.replace("-", "+")
+        if "_" in text:
+            text = text.replace("_", "/")
         # The decoder skips characters it does not know; then there are fewer than 26 bytes, or none.
-        raw = a2b_base64((text.replace("-", "+").replace("_", "/") + "=").encode())
+        raw = _decode_base64(text + "=")
     except Exception:  # noqa: BLE001 - MicroPython's library raises bare Exception where others raise binascii.Error
         return None
     return raw if len(raw) == 26 else None

@@ -6,7 +6,7 @@ from . import compact, traceparent
 from .baggage import cap_baggage, parse_baggage
 from .errors import ZERO_ID, TraceContextError
 from .ids import id_bytes, random_id
-from .traceparent import FLAG_RANDOM, FLAG_SAMPLED, KNOWN_FLAGS, ZERO_SPAN_ID, ZERO_TRACE_ID
+from .traceparent import FLAG_RANDOM, FLAG_SAMPLED, KNOWN_FLAGS, ZERO_SPAN_ID
 from .tracestate import normalise_tracestate
 
 TYPE_CHECKING = False
@@ -17,6 +17,10 @@ _FREEZES = sys.implementation.name != "micropython"
 """Whether an object can change its class, and a class can refuse that its attributes are set."""
 
 _set = object.__setattr__ if _FREEZES else setattr
+
+
+_ZEROS = "A" * 10
+"""Every all-zero id has these characters in its compact form: 8 bytes from bit 136 on fill characters 23 to 32."""
 
 
 class _Fields:
@@ -192,14 +196,19 @@ def context_from_compact(text: str) -> "TraceContext | None":
     raw = compact.read(text)
     if raw is None:
         return None
-    trace_id = raw[1:17]
-    span_id = raw[17:25]
-    if raw[0] == 0 and trace_id != ZERO_TRACE_ID and span_id != ZERO_SPAN_ID:
-        return make(trace_id, span_id, raw[25])
-    try:
-        return make_of(traceparent.check(raw))
-    except TraceContextError:
-        return None
+    if raw[0] or _ZEROS in text:
+        try:
+            return make_of(traceparent.check(raw))
+        except TraceContextError:
+            return None
+    context = _draft()
+    context.trace_id_bytes = raw[1:17]
+    context.span_id_bytes = raw[17:25]
+    context.flags = raw[25]
+    context.tracestate = context.baggage = ""
+    if _FREEZES:
+        context.__class__ = TraceContext
+    return context  # type: ignore[return-value]
 
 
 def parse_traceparent(text: str) -> TraceContext:

@@ -28,3 +28,8 @@ class TraceContextError(ValueError):
     def __init__(self, message: str, problem: str = MALFORMED) -> None:
         super().__init__(message)
         self.problem = problem
+
+
+def wrong_type(argument: str, wanted: str, value: object) -> TypeError:
+    """The error for an argument that is no carrier: a mistake in the program, which no message can cause."""
+    return TypeError(f"{argument}: {wanted} wanted, not {type(value).__name__}")

@@ -1,29 +1,18 @@
 """MQTT v5 user properties (MQTT 5.0 section 3.3.2.3.7) as a carrier."""
 
-from collections import namedtuple
-
 from . import compact, traceparent
 from .baggage import cap_baggage
 from .context import TraceContext, context_from_compact, make_of
-from .errors import BAGGAGE, DUPLICATE, MALFORMED, TRACESTATE, TraceContextError
+from .errors import BAGGAGE, DUPLICATE, MALFORMED, TRACESTATE, TraceContextError, wrong_type
+from .extracted import Extracted
 from .tracestate import normalise_tracestate
 
-TYPE_CHECKING = False  # the name is enough for a type checker; ``typing`` is neither small nor on MicroPython
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import NamedTuple
 
     Properties = Sequence[tuple[str, str]]
     Split = tuple[TraceContext | None, str | None, list[tuple[str, str]]]
-
-    class Extracted(NamedTuple):
-        """What a carrier held. ``problem`` is one of ``PROBLEMS`` or None; a context may come with a problem."""
-
-        context: TraceContext | None
-        problem: str | None
-
-else:
-    Extracted = namedtuple("Extracted", ("context", "problem"))  # noqa: PYI024
 
 COMPACT = "compact"
 W3C = "w3c"
@@ -41,7 +30,9 @@ def inject_user_properties(
 
     :param form: ``"compact"`` (``tp``) or ``"w3c"`` (``traceparent``).
     :raises TraceContextError: another form.
+    :raises TypeError: the properties are not a list of pairs.
     """
+    properties = _pairs(properties)
     if form == COMPACT:
         parent = ("tp", context.compact)
     elif form == W3C:
@@ -58,7 +49,10 @@ def inject_user_properties(
 
 
 def extract_user_properties(properties: "Properties") -> Extracted:
-    """The context among user properties: ``traceparent``, else ``tp``. Never raises."""
+    """The context among user properties: ``traceparent``, else ``tp``. No properties make it raise.
+
+    :raises TypeError: the properties are not a list of pairs.
+    """
     context, problem, _ = split_user_properties(properties)
     return Extracted(context, problem)
 
@@ -66,28 +60,57 @@ def extract_user_properties(properties: "Properties") -> Extracted:
 def split_user_properties(
     properties: "Properties",
 ) -> tuple["TraceContext | None", "str | None", list[tuple[str, str]]]:
-    """The context, the problem if there was one, and the application's own properties in their order. Never raises.
+    """The context, the problem, and the application's own properties in their order. No properties make it raise.
 
     A ``tp`` that does not decode is the application's own. Without a parent ``tracestate`` is too, and ``baggage`` is
     without a valid one: it has a meaning of its own.
+
+    :raises TypeError: the properties are not a list of pairs.
     """
+    if type(properties) is not list:
+        properties = _pairs(properties)
+    rest: list[tuple[str, str]] = []
+    found: list[tuple[str, str]] = []
     try:
-        found = [item for item in properties if item[0] in _NAMES]
-        if not found:
-            return None, None, list(properties)
-        if len(found) == 1:  # what almost every message has
-            name, value = found[0]
-            context = context_from_compact(value) if name == "tp" else None
-            if context is not None:
-                rest = list(properties)
-                rest.remove(found[0])
-                return context, None, rest
-        return _read_each_once(properties, found) or _read(properties, found)
-    except (TypeError, ValueError, LookupError, AttributeError):  # not a list of pairs of strings
-        return None, None, list(properties) if isinstance(properties, (list, tuple)) else []
+        for item in properties:
+            name, value = item
+            if name in _NAMES:
+                found.append(item)
+            else:
+                rest.append(item)
+    except (TypeError, ValueError):
+        raise wrong_type("properties", "pairs of a name and a value", item) from None
+    if not found:
+        return None, None, rest
+    if len(found) == 1:  # what almost every message has
+        name, value = found[0]
+        context = context_from_compact(value) if name == "tp" else _context_from_text(name, value)
+        if context is not None:
+            return context, None, rest
+    try:
+        return _read_each_once(found, rest) or _read(properties, found)
+    except (TypeError, AttributeError):  # values that are not text
+        return None, None, list(properties)
 
 
-def _read_each_once(properties: "Properties", found: "Properties") -> "Split | None":
+def _pairs(properties: "Properties | None") -> "Properties":
+    # A client gives None, or nothing, for a message without properties. A dict would be read as a list of its names.
+    if properties is None:
+        return []
+    if isinstance(properties, (str, bytes, bytearray)) or hasattr(properties, "keys"):
+        raise wrong_type("properties", "a list of pairs", properties)
+    try:
+        return list(properties)
+    except TypeError:
+        raise wrong_type("properties", "a list of pairs", properties) from None
+
+
+def _context_from_text(name: str, value: str) -> "TraceContext | None":
+    raw = _attempt(traceparent.decode, value)[0] if name == "traceparent" else None
+    return None if raw is None else make_of(raw)
+
+
+def _read_each_once(found: "Properties", rest: list[tuple[str, str]]) -> "Split | None":
     # A valid parent, and each name once: all that was found is the context's.
     values = dict(found)
     if len(values) != len(found) or ("tp" in values) == ("traceparent" in values):
@@ -97,7 +120,7 @@ def _read_each_once(properties: "Properties", found: "Properties") -> "Split | N
     if raw is None:
         return None
     context, problem = complete(raw, values.get("tracestate", ""), values.get("baggage", ""))
-    return context, problem, [item for item in properties if item[0] not in _NAMES]
+    return context, problem, rest
 
 
 def _read(properties: "Properties", found: "Properties") -> "Split":

@@ -6,7 +6,7 @@ application at the other end has the bytes that were sent. docs/wire-format.md h
 
 from . import traceparent
 from .context import TraceContext, make_of
-from .errors import DUPLICATE, TRACESTATE, TraceContextError
+from .errors import DUPLICATE, TRACESTATE, TraceContextError, wrong_type
 from .tracestate import normalise_tracestate
 
 TYPE_CHECKING = False
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _PARENT = b'"traceparent"'
 _STATE = b'"tracestate"'
+_HEAD = b'{"traceparent":"'
+_HEAD_END = len(_HEAD) + traceparent.LENGTH
 _SPACE = b" \t\n\r"
 _QUOTE = 0x22
 _COMMA = 0x2C
@@ -35,9 +37,12 @@ def inject_json(payload: "bytes | str", context: TraceContext) -> bytes:
     UTF-8.
 
     :raises UnicodeEncodeError: text with a lone surrogate, which UTF-8 cannot hold.
+    :raises TypeError: the payload is neither bytes nor text.
     """
     if isinstance(payload, str):
         payload = payload.encode()
+    elif not isinstance(payload, (bytes, bytearray)):
+        raise wrong_type("payload", "bytes or text", payload)
     try:
         if len(payload) > MAX_WRITTEN or not _is_object(payload):
             return payload
@@ -52,19 +57,37 @@ def inject_json(payload: "bytes | str", context: TraceContext) -> bytes:
     return payload[:start] + text.encode() + (b"" if is_empty else b",") + payload[start:]
 
 
-def extract_json(payload: bytes) -> tuple[bytes, "TraceContext | None", "str | None"]:
-    """The payload that the application sent, the context, and the problem. Never raises.
+def split_json(payload: bytes) -> tuple[bytes, "TraceContext | None", "str | None"]:
+    """The payload that the application sent, the context, and the problem. No payload makes it raise.
 
     A payload without a context, with several, or with one that is not valid comes back as it is.
+
+    :raises TypeError: the payload is not bytes.
     """
+    if not isinstance(payload, (bytes, bytearray)):
+        raise wrong_type("payload", "bytes", payload)
     try:
         if _PARENT not in payload or len(payload) > MAX_READ or not _is_object(payload):
             return payload, None, None
-        return _read(payload, _members(payload))
+        return _read_first(payload) or _read(payload, _members(payload))
     except TraceContextError as error:
         return payload, None, error.problem
-    except (IndexError, TypeError, ValueError):
+    except (IndexError, ValueError):
         return payload, None, None
+
+
+extract_json = split_json
+"""The earlier name of :func:`split_json`."""
+
+
+def _read_first(payload: bytes) -> "tuple[bytes, TraceContext | None, str | None] | None":
+    # A parent that is the first member, without a blank, and the only one of its name: as most senders write it.
+    if payload[: len(_HEAD)] != _HEAD or payload[_HEAD_END : _HEAD_END + 2] != b'",':
+        return None
+    if payload.count(_PARENT) != 1 or _STATE in payload:
+        return None
+    raw = traceparent.decode(payload[len(_HEAD) : _HEAD_END].decode())
+    return b"{" + payload[_HEAD_END + 2 :], make_of(raw), None
 
 
 def _read(payload: bytes, members: "list[Member]") -> tuple[bytes, "TraceContext | None", "str | None"]:
@@ -165,7 +188,7 @@ def _string(payload: bytes, member: "Member") -> str:
     return unescaped if isinstance(unescaped, str) else ""
 
 
-_decode: "Callable[[str], object] | None" = None
+_decode: "Callable[[str], tuple[object, int]] | None" = None
 
 
 def _is_object(payload: bytes) -> bool:
@@ -173,18 +196,20 @@ def _is_object(payload: bytes) -> bool:
     if _decode is None:
         _decode = _make_decoder()
     try:
-        return isinstance(_decode(payload.decode()), dict)
+        text = payload.decode().strip(" \t\n\r")
+        value, end = _decode(text)
+        return end == len(text) and isinstance(value, dict)
     except (ValueError, RuntimeError, AttributeError):  # RuntimeError: nested deeper than the interpreter can follow
         return False
 
 
-def _make_decoder() -> "Callable[[str], object]":
+def _make_decoder() -> "Callable[[str], tuple[object, int]]":
     import json  # noqa: PLC0415
 
     if not hasattr(json, "JSONDecoder"):  # MicroPython
-        return json.loads
+        return lambda text: (json.loads(text), len(text))
     # int() refuses numbers of thousands of digits, and NaN is not JSON (RFC 8259 section 6).
-    return json.JSONDecoder(parse_int=float, parse_constant=_refuse).decode
+    return json.JSONDecoder(parse_int=float, parse_constant=_refuse).raw_decode
 
 
 def _refuse(name: str) -> object:

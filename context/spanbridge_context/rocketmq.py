@@ -2,32 +2,43 @@
 
 from . import traceparent
 from .context import TraceContext
-from .errors import TraceContextError
-from .mqtt import Extracted, complete
+from .errors import TraceContextError, wrong_type
+from .extracted import Extracted
+from .mqtt import complete
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
 
 TRACE_CONTEXT = "TRACE_CONTEXT"
 """RocketMQ's own property of that meaning (its gRPC form: the system property ``trace_context``)."""
 
 
-def inject_rocketmq(properties: "MutableMapping[str, str]", context: TraceContext) -> None:
-    """Put the context into a message's user properties, in place of one that is there, baggage included."""
-    properties["traceparent"] = context.traceparent
+def inject_rocketmq(properties: "Mapping[str, str]", context: TraceContext) -> dict[str, str]:
+    """The user properties with the context in them. The mapping given is not changed.
+
+    A context already there is replaced, baggage included.
+
+    :raises TypeError: the properties are not a mapping.
+    """
+    result = dict(_mapping(properties))
+    for name in ("traceparent", "tracestate", "baggage"):
+        result.pop(name, None)
+    result["traceparent"] = context.traceparent
     if context.tracestate:
-        properties["tracestate"] = context.tracestate
-    elif "tracestate" in properties:
-        del properties["tracestate"]
+        result["tracestate"] = context.tracestate
     if context.baggage:
-        properties["baggage"] = context.baggage
-    elif "baggage" in properties:
-        del properties["baggage"]
+        result["baggage"] = context.baggage
+    return result
 
 
 def extract_rocketmq(properties: "Mapping[str, str]", trace_context: "str | None" = None) -> Extracted:
-    """The context of a message: ``traceparent``, else RocketMQ's own ``trace_context``. Never raises."""
+    """The context of a message: ``traceparent``, else RocketMQ's own ``trace_context``. No properties make it raise.
+
+    :param trace_context: the system property of that name, for who has it.
+    :raises TypeError: the properties are not a mapping.
+    """
+    properties = _mapping(properties)
     try:
         parent = properties.get("traceparent") or trace_context or properties.get(TRACE_CONTEXT)
         if not parent:
@@ -38,5 +49,11 @@ def extract_rocketmq(properties: "Mapping[str, str]", trace_context: "str | None
         return Extracted(context, problem)
     except TraceContextError as error:
         return Extracted(None, error.problem)
-    except (TypeError, AttributeError):
-        return Extracted(None, None)
+
+
+def _mapping(properties: "Mapping[str, str] | None") -> "Mapping[str, str]":
+    if properties is None:
+        return {}
+    if not hasattr(properties, "get") or not hasattr(properties, "keys"):
+        raise wrong_type("properties", "a mapping", properties)
+    return properties

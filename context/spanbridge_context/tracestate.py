@@ -47,11 +47,26 @@ def _members(text: str) -> list[str]:
     members = [member for member in [part.strip(OWS) for part in text.split(",")] if member]
     if len(members) > MAX_MEMBERS:
         raise TraceContextError("tracestate: more than 32 members", TRACESTATE)
+    is_printable = is_printable_ascii(text)
     for member in members:
         key, _, value = member.partition("=")
         # ``x.strip(allowed)`` is empty exactly when every character is allowed: a character class at the speed of C.
-        if not key or not value or key[0] not in _FIRST or key.strip(_KEY) or value.strip(_VALUE):
+        if not key or not value or key[0] not in _FIRST or key.strip(_KEY):
+            raise TraceContextError("tracestate: a member does not follow the grammar", TRACESTATE)
+        if "=" in value if is_printable else value.strip(_VALUE):
             raise TraceContextError("tracestate: a member does not follow the grammar", TRACESTATE)
         if len(member) > MAX_KEY and (len(key) > MAX_KEY or len(value) > MAX_VALUE):
             raise TraceContextError("tracestate: a key or a value of more than 256 characters", TRACESTATE)
     return members
+
+
+if hasattr(str, "isascii"):
+
+    def is_printable_ascii(text: str) -> bool:
+        """Whether all characters are from 0x20 to 0x7E. False also where that is not cheap to know (MicroPython)."""
+        return text.isascii() and text.isprintable()
+
+else:
+
+    def is_printable_ascii(text: str) -> bool:
+        return False

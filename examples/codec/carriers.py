@@ -2,14 +2,14 @@
 
 from spanbridge_context import (
     TraceContext,
-    extract_json,
     extract_rocketmq,
-    extract_topic,
     extract_user_properties,
     inject_json,
     inject_rocketmq,
     inject_topic,
     inject_user_properties,
+    split_json,
+    split_topic,
 )
 
 context = TraceContext.new()
@@ -25,14 +25,13 @@ assert extract_user_properties(properties).context == context
 
 topic = inject_topic("site/a12/dev/7/temperature", context)
 print("topic (3.1.1)    ", topic)
-assert extract_topic(topic) == ("site/a12/dev/7/temperature", context)
+assert split_topic(topic) == ("site/a12/dev/7/temperature", context, None)
 
 payload = inject_json(b'{"value": 21.50, "unit": "C"}', context)
 print("payload (3.1.1)  ", payload.decode())
-assert extract_json(payload) == (b'{"value": 21.50, "unit": "C"}', context, None)
+assert split_json(payload) == (b'{"value": 21.50, "unit": "C"}', context, None)
 
-message = {"mqtt.topic": "site/a12/dev/7/temperature"}
-inject_rocketmq(message, context.child())
+message = inject_rocketmq({"mqtt.topic": "site/a12/dev/7/temperature"}, context.child())
 print("RocketMQ message ", message)
 received, problem = extract_rocketmq(message)
 assert problem is None

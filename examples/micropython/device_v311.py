@@ -1,6 +1,6 @@
 """A MicroPython device on ``umqtt.simple`` (MQTT 3.1.1) that starts a trace with every message it publishes.
 
-Copy the folder ``spanbridge_context`` (without ``otel.py``) and this file to the board, and install the client there:
+docs/micropython.md says how the codec gets onto a board; copy this file there as well, and install the client:
 ``mip.install("umqtt.simple")``. The context is the topic's last level; the gateway's route needs
 ``carriers = ["topic-suffix"]`` to take it off.
 """

@@ -1,6 +1,6 @@
 """A MicroPython device on ``mqtt_as`` (MQTT 5) that starts a trace with every message it publishes.
 
-Copy the folder ``spanbridge_context`` (without ``otel.py``) and this file to the board, and install the client there:
+docs/micropython.md says how the codec gets onto a board; copy this file there as well, and install the client:
 ``mip.install("github:peterhinch/micropython-mqtt")``. It sends one user property a message, and a new context is one:
 ``tp``.
 """
@@ -34,5 +34,17 @@ async def main(server="127.0.0.1", count=10, pause=1):
     await client.disconnect()
 
 
+def run(task):
+    """Run a coroutine to its end, also on a build whose ``asyncio`` has no ``run``."""
+    if hasattr(asyncio, "run"):
+        asyncio.run(task)
+        return
+    loop = asyncio.get_event_loop()
+    if hasattr(loop, "run_until_complete"):
+        loop.run_until_complete(task)
+    else:  # in a browser or in Node: their loop runs it once the program has ended
+        asyncio.create_task(task)  # noqa: RUF006 - the loop holds it
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

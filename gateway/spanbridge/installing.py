@@ -1,7 +1,7 @@
 """The command that installs more of spanbridge: from where this installation came from.
 
-spanbridge is on no package index: ``pip install "spanbridge[...]"`` would install whatever somebody puts there under
-that name. No text of ours says it.
+spanbridge is on no package index. Its bare name would install whatever somebody puts there under it, so no text of ours
+gives that to pip.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def install_command(*extras: str) -> str:
     origin = _origin()
     wanted = f"[{','.join(extras)}]"
     if origin is None:
-        return f'pip install ".{wanted}" in a checkout of spanbridge'
+        return f'pip install ".{wanted}" at the top of a checkout'
     path, editable = origin
     return f'pip install {"-e " if editable else ""}"{path}{wanted}"'
 

@@ -78,3 +78,25 @@ def test_shared_subscriptions_are_never_no_local(share: str, no_local: bool) -> 
 def test_only_topics_without_fields_are_known_in_advance() -> None:
     config = load(route("a/{x}", topic="t-{x}") + route("b", topic="plain"))
     assert convert.known_topics(config) == ("plain", "dead")
+
+
+def test_extra_subscriptions_stand_beside_those_of_the_routes() -> None:
+    routes = route("a/+", qos=0) + route("b/#", qos=2)
+    assert filters(load(routes, mqtt='subscribe = ["c/+", "b/c"]')) == {"a/+": 0, "b/#": 2, "c/+": 1}
+    assert filters(load(routes, mqtt='subscribe = ["#"]')) == {"#": 2}
+    suffixed = route("a/{x}", extra='carriers = ["topic-suffix"]')
+    assert filters(load(suffixed, mqtt='subscribe = ["#"]')) == {"#": 1}
+
+
+def test_topics_that_connections_name_are_known_in_advance() -> None:
+    text = route("a/{x}", topic="t.{source}", extra='message_group = "g"') + route("b", topic="{client_id}-{topic}")
+    config = load(text, mqtt='name = "plant-a"')
+    assert convert.known_topics(config) == ("t_plant-a", "dead")
+    assert convert.known_kinds(config) == (("t_plant-a", "FIFO"),)
+
+
+def test_an_ipv6_endpoint_is_named_without_brackets() -> None:
+    config = load(route("a"))
+    cluster = config.rocketmq.model_copy(update={"endpoints": "[::1]:8081;other:1"})
+    _, target = convert.peers(config.model_copy(update={"rocketmq": cluster}))
+    assert (target.address, target.port) == ("::1", 8081)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,8 @@ import typer
 from typer.testing import CliRunner
 
 import spanbridge
+from spanbridge.app import connect
+from spanbridge.app.connect import PeerFinding
 from spanbridge.cli import plugins
 from spanbridge.cli.commands import build
 from spanbridge.config import Config, examine_text
@@ -205,7 +209,8 @@ def test_run_that_fails(
         raise raised
 
     replace_app(monkeypatch, run)
-    assert invoke("run", "-c", write(tmp_path, GOOD)) == (code, "", text)
+    file = write(tmp_path, GOOD + '[telemetry]\nlog_format = "text"\n')
+    assert invoke("run", "-c", file) == (code, "", text)
 
 
 def plug_in(monkeypatch: pytest.MonkeyPatch, value: str, name: str = "extra") -> None:
@@ -252,7 +257,7 @@ def test_plugins_get_their_arguments_and_their_help(tmp_path: Path, monkeypatch:
 def test_plugins_that_cannot_load(monkeypatch: pytest.MonkeyPatch, name: str, value: str, advice: str) -> None:
     plug_in(monkeypatch, value, name)
     code, out, err = invoke(name, "up")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert advice in err
     assert "Traceback" not in err
 
@@ -261,3 +266,159 @@ def test_an_application_without_plugins(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(plugins, "entry_points", lambda group: [])
     assert isinstance(build(), typer.Typer)
     assert invoke("--help")[0] == 0
+
+
+def test_a_plugin_that_misses_a_package_only_when_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_lazy_plug_in.py").write_text(
+        "import typer\napp = typer.Typer()\n@app.command()\ndef go():\n    import jdk4py_is_absent\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    plug_in(monkeypatch, "a_lazy_plug_in:app", "devstack")
+    code, out, err = invoke("devstack")
+    assert (code, out) == (2, "")
+    assert "`devstack` needs the package `jdk4py_is_absent`, which is not installed" in err
+    sys.modules.pop("a_lazy_plug_in", None)
+
+
+COMMANDS = [
+    [],
+    ["run"],
+    ["check"],
+    ["init"],
+    ["version"],
+    ["config"],
+    ["config", "schema"],
+    ["demo"],
+    ["devstack", "up"],
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_help_fits_the_terminal_and_shows_no_type_beside_a_flag(arguments: list[str]) -> None:
+    for width in (80, 120):
+        result = runner.invoke(
+            build(), [*arguments, "--help"], env={"COLUMNS": str(width), "NO_COLOR": "1", "TERM": "dumb"}
+        )
+        assert result.exit_code == 0
+        assert "bool" not in result.stdout.lower()
+        assert "[[" not in result.stdout
+        lines = [line.rstrip() for line in result.stdout.splitlines()]
+        assert max(map(len, lines)) <= width
+        for line, following in pairwise(lines):  # a paragraph goes on until a word no longer fits
+            if line.startswith(" ") and following.startswith(" "):
+                assert len(line) + len(following.split()[0]) + 1 >= width - 2, line
+
+
+def test_run_writes_warnings_as_its_log_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_app(monkeypatch, lambda config: 0)
+    for log_format in ("json", "auto"):  # the runner's standard error is no terminal
+        file = write(tmp_path, WARNING + f'[telemetry]\nlog_format = "{log_format}"\n')
+        code, _, err = invoke("run", "-c", file)
+        assert code == 0
+        (line,) = [json.loads(line) for line in err.splitlines()]
+        assert (line["level"], line["logger"], line["event"]) == ("warning", "spanbridge.config", "config.problem")
+        assert line["message"].startswith(f"{file}:8: warning: routes[0].qos: is 0")
+        assert (line["fields"]["path"], line["fields"]["line"]) == ("routes[0].qos", 8)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
+    file = write(tmp_path, WARNING + '[telemetry]\nlog_format = "text"\n')
+    assert invoke("run", "-c", file)[2].splitlines()[-1] == f"{file}: 1 warning"
+
+
+def test_run_writes_errors_as_its_log_would_be_written(tmp_path: Path) -> None:
+    file = write(tmp_path, BAD + '[telemetry]\nlog_format = "text"\n')
+    code, _, err = invoke("run", "-c", file)
+    assert (code, err.splitlines()[-1]) == (2, f"{file}: 3 errors")
+    code, _, err = invoke("run", "-c", write(tmp_path, BAD))
+    assert (code, [json.loads(line)["level"] for line in err.splitlines()]) == (2, ["error"] * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_BSP_MAX_QUEUE_SIZE", "x"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")],
+)
+def test_check_looks_at_the_variables_of_telemetry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    file = write(tmp_path, GOOD)
+    code, out, _ = invoke("check", "-c", file)
+    assert code == 2
+    assert f"{file}: error: {name}" in out
+    assert "is valid" not in out
+    content = json.loads(invoke("check", "--json", "-c", file)[1])
+    assert (content["valid"], content["problems"][0]["severity"]) == (False, "error")
+
+
+def test_an_unknown_variable_is_a_warning_and_an_error_when_strict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPANBRIDGE_ROCKETMQ_ENDPOINTS", "x:1")
+    file = write(tmp_path, GOOD)
+    code, out, _ = invoke("check", "-c", file)
+    assert code == 0
+    assert "did you mean `SPANBRIDGE__ROCKETMQ__ENDPOINTS`?" in out
+    assert invoke("check", "--strict", "-c", file)[0] == 2
+    replace_app(monkeypatch, lambda config: 0)
+    assert "SPANBRIDGE__ROCKETMQ__ENDPOINTS" in invoke("run", "-c", file)[2]
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, *findings: PeerFinding) -> None:
+    monkeypatch.setattr(connect, "ask_both_sides", lambda config: list(findings))
+
+
+GRANTED = PeerFinding("mqtt", "connection", "ok", "h:1883 took MQTT 5", 3.5)
+CUT = PeerFinding("mqtt", "subscription a", "warning", "granted with QoS 0, asked for 1")
+MISSING = PeerFinding("rocketmq", "topic t", "failed", "no such topic")
+
+
+def test_check_asks_both_sides_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, GOOD)
+    answers(monkeypatch, GRANTED, CUT)
+    assert invoke("check", "--connect", "-c", file) == (
+        0,
+        f"{file} is valid: 1 MQTT connection, 1 route\n"
+        "mqtt: connection: ok: h:1883 took MQTT 5 (3.5 ms)\n"
+        "mqtt: subscription a: warning: granted with QoS 0, asked for 1\n"
+        "both sides answer as they should\n",
+        "",
+    )
+    answers(monkeypatch, GRANTED, MISSING)
+    code, out, _ = invoke("check", "--connect", "-c", file)
+    assert (code, out.splitlines()[-1]) == (1, "1 of 2 checks failed")
+
+
+def test_check_tells_answers_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, GRANTED, MISSING)
+    code, out, _ = invoke("check", "--connect", "--json", "-c", write(tmp_path, GOOD))
+    content = json.loads(out)
+    assert (code, content["valid"], content["connected"]) == (1, True, False)
+    assert content["peers"][0] == {
+        "peer": "mqtt",
+        "subject": "connection",
+        "state": "ok",
+        "text": "h:1883 took MQTT 5",
+        "milliseconds": 3.5,
+    }
+    assert "peers" not in json.loads(invoke("check", "--json", "-c", write(tmp_path, GOOD))[1])
+
+
+def test_nobody_is_asked_with_a_configuration_that_has_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "ask_both_sides", lambda config: pytest.fail("asked"))
+    assert invoke("check", "--connect", "-c", write(tmp_path, BAD))[0] == 2
+    assert invoke("check", "--connect", "--strict", "-c", write(tmp_path, WARNING))[0] == 2
+
+
+def test_interrupted_while_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(config: Config) -> list[PeerFinding]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connect, "ask_both_sides", interrupted)
+    assert invoke("check", "--connect", "-c", write(tmp_path, GOOD))[0] == 130
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 500 + "]" * 500, "a = " + "1" * 5000])
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_nonsense_ends_with_an_error(tmp_path: Path, command: str, text: str) -> None:
+    code, out, err = invoke(command, "-c", write(tmp_path, text))
+    assert code == 2
+    assert "error: " in out + err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -99,7 +100,7 @@ def test_light_commands_load_nothing_heavy(tmp_path: Path, arguments: list[str])
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     code = "import sys\nsys.modules['typer'] = None\nfrom spanbridge.cli import main\nmain()\n"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == f"spanbridge: the command line needs its extra: {install_command('gateway')}\n"
 
 
@@ -117,9 +118,12 @@ def test_a_variable_that_cannot_be_used_is_for_somebody_to_mend(tmp_path: Path) 
     assert spanbridge("init", cwd=tmp_path).returncode == 0
     done = spanbridge("run", cwd=tmp_path, OTEL_TRACES_EXPORTER="zipkin")
     assert done.returncode == 2
-    assert done.stderr.endswith(
-        "spanbridge: OTEL_TRACES_EXPORTER='zipkin' is not known here: use otlp, console or none\n"
-    )
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert last["level"] == "error"
+    assert last["message"] == "OTEL_TRACES_EXPORTER='zipkin' is not known here: use otlp, console or none"
+    text = spanbridge("run", cwd=tmp_path, OTEL_TRACES_EXPORTER="zipkin", SPANBRIDGE__TELEMETRY__LOG_FORMAT="text")
+    assert text.returncode == 2
+    assert text.stderr.endswith(f"spanbridge: {last['message']}\n")
 
 
 def test_ctrl_c_while_it_is_still_loading(tmp_path: Path) -> None:

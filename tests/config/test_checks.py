@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spanbridge.config import Problem, Report, examine_text
-from spanbridge.config.checks import more_specific, overlap
+from spanbridge.config.overlap import more_specific, overlap
 from spanbridge.core.routes import Route, RouteTable, TopicFilter
 from spanbridge.core.template import Template
 
@@ -163,7 +163,7 @@ topic = "telemetry"
         ('version = "3.1.1"\nsession_expiry = 7', "", "mqtt.session_expiry"),
         ('version = "3.1.1"\nreceive_maximum = 7', "", "mqtt.receive_maximum"),
         ('version = "3.1.1"\nshare = "g"', "", "mqtt.share"),
-        ('share = "g"', 'message_group = "{device}"', "mqtt.share"),
+        ('share = "g"', 'message_group = "{device|none}"', "mqtt.share"),
         ("", "qos = 0", "routes[0].qos"),
         ("", 'context = "passthrough"\ntrust = false', "routes[0].context"),
         ('version = "3.1.1"', 'tag = "{user.kind}"', "routes[0].tag"),
@@ -190,3 +190,127 @@ def test_warnings_about_security_and_empty_topics() -> None:
 
 def test_a_broker_without_routes() -> None:
     assert single(routes(route("x", "t", 'source = "a"')), "warning").path == "mqtt[1]"
+
+
+@pytest.mark.parametrize(
+    ("lines", "path", "message"),
+    [
+        ('message_group = "{device}"', "message_group", "whose level `device` is empty (`devices/`)"),
+        ('message_group = "{topic[1]}"', "message_group", "whose level 1 is empty"),
+        ('message_group = "{user.group}"', "message_group", "without the user property `group`"),
+        ('message_group = "{user.group}{device}"', "message_group", "without the user property `group`"),
+        ('delivery_timestamp = "{user.at}"', "delivery_timestamp", "without the user property `at`"),
+    ],
+)
+def test_templates_that_a_device_can_empty(lines: str, path: str, message: str) -> None:
+    problem = single(ONE % ("", lines), "warning")
+    assert problem.path == f"routes[0].{path}"
+    assert message in problem.message
+    assert problem.hint is not None
+    assert "give a default" in problem.hint
+    field = lines.partition("{")[2].partition("}")[0]
+    default = "0" if path == "delivery_timestamp" else "none"
+    assert read(ONE % ("", lines.replace(field, f"{field}|{default}"))).problems == []
+
+
+@pytest.mark.parametrize(
+    ("filter_", "topic", "message"),
+    [
+        ("d/{device}/t", "{device}", "whose level `device` is empty (`d//t`)"),
+        ("{site}/{device}", "{device}", "(`site/`)"),
+        ("d/#", "{topic[1]}", "whose topic has no level 1"),
+        ("d/#", "{topic[4]}", "whose topic has no level 4"),
+        ("d/+", "{topic[1]}", "whose level 1 is empty"),
+        ("d//+", "{topic[1]}", "whose level 1 is empty"),
+    ],
+)
+def test_topics_that_a_device_can_empty(filter_: str, topic: str, message: str) -> None:
+    text = (ONE % ("", "")).replace("devices/{device}", filter_).replace('"telemetry"', f'"{topic}"')
+    problem = single(text, "warning")
+    assert problem.path == "routes[0].topic"
+    assert message in problem.message
+    assert "unroutable" in problem.message
+
+
+@pytest.mark.parametrize(
+    "topic", ["t-{device}", "{topic}", "{topic[0]}", "{client_id}", "{source}", "{device}{source}"]
+)
+def test_topics_that_are_never_empty(topic: str) -> None:
+    assert read((ONE % ("", "")).replace('"telemetry"', f'"{topic}"')).problems == []
+
+
+def test_tags_and_keys_may_be_empty() -> None:
+    assert read(ONE % ("", 'tag = "{user.kind}"\nkeys = ["{device}"]')).problems == []
+
+
+def test_a_topic_has_one_type() -> None:
+    ordered, delayed = 'message_group = "g"', 'delivery_timestamp = "{user.at|0}"'
+    problem = single(routes(route("x", "t", ordered), route("y", "t", delayed, 'source = "a"')), "warning")
+    assert problem.path == "routes[1].topic"
+    assert "gets DELAY messages, and FIFO ones by routes[0].topic" in problem.message
+    text = routes(route("x", "t", ordered)) + '[uplink]\nrejected_topic = "t"\n'
+    assert single(text, "warning").path == "uplink.rejected_topic"
+    assert read(routes(route("x", "t", ordered), route("y", "t", ordered))).problems == []
+
+
+def test_the_port_of_a_name_server() -> None:
+    problem = single((ONE % ("", "")).replace(":8081", ":8081;ns:9876"), "warning")
+    assert problem.path == "rocketmq.endpoints"
+    assert "name servers listen" in problem.message
+
+
+def test_a_topic_for_unroutable_messages_that_never_come() -> None:
+    text = ONE % ("", '[uplink]\nunroutable_topic = "rest"')
+    problem = single(text, "warning")
+    assert problem.path == "uplink.unroutable_topic"
+    assert problem.hint is not None
+    assert 'subscribe = ["#"]' in problem.hint
+    assert read(text.replace("[rocketmq]", 'subscribe = ["#"]\n[rocketmq]')).problems == []
+
+
+@pytest.mark.parametrize(
+    ("subscribe", "position", "message"),
+    [
+        ('"devices/one"', 0, "brings nothing"),
+        ('"rest/#", "rest/+"', 1, "brings nothing"),
+        ('"#", "$SYS/#"', 1, "that no route takes"),
+        ('"+/one"', 0, "overlaps other subscriptions"),
+    ],
+)
+def test_extra_subscriptions_that_are_seldom_meant(subscribe: str, position: int, message: str) -> None:
+    text = ONE % (f"subscribe = [{subscribe}]", '[uplink]\nunroutable_topic = "rest"')
+    problem = single(text, "warning")
+    assert problem.path == f"mqtt.subscribe[{position}]"
+    assert message in problem.message
+
+
+def test_an_extra_subscription_of_which_everything_is_dropped() -> None:
+    problem = single(ONE % ('subscribe = ["#"]', ""), "warning")
+    assert problem.path == "mqtt.subscribe[0]"
+    assert problem.hint == "set `uplink.unroutable_topic`"
+    assert read(ONE % ('subscribe = ["#"]', '[uplink]\nrejected_topic = "r"')).problems == []
+
+
+def test_a_broker_may_have_extra_subscriptions_alone() -> None:
+    text = routes(route("x", "t", 'source = "a"')) + '[uplink]\nunroutable_topic = "rest"\n'
+    assert read(text.replace('version = "3.1.1"', 'version = "3.1.1"\nsubscribe = ["#"]')).problems == []
+
+
+def test_the_winner_of_an_overlap_is_one_or_several() -> None:
+    assert "routes[1], which wins where" in single(routes(route("x/#"), route("x/y", "u")), "warning").message
+    several = single(routes(route("x/#"), route("x/y", "u"), route("x/z", "v")), "warning")
+    assert "routes[1], routes[2], which win where" in several.message
+
+
+def test_an_extra_subscription_that_covers_both_brings_no_copies() -> None:
+    text = routes(route("x/+/b"), route("x/y/#", "u")) + '[uplink]\nrejected_topic = "r"\n'
+    for name in ("a", "b"):
+        text = text.replace(f'name = "{name}"', f'name = "{name}"\nsubscribe = ["#"]')
+    assert single(text, "warning").hint is None
+
+
+def test_a_name_and_the_filter_of_another_route() -> None:
+    problem = single(routes(route("x"), route("y", "u", 'name = "x"')), "error")
+    assert problem.path == "routes[1].name"
+    problem = single(routes(route("y", "u", 'name = "x"'), route("x")), "error")
+    assert problem.path == "routes[1].filter"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from spanbridge.config import Config, Report, examine_text
+from spanbridge.config.variables import KNOWN
 
 BASE = """\
 [mqtt]
@@ -168,3 +170,90 @@ def test_certificate_files_have_to_be_there(tmp_path: Path) -> None:
     assert problem.path == "mqtt.tls.ca_file"
     pair = read(text + '[mqtt.tls]\ncert_file = "ca.pem"\n', {}, tmp_path).errors[0]
     assert "both `cert_file` and `key_file`" in pair.message
+
+
+LIST = BASE.replace("[mqtt]", '[[mqtt]]\nname = "only"')
+
+
+@pytest.mark.parametrize("text", [BASE, LIST, BASE.replace('[mqtt]\nurl = "mqtt://127.0.0.1:1883"\n', "")])
+@pytest.mark.parametrize("variable", ["SPANBRIDGE__MQTT__0__URL", "SPANBRIDGE__MQTT__URL"])
+def test_the_first_broker_is_reached_however_it_is_written(text: str, variable: str) -> None:
+    assert good(text, {variable: "mqtt://other"}).mqtt[0].url == "mqtt://other"
+
+
+def test_a_single_broker_is_reached_by_its_name() -> None:
+    text = with_mqtt('name = "plant-a"')
+    assert good(text, {"SPANBRIDGE__MQTT__PLANT_A__URL": "mqtt://other"}).mqtt[0].url == "mqtt://other"
+    assert good(LIST, {"SPANBRIDGE__MQTT__ONLY__URL": "mqtt://other"}).mqtt[0].url == "mqtt://other"
+
+
+def test_of_several_brokers_one_is_named() -> None:
+    text = LIST + '[[mqtt]]\nname = "b"\nurl = "mqtt://b"\n'
+    assert good(text, {"SPANBRIDGE__MQTT__1__URL": "mqtt://c"}).mqtt[1].url == "mqtt://c"
+    problem = read(text, {"SPANBRIDGE__MQTT__URL": "mqtt://c"}).errors[0]
+    assert "SPANBRIDGE__MQTT__0__" in problem.message
+    problem = read(BASE, {"SPANBRIDGE__MQTT__1__URL": "mqtt://c"}).errors[0]
+    assert "`[mqtt]` is a single table" in problem.message
+
+
+def test_routes_may_come_from_the_environment_item_by_item() -> None:
+    text = BASE.partition("[[routes]]")[0]
+    environ = {"SPANBRIDGE__ROUTES__0__FILTER": "a/{b}", "SPANBRIDGE__ROUTES__0__TOPIC": "t"}
+    assert good(text, environ).routes[0].filter == "a/{b}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("SPANBRIDGE_ROCKETMQ_ENDPOINTS", "SPANBRIDGE__ROCKETMQ__ENDPOINTS"),
+        ("SPANBRIDGE_MQTT_URL", "SPANBRIDGE__MQTT__URL"),
+        ("SPANBRIDGE_ADMIN_PORT", "SPANBRIDGE__ADMIN__PORT"),
+        ("SPANBRIDGE_UPLINK__BATCH_MAX_BYTES", "SPANBRIDGE__UPLINK__BATCH__MAX_BYTES"),
+        ("SPANBRIDGE_CONFG", "SPANBRIDGE_CONFIG"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_told(variable: str, meant: str) -> None:
+    report = read(BASE, {variable: "5"})
+    assert report.config is not None
+    assert [(problem.source, problem.severity) for problem in report.problems] == [(variable, "warning")]
+    assert report.problems[0].hint == f"did you mean `{meant}`?"
+    assert "5" not in report.problems[0].text()
+
+
+def test_variables_of_other_parts_and_of_kubernetes_are_known() -> None:
+    environ = {
+        "SPANBRIDGE_CONFIG": "x",
+        "SPANBRIDGE_CACHE": "/cache",
+        "SPANBRIDGE_MQTT_CONTEXT_FORMAT": "w3c",
+        "SPANBRIDGE_SERVICE_HOST": "10.0.0.1",
+        "SPANBRIDGE_SERVICE_PORT_ADMIN": "9464",
+        "SPANBRIDGE_PORT": "tcp://10.0.0.1:9464",
+        "SPANBRIDGE_PORT_9464_TCP_ADDR": "10.0.0.1",
+    }
+    assert read(BASE, environ).problems == []
+    assert (
+        read(BASE, {"SPANBRIDGE_WHATEVER": "1"}).problems[0].hint == "settings are written SPANBRIDGE__SECTION__SETTING"
+    )
+
+
+def test_every_variable_that_our_programs_read_is_known() -> None:
+    root = Path(__file__).parents[2]
+    sources = [path.read_text() for folder in ("gateway", "context") for path in (root / folder).rglob("*.py")]
+    read_by_us = re.compile(
+        r"(?:environ(?:\.get)?[(\[]|envvar=|^ENV_\w+: Final = )\"(SPANBRIDGE_[A-Z0-9_]+)\"", re.MULTILINE
+    )
+    names = {name for source in sources for name in read_by_us.findall(source)}
+    assert "SPANBRIDGE_CONFIG" in names
+    assert "SPANBRIDGE_MQTT_ACK_TIMEOUT" in names
+    assert names <= KNOWN
+
+
+@pytest.mark.parametrize("value", ["[" * 500, "1" * 5000])
+def test_an_override_that_cannot_be_parsed_is_text(value: str) -> None:
+    problem = read(BASE, {"SPANBRIDGE__UPLINK__MAX_IN_FLIGHT": value}).errors[0]
+    assert (problem.path, problem.message) == ("uplink.max_in_flight", "must be a whole number")
+
+
+def test_what_is_unset_is_not_held_against_other_settings() -> None:
+    problems = read(BASE + 'source = "${NOPE}"\n', {}).problems
+    assert [problem.message for problem in problems] == ["environment variable NOPE is not set"]

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from spanbridge.config import Config, ConfigError, Problem, Report, examine, examine_text, load
+from spanbridge.config.checks import cross_check
+from spanbridge.config.parts import Parts
+from spanbridge.config.repair import repair
 from spanbridge.core.policy import Carrier, ContextPolicy
 
 MINIMAL = """\
@@ -31,7 +38,7 @@ endpoints = "127.0.0.1:8081"
 filter = "devices/{device}/telemetry"
 topic = "telemetry"
 keys = ["{device}"]
-message_group = "{device}"
+message_group = "{device|none}"
 context = "continue"
 """
 
@@ -233,7 +240,10 @@ def test_a_setting_in_the_wrong_section() -> None:
         ("mqtt://h:99999", "port"),
         ("mqtt://h:1883/topic", "nothing may follow"),
         ("mqtt://user:hunter2@h", "credentials"),
-        ("mqtt://[::1", "invalid IPv6 URL"),
+        ("mqtt://[::1", "has brackets without an IPv6 address"),
+        ("mqtt://[x]:1", "has brackets without an IPv6 address"),
+        ("mqtt://::1:1883", "IPv6 address without brackets"),
+        ("mqtt://2001:db8::1", "IPv6 address without brackets"),
         ("mqtt://a..b", "`a..b` is no host name"),
     ],
 )
@@ -285,7 +295,10 @@ def test_bad_rocketmq_settings(line: str, path: str) -> None:
     assert only_error(with_rocketmq(line)).path == path
 
 
-@pytest.mark.parametrize("endpoints", ["", ";", "host", "host:", "host:x", ":8081", "host:0", "a:1,b:2"])
+@pytest.mark.parametrize(
+    "endpoints",
+    ["", ";", "host", "host:", "host:x", ":8081", "host:0", "a:1,b:2", "::1:8081", "[::1]", "[x]:1", "a:b:1"],
+)
 def test_bad_endpoints(endpoints: str) -> None:
     assert only_error(MINIMAL.replace("127.0.0.1:8081", endpoints)).path == "rocketmq.endpoints"
 
@@ -303,6 +316,13 @@ def test_bad_endpoints(endpoints: str) -> None:
         ("qos = 3", "routes[0].qos", "must be"),
         ('carriers = ["topic"]', "routes[0].carriers[0]", "must be"),
         ('source = "nobody"', "routes[0].source", "no `[[mqtt]]` has this name"),
+        ('name = "(unroutable)"', "routes[0].name", "kept for the gateway itself"),
+        (
+            'message_group = "g"\ndelivery_timestamp = "{user.at|0}"',
+            "routes[0].delivery_timestamp",
+            "either FIFO or DELAY",
+        ),
+        ('tag = "{sourc}"', "routes[0].tag", "no level named"),
         ("max_payload = 0", "routes[0].max_payload", "greater than or equal to 1"),
     ],
 )
@@ -327,6 +347,11 @@ def test_topics_that_rocketmq_does_not_take(topic: str) -> None:
     [
         ('[uplink]\nunroutable_topic = "a b"', "uplink.unroutable_topic"),
         ("[uplink]\nmax_in_flight_bytes = 65536", "uplink.max_in_flight_bytes"),
+        ("[uplink]\nreject_after = 0", "uplink.reject_after"),
+        ("[uplink]\nreject_after = nan", "uplink.reject_after"),
+        ('[uplink]\nreject_after = "2d"', "uplink.reject_after"),
+        ('[admin]\nhost = "[::1]"', "admin.host"),
+        ('[admin]\nhost = "a..b"', "admin.host"),
         ("[uplink.batch]\nmax_messages = 0", "uplink.batch.max_messages"),
         ('[admin]\nhost = "0.0.0.0"', "admin.host"),
         ("[admin]\nprobe_interval = 60", "admin.max_probe_age"),
@@ -379,6 +404,40 @@ def test_a_shared_subscription_in_a_filter_would_match_nothing() -> None:
     assert problem.hint == 'set `share = "g"` in [mqtt], and `filter = "a/#"` here'
 
 
+@pytest.mark.parametrize("prefix", ["$queue", "$exclusive"])
+def test_prefixes_that_a_broker_takes_off_would_match_nothing(prefix: str) -> None:
+    problem = only_error(MINIMAL.replace("devices/{device}/telemetry", f"{prefix}/a/#"))
+    assert problem.path == "routes[0].filter"
+    assert f"come without `{prefix}/`" in problem.message
+    assert problem.hint is not None
+    assert 'filter = "a/#"' in problem.hint
+    assert only_error(with_mqtt(f'subscribe = ["{prefix}/a"]')).path == "mqtt.subscribe[0]"
+
+
+@pytest.mark.parametrize("text", ["", "a/#/b", "{device}/x"])
+def test_bad_extra_subscriptions(text: str) -> None:
+    assert only_error(with_mqtt(f'subscribe = ["ok/#", "{text}"]')).path == "mqtt.subscribe[1]"
+
+
+def test_a_filter_that_cannot_be_a_name_needs_one() -> None:
+    text = MINIMAL.replace("devices/{device}/telemetry", "(unroutable)")
+    problem = only_error(text)
+    assert (problem.path, problem.hint) == ("routes[0].filter", "give the route a `name`")
+    assert config_of(text + 'name = "n"\n').routes[0].effective_name == "n"
+
+
+def test_endpoints_with_ipv6_addresses() -> None:
+    cluster = config_of(MINIMAL.replace("127.0.0.1:8081", "[::1]:8081; h:1")).rocketmq
+    assert cluster.endpoints == "[::1]:8081;h:1"
+    assert cluster.addresses == [("::1", 8081), ("h", 1)]
+
+
+def test_the_name_of_the_connection_is_a_field() -> None:
+    assert config_of(MINIMAL.replace('"telemetry"', '"t-{source}"')).routes[0].topic == "t-{source}"
+    problem = only_error(MINIMAL.replace("{device}", "{source}"))
+    assert "taken by a template field" in problem.message
+
+
 @pytest.mark.parametrize("url", ["mqtt://u:hun/ter2@h", "mqtt://u:hun@ter2@h:1", "tcp://u:hunter2@h", "u:hunter2@h:1"])
 def test_no_part_of_a_password_in_a_url_is_shown(url: str) -> None:
     for text in (MINIMAL.replace("mqtt://127.0.0.1:1883", url), MINIMAL.replace("127.0.0.1:8081", url)):
@@ -418,3 +477,120 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     file = tmp_path / "spanbridge.toml"
     file.write_text(MINIMAL, encoding="utf-8-sig")
     assert examine(file, {}).errors == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 500 + "]" * 500, "nested too deeply"),
+        ("a = " + "{b = " * 500 + "1" + "}" * 500, "nested too deeply"),
+        ("a." * 2000 + "b = 1", "nested too deeply"),
+        ("a = " + "1" * 5000, "too many digits"),
+    ],
+)
+def test_what_is_too_deep_or_too_long_is_one_error(text: str, message: str) -> None:
+    problem = only_error(text)
+    assert problem.path == ""
+    assert message in problem.message
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/ca.pem", "a\\u0000b"])
+def test_paths_that_no_file_has(path: str) -> None:
+    assert only_error(with_mqtt(f'password = "file:{path}"')).path == "mqtt.password"
+    text = with_mqtt(f'[mqtt.tls]\nca_file = "{path}"').replace("mqtt://", "mqtts://")
+    assert only_error(text).path == "mqtt.tls.ca_file"
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        (
+            MINIMAL.replace('endpoints = "127.0.0.1:8081"', 'endpoints = "x"\naccess_key = "a"'),
+            {"rocketmq.endpoints", "rocketmq.access_key"},
+        ),
+        (
+            MINIMAL.replace('endpoints = "127.0.0.1:8081"', 'access_key = "a"'),
+            {"rocketmq.endpoints", "rocketmq.access_key"},
+        ),
+        (
+            with_mqtt('version = "3.1.1"\npassword = "p"').replace("mqtt://", "tcp://"),
+            {"mqtt.url", "mqtt.password"},
+        ),
+        (
+            with_route("qos = 7", "[[routes]]", 'filter = "devices/+/telemetry"', "topic = 5"),
+            {"routes[0].qos", "routes[1].filter", "routes[1].topic"},
+        ),
+        (
+            with_route('message_group = "g"', 'delivery_timestamp = "{user.at}"', 'topik = "x"'),
+            {"routes[0].delivery_timestamp", "routes[0].topik"},
+        ),
+        (
+            with_route('source = "b"', "qos = 9").replace("[mqtt]", "[mqtt]\nkeep_alive = -1"),
+            {"mqtt.keep_alive", "routes[0].qos", "routes[0].source"},
+        ),
+        (
+            with_route("[admin]", "max_probe_age = 1", "[uplink]", "nonsense = 1"),
+            {"admin.max_probe_age", "uplink.nonsense"},
+        ),
+        ("[rocketmq]\naccess_key = 'a'\n", {"mqtt", "routes", "rocketmq.endpoints", "rocketmq.access_key"}),
+    ],
+)
+def test_errors_hide_no_others(text: str, paths: set[str]) -> None:
+    assert {problem.path for problem in read(text).errors} == paths
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['sourc = "b"', "[[routes]]", 'filter = "devices/+/telemetry"', 'topic = "t"'],
+        ["source = 5", "[[routes]]", 'filter = "devices/+/telemetry"', 'topic = "t"'],
+        ['max_payload = "x"', "[[routes]]", 'filter = "x/+"', 'topic = "telemetry"'],
+        ["topic = [1]", "[[routes]]", 'filter = "x/+"', 'topic = "telemetry"'],
+    ],
+)
+def test_nothing_is_said_that_rests_on_an_invalid_setting(lines: list[str]) -> None:
+    text = MINIMAL.replace('topic = "telemetry"\n', "") if lines[0].startswith("topic") else MINIMAL + 'name = "n"\n'
+    only_error(text + "\n".join(lines) + "\n")
+
+
+def test_a_mistyped_name_of_a_broker_is_not_held_against_its_routes() -> None:
+    text = MINIMAL.replace("[mqtt]", '[mqtt]\nnmae = "a"') + 'source = "a"\n'
+    assert only_error(text).path == "mqtt.nmae"
+
+
+SETTINGS = {
+    "mqtt": ("url", "name", "version", "password", "tls", "share", "no_local", "subscribe", "will", "backoff_maximum"),
+    "rocketmq": ("endpoints", "access_key", "secret_key", "tls", "backoff_initial"),
+    "routes": ("filter", "topic", "name", "source", "keys", "message_group", "delivery_timestamp", "context"),
+    "uplink": ("max_in_flight_bytes", "batch", "reject_after", "unroutable_topic"),
+    "admin": ("host", "port", "max_probe_age", "probe_interval"),
+    "telemetry": ("resource", "log_format"),
+}
+NONSENSE = st.sampled_from(
+    ["", "x", "(x)", "#", "{", "3.1.1", 0, -1, 10**9, 2.5, True, [], ["x"], [[]], {}, {"x": 1}, {"topic": 1}, [{}]]
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            section: NONSENSE
+            | st.dictionaries(st.sampled_from([*names, "typo"]), NONSENSE)
+            | st.lists(st.dictionaries(st.sampled_from(names), NONSENSE), max_size=3)
+            for section, names in SETTINGS.items()
+        },
+    )
+)
+def test_whatever_is_wrong_is_explained_and_repaired(data: dict[str, Any]) -> None:
+    parts = parts_of(data)
+    assert parts is not None
+    cross_check(parts)
+
+
+def parts_of(data: dict[str, Any]) -> Parts | None:
+    context = {"base": Path()}
+    try:
+        return Parts(Config.model_validate(data, context=context))
+    except ValidationError as error:
+        return repair(data, error, context, ()).parts

@@ -14,9 +14,18 @@ from spanbridge_context import (
     PROBLEMS,
     TraceContext,
     TraceContextError,
+    context_from_compact,
+    extract_rocketmq,
+    extract_topic,
+    extract_user_properties,
+    inject_json,
+    inject_rocketmq,
+    inject_topic,
     inject_user_properties,
     parse_compact,
     parse_traceparent,
+    split_json,
+    split_topic,
     split_user_properties,
 )
 
@@ -63,7 +72,8 @@ def test_it_is_a_value() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["trace_id", "span_id", "flags", "sampled", "tracestate", "baggage", "traceparent", "x"]
+    "name",
+    ["trace_id", "span_id", "trace_id_bytes", "span_id_bytes", "flags", "sampled", "tracestate", "baggage", "x"],
 )
 def test_it_cannot_be_changed(name: str) -> None:
     context = TraceContext(TRACE, SPAN)
@@ -174,3 +184,67 @@ print(" ".join(sorted(name for name in after if not name.startswith("spanbridge_
     )
     loaded = set(result.stdout.split())
     assert not loaded & {"typing", "re", "json", "random", "asyncio", "dataclasses", "logging", "opentelemetry"}
+
+
+@pytest.mark.parametrize("value", [{"tp": "x"}, {}, "tp", b"tp", 5, ["tp", "x"], [("a",)], [None]])
+def test_what_is_no_list_of_pairs_is_told_by_name(value: object) -> None:
+    for call in (split_user_properties, extract_user_properties):
+        with pytest.raises(TypeError, match=r"^properties: "):
+            call(value)
+
+
+@pytest.mark.parametrize("value", [{"tp": "x"}, {}, "tp", b"tp", 5])
+def test_a_context_goes_into_a_list_of_pairs_only(value: object) -> None:
+    with pytest.raises(TypeError, match=r"^properties: a list of pairs wanted, not "):
+        inject_user_properties(value, TraceContext.new())
+
+
+def test_a_message_without_properties_has_no_context() -> None:
+    context = TraceContext(TRACE, SPAN)
+    assert split_user_properties(None) == (None, None, [])
+    assert inject_user_properties(None, context) == [("tp", context.compact)]
+    assert extract_rocketmq(None) == (None, None)
+    assert inject_rocketmq(None, context) == {"traceparent": TEXT}
+
+
+@pytest.mark.parametrize("properties", [iter([("a", "b")]), (("a", "b"),), [["a", "b"]]])
+def test_pairs_come_in_any_sequence(properties: object) -> None:
+    assert [tuple(item) for item in split_user_properties(properties)[2]] == [("a", "b")]
+
+
+def test_other_carriers_are_told_by_name_as_well() -> None:
+    context = TraceContext(TRACE, SPAN)
+    for call in (extract_rocketmq, lambda given: inject_rocketmq(given, context)):
+        with pytest.raises(TypeError, match=r"^properties: a mapping wanted, not list"):
+            call([("traceparent", TEXT)])
+    for call in (split_topic, extract_topic, lambda given: inject_topic(given, context)):
+        with pytest.raises(TypeError, match=r"^topic: text wanted, not bytes"):
+            call(b"t")
+    with pytest.raises(TypeError, match=r"^payload: bytes wanted, not str"):
+        split_json("{}")
+    with pytest.raises(TypeError, match=r"^payload: bytes or text wanted, not dict"):
+        inject_json({}, context)
+
+
+def test_every_extraction_tells_the_problem() -> None:
+    zero = "A" * 35
+    assert extract_topic(f"t/~tp/{zero}") == (None, "zero_id")
+    assert extract_user_properties([("tp", zero)]) == (None, "zero_id")
+    assert extract_rocketmq({"traceparent": f"00-{'0' * 32}-{SPAN}-01"}) == (None, "zero_id")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "A" * 35, "A" * 36, "!" * 35, "é" * 35, "_" * 34 + "4", None, 5, b"A" * 35, ["A"] * 35]
+)
+def test_a_compact_form_that_is_none_gives_none(text: object) -> None:
+    assert context_from_compact(text) is None
+
+
+@pytest.mark.parametrize("first", ["A", "B", "_"])
+def test_both_readers_of_the_compact_form_agree(first: str) -> None:
+    for text in (first + "Ev5LzV3s02mo86SnQ4ORzYA8GeqC6kCtwE", first + "E" + "A" * 20 + "B" * 12 + "E"):
+        try:
+            expected = parse_compact(text)
+        except TraceContextError:
+            expected = None
+        assert context_from_compact(text) == expected

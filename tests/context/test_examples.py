@@ -37,8 +37,7 @@ def test_two_lines_are_enough_on_either_side() -> None:
     device = {"properties": SimpleNamespace()}
     exec(inject, device)
     sent = spanbridge_context.extract_user_properties(device["properties"].UserProperty).context
-    message: dict[str, str] = {}
-    spanbridge_context.inject_rocketmq(message, sent.child())
+    message = spanbridge_context.inject_rocketmq({}, sent.child())
     consumer: dict = {"message": SimpleNamespace(properties=message)}
     exec(extract, consumer)
     assert consumer["problem"] is None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from spanbridge_context import extract_topic, extract_user_properties
+from spanbridge_context import extract_user_properties, split_topic
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "@micropython/micropython-webassembly-pyscript"
@@ -174,16 +174,15 @@ def test_example_on_umqtt_publishes_what_a_gateway_reads(interpreter: Path) -> N
     messages = published(interpreter, program, {"umqtt/simple.py": UMQTT})
     assert len(messages) == 2
     for topic, payload, qos in messages:
-        plain, context = extract_topic(topic)
-        assert (plain, qos) == ("site/a12/dev/7/temperature", 1)
+        plain, context, problem = split_topic(topic)
+        assert (plain, qos, problem) == ("site/a12/dev/7/temperature", 1, None)
         assert json.loads(payload)["unit"] == "C"
         assert context is not None
         assert context.sampled
 
 
 def test_example_on_mqtt_as_publishes_what_a_gateway_reads(interpreter: Path) -> None:
-    # This build has no asyncio.run: Node's loop runs the task once the program has ended.
-    program = "import asyncio, device_v5\nasyncio.create_task(device_v5.main(count=2, pause=0))"
+    program = "import device_v5\ndevice_v5.run(device_v5.main(count=2, pause=0))"  # this build has no asyncio.run
     messages = published(interpreter, program, {"mqtt_as.py": MQTT_AS})
     assert len(messages) == 2
     for topic, payload, qos, pair in messages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from spanbridge_context import TraceContext, extract_json, inject_json
+from spanbridge_context import TraceContext, inject_json, split_json
 
 CONTEXT = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
 
@@ -20,7 +20,7 @@ def test_a_payload_of_the_largest_size_carries_the_largest_context() -> None:
     assert len(context.tracestate) == 16447
     carried = inject_json(payload, context)
     assert len(carried) < 131072
-    assert extract_json(carried) == (payload, context, None)
+    assert split_json(carried) == (payload, context, None)
 
 
 def test_text_is_a_payload_too() -> None:
@@ -31,7 +31,7 @@ def test_text_is_a_payload_too() -> None:
 def test_a_larger_payload_is_left_alone() -> None:
     assert inject_json(payload_of(65537), CONTEXT) == payload_of(65537)
     carried = b'{"traceparent":"' + CONTEXT.traceparent.encode() + b'",' + payload_of(131072)[1:]
-    assert extract_json(carried) == (carried, None, None)
+    assert split_json(carried) == (carried, None, None)
 
 
 def test_many_members_of_the_name_cost_one_pass() -> None:
@@ -39,12 +39,12 @@ def test_many_members_of_the_name_cost_one_pass() -> None:
     state = b'"tracestate":"a=1"'
     carried = b"{" + b" , ".join([parent, *[state] * 4000, b'"t":1']) + b"}"
     assert len(carried) < 131072
-    assert extract_json(carried)[1:] == (CONTEXT, "tracestate")
-    assert json.loads(extract_json(carried)[0]) == {"t": 1}
-    assert extract_json(b"{" + b",".join([parent, *[state] * 4000]) + b"}") == (b"{}", CONTEXT, "tracestate")
+    assert split_json(carried)[1:] == (CONTEXT, "tracestate")
+    assert json.loads(split_json(carried)[0]) == {"t": 1}
+    assert split_json(b"{" + b",".join([parent, *[state] * 4000]) + b"}") == (b"{}", CONTEXT, "tracestate")
 
 
 def test_deep_nesting_is_left_alone() -> None:
     payload = b'{"traceparent":"x","t":' + b"[" * 50000 + b"]" * 50000 + b"}"
-    assert extract_json(payload) == (payload, None, None)
+    assert split_json(payload) == (payload, None, None)
     assert inject_json(b'{"t":' + b"[" * 30000 + b"]" * 30000 + b"}", CONTEXT).startswith(b'{"t":[')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from binascii import b2a_base64
 from collections.abc import Callable
 
 import hypothesis
@@ -15,7 +16,7 @@ from spanbridge_context import (
     TraceContext,
     TraceContextError,
     cap_baggage,
-    extract_json,
+    context_from_compact,
     extract_rocketmq,
     extract_topic,
     extract_user_properties,
@@ -28,6 +29,7 @@ from spanbridge_context import (
     parse_compact,
     parse_traceparent,
     parse_tracestate,
+    split_json,
     split_topic,
     split_user_properties,
 )
@@ -124,8 +126,9 @@ def test_user_properties_round_trip(context: TraceContext, ordinary: list, form:
 
 @given(contexts, st.dictionaries(st.text(), st.text()))
 def test_rocketmq_round_trip(context: TraceContext, ordinary: dict) -> None:
-    carried = dict(ordinary)
-    inject_rocketmq(carried, context)
+    given_properties = dict(ordinary)
+    carried = inject_rocketmq(given_properties, context)
+    assert given_properties == ordinary
     assert extract_rocketmq(carried) == (context, None)
     for name in ("traceparent", "tracestate", "baggage"):
         carried.pop(name, None)
@@ -136,7 +139,7 @@ def test_rocketmq_round_trip(context: TraceContext, ordinary: dict) -> None:
 @given(contexts, st.text(min_size=1))
 def test_topic_round_trip(context: TraceContext, topic: str) -> None:
     plain = split_topic(topic)[0]
-    assert extract_topic(inject_topic(topic, context)) == (plain, parse_traceparent(context.traceparent))
+    assert split_topic(inject_topic(topic, context)) == (plain, parse_traceparent(context.traceparent), None)
     assert inject_topic(topic, context, retain=True) == topic
 
 
@@ -149,7 +152,7 @@ def test_json_payload_comes_back_byte_for_byte(context: TraceContext, payload: b
         return
     carried = inject_json(payload, context)
     assert carried != payload
-    assert extract_json(carried) == (payload, context.replace(baggage=""), None)
+    assert split_json(carried) == (payload, context.replace(baggage=""), None)
     expected = {
         "traceparent": context.traceparent,
         **({"tracestate": context.tracestate} if context.tracestate else {}),
@@ -162,7 +165,7 @@ def test_json_payload_comes_back_byte_for_byte(context: TraceContext, payload: b
 def test_json_members_anywhere_are_found_and_the_rest_stays_valid(context: TraceContext, value: dict, at: int) -> None:
     items = list(value.items())
     items.insert(min(at, len(items)), ("traceparent", context.traceparent))
-    restored, extracted, problem = extract_json(json.dumps(dict(items)).encode())
+    restored, extracted, problem = split_json(json.dumps(dict(items)).encode())
     assert (extracted, problem) == (parse_traceparent(context.traceparent), None)
     assert json.loads(restored) == value
 
@@ -182,15 +185,43 @@ def test_parsers_raise_the_documented_error_only(value: object) -> None:
 
 
 @given(anything, anything)
-def test_extraction_never_raises(value: object, other: object) -> None:
-    extract_user_properties(value)
-    split_user_properties(value)
-    extract_topic(value)
-    split_topic(value)
-    extract_json(value)
-    extract_rocketmq(value, other)
+def test_what_is_no_carrier_is_told_by_name_and_nothing_else_raises(value: object, other: object) -> None:
+    told = []
+    for extract, argument in (
+        (extract_user_properties, "properties"),
+        (split_user_properties, "properties"),
+        (extract_topic, "topic"),
+        (split_topic, "topic"),
+        (split_json, "payload"),
+        (lambda given: extract_rocketmq(given, other), "properties"),
+    ):
+        try:
+            extract(value)
+        except TypeError as error:
+            told.append((str(error), argument))
+    assert all(text.startswith(f"{argument}: ") for text, argument in told)
     kept, _ = cap_baggage(value)
     parse_baggage(kept)
+
+
+@given(st.one_of(st.binary(min_size=26, max_size=26).map(lambda raw: b2a_base64(raw).decode()[:35]), texts))
+def test_both_readers_of_the_compact_form_agree(text: str) -> None:
+    for each in (text, text.replace("+", "-").replace("/", "_")):
+        try:
+            expected = parse_compact(each)
+        except TraceContextError:
+            expected = None
+        assert context_from_compact(each) == expected
+
+
+@given(st.lists(st.one_of(members, st.text('a=;, \t"\\é', max_size=8)), max_size=4).map(",".join))
+def test_tidy_baggage_is_what_the_grammar_makes_of_it(text: str) -> None:
+    try:
+        whole = [f"{key}={value};{more}" if more else f"{key}={value}" for key, value, more in parse_baggage(text)]
+    except TraceContextError:
+        assert not cap_baggage(text)[1]
+    else:
+        assert cap_baggage(text) == (",".join(whole), True)
 
 
 @given(properties)
@@ -244,7 +275,7 @@ fragments = st.lists(
 
 @given(st.one_of(st.binary(), fragments.map(str.encode), fragments.map(lambda text: ('{"t":1,' + text + "}").encode())))
 def test_payloads_that_are_not_json_stay_as_they_are(payload: bytes) -> None:
-    restored, context, _problem = extract_json(payload)
+    restored, context, _problem = split_json(payload)
     if restored != payload:
         assert context is not None
     if context is not None:

@@ -113,7 +113,7 @@ def topic_extract(case):
         (plain, case["plain"]),
         (as_dict(context), case["context"]),
         (problem, case["problem"]),
-        (codec.extract_topic(case["topic"]), (plain, context)),
+        (tuple(codec.extract_topic(case["topic"])), (context, problem)),
     ]
 
 
@@ -126,7 +126,7 @@ def topic_filters(case):
 
 
 def json_payload_extract(case):
-    restored, context, problem = codec.extract_json(case["payload"].encode())
+    restored, context, problem = codec.split_json(case["payload"].encode())
     return [(restored, case["restored"].encode()), (as_dict(context), case["context"]), (problem, case["problem"])]
 
 
@@ -143,10 +143,11 @@ def rocketmq_extract(case):
 
 def rocketmq_inject(case):
     properties = dict(case["properties"])
-    codec.inject_rocketmq(properties, from_dict(case["context"]))
+    result = codec.inject_rocketmq(properties, from_dict(case["context"]))
     return [
-        (properties, case["result"]),
-        (as_dict(codec.extract_rocketmq(properties).context), case["context"]),
+        (result, case["result"]),
+        (properties, case["properties"]),
+        (as_dict(codec.extract_rocketmq(result).context), case["context"]),
     ]
 
 

@@ -13,6 +13,7 @@ SCOPE = Scope(
     named={"line": "line-7", "empty": ""},
     user=(("site", "ulm"), ("site", "second"), ("blank", "")),
     client_id="edge-1",
+    source="plant",
 )
 
 
@@ -28,6 +29,7 @@ SCOPE = Scope(
         ("{topic[3]}", ""),
         ("{topic[9]|none}", "none"),
         ("{client_id}", "edge-1"),
+        ("{source}", "plant"),
         ("{user.site}", "ulm"),
         ("{user.blank|fallback}", "fallback"),
         ("{user.missing}", ""),
@@ -50,6 +52,18 @@ def test_what_is_not_a_template_is_refused_with_its_place(text: str, position: i
     with pytest.raises(TemplateError) as caught:
         Template.parse(text)
     assert caught.value.position == position
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("t", False), ("{client_id}-{source}", False), ("{line}", True), ("{source}-{topic}", True), ("{user.a|b}", True)],
+)
+def test_what_a_device_has_a_say_in(text: str, expected: bool) -> None:
+    assert Template.parse(text).from_device is expected
+
+
+def test_the_name_of_the_connection_is_empty_where_nobody_says() -> None:
+    assert Template.parse("{source|none}").render(Scope(levels=("a",), named={})) == "none"
 
 
 def test_only_user_properties_make_a_template_depend_on_the_message() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ WORKLOADS = ["deployment.yaml", "optional/statefulset.yaml"]
 
 def manifest(name: str) -> dict[str, Any]:
     (document,) = MANIFESTS[name]
-    return dict(document)
+    return dict(copy.deepcopy(document))
 
 
 def pod(name: str) -> dict[str, Any]:

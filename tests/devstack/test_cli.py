@@ -85,7 +85,8 @@ def test_up_status_env_logs_down_and_two_side_by_side(run: Run) -> None:
         state = json.loads(first.stdout)
         port = state["parts"]["mqtt_v5"]["port"]
         assert f":{port}" not in second.stdout
-        assert f"SPANBRIDGE_MQTT_V5_PORT={port}\n" in run("env").stdout
+        printed = run("env").stdout.splitlines()
+        assert printed == [f"SPANBRIDGE__MQTT__URL=mqtt://127.0.0.1:{port}", "SPANBRIDGE__MQTT__VERSION=5"]
 
         status = run("status", "--json")
         assert status.returncode == 0
@@ -204,7 +205,21 @@ def test_what_is_offered_to_paste_is_installed(
     assert ("mosquitto_pub -V mqttv5 -h 127.0.0.1 -p 1 -q 1 -t devices/d1/telemetry -m hello" in lines) == installed
     assert ("spanbridge devstack publish --name b devices/d1/telemetry hello" in lines) != installed
     assert "spanbridge devstack consume --name b telemetry" in lines
-    assert "MQTT_URL=mqtt://127.0.0.1:1 ROCKETMQ_ENDPOINTS=127.0.0.1:2 spanbridge run" in lines
+    brokers = "SPANBRIDGE__MQTT__URL=mqtt://127.0.0.1:1 SPANBRIDGE__ROCKETMQ__ENDPOINTS=127.0.0.1:2"
+    assert f"{brokers} spanbridge run" in lines
+
+
+def test_what_a_message_holds_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    system = SimpleNamespace(tag="t\x1b]0;owned\x07", keys=["k\u202e"], message_group="")
+    received = SimpleNamespace(
+        system_properties=system, body=b"21.5 \xc2\xb0C\x1b[2J\r\n\x00\xff", user_properties={"a\tb": "c\x9b2J"}
+    )
+    show.message(received, as_json=False)
+    assert capsys.readouterr().out == (
+        "21.5 °C\\x1b[2J\\r\\n\\x00\\xff\n  tag=t\\x1b]0;owned\\x07\n  keys=['k\\u202e']\n  a\\tb=c\\x9b2J\n"
+    )
+    show.message(received, as_json=True)
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_ctrl_c_before_it_is_up_is_no_success(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
@@ -236,4 +251,4 @@ def test_what_the_system_refuses_is_one_message(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("spanbridge.devstack.cli.Devstack.up", refused)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     done = CliRunner().invoke(app, ["up"], env=environment)
-    assert (done.exit_code, done.stderr) == (1, "error: [Errno 28] No space left on device: '/tmp/x'\n")
+    assert (done.exit_code, done.stderr) == (1, "error: /tmp/x: No space left on device\n")

@@ -6,6 +6,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -14,6 +15,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from spanbridge.config.example import EXAMPLE
+from spanbridge.config.load import examine_text
 from spanbridge.devstack import Devstack, DevstackError, MqttBroker, MqttSetup
 from spanbridge.devstack.mqtt_setup import Capability, choose_kind, mosquitto_path
 from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_round
@@ -108,7 +111,14 @@ def test_both_versions_are_served(stack: Devstack) -> None:
     mqtt_round(target(stack.mqtt_v5))
     mqtt_round(target(stack.mqtt_v311, version="3.1.1"))
     assert (stack.mqtt_v5 is stack.mqtt_v311) == (stack.mqtt_v5.kind == "mosquitto")
-    assert stack.env()["SPANBRIDGE_MQTT_V5_URL"] == f"mqtt://127.0.0.1:{stack.mqtt_v5.port}"
+    assert stack.env()["SPANBRIDGE__MQTT__URL"] == f"mqtt://127.0.0.1:{stack.mqtt_v5.port}"
+
+
+def test_a_broker_for_the_older_version_alone_is_what_the_gateway_is_told() -> None:
+    with Devstack.up(rocketmq=False, mqtt_v5=False) as stack:
+        report = examine_text(EXAMPLE, stack.env(), base=Path())
+        assert report.config is not None, report.problems
+        assert (report.config.mqtt[0].url, report.config.mqtt[0].version) == (stack.mqtt_v311.url, "3.1.1")
 
 
 def test_listens_on_loopback_only(stack: Devstack) -> None:

@@ -18,6 +18,9 @@ from rocketmq.grpc_protocol import service_pb2 as service
 from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
 from typer.testing import CliRunner
 
+from spanbridge.config.environment import PREFIX
+from spanbridge.config.example import EXAMPLE
+from spanbridge.config.load import examine_text
 from spanbridge.devstack import FaultProxy, RocketmqBroker, ServiceError
 from spanbridge.devstack.cli import app
 from spanbridge.devstack.probe import NotYet
@@ -60,6 +63,15 @@ def stored(broker: RocketmqBroker, topic: str, queues: int = 1) -> int:
     """Messages in the topic, by the maximum offsets of its queues."""
     with BlockingClient(f"{broker.host}:{broker.broker_port}") as client:
         return sum(client.ask_all(max_offset(topic, queue) for queue in range(queues)))
+
+
+def test_the_environment_that_is_printed_is_what_the_gateway_reads(devstack: SharedStack) -> None:
+    environment = devstack.stack.env()
+    report = examine_text(EXAMPLE, environment, base=Path())
+    assert report.config is not None, report.problems
+    assert report.config.rocketmq.endpoints == devstack.rocketmq.endpoints
+    assert (report.config.mqtt[0].url, report.config.mqtt[0].version) == (devstack.mqtt_v5.url, "5")
+    assert all(name.startswith(PREFIX) for name in environment)  # nothing that nobody reads
 
 
 @pytest.mark.parametrize("message_type", ["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORITY"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import Any
 
 import mqtt5
@@ -600,4 +601,113 @@ async def test_a_broker_that_throws_us_out_is_not_met_with_a_busy_loop(version: 
         delays = [event.retry_in for event in watched.reporter.of("mqtt.disconnected")]
         assert all(delay <= 0.02 * 2**n for n, delay in enumerate(delays))
         assert delays[3] > 0.1 * 0.02 * 2**3 - 1e-9
+        await watched.stop()
+
+
+async def test_a_broker_that_stops_in_the_middle_of_a_packet_and_answers_pings_is_noticed(
+    version: str, watch: Any, scripted: Any
+) -> None:
+    async def script(broker: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        await broker.packet(reader)
+        writer.write(CONNACK[version])
+        writer.write(suback(version, await broker.packet(reader)))
+        if number == 1:
+            writer.write(publish_packet(version, "t", b"half of it")[:-5])
+        while True:
+            if (await broker.packet(reader))[0] == 0xC0 and number == 1:
+                await asyncio.sleep(0.01)
+                writer.write(b"\xd0\x00" if broker.received.count(b"\xc0\x00") < 3 else b"")
+
+    async with scripted(script) as peer:
+        watched = watch(peer.host, peer.port, "t", keep_alive=1)
+        event = await watched.event("mqtt.disconnected")
+        assert event.reason == "keep_alive"
+        assert "has not sent the rest of a packet for 1 s" in event.text()
+        await watched.event("mqtt.connected", 2)
+        await watched.stop()
+
+
+async def test_a_large_packet_that_comes_slowly_is_waited_for(version: str, watch: Any, scripted: Any) -> None:
+    """It takes several keep-alive intervals, and each piece shows that the broker is there."""
+
+    async def script(broker: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await broker.packet(reader)
+        writer.write(CONNACK[version])
+        writer.write(suback(version, await broker.packet(reader)))
+        body = b"\x00\x01t" + (b"\x00" if version == "5" else b"") + b"x" * 100
+        packet = bytes([0x30, len(body)]) + body
+        for start in range(0, len(packet), 6):
+            writer.write(packet[start : start + 6])
+            await asyncio.sleep(0.12)
+        while True:
+            await broker.packet(reader)
+
+    async with scripted(script) as peer:
+        watched = watch(peer.host, peer.port, "t", keep_alive=1)
+        await watched.count(1)
+        assert watched.payloads == [b"x" * 100]
+        assert watched.reporter.of("mqtt.disconnected") == []
+        await watched.stop()
+
+
+async def test_a_broker_that_closes_again_and_again_may_serve_another_client_with_our_id(
+    version: str, watch: Any, scripted: Any
+) -> None:
+    """As 3.1.1 brokers do when a second gateway has the same configuration: there is no other sign of it."""
+    async with scripted(greeting(version, hold=False)) as peer:
+        watched = watch(peer.host, peer.port, "t", client_id="plant")
+        hint = "it may be that another client connects with the client id 'plant'"
+        assert hint not in (await watched.event("mqtt.disconnected")).text()
+        second = await watched.event("mqtt.disconnected", 2)
+        assert hint in second.text()
+        assert hint in second.cause
+        await watched.stop()
+
+
+async def test_a_broker_that_is_away_in_between_gets_no_such_hint(version: str, watch: Any, scripted: Any) -> None:
+    async with scripted(greeting(version, hold=False)) as peer:
+        watched = watch(peer.host, peer.port, "t", backoff_initial=0.3, backoff_maximum=0.3)
+        await watched.event("mqtt.disconnected")
+        peer._server.close()
+        await watched.event("mqtt.connect.failed")
+        peer._server = await asyncio.start_server(peer._serve, peer.host, peer.port)
+        await watched.event("mqtt.disconnected", 2)
+        assert "another client" not in watched.reporter.of("mqtt.disconnected")[1].text()
+        await watched.stop()
+
+
+@pytest.mark.parametrize("version", ["5"])
+async def test_time_that_a_message_waits_unread_counts_for_its_expiry(watch: Any, scripted: Any, poll: Any) -> None:
+    """What came while reading was paused is as old as it is, to a tenth of a second; what comes later is new."""
+    go = asyncio.Event()
+
+    async def script(broker: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await broker.packet(reader)
+        writer.write(CONNACK["5"])
+        writer.write(suback("5", await broker.packet(reader)))
+        await go.wait()
+        for number in range(3):
+            packet = mqtt5.PublishPacket("t", payload=str(number).encode(), message_expiry_interval=1)
+            writer.write(packet.write())
+            await asyncio.sleep(0.4)
+        while True:
+            await broker.packet(reader)
+
+    async with scripted(script) as peer:
+        watched = watch(peer.host, peer.port, "t", version="5")
+        await watched.up()
+        watched.source.pause()
+        began, unix = time.monotonic_ns(), time.time_ns()
+        go.set()
+        await asyncio.sleep(1.3)
+        watched.source.resume()
+        await watched.count(3)
+        now = time.monotonic_ns()
+        first, second, third = watched.deliveries
+        assert began <= first.arrived_ns < second.arrived_ns < third.arrived_ns < now
+        assert first.expires_ns == first.arrived_ns + 1_000_000_000
+        assert first.expires_ns < now, "it waited unread for longer than it is good for"
+        assert third.expires_ns > now - 400_000_000
+        assert abs((first.message.received_ns - unix) - (first.arrived_ns - began)) < 50_000_000
+        assert watched.source.oldest_ns() == first.arrived_ns
         await watched.stop()

@@ -262,7 +262,7 @@ def test_a_copy_of_an_open_qos1_message_is_held_back() -> None:
     assert took(session, other) == ([other], "", 0), "without DUP it is another message"
 
 
-# -- nack ---------------------------------------------------------------------------------------------------------------
+# -- nack -------------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_nacked_is_handed_over_again_and_the_rest_is_adopted() -> None:
@@ -300,7 +300,7 @@ def test_what_nobody_has_a_copy_of_is_lost() -> None:
     assert counts(session) == (0, 0, 0)
 
 
-# -- QoS 2 --------------------------------------------------------------------------------------------------------------
+# -- QoS 2 ------------------------------------------------------------------------------------------------------------
 
 
 def test_qos2_runs_through_its_states() -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from spanbridge.core.errors import SourceError
+from spanbridge.devstack import FaultProxy
 from spanbridge.mqtt import MqttOptions, Subscription, TlsOptions, Will, create_source
+from spanbridge.ports import Link
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
 
@@ -147,3 +151,42 @@ async def test_the_socket_is_closed_when_tls_never_answers(watch: Any) -> None:
         event = await watched.event("mqtt.connect.failed")
         assert event.reason == "timeout"
         await watched.stop()
+
+
+async def test_renewed_files_are_taken_up_by_the_next_connection(secured: Any, watch: Any, tmp_path: Path) -> None:
+    """Certificates are renewed while the gateway runs; a file that is being written is read again."""
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_bytes(secured.certificates.ca_file.read_bytes())
+    with FaultProxy(secured.host, secured.port) as proxy:
+        watched = watch(proxy.host, proxy.port, "t", tls=TlsOptions(ca_file=str(ca_file)))
+        await watched.up()
+        ca_file.write_bytes(b"-----BEGIN CERT")
+        await anyio.to_thread.run_sync(proxy.drop)
+        event = await watched.event("mqtt.connect.failed")
+        assert event.reason == "tls_config"
+        assert f"tls.ca_file {str(ca_file)!r}" in event.text()
+        ca_file.write_bytes(secured.certificates.ca_file.read_bytes())
+        await watched.event("mqtt.connected", 2)
+        await watched.stop()
+
+
+async def test_what_is_nacked_without_a_session_is_lost_and_said_to_be(
+    version: str, broker: Any, watch: Any, publish: Any, unique: Any
+) -> None:
+    """A new connection would only lose the others as well."""
+    lasting = {"clean_start": True} if version == "3.1.1" else {"session_expiry": 0}
+    topic = unique("t")
+    watched = watch(broker.host, broker.port, topic, **lasting)
+    await watched.up()
+    await publish([(topic, b"1", 1)])
+    await watched.count(1)
+    watched.source.nack(watched.deliveries, "no room")
+    (event,) = watched.reporter.of("messages.lost")
+    assert (event.count, event.cause) == (1, "no room")
+    assert (watched.source.unacked, watched.source.held, watched.detail["in_flight"]) == (0, 0, 0)
+    assert watched.link is Link.UP
+    watched.ack_at_once = True
+    await publish([(topic, b"2", 1)])
+    await watched.count(2)
+    assert watched.payloads == [b"1", b"2"]
+    await watched.stop()

@@ -65,6 +65,8 @@ def test_codes_from_the_future_keep_the_message() -> None:
         ("the message is illegal, maybe msg body or properties length not matched.", SinkRejected, "message_illegal"),
         ("message body size exceeded. RuntimeException.", SinkRejected, "message_body_too_large"),
         ("message properties length is too long", SinkRejected, "message_properties_too_large"),
+        ("Required message key is missing", SinkRejected, "illegal_message_key"),
+        ("create mapped file failed, server is busy or broken.", SinkUnavailable, "store_unavailable"),
         ("message topic length too long 128", SinkRejected, "illegal_topic"),
         ("timer message illegal, the delay time should not be bigger than", SinkRejected, "illegal_delivery_time"),
         ("timer message is under flow control, max num limit is 1", SinkThrottled, "broker_busy"),

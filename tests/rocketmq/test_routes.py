@@ -9,7 +9,7 @@ import pytest
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from spanbridge.core.events import Event
-from spanbridge.rocketmq.grpc.routes import Target, TopicRoute, TopicRoutes, read_route
+from spanbridge.rocketmq.grpc.routes import ProxyRoute, ProxyRoutes, Target, read_route
 from spanbridge.rocketmq.grpc.stubs import DELAY, FIFO, NORMAL, definition, service
 
 
@@ -23,7 +23,7 @@ def queue(
     return made
 
 
-def read(*queues: Any, only: tuple[str, ...] | None = None) -> TopicRoute:
+def read(*queues: Any, only: tuple[str, ...] | None = None) -> ProxyRoute:
     return read_route("t", service.QueryRouteResponse(message_queues=queues), only)
 
 
@@ -65,14 +65,14 @@ class Cluster:
     """Answers queries with what it is given, and keeps what was reported."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, TopicRoute | SinkError] = {}
+        self.answers: dict[str, ProxyRoute | SinkError] = {}
         self.asked: list[str] = []
         self.events: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.routes = TopicRoutes(self.query, self)
+        self.routes = ProxyRoutes(self.query, self)
 
-    async def query(self, topic: str) -> TopicRoute:
+    async def query(self, topic: str) -> ProxyRoute:
         self.asked.append(topic)
         await self.gate.wait()
         answer = self.answers[topic]
@@ -84,7 +84,7 @@ class Cluster:
         self.events.append(event.name)
 
 
-ONE, TWO = (TopicRoute("t", (Target(("h:1",), count),), frozenset({NORMAL})) for count in (1, 2))
+ONE, TWO = (ProxyRoute("t", (Target(("h:1",), count),), frozenset({NORMAL})) for count in (1, 2))
 
 
 @pytest.mark.anyio
@@ -113,10 +113,11 @@ async def test_a_refresh_keeps_what_does_not_answer_and_forgets_what_is_gone() -
         await cluster.routes.get(name)
     learned = len(cluster.events)
     cluster.answers |= {"t1": TWO, "t2": SinkUnavailable("away"), "t3": SinkMisconfigured("gone")}
+    cluster.answers["t4"] = SinkMisconfigured("its certificate expired", reason="tls")
     await cluster.routes.refresh()
     assert sorted(cluster.asked[20:]) == sorted(names)
     assert cluster.routes.known == {name: TWO if name == "t1" else ONE for name in names if name != "t3"}
-    assert sorted(cluster.events[learned:]) == ["rocketmq.route.changes", *["rocketmq.route.refresh_failures"] * 2]
+    assert sorted(cluster.events[learned:]) == ["rocketmq.route.changes", *["rocketmq.route.refresh_failures"] * 3]
 
 
 @pytest.mark.anyio

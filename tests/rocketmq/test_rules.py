@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanbridge.core import rocketmq_rules as rules
+from spanbridge.core.errors import SinkRejected
+from spanbridge.core.message import Destination
 
 
 @pytest.mark.parametrize("topic", ["a", "A-b_9", "x" * 127, "ns%topic", "a|b"])
@@ -93,3 +95,49 @@ def test_property_values() -> None:
     assert rules.property_value_problem("a\u200bb") is None  # not printable, yet no control character of Java's
     assert "control" in (rules.property_value_problem("a\nb") or "")
     assert "surrogate" in (rules.property_value_problem("\udfff") or "")
+
+
+@pytest.mark.parametrize(
+    ("destination", "reason", "name"),
+    [
+        (Destination("a/b"), "illegal_topic", None),
+        (Destination("TBW102"), "illegal_topic", None),
+        (Destination("t", tag="a|b"), "illegal_message_tag", None),
+        (Destination("t", tag=""), "illegal_message_tag", None),
+        (Destination("t", keys=("k", "a b")), "illegal_message_key", None),
+        (Destination("t", group=""), "illegal_message_group", None),
+        (Destination("t", group="g" * 64), "illegal_message_group", None),
+        (Destination("t", properties=(("mqtt.topic", "a\nb"),)), "illegal_message_property_key", "mqtt.topic"),
+        (Destination("t", properties=(("TAGS", "x"),)), "illegal_message_property_key", "TAGS"),
+        (Destination("t", properties=(("mqtt.topic", "x" * 16_384),)), "message_properties_too_large", None),
+    ],
+)
+def test_a_breach_names_reason_and_property(destination: Destination, reason: str, name: str | None) -> None:
+    breach = rules.destination_breach(destination)
+    assert breach is not None
+    assert (breach.reason, breach.property_name) == (reason, name)
+    with pytest.raises(SinkRejected) as caught:
+        rules.check_destination(destination)
+    assert (caught.value.reason, str(caught.value)) == (reason, breach.text)
+
+
+def test_a_legal_destination() -> None:
+    legal = Destination("t" * 127, tag="a b", keys=("k", "l"), group="g", properties=(("a", ""), ("b c", "=")))
+    assert rules.destination_breach(legal) is None
+    rules.check_destination(legal)
+
+
+def test_properties_that_do_not_arrive() -> None:
+    assert rules.property_loss("a", "x") is None
+    assert "empty" in (rules.property_loss("a", "") or "")
+    assert "control" in (rules.property_loss("a", "\x9f") or "")
+    assert "reserved" in (rules.property_loss("KEYS", "x") or "")
+
+
+def test_bodies() -> None:
+    assert rules.body_breach("t", 1, 1) is None
+    empty, large = rules.body_breach("t", 0, 1), rules.body_breach("t", 2, 1)
+    assert empty is not None
+    assert large is not None
+    assert (empty.reason, large.reason) == ("message_body_empty", "message_body_too_large")
+    assert "limit of 1" in large.text

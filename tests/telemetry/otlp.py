@@ -14,11 +14,11 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
-
-from spanbridge.telemetry.peer import Peer
 from spanbridge.telemetry.route import SCHEMA_URL
 from spanbridge.telemetry.tracer import Tracer
 from spanbridge.telemetry.wire import RequestFrame
+
+from spanbridge.telemetry.peer import Peer
 
 RESOURCE = Resource(
     {"service.name": "gw", "deployment": "t\u00e9st", "n": 3, "on": True, "ratio": 0.5, "tags": ("a", "b")},

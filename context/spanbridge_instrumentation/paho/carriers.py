@@ -19,8 +19,9 @@ from spanbridge_context import (
     inject_topic,
     inject_user_properties,
 )
-from spanbridge_context.payload import extract_json
+from spanbridge_context.payload import split_json
 from spanbridge_context.topic import split_topic
+from spanbridge_instrumentation._shared.baggage import extract_global, inject_global
 from spanbridge_instrumentation._shared.context import incoming
 
 Pairs = list[tuple[str, str]]
@@ -99,8 +100,7 @@ def written(properties: Properties | None, context: TraceContext, span: Context,
     pairs = user_properties(properties)
     if form != "propagator":
         return with_user_properties(properties, inject_user_properties(pairs, context, form))
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier, span)
+    carrier = inject_global(span)
     if not carrier:
         return properties
     return with_user_properties(properties, [*_without_context(pairs, context), *carrier.items()])
@@ -135,7 +135,7 @@ def restore_v311(message: Any, carrier: str) -> None:
         if plain != message.topic:
             _remember(message, plain, found)
     elif carrier == "json":
-        payload, found, _ = extract_json(bytes(message.payload))
+        payload, found, _ = split_json(bytes(message.payload))
         if found is not None:
             message.payload = payload
             _remember(message, message.topic, found)
@@ -152,7 +152,7 @@ def read(topic: str, properties: Properties | None, base: Context, form: str) ->
     if found is not None:
         return Found(incoming(found, base), problem)
     if form == "propagator":
-        context = propagate.extract(_grouped(pairs), base, _GETTER)
+        context = extract_global(_grouped(pairs), base, _GETTER)
         if get_current_span(context) is not get_current_span(base):
             return Found(context, None)
     return Found(None, problem)

@@ -198,6 +198,9 @@ def _learn(client: Any, subscription: object) -> None:
     try:
         instrumentation = instrumentation_of(client)
         if instrumentation is not None:
+            client_id = client_id_of(client)
+            if client_id is not None:
+                instrumentation.options.templates.know(client_id)
             for each in filters_of(subscription):
                 instrumentation.options.templates.learn(each)
     except Exception:  # noqa: BLE001  the subscription is made

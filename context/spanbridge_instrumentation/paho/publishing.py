@@ -18,6 +18,7 @@ from spanbridge_instrumentation._shared.safety import call_hook, internal_error
 
 from .active import ClientState, Instrumentation, client_id_of, instrumentation_of, port_of, speaks_v5, state_of
 from .carriers import user_properties, written, written_v311
+from .options import Options
 from .pending import DISCONNECTED, DROPPED, PENDING, Publish
 
 QOS: Final = "messaging.mqtt.qos"
@@ -164,7 +165,7 @@ def _start(
 ) -> Publish:
     topic, payload, qos, retain, properties = message
     options = instrumentation.options
-    state = _prepared_state(client)
+    state = _prepared_state(client, options)
     named = isinstance(topic, str) and topic != ""
     template = options.templates.of_sent(topic) if named else None
     labels = instrumentation.labels("send", "send", client.host, port_of(client), template)
@@ -207,13 +208,15 @@ def _inject(
     return topic, payload, properties
 
 
-def _prepared_state(client: Any) -> ClientState:
+def _prepared_state(client: Any, options: Options) -> ClientState:
     state = state_of(client)
     if not state.watched:
         state.watched = True
         # Nobody is left to hear of an acknowledgement once the client is gone.
         weakref.finalize(client, PENDING.client_gone, state).atexit = False
         state.client_id = client_id_of(client)
+        if state.client_id is not None:
+            options.templates.know(state.client_id)
     return state
 
 

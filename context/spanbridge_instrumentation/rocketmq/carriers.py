@@ -12,6 +12,7 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Span, SpanContext, get_current_span, set_span_in_context
 
 from spanbridge_context.rocketmq import extract_rocketmq, inject_rocketmq
+from spanbridge_instrumentation._shared.baggage import extract_global, inject_global
 from spanbridge_instrumentation._shared.context import incoming, outgoing
 from spanbridge_instrumentation._shared.registry import MessageRegistry
 
@@ -143,7 +144,7 @@ def read(message: Any, base: Context) -> Found:
         return Found(incoming(found, base), problem)
     propagator = propagate.get_global_textmap()
     if not _fields(propagator) <= _W3C:
-        context = propagator.extract(properties, base)
+        context = extract_global(properties, base)
         if get_current_span(context) is not get_current_span(base):
             return Found(context, None)
     return Found(None, problem)
@@ -152,14 +153,13 @@ def read(message: Any, base: Context) -> Found:
 def _values(span: Span, parent: Context) -> dict[str, str]:
     propagator = propagate.get_global_textmap()
     fields = _fields(propagator)
-    values: dict[str, str] = {}
     if "traceparent" in fields and fields <= _W3C:
         # The codec does the same in less time, and knows Level 2's tracestate and the limits of baggage.
-        inject_rocketmq(values, outgoing(span.get_span_context(), parent))
+        values = inject_rocketmq({}, outgoing(span.get_span_context(), parent))
         if "baggage" not in fields:
             values.pop("baggage", None)
         return values
-    propagator.inject(values, set_span_in_context(span, parent))
+    values = inject_global(set_span_in_context(span, parent))
     return {key: value for key, value in values.items() if value and value.strip()}  # the broker refuses empty ones
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,10 +14,15 @@ from spanbridge.config import Config, Mqtt, Route, Tls
 from spanbridge.config.models.mqtt import DEFAULT_PORTS
 from spanbridge.core.partition import BatchLimits
 from spanbridge.core.policy import Carrier
+from spanbridge.core.rocketmq_rules import sanitise_topic
 from spanbridge.core.routes import TopicFilter, minimal_filters
+from spanbridge.core.template import Scope, Template
 from spanbridge.telemetry import Peer
 from spanbridge.uplink import UplinkSettings
 from spanbridge_context import suffix_filter
+
+_EXTRA_QOS = 1
+"""QoS of subscriptions that no route asks for: nothing that they bring is lost on the way."""
 
 
 def mqtt_options(config: Config, broker: Mqtt) -> mqtt.MqttOptions:
@@ -46,11 +51,11 @@ def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
         topics=known_topics(config),
         kinds=known_kinds(config),
         tls=rocketmq.TlsOptions(**_tls(cluster.tls)) if cluster.tls is not None else None,
+        ordered_partitions=cluster.ordered_partitions,
         **_same(
             cluster,
             "endpoints namespace access_key secret_key security_token name connect_timeout request_timeout attempts "
-            "heartbeat_interval route_refresh_interval backoff_initial backoff_maximum ordered_lanes single_requests "
-            "follow_routes",
+            "heartbeat_interval route_refresh_interval backoff_initial backoff_maximum single_requests follow_routes",
         ),
     )
 
@@ -65,15 +70,16 @@ def uplink_settings(config: Config) -> UplinkSettings:
         limits=BatchLimits(uplink.batch.max_messages, uplink.batch.max_bytes, uplink.batch.concurrency),
         unroutable_topic=uplink.unroutable_topic,
         rejected_topic=uplink.rejected_topic,
+        reject_after=uplink.reject_after,
     )
 
 
 def subscriptions(broker: Mqtt, routes: Iterable[Route]) -> tuple[mqtt.Subscription, ...]:
-    """The fewest subscriptions that bring what the routes need, each with the highest QoS that a route of it asks for.
+    """The fewest subscriptions that bring what is asked for, each with the highest QoS that a route of it asks for.
 
     A filter whose devices may append their context to the topic is subscribed to in that form as well.
     """
-    wanted: list[tuple[TopicFilter, int]] = []
+    wanted = [(TopicFilter.parse(extra), _EXTRA_QOS) for extra in broker.subscribe]
     for route in routes:
         parsed = TopicFilter.parse(route.filter)
         wanted.append((parsed, route.qos))
@@ -96,8 +102,8 @@ def subscriptions(broker: Mqtt, routes: Iterable[Route]) -> tuple[mqtt.Subscript
 def peers(config: Config) -> tuple[Peer | None, Peer]:
     """MQTT broker and RocketMQ as spans and metrics name them. With several brokers, none stands for all."""
     brokers = [mqtt_peer(mqtt_options(config, broker)) for broker in config.mqtt]
-    host, _, port = config.rocketmq.endpoints.split(";")[0].rpartition(":")
-    target = Peer(host, int(port), namespace=config.rocketmq.namespace)
+    host, port = config.rocketmq.addresses[0]
+    target = Peer(host, port, namespace=config.rocketmq.namespace)
     return (brokers[0] if len(brokers) == 1 else None), target
 
 
@@ -107,22 +113,27 @@ def mqtt_peer(options: mqtt.MqttOptions) -> Peer:
 
 
 def known_topics(config: Config) -> tuple[str, ...]:
-    """RocketMQ topics that are named outright; those made from templates show up with the first message."""
-    topics = [route.topic for route in config.build_routes()]
-    fixed = [topic.text for topic in topics if not topic.fields and "{{" not in topic.text and "}}" not in topic.text]
+    """RocketMQ topics that the configuration fixes; those that devices name show up with the first message."""
     extra = [config.uplink.unroutable_topic, config.uplink.rejected_topic]
+    fixed = [topic for topic, _ in known_kinds(config)]
     return tuple(dict.fromkeys([*fixed, *(topic for topic in extra if topic is not None)]))
 
 
 def known_kinds(config: Config) -> tuple[tuple[str, str], ...]:
-    """Topics that are named outright, with the message type that their routes will send."""
-    named = set(known_topics(config))
-    kinds = [
-        (route.topic.text, "DELAY" if route.delivery_timestamp else "FIFO" if route.message_group else "NORMAL")
-        for route in config.build_routes()
-        if route.topic.text in named
-    ]
+    """Topics that the configuration fixes, with the message type that their routes will send."""
+    kinds = [(topic, route.message_type) for route in config.routes for topic in _fixed_topics(config, route)]
     return tuple(dict.fromkeys(kinds))
+
+
+def _fixed_topics(config: Config, route: Route) -> Iterator[str]:
+    """The topics of a route in whose template a device has no say: one, or one to each connection."""
+    topic = Template.parse(route.topic)
+    if topic.from_device:
+        return
+    for broker in config.mqtt:
+        if route.source in (None, broker.name):
+            scope = Scope(levels=(), named={}, client_id=config.client_id(broker), source=broker.name)
+            yield sanitise_topic(topic.render(scope)) if topic.fields else topic.text
 
 
 def _will(broker: Mqtt) -> mqtt.Will | None:

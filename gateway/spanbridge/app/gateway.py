@@ -155,6 +155,7 @@ class Gateway:
             if self._admin is not None:
                 await self._admin.start()
             await self._telemetry.start(self.uplink, self._sources, self._sink)
+            self._reporter.waiting("rocketmq", self._waiting)
             await self._sink.start()
             background = [
                 asyncio.create_task(self.watch.probe_forever(config.admin.probe_interval), name="probe"),
@@ -167,6 +168,11 @@ class Gateway:
             await self._forward(stop, cause)
         finally:
             await self._close(background)
+
+    def _waiting(self) -> str:
+        """What an outage of RocketMQ's keeps waiting, for the log."""
+        count = self.uplink.in_flight
+        return f"{count} message(s) wait, the oldest for {self.uplink.oldest_age():.0f} s" if count else ""
 
     async def _forward(self, stop: asyncio.Event, cause: Callable[[], str]) -> None:
         forwarding = asyncio.create_task(self.uplink.run(), name="uplink")

@@ -22,7 +22,7 @@ def run(config: Config) -> int:
     A second signal stops at once: what is unacknowledged stays with the MQTT broker.
     """
     source, target = convert.peers(config)
-    telemetry = Telemetry(config.telemetry, source=source, target=target)
+    telemetry = Telemetry(config.telemetry, source=source, target=target, instance=config.name)
     try:
         gateway = Gateway(config, telemetry)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

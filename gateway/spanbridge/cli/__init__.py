@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import sys
 
+from spanbridge.cli import exits
 from spanbridge.installing import install_command
 
 
@@ -24,7 +25,7 @@ def _main() -> None:
         import typer  # noqa: F401, PLC0415 - the base install has no dependencies
     except ImportError:
         sys.stderr.write(f"spanbridge: the command line needs its extra: {install_command('gateway')}\n")
-        sys.exit(1)
+        sys.exit(exits.USAGE)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale that cannot write "…" is no reason to fail
     from spanbridge.cli.commands import build  # noqa: PLC0415

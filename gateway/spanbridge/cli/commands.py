@@ -13,11 +13,13 @@ import typer
 
 import spanbridge
 from spanbridge.cli import exits
+from spanbridge.cli.help import use_plain_help
 from spanbridge.cli.plugins import add_plugins
 from spanbridge.core.errors import ConfigError, SpanbridgeError
 from spanbridge.installing import install_command
 
 if TYPE_CHECKING:
+    from spanbridge.app.connect import PeerFinding
     from spanbridge.config import Config
 
 DEFAULT_FILE = Path("spanbridge.toml")
@@ -40,7 +42,10 @@ def build() -> typer.Typer:
     )
     app.callback()(root)
     app.command(epilog="Example: spanbridge run -c spanbridge.toml")(run)
-    app.command(epilog="Example: spanbridge check -c spanbridge.toml --json | jq .problems")(check)
+    app.command(
+        epilog="Example: spanbridge check -c spanbridge.toml --connect\n\n"
+        "Example: spanbridge check --json | jq .problems"
+    )(check)
     app.command(epilog="Example: spanbridge init /etc/spanbridge/spanbridge.toml")(init)
     app.command(epilog="Example: spanbridge version")(version)
     reference = typer.Typer(
@@ -50,7 +55,7 @@ def build() -> typer.Typer:
     reference.command(epilog="Example: spanbridge config docs > configuration.md")(docs)
     app.add_typer(reference, name="config")
     add_plugins(app)
-    return app
+    return use_plain_help(app)
 
 
 def _version_and_exit(wanted: bool) -> None:
@@ -70,30 +75,33 @@ def root(
 def run(config: ConfigFile = DEFAULT_FILE) -> None:
     """Run the gateway until SIGTERM or Ctrl-C, then drain and stop.
 
+    Warnings and errors go to standard error, as JSON lines where the log is written so
+    (telemetry.log_format).
+
     Exit codes: 0 stopped in order, 1 failed at run time, 2 the configuration (or an
     OTEL_* variable) has errors.
     """
     with _installed():
+        from spanbridge.cli.present import as_json_lines, log_problems, show_problems  # noqa: PLC0415
         from spanbridge.config import examine  # noqa: PLC0415
 
     report = examine(config, os.environ)
-    if report.config is None or report.warnings:
-        from spanbridge.cli.present import show_problems  # noqa: PLC0415
-
-        show_problems(config, report, stream=sys.stderr)
+    in_json = as_json_lines(report.log_format, sys.stderr)
+    show = log_problems if in_json else show_problems
+    show(config, report, stream=sys.stderr)
     if report.config is None:
         raise typer.Exit(exits.USAGE)
-    raise typer.Exit(_run(report.config))
+    raise typer.Exit(_run(report.config, in_json=in_json))
 
 
-def _run(config: Config) -> int:
+def _run(config: Config, *, in_json: bool) -> int:
     try:
         with _installed():
             from spanbridge import app  # noqa: PLC0415
 
             return int(app.run(config))
     except SpanbridgeError as error:
-        _complain(str(error))
+        _complain(str(error), in_json=in_json)
         return exits.USAGE if isinstance(error, ConfigError) else exits.FAILURE
     except KeyboardInterrupt:
         return exits.INTERRUPTED
@@ -101,13 +109,20 @@ def _run(config: Config) -> int:
 
 def check(
     config: ConfigFile = DEFAULT_FILE,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Ask the MQTT brokers and RocketMQ as well, as the gateway would.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
     schema_wanted: Annotated[bool, typer.Option("--schema", help="Print the JSON schema and check nothing.")] = False,
 ) -> None:
-    """Check a configuration and tell everything that is wrong with it. Connects to nothing.
+    """Check a configuration and tell everything that is wrong with it.
 
-    Exit codes: 0 valid, 2 it has errors (with --strict: or warnings).
+    Without --connect it connects to nothing. With it, each MQTT connection subscribes under a client id of its own
+    and takes no message out of the gateway's session, and RocketMQ is asked for each topic that the file names.
+
+    Exit codes: 0 fine, 1 something did not answer, is missing or was refused (--connect only), 2 the configuration
+    (or an OTEL_* variable) has errors (with --strict: or warnings).
     """
     if schema_wanted:
         schema()
@@ -117,14 +132,46 @@ def check(
         from spanbridge.config import examine  # noqa: PLC0415
 
     report = examine(config, os.environ)
+    if report.config is not None:
+        report = report.with_error(_telemetry_problem(report.config))
+    failed = bool(report.errors or (strict and report.warnings))
+    findings = _ask(report.config) if connect and report.config is not None and not failed else None
     if as_json:
-        print_json(config, report)
+        print_json(config, report, findings)
     else:
         show_problems(config, report, stream=sys.stdout)
         if report.config is not None:
             show_valid(config, report.config)
-    if report.errors or (strict and report.warnings):
+        if findings is not None:
+            from spanbridge.cli.peers import show_findings  # noqa: PLC0415
+
+            show_findings(findings, stream=sys.stdout)
+    if failed:
         raise typer.Exit(exits.USAGE)
+    if findings is not None and not all(finding.ok for finding in findings):
+        raise typer.Exit(exits.FAILURE)
+
+
+def _telemetry_problem(config: Config) -> str | None:
+    """What `run` would end with at once: an OTEL_* variable that cannot be used."""
+    with _installed():
+        from spanbridge.app.environment import telemetry_problem  # noqa: PLC0415
+
+        return telemetry_problem(config, os.environ)
+
+
+def _ask(config: Config) -> list[PeerFinding]:
+    """What both sides say. Ends the process when it is interrupted."""
+    with _installed():
+        from spanbridge.app.connect import ask_both_sides  # noqa: PLC0415
+
+    try:
+        return ask_both_sides(config)
+    except KeyboardInterrupt:
+        raise typer.Exit(exits.INTERRUPTED) from None
+    except SpanbridgeError as error:
+        _complain(str(error))
+        raise typer.Exit(exits.USAGE if isinstance(error, ConfigError) else exits.FAILURE) from None
 
 
 def init(
@@ -205,5 +252,10 @@ def _installed() -> Iterator[None]:
         raise typer.Exit(exits.USAGE) from None
 
 
-def _complain(text: str) -> None:
-    sys.stderr.write(f"spanbridge: {text}\n")
+def _complain(text: str, *, in_json: bool = False) -> None:
+    if in_json:
+        from spanbridge.cli.present import json_line  # noqa: PLC0415
+
+        sys.stderr.write(json_line("error", "spanbridge", text))
+    else:
+        sys.stderr.write(f"spanbridge: {text}\n")

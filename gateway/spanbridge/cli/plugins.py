@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 
 import typer
 
 from spanbridge.cli import exits
+from spanbridge.cli.help import use_plain_help
 from spanbridge.installing import install_command
 
 GROUP = "spanbridge.commands"
@@ -36,7 +39,9 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False},
     )
     def call(context: typer.Context) -> None:
-        load(entry)(args=list(context.args), prog_name=context.command_path)
+        plugin = load(entry)
+        with _installed(entry):
+            plugin(args=list(context.args), prog_name=context.command_path)
 
 
 def load(entry: EntryPoint) -> typer.Typer:
@@ -44,15 +49,22 @@ def load(entry: EntryPoint) -> typer.Typer:
 
     :raises typer.Exit: something it needs is not installed.
     """
-    try:
+    with _installed(entry):
         plugin = entry.load()
-    except ModuleNotFoundError as error:
-        sys.stderr.write(f"spanbridge: {_missing(entry, error.name or '')}\n")
-        raise typer.Exit(exits.FAILURE) from None
     if not isinstance(plugin, typer.Typer):
         sys.stderr.write(f"spanbridge: the plug-in `{entry.value}` is not a typer application\n")
-        raise typer.Exit(exits.FAILURE)
-    return plugin
+        raise typer.Exit(exits.USAGE)
+    return use_plain_help(plugin)
+
+
+@contextmanager
+def _installed(entry: EntryPoint) -> Iterator[None]:
+    """Say which extra brings a missing package, on loading a plug-in or while a command of it runs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"spanbridge: {_missing(entry, error.name or '')}\n")
+        raise typer.Exit(exits.USAGE) from None
 
 
 def _missing(entry: EntryPoint, module: str) -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from spanbridge.config import Config, Problem, Report
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+    from spanbridge.app.connect import PeerFinding
 
 
 def show_problems(file: Path, report: Report, *, stream: TextIO) -> None:
@@ -35,13 +40,41 @@ def plain_line(file: Path, problem: Problem) -> str:
     return f"{file}{line}: {problem.severity}:{where} {problem.message}{source}{value}{hint}"
 
 
-def print_json(file: Path, report: Report) -> None:
-    """The report as one JSON object on standard output."""
+def as_json_lines(log_format: str, stream: TextIO) -> bool:
+    """Whether the gateway's log on ``stream`` consists of JSON lines."""
+    return log_format == "json" or (log_format == "auto" and not stream.isatty())
+
+
+def log_problems(file: Path, report: Report, *, stream: TextIO) -> None:
+    """Write all findings to ``stream`` as lines of the gateway's log, so that one stream has one form."""
+    for problem in report.problems:
+        fields = {"file": str(file), **problem.as_dict()}
+        text = plain_line(file, problem)
+        stream.write(json_line(problem.severity, "spanbridge.config", text, event="config.problem", fields=fields))
+
+
+def json_line(level: str, logger: str, text: str, **more: object) -> str:
+    """One line as the gateway's log writes them in JSON (docs/telemetry.md)."""
+    now = datetime.now(UTC)
     content = {
+        "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": level,
+        "logger": logger,
+        "message": text,
+    }
+    return json.dumps(content | more, ensure_ascii=False) + "\n"
+
+
+def print_json(file: Path, report: Report, peers: Sequence[PeerFinding] | None = None) -> None:
+    """The report, and what the peers say where they were asked, as one JSON object on standard output."""
+    content: dict[str, Any] = {
         "file": str(file),
         "valid": report.config is not None,
         "problems": [problem.as_dict() for problem in report.problems],
     }
+    if peers is not None:
+        content["connected"] = all(peer.ok for peer in peers)
+        content["peers"] = [asdict(peer) for peer in peers]
     sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -80,7 +113,7 @@ def _show_table(file: Path, report: Report, stream: TextIO) -> None:
 def _setting(problem: Problem) -> Text:
     from rich.text import Text  # noqa: PLC0415
 
-    text = Text(problem.path or "(file)")
+    text = Text(problem.path or ("(environment)" if problem.source else "(file)"))
     if problem.source:
         text.append(f"\n{problem.source}", style="not bold dim")
     return text

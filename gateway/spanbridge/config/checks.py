@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
-from spanbridge.config.advice import advise
+from spanbridge.config.advice import advise_on_peers
 from spanbridge.config.models import Route
+from spanbridge.config.overlap import COPIES, more_specific, overlap, subscribed_filters
 from spanbridge.config.parts import Parts
-from spanbridge.config.problems import Finding, did_you_mean
+from spanbridge.config.problems import Finding, Loc, did_you_mean
+from spanbridge.config.reach import advise_on_reach
+from spanbridge.config.route_advice import advise_on_routes
 from spanbridge.core.rocketmq_rules import sanitise_topic
-from spanbridge.core.routes import TopicFilter, minimal_filters
+from spanbridge.core.routes import TopicFilter
 from spanbridge.core.template import Template
-
-_COPIES = (
-    "many brokers send a message once for each subscription that matches (MQTT 5.0 section 3.3.4), and each copy is "
-    "forwarded: make the filters disjoint, or add a route that covers both"
-)
 
 
 def cross_check(parts: Parts) -> list[Finding]:
@@ -29,14 +27,17 @@ def cross_check(parts: Parts) -> list[Finding]:
         _same_filters,
         _overlaps,
         _topic_collisions,
-        advise,
+        _topic_types,
+        advise_on_peers,
+        advise_on_routes,
+        advise_on_reach,
     )
     return [finding for check in checks for finding in check(parts)]
 
 
 def _broker_names(parts: Parts) -> Iterator[Finding]:
     seen: dict[str, int] = {}
-    for index, broker in parts.brokers.items():
+    for index, broker in parts.brokers("name").items():
         if broker.name in seen:
             yield Finding(
                 loc=("mqtt", index, "name"),
@@ -47,9 +48,14 @@ def _broker_names(parts: Parts) -> Iterator[Finding]:
 
 
 def _client_ids(parts: Parts) -> Iterator[Finding]:
-    for (first, a), (second, b) in combinations(parts.brokers.items(), 2):
-        same_broker = (a.host, a.port) == (b.host, b.port)
-        if same_broker and (a.client_id or parts.name) == (b.client_id or parts.name):
+    config = parts.config
+    known = {
+        index: (broker.host, broker.port, config.client_id(broker))
+        for index, broker in parts.brokers("url", "client_id").items()
+        if broker.client_id is not None or parts.knows("name")
+    }
+    for (first, a), (second, b) in combinations(known.items(), 2):
+        if a == b:
             yield Finding(
                 loc=("mqtt", second, "client_id"),
                 message=f"mqtt[{first}] uses the same client id at the same broker: they would disconnect each other",
@@ -58,35 +64,37 @@ def _client_ids(parts: Parts) -> Iterator[Finding]:
 
 
 def _sources(parts: Parts) -> Iterator[Finding]:
-    names = [broker.name for broker in parts.brokers.values()]
-    for index, route in parts.routes.items():
-        # A broker that is itself invalid may be the one meant; its own error comes first.
-        if route.source is not None and route.source not in names and parts.complete:
+    names = [broker.name for broker in parts.config.mqtt]
+    if len(parts.brokers("name")) < len(names):
+        return  # one that is not known may be the one meant
+    routes = parts.routes("source")
+    for index, route in routes.items():
+        if route.source is not None and route.source not in names:
             hint = did_you_mean(route.source, names) or "known: " + ", ".join(f"`{name}`" for name in names)
             yield Finding(loc=("routes", index, "source"), message="no `[[mqtt]]` has this name", hint=hint)
-    if parts.complete:
-        for index, broker in parts.brokers.items():
-            if not any(route.source in (None, broker.name) for route in parts.routes.values()):
-                yield Finding(
-                    loc=("mqtt", index),
-                    message="no route takes messages of this broker",
-                    hint="name it in a route's `source`",
-                    severity="warning",
-                )
+    if len(routes) < len(parts.config.routes):
+        return
+    for index, broker in parts.brokers("subscribe").items():
+        if not broker.subscribe and not any(route.source in (None, broker.name) for route in routes.values()):
+            yield Finding(
+                loc=("mqtt", index),
+                message="no route takes messages of this broker",
+                hint="name it in a route's `source`",
+                severity="warning",
+            )
 
 
 def _route_names(parts: Parts) -> Iterator[Finding]:
-    seen: dict[str, int] = {}
-    for index, route in parts.routes.items():
-        if route.name is None:
-            continue
-        if route.name in seen:
+    """Names are unique. A filter alone may stand for several routes, each of another broker."""
+    seen: dict[str, tuple[int, Route]] = {}
+    for index, route in parts.routes("name", "filter").items():
+        other, earlier = seen.setdefault(route.effective_name, (index, route))
+        if other != index and (route.name is not None or earlier.name is not None):
             yield Finding(
-                loc=("routes", index, "name"),
-                message=f"routes[{seen[route.name]}] is named `{route.name}` too",
+                loc=("routes", index, "name" if route.name is not None else "filter"),
+                message=f"routes[{other}] is named `{earlier.effective_name}` too",
                 hint="metrics of the two could not be told apart",
             )
-        seen.setdefault(route.name, index)
 
 
 def _meet(a: Route, b: Route) -> bool:
@@ -94,7 +102,8 @@ def _meet(a: Route, b: Route) -> bool:
 
 
 def _filters(parts: Parts) -> list[tuple[int, Route, TopicFilter]]:
-    return [(index, route, TopicFilter.parse(route.filter)) for index, route in parts.routes.items()]
+    known = parts.routes("filter", "source")
+    return [(index, route, TopicFilter.parse(route.filter)) for index, route in known.items()]
 
 
 def _same_filters(parts: Parts) -> Iterator[Finding]:
@@ -114,23 +123,24 @@ def _same_filters(parts: Parts) -> Iterator[Finding]:
 
 def _overlaps(parts: Parts) -> Iterator[Finding]:
     """One warning for each route that loses topics to more specific ones."""
-    filters = _filters(parts)
-    subscribed = {kept.levels for kept in minimal_filters(topic_filter for _, _, topic_filter in filters)}
+    known = _filters(parts)
+    subscribed = [{kept.levels for kept in subscribed_filters(parts.config, broker)} for broker in parts.config.mqtt]
     losses: dict[int, list[int]] = {}
     copies: set[int] = set()
-    for (i, a, first), (j, b, second) in combinations(filters, 2):
+    for (i, a, first), (j, b, second) in combinations(known, 2):
         if first.levels != second.levels and _meet(a, b) and overlap(first.levels, second.levels):
             winner, loser = (i, j) if more_specific(first.levels, second.levels) else (j, i)
             losses.setdefault(loser, []).append(winner)
-            if {first.levels, second.levels} <= subscribed:  # neither covers the other
+            if any({first.levels, second.levels} <= filters for filters in subscribed):  # neither covers the other
                 copies.add(loser)
     for loser, winners in sorted(losses.items()):
         listed = ", ".join(f"routes[{winner}]" for winner in winners[:3])
         more = f" and {len(winners) - 3} more" if len(winners) > 3 else ""
+        win = "which win where both match, being" if len(winners) > 1 else "which wins where both match, being"
         yield Finding(
             loc=("routes", loser, "filter"),
-            message=f"overlaps {listed}{more}, which win where both match, being more specific",
-            hint=_COPIES if loser in copies else None,
+            message=f"overlaps {listed}{more}, {win} more specific",
+            hint=COPIES if loser in copies else None,
             severity="warning",
         )
 
@@ -138,7 +148,7 @@ def _overlaps(parts: Parts) -> Iterator[Finding]:
 def _topic_collisions(parts: Parts) -> Iterator[Finding]:
     """Topics that are written differently and become the same in RocketMQ's alphabet."""
     seen: dict[tuple[str, ...], tuple[int, tuple[str, ...]]] = {}
-    for index, route in parts.routes.items():
+    for index, route in parts.routes("topic").items():
         written, sanitised = _topic_shapes(Template.parse(route.topic))
         other, other_written = seen.setdefault(sanitised, (index, written))
         if other_written != written:
@@ -149,6 +159,30 @@ def _topic_collisions(parts: Parts) -> Iterator[Finding]:
             )
 
 
+def _topic_types(parts: Parts) -> Iterator[Finding]:
+    """Routes that share a RocketMQ topic although it can have one message type only."""
+    seen: dict[str, tuple[str, str]] = {}
+    for index, route in parts.routes("topic", "message_group", "delivery_timestamp").items():
+        if not Template.parse(route.topic).fields:
+            where, kind = seen.setdefault(route.topic, (f"routes[{index}].topic", route.message_type))
+            if kind != route.message_type:
+                yield _two_types(("routes", index, "topic"), where, kind, route.message_type)
+    for name in ("unroutable_topic", "rejected_topic"):
+        topic = getattr(parts.config.uplink, name)
+        where, kind = seen.get(topic, ("", "NORMAL"))
+        if kind != "NORMAL" and parts.knows("uplink", name):
+            yield _two_types(("uplink", name), where, kind, "NORMAL")
+
+
+def _two_types(loc: Loc, where: str, kind: str, other: str) -> Finding:
+    return Finding(
+        loc=loc,
+        message=f"gets {other} messages, and {kind} ones by {where}: RocketMQ takes one type to a topic",
+        hint="use two topics",
+        severity="warning",
+    )
+
+
 def _topic_shapes(topic: Template) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The template with its fields made anonymous: as written, and with its text in RocketMQ's alphabet."""
     anonymous = [part if isinstance(part, str) else None for part in topic.parts]
@@ -156,27 +190,3 @@ def _topic_shapes(topic: Template) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not topic.fields:
         return written, written  # legal as it stands, or an error already
     return written, tuple("{}" if part is None else sanitise_topic(part) for part in anonymous)
-
-
-def overlap(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
-    """Whether a topic exists that both filters match (MQTT 5.0 section 4.7)."""
-    if {a[0], b[0]} & {"+", "#"} and (a[0].startswith("$") or b[0].startswith("$")):
-        return False  # MQTT-4.7.2-1
-    for mine, theirs in zip(a, b, strict=False):
-        if "#" in (mine, theirs):
-            return True
-        if mine != theirs and "+" not in (mine, theirs):
-            return False
-    longer, shorter = (a, b) if len(a) > len(b) else (b, a)
-    return len(a) == len(b) or longer[len(shorter) :] == ("#",)
-
-
-_RANK = {"+": 1, "#": 2}
-
-
-def more_specific(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
-    """Whether ``a`` beats ``b`` where both match: level by level from the left, literal before `+` before `#`."""
-    for mine, theirs in zip(a, b, strict=False):
-        if _RANK.get(mine, 0) != _RANK.get(theirs, 0):
-            return _RANK.get(mine, 0) < _RANK.get(theirs, 0)
-    return len(a) < len(b)  # `a/b` before `a/b/#`

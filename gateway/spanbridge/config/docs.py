@@ -37,8 +37,9 @@ that is wrong with it at once, and `spanbridge config schema` prints a JSON sche
 - **filter**: an MQTT topic filter. A level may be `+` or `{name}`, which is a `+` that templates can use; the last
   level may be `#`.
 - **template**: text with fields. `{name}` is a named level of the filter, `{topic}` the whole MQTT topic, `{topic[0]}`
-  one of its levels, `{client_id}` the gateway's MQTT client id, `{user.site}` an MQTT 5 user property.
-  `{user.site|unknown}` gives a default. `{{` and `}}` are literal braces.
+  one of its levels, `{source}` the `name` of the `[[mqtt]]` that brought the message, `{client_id}` the gateway's
+  client id there, `{user.site}` an MQTT 5 user property. `{user.site|unknown}` gives a default for what is missing or
+  empty, as a level may be (`devices//telemetry`). `{{` and `}}` are literal braces.
 
 ## The environment
 
@@ -46,22 +47,31 @@ Any text may hold `${NAME}`, or `${NAME:-default}` for when the variable is unse
 An unset variable without a default is an error.
 
 Any setting can be set from outside: the path in capitals, joined by double underscores, after `SPANBRIDGE__`. Items of
-a list go by position or by `name`, in which everything but letters and digits becomes `_`:
+a list go by position, counted from 0, or by `name`, in which everything but letters and digits becomes `_`:
 
 ```sh
 SPANBRIDGE__ROCKETMQ__ENDPOINTS=proxy-1:8081
-SPANBRIDGE__ROUTES__0__TOPIC=telemetry
+SPANBRIDGE__MQTT__0__URL=mqtt://broker-1:1883
 SPANBRIDGE__MQTT__PLANT_A__PASSWORD=file:/run/secrets/plant-a
+SPANBRIDGE__ROUTES__0__TOPIC=telemetry
 SPANBRIDGE__ROUTES__0__KEYS='["{device}", "{topic}"]'
 ```
 
-Precedence: environment, then file, then default.
+`SPANBRIDGE__MQTT__0__…` is the first broker, whether it is written as `[mqtt]` or as `[[mqtt]]`. With one broker,
+`SPANBRIDGE__MQTT__URL` says the same.
+
+Precedence: environment, then file, then default. An override that leads nowhere is an error. Another variable whose
+name begins with `SPANBRIDGE_` and that nothing reads is a warning, which offers the name that was probably meant.
 
 ## Which route wins
 
 The most specific one, level by level from the left: a literal level before `+` or `{name}`, that before `#`. The order
 in the file does not matter. Two routes that match exactly the same topics are an error; overlapping ones are a warning
 that names the winner.
+
+What no route takes goes to `uplink.unroutable_topic`. The gateway subscribes to the filters of the routes only, so that
+such messages come only where more is asked for: `subscribe = ["#"]` in `[mqtt]` brings everything else (but topics that
+begin with `$`, which wildcards do not match).
 
 ## A complete file
 """

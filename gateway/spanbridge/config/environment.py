@@ -15,6 +15,9 @@ from spanbridge.config.problems import Finding, Loc
 
 PREFIX = "SPANBRIDGE__"
 
+_LISTS = ("mqtt", "routes")
+"""Lists of tables at the top of the file. `mqtt` may also be written as one table."""
+
 # `$${` stands for a literal `${`. Names follow POSIX (IEEE Std 1003.1, section 8.1), the default syntax its shell's
 # `${parameter:-word}`: the word is taken when the variable is unset or empty.
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<broken>\$\{)")
@@ -26,11 +29,30 @@ class EnvText(str):
     __slots__ = ()
 
 
+class DigitsError(ValueError):
+    """A whole number of more than some thousand digits, which Python refuses to convert."""
+
+
+def parse(text: str) -> dict[str, Any]:
+    """TOML to Python objects.
+
+    :raises tomllib.TOMLDecodeError: the text is not TOML.
+    :raises DigitsError: it holds a number that is too long.
+    :raises RecursionError: it is nested too deeply.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:
+        raise DigitsError(str(error)) from None
+
+
 def plain_value(text: str) -> Any:
     """Read ``text`` as a TOML value (number, boolean, array, inline table); return it unchanged if it is none."""
     try:
-        return tomllib.loads(f"value = {text}\n")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse(f"value = {text}\n")["value"]
+    except (ValueError, RecursionError):  # the latter is a long row of brackets
         return str(text)
 
 
@@ -74,6 +96,9 @@ def _expand(text: str, environ: Mapping[str, str], complain: Callable[[str, str]
 def apply_overrides(data: dict[str, Any], environ: Mapping[str, str]) -> tuple[dict[Loc, str], list[Finding]]:
     """Write ``SPANBRIDGE__A__B=value`` into ``data`` at ``a.b``; list items go by index or by their ``name``.
 
+    A single broker may be written as a table or as a list of one, and is reached in both forms with its index, its name
+    or neither: ``SPANBRIDGE__MQTT__0__URL`` is always the URL of the first.
+
     Returns which variable set which location, and what could not be placed.
     """
     sources: dict[Loc, str] = {}
@@ -94,6 +119,8 @@ def _place(data: dict[str, Any], steps: list[str], value: EnvText) -> Loc:
     """
     if not all(steps):
         raise LookupError("the variable's name has an empty part; write SPANBRIDGE__SECTION__SETTING")
+    if len(steps) > 1 and steps[0] in _LISTS:
+        steps = _with_index(data, steps)
     node: Any = data
     loc: list[str | int] = []
     for position, step in enumerate(steps):
@@ -104,6 +131,25 @@ def _place(data: dict[str, Any], steps: list[str], value: EnvText) -> Loc:
             break
         node = _enter(node, key, loc)
     return tuple(loc)
+
+
+def _with_index(data: dict[str, Any], steps: list[str]) -> list[str]:
+    """``steps`` as the list that they lead into is written: a single broker's table has no index, a list needs one."""
+    name, item, *rest = steps
+    if name == "routes":
+        data.setdefault(name, [])
+        return steps
+    written = data.setdefault(name, {})
+    if isinstance(written, dict) and rest and (item == "0" or _folded(written.get("name")) == _folded(item)):
+        return [name, *rest]
+    if isinstance(written, dict) and rest and item.isdecimal():
+        raise LookupError(f"there is no item {item}: `[mqtt]` is a single table; several are written `[[mqtt]]`")
+    named = isinstance(written, list) and any(_is_named(one, item) for one in written)
+    if isinstance(written, list) and not named and not item.isdecimal():
+        if len(written) != 1:
+            raise LookupError(f"no item of the list is named `{item}`; write {PREFIX}MQTT__0__… for the first")
+        return [name, "0", item, *rest]
+    return steps
 
 
 def _enter(node: Any, key: Any, loc: list[str | int]) -> Any:
@@ -124,9 +170,13 @@ def _index(items: list[Any], step: str) -> int:
             return index
         raise LookupError(f"there is no item {index}: the list has {len(items)}")
     for index, item in enumerate(items):
-        if isinstance(item, dict) and _folded(item.get("name")) == _folded(step):
+        if _is_named(item, step):
             return index
     raise LookupError(f"no item of the list is named `{step}`")
+
+
+def _is_named(item: Any, step: str) -> bool:
+    return isinstance(item, dict) and _folded(item.get("name")) == _folded(step)
 
 
 def _folded(name: object) -> str:

@@ -6,18 +6,19 @@ EXAMPLE = """\
 # Run it:    spanbridge run -c spanbridge.toml
 #
 # Text may hold ${NAME} or ${NAME:-default} from the environment. Secrets may be "file:/run/secrets/name".
-# Any setting can be overridden: SPANBRIDGE__ROCKETMQ__ENDPOINTS=proxy:8081
+# Any setting can be overridden: SPANBRIDGE__MQTT__URL=mqtt://broker SPANBRIDGE__ROCKETMQ__ENDPOINTS=proxy:8081
 
 # name = "edge-1"                   # unique per gateway; default: "spanbridge-" and the host's name
 
 [mqtt]                              # several brokers: [[mqtt]], each with a name
-url = "${MQTT_URL:-mqtt://127.0.0.1:1883}"    # mqtts:// for TLS
+url = "mqtt://127.0.0.1:1883"       # mqtts:// for TLS
 version = "5"                       # or "3.1.1"
 # client_id = "spanbridge-edge-1"   # the session's name at the broker; default: the gateway's name
 # username = "gateway"
 # password = "file:/run/secrets/mqtt-password"
 # session_expiry = "1d"             # how long the broker keeps messages while the gateway is away
 # share = "gateways"                # several gateways split the messages
+# subscribe = ["#"]                 # beside the routes' filters; see uplink.unroutable_topic
 
 # [mqtt.tls]                        # with mqtts://
 # ca_file = "ca.pem"                # relative to this file
@@ -25,7 +26,7 @@ version = "5"                       # or "3.1.1"
 # key_file = "gateway.key"
 
 [rocketmq]
-endpoints = "${ROCKETMQ_ENDPOINTS:-127.0.0.1:8081}"   # the gRPC proxy; several: "a:8081;b:8081"
+endpoints = "127.0.0.1:8081"        # the gRPC proxy; several: "a:8081;b:8081"
 # access_key = "gateway"
 # secret_key = "file:/run/secrets/rocketmq-secret"
 # tls = true
@@ -33,16 +34,16 @@ endpoints = "${ROCKETMQ_ENDPOINTS:-127.0.0.1:8081}"   # the gRPC proxy; several:
 # The most specific matching route wins, wherever it stands.
 [[routes]]
 filter = "devices/{device}/telemetry"   # + and # as in MQTT; {device} is a + with a name
-topic = "telemetry"                     # templates: {device}, {topic}, {topic[1]}, {user.site|unknown}
+topic = "telemetry"                     # templates: {device}, {topic}, {topic[1]}, {source}, {user.site|none}
 keys = ["{device}"]
 # tag = "{user.kind|reading}"
-# message_group = "{device}"            # FIFO topics only: keeps a device's messages in order
+# message_group = "{device|none}"       # FIFO topics only: keeps a device's messages in order
 # context = "continue"                  # or "link", "passthrough"
 # trust = true                          # false: do not believe the device's trace context
 # carriers = ["topic-suffix"]           # how MQTT 3.1.1 devices send it; also "json-payload"
 
 [uplink]
-# unroutable_topic = "mqtt-unroutable"  # for messages without a route
+# unroutable_topic = "mqtt-unroutable"  # for messages without a route, of those that `subscribe` above brings
 # rejected_topic = "mqtt-rejected"      # dead letters; without it they are dropped and counted
 # max_in_flight = 4096                  # messages received and not yet acknowledged
 # drain_timeout = "30s"

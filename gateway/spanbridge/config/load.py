@@ -14,14 +14,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from spanbridge.config.checks import cross_check
-from spanbridge.config.conflicts import hidden_conflicts
-from spanbridge.config.environment import apply_overrides, interpolate
+from spanbridge.config.environment import DigitsError, apply_overrides, interpolate, parse
 from spanbridge.config.explain import explain
 from spanbridge.config.locate import line_numbers, line_of
-from spanbridge.config.lookup import path_text, shown_value
+from spanbridge.config.lookup import path_text, shown_value, value_at
 from spanbridge.config.models import Config
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import ConfigError, Finding, Loc, Problem
+from spanbridge.config.repair import repair
+from spanbridge.config.variables import unknown_variables
 
 # tomllib's words, and what is usually behind them.
 _SYNTAX_HINTS = {
@@ -39,6 +40,15 @@ class Report:
 
     config: Config | None
     problems: list[Problem]
+    log_format: str = "auto"
+    """`telemetry.log_format`, also of a configuration that has errors elsewhere."""
+
+    def with_error(self, message: str | None) -> Report:
+        """The report with one more error, which no setting of the file is to blame for; itself where there is none."""
+        if message is None:
+            return self
+        error = Problem(path="", message=message)
+        return Report(None, [error, *self.problems], self.log_format)
 
     @property
     def errors(self) -> list[Problem]:
@@ -79,10 +89,13 @@ def examine(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Report:
 def examine_text(text: str, environ: Mapping[str, str], *, base: Path) -> Report:
     """As :func:`examine`, for text at hand. Relative paths in it start at ``base``."""
     try:
-        written = tomllib.loads(text)
+        return _Reading(parse(text), environ, base, line_numbers(text)).report()
     except tomllib.TOMLDecodeError as error:
         return _syntax_error(error)
-    return _Reading(written, environ, base, line_numbers(text)).report()
+    except DigitsError:
+        return _unreadable("a number has too many digits to be read", None)
+    except RecursionError:
+        return _unreadable("tables or lists are nested too deeply", "no setting needs more than four levels")
 
 
 def _unreadable(message: str, hint: str | None) -> Report:
@@ -116,20 +129,32 @@ class _Reading:
         self.shown = copy.deepcopy(self.written)
         self.sources, findings = apply_overrides(self.shown, self.environ)
         data, unset = interpolate(self.shown, self.environ)
-        findings += unset
+        findings += unset + unknown_variables(self.environ)
         self._number_the_broker(data)
+        config, told = self._validate(data, {finding.loc for finding in unset})
+        findings += told
+        problems = sorted(map(self._place, findings), key=lambda one: (one.severity != "error", one.line or 0))
+        failed = any(problem.severity == "error" for problem in problems)
+        return Report(None if failed else config, problems, self._log_format(data))
+
+    def _validate(self, data: dict[str, Any], unset: set[Loc]) -> tuple[Config | None, list[Finding]]:
+        """The configuration, and all that is to be said of it and not only of the settings in ``unset``."""
         context = {"base": self.base}
+        unknown = {self._numbered(loc) for loc in unset}
         config: Config | None = None
         try:
             config = Config.model_validate(data, context=context)
         except ValidationError as error:
-            unresolved = {finding.loc for finding in findings}
-            told = [*explain(error, Config), *hidden_conflicts(data, error, context)]
-            findings += [finding for finding in told if self._as_written(finding.loc) not in unresolved]
-        findings += cross_check(Parts.of(config) if config else Parts.salvage(data, context))
-        problems = sorted(map(self._place, findings), key=lambda one: (one.severity != "error", one.line or 0))
-        failed = any(problem.severity == "error" for problem in problems)
-        return Report(None if failed else config, problems)
+            repaired = repair(data, error, context, unknown)
+            parts, told = repaired.parts, [*explain(error, Config), *repaired.conflicts]
+        else:
+            parts, told = Parts(config, frozenset(unknown)), []
+        findings = [finding for finding in told if self._as_written(finding.loc) not in unset]
+        return config, findings + (cross_check(parts) if parts is not None else [])
+
+    def _log_format(self, data: dict[str, Any]) -> str:
+        written = value_at(data, ("telemetry", "log_format"))
+        return str(written) if written in ("text", "json") else "auto"
 
     def _number_the_broker(self, data: dict[str, Any]) -> None:
         """`[mqtt]` is `[[mqtt]]` with one item; findings are still told under the path as written."""
@@ -139,6 +164,9 @@ class _Reading:
 
     def _as_written(self, loc: Loc) -> Loc:
         return ("mqtt", *loc[2:]) if self.single_broker and loc[:2] == ("mqtt", 0) else loc
+
+    def _numbered(self, loc: Loc) -> Loc:
+        return ("mqtt", 0, *loc[1:]) if self.single_broker and loc[:1] == ("mqtt",) else loc
 
     def _place(self, finding: Finding) -> Problem:
         loc = self._as_written(finding.loc)

@@ -1,65 +1,42 @@
-"""The sections that are valid by themselves."""
+"""A configuration and how much of it is the user's own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from spanbridge.config.models import Admin, Config, Mqtt, Rocketmq, Route, Section, Uplink, default_name
-
-SectionT = TypeVar("SectionT", bound=Section)
+from spanbridge.config.models import Config, Mqtt, Route
+from spanbridge.config.problems import Loc
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """The sections that are valid by themselves, with their locations: enough to check one against another."""
+    """A configuration to check one section of against another.
 
-    name: str = ""
-    brokers: dict[int, Mqtt] = field(default_factory=dict)
-    routes: dict[int, Route] = field(default_factory=dict)
-    rocketmq: Rocketmq | None = None
-    uplink: Uplink | None = None
-    admin: Admin | None = None
-    complete: bool = True
+    What is at the locations in ``gone`` was put there in place of something invalid: no check may rest on it.
+    """
 
-    @classmethod
-    def of(cls, config: Config) -> Parts:
-        """The parts of a configuration that is valid section by section."""
-        return cls(
-            config.name,
-            dict(enumerate(config.mqtt)),
-            dict(enumerate(config.routes)),
-            config.rocketmq,
-            config.uplink,
-            config.admin,
-        )
+    config: Config
+    gone: frozenset[Loc] = frozenset()
 
-    @classmethod
-    def salvage(cls, data: Mapping[str, Any], context: dict[str, Any]) -> Parts:
-        """What is usable of a configuration that is not, so that all errors show at once."""
-        name = data.get("name")
-        return cls(
-            name if isinstance(name, str) else default_name(),
-            _each(Mqtt, data.get("mqtt"), context),
-            _each(Route, data.get("routes"), context),
-            _one(Rocketmq, data.get("rocketmq"), context),
-            _one(Uplink, data.get("uplink", {}), context),
-            _one(Admin, data.get("admin", {}), context),
-            complete=False,
-        )
+    def knows(self, *loc: str | int) -> bool:
+        """Whether the setting, or all of the section, at ``loc`` is what the user wrote (or the default)."""
+        return not any(_touches(loc, gone) for gone in self.gone)
+
+    def brokers(self, *settings: str) -> dict[int, Mqtt]:
+        """The brokers of which these settings are known, all of them when none is named, by position."""
+        return {i: broker for i, broker in enumerate(self.config.mqtt) if self._all_known("mqtt", i, settings)}
+
+    def routes(self, *settings: str) -> dict[int, Route]:
+        """The routes of which these settings are known, all of them when none is named, by position."""
+        return {i: route for i, route in enumerate(self.config.routes) if self._all_known("routes", i, settings)}
+
+    def _all_known(self, section: str, index: int, settings: tuple[str, ...]) -> bool:
+        if not settings:
+            return self.knows(section, index)
+        return all(self.knows(section, index, setting) for setting in settings)
 
 
-def _one(model: type[SectionT], data: object, context: dict[str, Any]) -> SectionT | None:
-    try:
-        return model.model_validate(data, context=context)
-    except ValidationError:
-        return None
-
-
-def _each(model: type[SectionT], data: object, context: dict[str, Any]) -> dict[int, SectionT]:
-    items = data if isinstance(data, list) else []
-    valid = {index: _one(model, item, context) for index, item in enumerate(items)}
-    return {index: item for index, item in valid.items() if item is not None}
+def _touches(a: Loc, b: Loc) -> bool:
+    """Whether one is, holds or lies within the other."""
+    shorter = min(len(a), len(b))
+    return a[:shorter] == b[:shorter]

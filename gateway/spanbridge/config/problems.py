@@ -26,6 +26,11 @@ class Finding:
     source: str | None = None
 
 
+def warning(loc: Loc, message: str, hint: str | None = None, *, show_value: bool = False) -> Finding:
+    """A finding about what is legal and seldom meant."""
+    return Finding(loc=loc, message=message, hint=hint, severity="warning", show_value=show_value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One finding.
@@ -70,8 +75,14 @@ class ConfigError(SpanbridgeError):
         super().__init__("\n".join(errors) or "invalid configuration")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """A hint that offers the closest known word, or None when nothing is close."""
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` was probably meant to be, or None when nothing is close."""
     candidates = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower().replace("-", "_"), candidates, n=1, cutoff=0.6)
-    return f"did you mean `{candidates[close[0]]}`?" if close else None
+    return candidates[close[0]] if close else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A hint that offers the closest known word, or None when nothing is close."""
+    close = closest(word, known)
+    return f"did you mean `{close}`?" if close else None

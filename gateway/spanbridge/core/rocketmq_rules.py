@@ -198,6 +198,18 @@ def property_breach(name: str, value: str) -> Breach | None:
     return None
 
 
+def property_loss(name: str, value: str) -> str | None:
+    """Why a property would not arrive at a consumer, or None.
+
+    Besides what is refused: RocketMQ takes an empty value, and does not store the property (its proxy and broker parse
+    properties with ``MessageDecoder.string2messageProperties``, which skips entries without a value).
+    """
+    breach = property_breach(name, value)
+    if breach is not None:
+        return breach.text
+    return None if value else f"the value of property {name[:80]!r} is empty, and RocketMQ does not store it"
+
+
 def destination_breach(destination: Destination) -> Breach | None:
     """The first rule that what is fixed about a destination breaks, or None. Shared by both protocols."""
     named = (

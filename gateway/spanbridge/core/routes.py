@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from spanbridge.core.policy import Carrier, ContextPolicy
-from spanbridge.core.template import Template
+from spanbridge.core.template import FIELD_NAMES, Template
 
 _NAMED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_-]*)\}\Z")
 
@@ -82,7 +82,7 @@ def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise RouteError(f"the level name {name!r} is used twice")
-        if name in ("topic", "client_id"):
+        if name in FIELD_NAMES:
             raise RouteError(f"the level name {name!r} is taken by a template field")
 
 

@@ -1,9 +1,9 @@
 """Templates over a topic: ``"factory-{line}"``, ``"{topic[0]}"``, ``"{user.site|unknown}"``.
 
 Fields: ``{name}`` a named level of the route's filter, ``{topic}`` the whole MQTT topic, ``{topic[N]}`` its level N
-from 0, ``{client_id}`` the gateway's own MQTT client id (a PUBLISH does not name its publisher),
-``{user.NAME}`` an MQTT 5 user property. ``|text`` after any of them is used when the field is missing or empty. ``{{``
-and ``}}`` are literal braces.
+from 0, ``{source}`` the name of the ``[[mqtt]]`` that a message came from, ``{client_id}`` the gateway's own MQTT
+client id there (a PUBLISH does not name its publisher), ``{user.NAME}`` an MQTT 5 user property. ``|text`` after any
+of them is used when the field is missing or empty. ``{{`` and ``}}`` are literal braces.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _INDEX = re.compile(r"topic\[(\d{1,5})\]\Z")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 
+FIXED_FIELDS = ("client_id", "source")
+"""Fields that the configuration fixes: no message changes them."""
+FIELD_NAMES = ("topic", *FIXED_FIELDS)
+"""Names that a level of a filter cannot have."""
+
 
 class TemplateError(ValueError):
     """The text is not a template. ``position`` is the offset of the fault, counted in characters from 0."""
@@ -27,7 +32,7 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One ``{...}``: ``kind`` is level, index, topic, client_id or user; ``name``: what to look up."""
+    """One ``{...}``: ``kind`` is level, index, topic, client_id, source or user; ``name``: what to look up."""
 
     kind: str
     name: str
@@ -48,6 +53,8 @@ class Field:
                 return scope.levels[index] if index < len(scope.levels) else ""
             case "topic":
                 return "/".join(scope.levels)
+            case "source":
+                return scope.source
             case _:
                 return scope.client_id
 
@@ -60,6 +67,7 @@ class Scope:
     named: Mapping[str, str]
     user: Sequence[tuple[str, str]] = ()
     client_id: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,11 @@ class Template:
         """Whether two messages of one topic may give different texts."""
         return any(field.kind == "user" for field in self.fields)
 
+    @property
+    def from_device(self) -> bool:
+        """Whether a device has a say in the text. If not, the configuration alone fixes it, per connection."""
+        return any(field.kind not in FIXED_FIELDS for field in self.fields)
+
     def render(self, scope: Scope) -> str:
         """The template's text for one message. Never fails: a missing field without a default is empty."""
         return "".join(part if isinstance(part, str) else part.value(scope) for part in self.parts)
@@ -109,7 +122,7 @@ class Template:
 
 def _field(text: str, position: int) -> Field:
     name, _, default = text.partition("|")
-    if name in ("topic", "client_id"):
+    if name in FIELD_NAMES:
         return Field(name, name, default)
     if index := _INDEX.match(name):
         return Field("index", index.group(1), default)
@@ -117,6 +130,5 @@ def _field(text: str, position: int) -> Field:
         return Field("user", name.removeprefix("user."), default)
     if _NAME.match(name):
         return Field("level", name, default)
-    raise TemplateError(
-        f"{{{text}}} is not a field: use {{level}}, {{topic}}, {{topic[0]}}, {{client_id}} or {{user.name}}", position
-    )
+    known = "{level}, {topic}, {topic[0]}, {client_id}, {source} or {user.name}"
+    raise TemplateError(f"{{{text}}} is not a field: use {known}", position)

@@ -25,6 +25,7 @@ from spanbridge.demo.play import Outcome, play
 from spanbridge.demo.stage import Stage
 from spanbridge.demo.view import Colours, summary_panel, trace_panel
 from spanbridge.devstack import DevstackError
+from spanbridge.devstack.errors import os_problem
 from spanbridge.devstack.progress import for_terminal
 from spanbridge.installing import install_command
 
@@ -73,7 +74,8 @@ def demo(
             if keep:
                 look_around(console, stage, colours)
     except (DevstackError, OSError) as error:
-        console.print(Text(f"✗ {error}", "bold red"))
+        told = os_problem(error) if isinstance(error, OSError) else str(error)
+        console.print(Text(f"✗ {told}", "bold red"))
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print("\n[dim]everything has ended[/]")

@@ -61,19 +61,20 @@ def _variables(stage: Stage) -> dict[str, str]:
 def _rows(stage: Stage, environment: Path) -> Rows:
     python = shlex.quote(sys.executable)
     v5, v311, consumer = (shlex.quote(str(example(name))) for name in ("device_v5.py", "device_v311.py", "consumer.py"))
+    places = stage.places
     return (
         ("first", f". {environment}"),
         ("status", "curl $ADMIN/status"),
         ("health", "curl $ADMIN/readyz"),
         ("metrics", "curl $ADMIN/metrics"),
-        ("publish, v5", f"OTEL_SERVICE_NAME=device-v5 {python} {v5} --port $SPANBRIDGE_MQTT_V5_PORT --messages 1"),
+        ("publish, v5", f"OTEL_SERVICE_NAME=device-v5 {python} {v5} --port {places.v5_port} --messages 1"),
         (
             "publish, v3.1.1",
-            f"OTEL_SERVICE_NAME=meter-v311 {python} {v311} --port $SPANBRIDGE_MQTT_V311_PORT --messages 1",
+            f"OTEL_SERVICE_NAME=meter-v311 {python} {v311} --port {places.v311_port} --messages 1",
         ),
         (
             "consume",
-            f"OTEL_SERVICE_NAME={CONSUMER}-2 {python} {consumer} --endpoints $SPANBRIDGE_ROCKETMQ_ENDPOINTS "
+            f"OTEL_SERVICE_NAME={CONSUMER}-2 {python} {consumer} --endpoints {places.endpoints} "
             f"--topic telemetry --group {SPARE_GROUP}",
         ),
         ("configuration", f"cat {stage.config_path}"),

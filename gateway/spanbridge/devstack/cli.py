@@ -20,7 +20,7 @@ import typer
 
 from spanbridge.cli.invocation import command
 from spanbridge.devstack import show, topics
-from spanbridge.devstack.errors import DevstackError, ServiceError
+from spanbridge.devstack.errors import DevstackError, ServiceError, os_problem
 from spanbridge.devstack.jars import ensure_jars
 from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_publish
 from spanbridge.devstack.progress import for_terminal
@@ -302,7 +302,7 @@ def _errors() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except OSError as error:  # a full disk, a read-only directory, too many open files
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {os_problem(error)}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -21,6 +21,12 @@ class DevstackError(Exception):
         self.log = log
 
 
+def os_problem(error: OSError) -> str:
+    """What the system refused, on one line without its number: the file or directory, and why."""
+    why = error.strerror or str(error)
+    return f"{error.filename}: {why}" if error.filename else why
+
+
 class DownloadError(DevstackError):
     """A file could not be fetched, stored or verified."""
 

@@ -50,10 +50,20 @@ class Jar:
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept: ``SPANBRIDGE_CACHE``, else ``spanbridge`` in the XDG cache directory."""
-    if configured := os.environ.get("SPANBRIDGE_CACHE"):
-        return Path(configured).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """Where downloads are kept: ``SPANBRIDGE_CACHE``, else ``spanbridge`` in the XDG cache directory.
+
+    Raises:
+        DownloadError: that is in the home directory, and there is none.
+    """
+    try:
+        if configured := os.environ.get("SPANBRIDGE_CACHE"):
+            return Path(configured).expanduser().absolute()
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:  # neither HOME nor an entry in the list of users
+        raise DownloadError(
+            "no cache directory: this user has no home directory",
+            hint="set SPANBRIDGE_CACHE to a directory that you may write to",
+        ) from error
     return Path(base, "spanbridge")
 
 

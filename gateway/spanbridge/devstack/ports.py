@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -84,10 +83,16 @@ def own_directory(path: Path) -> None:
     """Make a directory that nobody else can write to, or see that it is one: names in /tmp can be guessed.
 
     Raises:
-        DevstackError: it belongs to somebody else, others may write to it, or it is a link to another place.
+        DevstackError: it cannot be made, belongs to somebody else, others may write to it, or it is a link to another
+            place.
     """
-    with contextlib.suppress(FileExistsError):  # a link to nowhere, a file
+    hint = "set XDG_RUNTIME_DIR or TMPDIR to a directory that you may write to"
+    try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:  # a link to nowhere, a file
+        pass
+    except OSError as error:
+        raise DevstackError(f"cannot make the directory {path}: {error.strerror}", hint=hint) from error
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise DevstackError(

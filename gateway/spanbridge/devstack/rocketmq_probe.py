@@ -76,15 +76,13 @@ class RocketmqProbe:
             NotYet: the proxy does not know one.
         """
         import grpc
-        from rocketmq.grpc_protocol import service_pb2 as service
-        from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
+
+        from spanbridge.devstack.rocketmq_stub import ProxyStub, service
 
         with grpc.insecure_channel(self._endpoints, options=[("grpc.enable_http_proxy", 0)]) as channel:
             request = service.QueryRouteRequest(topic={"name": topic}, endpoints=self._addresses())
             try:
-                answer = MessagingServiceStub(channel).QueryRoute(
-                    request, metadata=self._metadata, timeout=_ROUND_SECONDS
-                )
+                answer = ProxyStub(channel).QueryRoute(request, metadata=self._metadata, timeout=_ROUND_SECONDS)
             except grpc.RpcError as error:
                 raise NotYet(f"gRPC proxy on {self._endpoints}: {error.details() or error.code()}") from error
         _check(answer.status)
@@ -101,17 +99,18 @@ class RocketmqProbe:
             NotYet: the proxy does not answer, or refuses.
         """
         import grpc
-        from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
+
+        from spanbridge.devstack.rocketmq_stub import ProxyStub
 
         with grpc.insecure_channel(self._endpoints, options=[("grpc.enable_http_proxy", 0)]) as channel:
-            stub = MessagingServiceStub(channel)
+            stub = ProxyStub(channel)
             try:
                 yield from self._receive_on(stub, wait, limit)
             except grpc.RpcError as error:
                 raise NotYet(f"gRPC proxy on {self._endpoints}: {error.details() or error.code()}") from error
 
     def _receive_on(self, stub: Any, wait: float, limit: int | None) -> Iterator[Any]:
-        from rocketmq.grpc_protocol import service_pb2 as service
+        from spanbridge.devstack.rocketmq_stub import service
 
         topic, group = {"name": self._topic}, {"name": self._group}
         call: dict[str, Any] = {"metadata": self._metadata, "timeout": _ROUND_SECONDS}
@@ -132,8 +131,7 @@ class RocketmqProbe:
 
     def _look(self, stub: Any, queue: Any, seconds: float, most: int) -> list[Any]:
         """Wait for messages in every queue: the proxy takes the queue in the request for its broker only."""
-        from rocketmq.grpc_protocol import definition_pb2 as definition
-        from rocketmq.grpc_protocol import service_pb2 as service
+        from spanbridge.devstack.rocketmq_stub import definition, service
 
         request = service.ReceiveMessageRequest(
             group={"name": self._group},
@@ -156,10 +154,9 @@ class RocketmqProbe:
         return {"scheme": "IPv4", "addresses": [{"host": host, "port": int(port)}]}
 
     def _round(self, channel: Any) -> None:
-        from rocketmq.grpc_protocol import service_pb2 as service
-        from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
+        from spanbridge.devstack.rocketmq_stub import ProxyStub, service
 
-        stub = MessagingServiceStub(channel)
+        stub = ProxyStub(channel)
         topic, group = {"name": self._topic}, {"name": self._group}
         call = {"metadata": self._metadata, "timeout": _ROUND_SECONDS}
         route = stub.QueryRoute(service.QueryRouteRequest(topic=topic, endpoints=self._addresses()), **call)
@@ -185,7 +182,7 @@ class RocketmqProbe:
         raise NotYet(f"gRPC proxy on {self._endpoints}: a message did not come back")
 
     def _ack(self, stub: Any, message: Any, call: dict[str, Any]) -> None:
-        from rocketmq.grpc_protocol import service_pb2 as service
+        from spanbridge.devstack.rocketmq_stub import service
 
         system = message.system_properties
         entry = {"message_id": system.message_id, "receipt_handle": system.receipt_handle}
@@ -196,7 +193,7 @@ class RocketmqProbe:
     @contextlib.contextmanager
     def _settings(self, stub: Any, timeout: float = _ROUND_SECONDS) -> Iterator[None]:
         """Introduce a consumer: the proxy refuses to deliver to a client whose settings it does not know."""
-        from rocketmq.grpc_protocol import service_pb2 as service
+        from spanbridge.devstack.rocketmq_stub import service
 
         expression = {"topic": {"name": self._topic}, "expression": {"type": "TAG", "expression": "*"}}
         settings = {
@@ -218,7 +215,7 @@ class RocketmqProbe:
 
 
 def _check(status: Any) -> None:
-    from rocketmq.grpc_protocol import definition_pb2 as definition
+    from spanbridge.devstack.rocketmq_stub import definition
 
     if status.code != definition.Code.OK:
         raise NotYet(f"{definition.Code.Name(status.code)}: {status.message}")

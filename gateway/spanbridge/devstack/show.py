@@ -68,7 +68,8 @@ def _gateway(host: str, port: int, rocketmq: dict[str, str | int] | None) -> lis
     """A gateway between these brokers, on the file that ``init`` writes."""
     if rocketmq is None:
         return []
-    brokers = f"MQTT_URL=mqtt://{host}:{port} ROCKETMQ_ENDPOINTS={rocketmq['host']}:{rocketmq['port']}"
+    endpoints = f"{rocketmq['host']}:{rocketmq['port']}"
+    brokers = f"SPANBRIDGE__MQTT__URL=mqtt://{host}:{port} SPANBRIDGE__ROCKETMQ__ENDPOINTS={endpoints}"
     return [f"{command()} init", f"{brokers} {command()} run"]
 
 
@@ -108,7 +109,16 @@ def message(received: Any, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"body": body, **fields, "properties": properties}), flush=True)
         return
-    print("\n  ".join([body, *(f"{name}={value}" for name, value in {**fields, **properties}.items())]), flush=True)
+    lines = [_escaped(body), *(_escaped(f"{name}={value}") for name, value in {**fields, **properties}.items())]
+    print("\n  ".join(lines), flush=True)
+
+
+def _escaped(text: str) -> str:
+    """``text`` with what a terminal would obey (line breaks, escape sequences, changes of direction) as Python escapes.
+
+    Unlike ``core.text.quoted`` it neither cuts nor adds quotes: a body is shown whole, and most are readable.
+    """
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def logs(files: dict[str, str], *, lines: int, follow: bool) -> None:

@@ -125,14 +125,17 @@ class Devstack:
         return [service for broker in self._brokers for service in broker.services]
 
     def env(self) -> dict[str, str]:
-        """Where everything is, as environment variables."""
+        """Settings of a gateway between these brokers, as the environment variables that override them.
+
+        They fit the file that ``spanbridge init`` writes, which has one MQTT broker in a table ``[mqtt]``. That is the
+        one for v5 where this stack has two.
+        """
         values: dict[str, str] = {}
         if self._rocketmq is not None:
-            values["SPANBRIDGE_ROCKETMQ_ENDPOINTS"] = self._rocketmq.endpoints
-            values["SPANBRIDGE_ROCKETMQ_NAMESRV"] = self._rocketmq.namesrv
-        for version, broker in self._mqtt.items():
-            prefix = "SPANBRIDGE_MQTT_V5" if version == "5" else "SPANBRIDGE_MQTT_V311"
-            values |= {f"{prefix}_URL": broker.url, f"{prefix}_HOST": broker.host, f"{prefix}_PORT": str(broker.port)}
+            values["SPANBRIDGE__ROCKETMQ__ENDPOINTS"] = self._rocketmq.endpoints
+        version: Version = "5" if "5" in self._mqtt else "3.1.1"
+        if broker := self._mqtt.get(version):
+            values |= {"SPANBRIDGE__MQTT__URL": broker.url, "SPANBRIDGE__MQTT__VERSION": version}
         return values
 
     def down(self) -> None:

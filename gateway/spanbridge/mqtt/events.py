@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spanbridge.core.events import Event, Severity
+from spanbridge.core.events import Event, Phase, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,7 @@ class _Failure(_SourceEvent):
     """``reason`` is the stable word of the error, ``cause`` one line for people, ``retry_in`` seconds."""
 
     labelled: ClassVar[tuple[str, ...]] = ("source", "reason")
+    outage: ClassVar[str] = "mqtt:{event.source}"
 
     reason: str
     cause: str
@@ -42,6 +43,8 @@ class Connected(_SourceEvent):
     """The broker accepted the connection and answered every subscription."""
 
     name: ClassVar[str] = "mqtt.connected"
+    outage: ClassVar[str] = "mqtt:{event.source}"
+    phase: ClassVar[Phase] = Phase.BACK
 
     client_id: str
     session_present: bool
@@ -67,7 +70,7 @@ class ConnectFailed(_Failure):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused(_Failure):
+class ConnectRefused(_Failure):
     """The broker answered CONNECT with a refusal: usually something an operator has to mend."""
 
     name: ClassVar[str] = "mqtt.connect.refused"

@@ -15,8 +15,8 @@ deliveries are remembered that the broker must still hold under their identifier
 - of this session of the broker's: the next one numbers its messages anew;
 - of the last connection, and of those before it only as long as nothing new came: redeliveries come first.
 
-**Copies on one connection.** Brokers exist that send an unacknowledged message again without a reconnect. Such a copy is
-held back: it would be forwarded twice, and a second PUBACK could meet the next message under that identifier.
+**Copies on one connection.** Brokers exist that send an unacknowledged message again without a reconnect. Such a copy
+is held back: it would be forwarded twice, and a second PUBACK could meet the next message under that identifier.
 """
 
 from __future__ import annotations

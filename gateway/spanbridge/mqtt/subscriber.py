@@ -390,7 +390,7 @@ class MqttSubscriber:
 
 def _event_for(error: SourceError, *, established: bool) -> Callable[..., Event]:
     if isinstance(error, RefusedError):
-        return events.Refused
+        return events.ConnectRefused
     if isinstance(error, PacketError):
         return events.BadPacket
     return events.Disconnected if established else events.ConnectFailed

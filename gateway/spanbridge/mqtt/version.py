@@ -11,10 +11,10 @@ from spanbridge.mqtt.codec.packets import (
     ConnackPacket,
     ConnectPacket,
     DisconnectPacket,
+    FilterOptions,
     PubcompPacket,
     SubackPacket,
     SubscribePacket,
-    TopicFilter,
     WillPacket,
 )
 from spanbridge.mqtt.errors import LostError, RefusedError, protocol_error
@@ -135,7 +135,7 @@ class Version5(Version):
     def subscribe(self, subscription: Subscription, packet_id: int, *, fresh: bool) -> bytes:
         # With a session the broker has the subscription already. Asking again mends one it lost or never had (the
         # configuration changed meanwhile); retain handling 1 keeps it from sending all retained messages once more.
-        wanted = TopicFilter(
+        wanted = FilterOptions(
             subscription.wire_filter,
             subscription.qos,
             subscription.no_local and subscription.share is None,
@@ -206,7 +206,7 @@ class Version311(Version):
         )
 
     def subscribe(self, subscription: Subscription, packet_id: int, *, fresh: bool) -> bytes:
-        return v311.encode(SubscribePacket(packet_id, (TopicFilter(subscription.wire_filter, subscription.qos),)))
+        return v311.encode(SubscribePacket(packet_id, (FilterOptions(subscription.wire_filter, subscription.qos),)))
 
     def disconnect(self, code: int) -> bytes:
         # 3.1.1 has no reason codes: DISCONNECT means all is well, and errors just close (section 4.8)

@@ -92,6 +92,8 @@ _REMARKS: tuple[tuple[re.Pattern[str], Judgement], ...] = tuple(
             r"accurate timer message is not enabled",
             Judgement(SinkMisconfigured, "timer_disabled", "Set timerWheelEnable=true at the broker."),
         ),
+        # A topic with cleanup.policy=COMPACTION takes no message without a key.
+        (r"Required message key is missing", Judgement(SinkRejected, "illegal_message_key", CONTENT)),
         (r"topic length( is)? too long", Judgement(SinkRejected, "illegal_topic", CONTENT)),
         (
             r"body (size|length) exceed|body must be less|body is null",
@@ -107,7 +109,8 @@ _REMARKS: tuple[tuple[re.Pattern[str], Judgement], ...] = tuple(
             Judgement(SinkMisconfigured, "topic_not_found", _CREATE),
         ),
         (
-            r"message store.*so putMessage is forbidden|disk is full|service not available|SERVICE_NOT_AVAILABLE",
+            r"message store.*so putMessage is forbidden|disk is full|mapped file failed"
+            r"|service not available|SERVICE_NOT_AVAILABLE",
             Judgement(SinkUnavailable, "store_unavailable", "Look at the broker's disk and store."),
         ),
         (
@@ -166,13 +169,3 @@ def build(judgement: Judgement, what: str, endpoint: str, cause: str) -> SinkErr
     """The error itself. ``what`` names the request and topic, ``cause`` is already redacted."""
     advice = f" {judgement.advice}" if judgement.advice else ""
     return judgement.error(f"RocketMQ at {endpoint}, {what}: {cause.rstrip('. ')}.{advice}", reason=judgement.reason)
-
-
-def detached(error: SinkError) -> SinkError:
-    """``error`` without its traceback and causes, for an error that is kept.
-
-    A traceback holds the frames that it passed, and those hold the batch. An error that is kept in one of them closes a
-    cycle, which lives until the cyclic collector runs.
-    """
-    error.__traceback__ = error.__context__ = error.__cause__ = None
-    return error

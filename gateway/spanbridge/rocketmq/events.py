@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spanbridge.core.events import Event, Severity
+from spanbridge.core.events import Event, Phase, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +13,9 @@ class EndpointUp(Event):
     """An endpoint answered, for the first time or again."""
 
     name: ClassVar[str] = "rocketmq.endpoint.up"
+    outage: ClassVar[str] = "rocketmq"
+    phase: ClassVar[Phase] = Phase.BACK
+    part: ClassVar[str] = "endpoint"
     labelled: ClassVar[tuple[str, ...]] = ("endpoint",)
     endpoint: str
 
@@ -25,6 +28,8 @@ class EndpointDown(Event):
     """An endpoint that answered does not any more, or never did."""
 
     name: ClassVar[str] = "rocketmq.endpoint.down"
+    outage: ClassVar[str] = "rocketmq"
+    part: ClassVar[str] = "endpoint"
     severity: ClassVar[Severity] = Severity.WARNING
     labelled: ClassVar[tuple[str, ...]] = ("endpoint", "reason")
     endpoint: str
@@ -40,6 +45,7 @@ class ChannelReplaced(Event):
     """A connection that had gone silent, or that the server asked to leave, was replaced by a new one."""
 
     name: ClassVar[str] = "rocketmq.channel.replaced"
+    severity: ClassVar[Severity] = Severity.DEBUG
     labelled: ClassVar[tuple[str, ...]] = ("endpoint", "reason")
     endpoint: str
     reason: str
@@ -95,7 +101,7 @@ class RouteRefreshFailed(Event):
     """A route could not be refreshed; the known one stays in use."""
 
     name: ClassVar[str] = "rocketmq.route.refresh_failures"
-    severity: ClassVar[Severity] = Severity.WARNING
+    severity: ClassVar[Severity] = Severity.DEBUG
     labelled: ClassVar[tuple[str, ...]] = ("reason",)
     reason: str
     cause: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spanbridge.core.events import Event, Severity
+from spanbridge.core.events import Event, Phase, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,22 +65,28 @@ class PropertiesDropped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendFailed(Event):
-    """A batch that RocketMQ did not take. It is kept and tried again; the MQTT broker keeps what follows."""
+    """A batch that RocketMQ did not take. It is kept and tried again; the MQTT broker keeps what follows.
+
+    ``peer`` is who is away: the cluster, or one of its topics, which somebody has to mend.
+    """
 
     name: ClassVar[str] = "send.failures"
     severity: ClassVar[Severity] = Severity.ERROR
     labelled: ClassVar[tuple[str, ...]] = ("topic", "reason")
+    outage: ClassVar[str] = "{event.peer}"
+    part: ClassVar[str] = "topic"
 
     topic: str
     reason: str
     cause: str
     delay: float
+    peer: str
 
     def text(self) -> str:
         """Cause, and when the next attempt is."""
         return (
             f"sending {self.count} message(s) to {self.topic!r} failed: {self.cause.rstrip('.')}; they stay "
-            f"unacknowledged, next attempt in {self.delay:.1f} s"
+            f"unacknowledged, the next attempt is in {max(self.delay, 0.1):.1f} s"
         )
 
 
@@ -91,9 +97,13 @@ class SendRecovered(Event):
     name: ClassVar[str] = "send.recoveries"
     severity: ClassVar[Severity] = Severity.INFO
     labelled: ClassVar[tuple[str, ...]] = ("topic",)
+    outage: ClassVar[str] = "{event.peer}"
+    phase: ClassVar[Phase] = Phase.BACK
+    part: ClassVar[str] = "topic"
 
     topic: str
     seconds: float
+    peer: str
 
     def text(self) -> str:
         """How long it took."""

@@ -202,7 +202,7 @@ class Recipes:
         try:
             path = mapping.passed_gateways(user, ends.gateway)
             named = {name: levels[index] for index, name in route.filter.names}
-            scope = Scope(levels, named, user, ends.broker.client_id)
+            scope = Scope(levels, named, user, ends.broker.client_id, ends.source)
             source = ends.source if ends.told else None
             fixed, cut = mapping.fixed_properties(topic, publish.qos, path, source, retain=publish.retain)
             destination = mapping.destination(route, scope, fixed)

@@ -115,6 +115,7 @@ class Sender:
         """Try until every message of ``batch`` is stored, rejected, or dropped on purpose."""
         backoff = Backoff(RETRY_INITIAL, RETRY_MAXIMUM)
         failing_since: int | None = None
+        peer = ""
         if self._clock.monotonic_ns() - batch[0].delivery.arrived_ns >= _SECOND:  # expiry is in whole seconds
             batch = self._without_expired(batch)
         while batch:
@@ -124,7 +125,7 @@ class Sender:
                 self._works(partition)
                 if failing_since is not None:
                     seconds = _seconds(failing_since, self._clock.now_ns())
-                    self._reporter.report(events.SendRecovered(topic=partition.topic, seconds=seconds))
+                    self._reporter.report(events.SendRecovered(topic=partition.topic, seconds=seconds, peer=peer))
                 self._stored(partition.topic, batch)
                 return
             if error.stored:
@@ -134,6 +135,7 @@ class Sender:
                 await self._isolate(partition, batch, error)
                 return
             failing_since = failing_since or started
+            peer = _peer(partition.topic, error)
             batch = self._without_hopeless(partition, batch, error)
             if batch:
                 await self._pause(partition, batch, error, backoff)
@@ -179,7 +181,12 @@ class Sender:
         self.last_error, self.last_error_ns = str(error), self._clock.now_ns()
         self._reporter.report(
             events.SendFailed(
-                topic=partition.topic, reason=error.reason, cause=str(error), delay=delay, count=len(batch)
+                topic=partition.topic,
+                reason=error.reason,
+                cause=str(error),
+                delay=delay,
+                count=len(batch),
+                peer=_peer(partition.topic, error),
             )
         )
         await self._clock.sleep(delay)
@@ -303,6 +310,11 @@ class Sender:
             outgoing.encoded = b""
             outgoing.delivery.nack("a fault of ours while it was sent")
         self._released()
+
+
+def _peer(topic: str, error: SinkError) -> str:
+    """Who is to be away: the cluster, or a topic that somebody has to mend."""
+    return f"rocketmq, topic {topic}" if isinstance(error, SinkMisconfigured) else "rocketmq"
 
 
 def _seconds(start: int, end: int) -> float:

@@ -32,9 +32,7 @@ def carry(context: TraceContext) -> list[tuple[str, str]]:
     assert parse_compact(child.compact).traceparent == child.traceparent
     over_mqtt = extract_user_properties(inject_user_properties([("unit", "C")], child)).context
     assert over_mqtt is not None
-    message: dict[str, str] = {}
-    inject_rocketmq(message, over_mqtt)
-    over_rocketmq = extract_rocketmq(message).context
+    over_rocketmq = extract_rocketmq(inject_rocketmq({}, over_mqtt)).context
     assert over_rocketmq is not None
     return inject_user_properties([], over_rocketmq, "w3c")
 

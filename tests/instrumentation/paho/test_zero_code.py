@@ -86,7 +86,7 @@ def counted(receiver: OtlpReceiver, name: str, service: str) -> float:
 def test_a_plain_device(run: Run, receiver: OtlpReceiver, topic: str) -> None:
     finish(run("device.py", topic, service="device"))
     spans = of(receiver, "device", "PRODUCER")
-    assert [span.name for span in spans] == ["send"] * 3
+    assert [span.name for span in spans] == ["send tests/+"] * 3
     assert {span.attributes["messaging.destination.name"] for span in spans} == {topic}
     assert {span.scope for span in spans} == {"spanbridge_instrumentation.paho"}
     assert {span.status for span in spans} == {"UNSET"}

@@ -11,22 +11,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from opentelemetry import baggage, metrics, trace
+from opentelemetry import baggage, metrics, propagate, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context, get_current
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.metrics import _internal as metrics_internal
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util._once import Once
 
 from spanbridge_context import TraceContext
 from spanbridge_instrumentation import process
 from spanbridge_instrumentation._shared import handlers, safety
-from spanbridge_instrumentation._shared.context import incoming, outgoing, span_context
+from spanbridge_instrumentation._shared.baggage import extract_global, inject_global
+from spanbridge_instrumentation._shared.context import incoming, outgoing
 from spanbridge_instrumentation._shared.patching import Patches
 from spanbridge_instrumentation._shared.processing import Delivery, Processing
 from spanbridge_instrumentation._shared.registry import MessageRegistry
@@ -280,9 +284,46 @@ def test_contexts_go_over_and_back() -> None:
     there = TraceContext.new().replace(flags=3, tracestate="1a@b=x,c=d", baggage="k=v%20w")
     context = incoming(there, Context())
     back = outgoing(trace.get_current_span(context).get_span_context(), context)
-    assert (back.traceparent, back.tracestate) == (there.traceparent, there.tracestate)
+    assert back == there
     assert baggage.get_baggage("k", context) == "v w"
-    assert span_context(there).is_remote
+    assert trace.get_current_span(context).get_span_context().is_remote
+
+
+@pytest.mark.parametrize(
+    "header", ["k=a%20b+c", "k=%C3%A9;secret;ttl=5,m=1", "k=a%2bb", "k=1,k=2", "k=,m=a=b", "k%20x=1", "a=b%FF"]
+)
+def test_baggage_goes_out_as_it_came(header: str) -> None:
+    there = TraceContext.new().replace(baggage=header)
+    context = incoming(there, Context())
+    assert outgoing(trace.get_current_span(context).get_span_context(), context).baggage == header
+
+
+def test_equal_keys_of_a_tracestate_stay() -> None:
+    there = TraceContext.new().replace(tracestate="a=1,b@=2,a=3")
+    context = incoming(there, Context())
+    assert outgoing(trace.get_current_span(context).get_span_context(), context) == there
+
+
+def test_changed_baggage_is_percent_encoded_and_the_rest_stays() -> None:
+    context = incoming(TraceContext.new().replace(baggage="k=a%20b+c;p=1,m=%41"), Context())
+    context = baggage.set_baggage("k", 'a b+c,;"é%', context)
+    context = baggage.set_baggage("user name", "7", context)
+    sent = outgoing(trace.get_current_span(context).get_span_context(), context).baggage
+    assert sent == "k=a%20b+c%2C%3B%22%C3%A9%25,m=%41,user%20name=7"
+    there = incoming(TraceContext.new().replace(baggage=sent), Context())
+    assert baggage.get_baggage("k", there) == 'a b+c,;"é%'
+
+
+def test_the_global_propagators_baggage_is_in_the_same_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+    monkeypatch.setattr(propagate, "get_global_textmap", lambda: both)
+    monkeypatch.setattr(propagate, "inject", both.inject)
+    carrier = {"traceparent": TraceContext.new().traceparent, "baggage": "k%20x=a%20b+c;p,m=1"}
+    base = baggage.set_baggage("here", "1", Context())
+    context = extract_global(carrier, base)
+    assert baggage.get_all(context) == {"here": "1", "k%20x": "a b+c", "m": "1"}
+    assert inject_global(context)["baggage"] == "here=1,k%20x=a%20b+c;p,m=1"
+    assert inject_global(extract_global(carrier, Context())) == carrier
 
 
 class Library:

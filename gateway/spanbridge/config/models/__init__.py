@@ -45,9 +45,13 @@ class Config(Section):
         description="Name of this gateway, unique among gateways that feed each other (loop prevention), and the "
         "default `client_id`. Defaults to `spanbridge-` and the host's name.",
     )
-    mqtt: list[Mqtt] = Field(min_length=1, description="MQTT brokers.")
-    rocketmq: Rocketmq = Field(description="RocketMQ cluster.")
-    routes: list[Route] = Field(min_length=1, description="Routes.")
+    mqtt: list[Mqtt] = Field(min_length=1, description="MQTT brokers.", examples=[[{"url": "mqtt://127.0.0.1:1883"}]])
+    rocketmq: Rocketmq = Field(description="RocketMQ cluster.", examples=[{"endpoints": "127.0.0.1:8081"}])
+    routes: list[Route] = Field(
+        min_length=1,
+        description="Routes.",
+        examples=[[{"filter": "devices/{device}/telemetry", "topic": "telemetry"}]],
+    )
     uplink: Uplink = Field(default_factory=Uplink, description="MQTT to RocketMQ.")
     admin: Admin = Field(default_factory=Admin, description="Admin server.")
     telemetry: Telemetry = Field(default_factory=Telemetry, description="Logs, metrics, traces.")

@@ -168,7 +168,13 @@ def read_path(value: Any, info: ValidationInfo) -> Any:
 def resolve_path(text: str, info: ValidationInfo) -> Path:
     """Join a relative path to the folder of the configuration file."""
     base = (info.context or {}).get("base", Path())
-    return Path(base) / Path(text).expanduser()
+    try:
+        path = Path(base) / Path(text).expanduser()
+    except RuntimeError:
+        raise invalid("starts with `~`, and that user has no home directory here", "write the whole path") from None
+    if "\0" in text:
+        raise invalid("a path has no NUL")
+    return path
 
 
 def _cause(error: OSError | UnicodeDecodeError) -> str:

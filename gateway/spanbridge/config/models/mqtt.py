@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
@@ -20,11 +20,12 @@ from spanbridge.config.models.base import (
     invalid,
     one_without_other,
 )
+from spanbridge.config.models.filters import ExtraFilter
 from spanbridge.config.problems import did_you_mean
 from spanbridge.core.hosts import is_host
-from spanbridge.core.routes import RouteError, TopicFilter
 
 DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_IPV6_URL = "write `mqtt://[::1]:1883`"
 _OTHER_SCHEMES = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "mqtt+ssl": "mqtts"}
 
 
@@ -83,7 +84,9 @@ def check_topic_name(text: str) -> str:
 class Will(Section):
     """What the broker publishes when the gateway vanishes without a DISCONNECT (MQTT 5.0 section 3.1.2.5)."""
 
-    topic: Annotated[str, AfterValidator(check_topic_name)] = Field(description="Topic of the will.")
+    topic: Annotated[str, AfterValidator(check_topic_name)] = Field(
+        description="Topic of the will.", examples=["gateways/edge-1/state"]
+    )
     payload: str = Field(default="", description="Payload, as UTF-8 text.")
     qos: Literal[0, 1, 2] = Field(default=1, description="QoS of the will.")
     retain: bool = Field(default=False, description="Whether the broker retains the will.")
@@ -95,11 +98,15 @@ class Will(Section):
 class Mqtt(Section):
     """A connection to an MQTT broker. Write `[mqtt]` for one, `[[mqtt]]` with a `name` each for several."""
 
-    url: str = Field(description="`mqtt://host:port`, or `mqtts://` for TLS. The port defaults to 1883 or 8883.")
+    url: str = Field(
+        description="`mqtt://host:port`, or `mqtts://` for TLS. The port defaults to 1883 or 8883.",
+        examples=["mqtt://127.0.0.1:1883"],
+    )
     name: str = Field(
         default="mqtt",
         pattern=r"^[A-Za-z0-9_.-]+$",
-        description="Name in logs, metrics and a route's `source`. Needed with several brokers.",
+        description="Name in logs, metrics, a route's `source` and the template field `{source}`. Needed with several "
+        "brokers.",
     )
     version: Literal["5", "3.1.1"] = Field(default="5", description="MQTT version to speak.")
     client_id: str | None = Field(
@@ -140,6 +147,12 @@ class Mqtt(Section):
         description="Largest packet the gateway takes. A v5 broker is told so and discards larger ones without a word "
         "(MQTT-3.1.2-25): above RocketMQ's own limit, the gateway refuses, counts and names them.",
     )
+    subscribe: list[ExtraFilter] = Field(
+        default=[],
+        max_length=64,
+        description="Filters to subscribe to beside those of the routes, at QoS 1. What they bring and no route takes "
+        'goes to `uplink.unroutable_topic`: `subscribe = ["#"]` with that makes a catch-all.',
+    )
     share: str | None = Field(
         default=None,
         description="Share group: several gateways with the same group split the messages (`$share/GROUP/…`).",
@@ -164,11 +177,13 @@ class Mqtt(Section):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        parts = urlsplit(url)
+        parts = _split(url)
         if parts.scheme not in DEFAULT_PORTS:
             raise _scheme_error(parts.scheme, has_separator="://" in url)
         if parts.username is not None or parts.password is not None:
             raise invalid("credentials do not belong in the URL", "use `username` and `password`")
+        if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
+            raise invalid("has an IPv6 address without brackets", _IPV6_URL)
         if not parts.hostname:
             raise invalid("the URL names no host", "write `mqtt://host:1883`")
         if any(character in " \t,;" for character in url):
@@ -238,6 +253,13 @@ class Mqtt(Section):
         return self.share is None if self.no_local is None else self.no_local
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise invalid("has brackets without an IPv6 address in them", _IPV6_URL) from None
+
+
 def _scheme_error(scheme: str, *, has_separator: bool) -> Exception:
     if not has_separator:
         return invalid("is not a URL", "write `mqtt://host:1883`, or `mqtts://host:8883` for TLS")
@@ -247,18 +269,3 @@ def _scheme_error(scheme: str, *, has_separator: bool) -> Exception:
     if scheme in ("ws", "wss"):
         return invalid("MQTT over WebSocket is not supported", "use the broker's `mqtt://` or `mqtts://` listener")
     return invalid("the scheme is neither `mqtt` nor `mqtts`", did_you_mean(scheme, DEFAULT_PORTS))
-
-
-def parse_filter(text: str) -> TopicFilter:
-    """A route's filter, with the core's complaint as the validator's."""
-    if text.startswith("$share/"):
-        raise invalid("is a shared subscription, whose messages come without `$share/GROUP/`", _share_hint(text))
-    try:
-        return TopicFilter.parse(text)
-    except RouteError as error:
-        raise invalid(str(error)) from None
-
-
-def _share_hint(text: str) -> str:
-    group, _, rest = text.removeprefix("$share/").partition("/")
-    return f'set `share = "{group}"` in [mqtt], and `filter = "{rest}"` here'

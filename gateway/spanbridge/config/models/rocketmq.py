@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
 
 from spanbridge.config.models.base import Conflict, Duration, Secret, Section, invalid, one_without_other
 from spanbridge.config.models.mqtt import OptionalTls
+from spanbridge.core.hosts import endpoint_problem, split_endpoint
 from spanbridge.core.rocketmq_rules import header_problem
+
+NAME_SERVER_PORT: Final = 9876
+"""Where RocketMQ's name server listens by default. It does not speak gRPC."""
 
 
 class Rocketmq(Section):
     """The RocketMQ 5 cluster, reached through its gRPC proxy."""
 
-    endpoints: str = Field(description="Proxy addresses, `host:port`, several separated by `;`.")
+    endpoints: str = Field(
+        description="Addresses of the gRPC proxy, `host:port` (8081 by default), several separated by `;`; IPv6 as "
+        "`[::1]:8081`.",
+        examples=["127.0.0.1:8081"],
+    )
     namespace: str = Field(
         default="", description="Namespace, for services that use it; Apache RocketMQ's own proxy ignores it."
     )
@@ -34,7 +43,7 @@ class Rocketmq(Section):
         default=0.01, gt=0, le=60, description="First pause between these tries, until the server says otherwise."
     )
     backoff_maximum: Duration = Field(default=1.0, gt=0, le=600, description="Longest pause between these tries.")
-    ordered_lanes: int = Field(
+    ordered_partitions: int = Field(
         default=4, ge=1, le=64, description="Batches of grouped messages of one topic that may be under way at once."
     )
     single_requests: int = Field(
@@ -58,10 +67,9 @@ class Rocketmq(Section):
         if not items:
             raise invalid("names no endpoint", 'write `endpoints = "host:8081"`')
         for item in items:
-            host, separator, port = item.rpartition(":")
-            broken = not separator or not host or any(character in host for character in ", \t/@")
-            if broken or not port.isdecimal() or not 1 <= int(port) <= 65535:
-                raise invalid("is not `host:port`", _endpoint_hint(item))
+            problem = endpoint_problem(item)
+            if problem is not None:
+                raise invalid(problem, _endpoint_hint(item))
         return ";".join(items)
 
     @field_validator("namespace", "access_key", "security_token")
@@ -71,6 +79,11 @@ class Rocketmq(Section):
         if problem is not None:
             raise invalid(problem, "it goes into the headers of every request")
         return value
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each endpoint; IPv6 addresses without their brackets."""
+        return [split_endpoint(item) for item in self.endpoints.split(";")]
 
     def conflicts(self) -> Iterator[Conflict]:
         """Credentials are whole, and gRPC for Python can do what is asked for."""
@@ -92,4 +105,6 @@ class Rocketmq(Section):
 def _endpoint_hint(item: str) -> str:
     if "," in item:
         return "separate several endpoints by `;`"
+    if item.count(":") > 1:
+        return "write an IPv6 address as `[::1]:8081`"
     return "RocketMQ's gRPC proxy listens on 8081 by default (not the name server's 9876)"

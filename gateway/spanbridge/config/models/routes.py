@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from spanbridge.config.models.base import Kind, Section, Size, invalid
-from spanbridge.config.models.mqtt import parse_filter
+from spanbridge.config.models.base import Conflict, Kind, Section, Size, invalid
+from spanbridge.config.models.filters import FilterText, parse_filter
 from spanbridge.config.problems import did_you_mean
 from spanbridge.core import rocketmq_rules as rules
 from spanbridge.core import routes as core
 from spanbridge.core.policy import Carrier, ContextPolicy
+from spanbridge.core.template import FIELD_NAMES, Template, TemplateError
 from spanbridge.core.template import Field as TemplateField
-from spanbridge.core.template import Template, TemplateError
-
-
-def check_filter(text: str) -> str:
-    """A filter that MQTT allows, with unique level names."""
-    parse_filter(text)
-    return text
 
 
 def check_template(text: str, info: ValidationInfo) -> str:
@@ -43,7 +37,7 @@ def _check_field(field: TemplateField, topic_filter: core.TopicFilter) -> None:
     if field.kind == "level":
         names = [name for _, name in topic_filter.names]
         if field.name not in names:
-            hint = did_you_mean(field.name, [*names, "topic", "client_id"])
+            hint = did_you_mean(field.name, [*names, *FIELD_NAMES])
             raise invalid(f"the filter has no level named `{{{field.name}}}`", hint or _known(names))
     elif field.kind == "index":
         levels = len(topic_filter.levels)
@@ -81,7 +75,19 @@ def check_timestamp(text: str) -> str:
     return text
 
 
-FilterText = Annotated[str, AfterValidator(check_filter), Kind("filter")]
+def is_reserved_name(name: str) -> bool:
+    """Names in parentheses, such as ``(unroutable)``, stand for what no route took."""
+    return name.startswith("(") and name.endswith(")")
+
+
+def check_route_name(name: str) -> str:
+    """A name that metrics and /status do not use for something else."""
+    if is_reserved_name(name):
+        raise invalid("is kept for the gateway itself, as all names in parentheses are", "leave out the parentheses")
+    return name
+
+
+RouteName = Annotated[str, AfterValidator(check_route_name)]
 TemplateText = Annotated[str, AfterValidator(check_template), Kind("template")]
 TopicText = Annotated[TemplateText, _checked_literal(rules.topic_problem)]
 TagText = Annotated[TemplateText, _checked_literal(rules.tag_problem)]
@@ -94,10 +100,14 @@ class Route(Section):
     """Messages whose topic matches `filter` go to `topic`. Of several matching routes the most specific one wins."""
 
     filter: FilterText = Field(
-        description="MQTT topic filter; a level may be `+`, `{name}` (a `+` that templates can use), the last also `#`."
+        description="MQTT topic filter; a level may be `+` or `{name}` (a `+` that templates can use), the last also "
+        "`#`.",
+        examples=["devices/{device}/telemetry"],
     )
-    topic: TopicText = Field(description="RocketMQ topic.")
-    name: str | None = Field(
+    topic: TopicText = Field(
+        description="RocketMQ topic. A message for which it comes out empty is unroutable.", examples=["telemetry"]
+    )
+    name: RouteName | None = Field(
         default=None, min_length=1, description="Name in metrics and logs. Defaults to the filter."
     )
     source: str | None = Field(default=None, description="Only messages of the broker with this `name`.")
@@ -105,10 +115,14 @@ class Route(Section):
     tag: TagText | None = Field(default=None, description="Message tag.")
     keys: list[KeyText] = Field(default=[], max_length=16, description="Message keys, for finding a message again.")
     message_group: GroupText | None = Field(
-        default=None, description="Message group: messages of one group stay in order. For FIFO topics, and only there."
+        default=None,
+        description="Message group: messages of one group stay in order. For FIFO topics, and only there. A message "
+        "for which it comes out empty is refused alone (`uplink.rejected_topic`).",
     )
     delivery_timestamp: TimestampText | None = Field(
-        default=None, description="Unix time in milliseconds at which consumers see the message. For DELAY topics."
+        default=None,
+        description="Unix time in milliseconds at which consumers see the message. For DELAY topics, and only there. "
+        "A message for which it comes out empty is refused alone.",
     )
     context: ContextPolicy = Field(
         default=ContextPolicy.CONTINUE,
@@ -124,10 +138,23 @@ class Route(Section):
         default=None, ge=1, description="Larger payloads go to `uplink.rejected_topic`, or are dropped and counted."
     )
 
+    def conflicts(self) -> Iterator[Conflict]:
+        """A topic has one message type, and a name means one thing."""
+        if self.message_group is not None and self.delivery_timestamp is not None:
+            message = "cannot be used with `message_group`: a RocketMQ topic is either FIFO or DELAY"
+            yield Conflict(("delivery_timestamp", "message_group"), message, "remove one, or make two routes")
+        if self.name is None and is_reserved_name(self.filter):
+            yield Conflict(("filter", "name"), "as a name is kept for the gateway itself", "give the route a `name`")
+
     @property
     def effective_name(self) -> str:
         """``name``, or the filter."""
         return self.name or self.filter
+
+    @property
+    def message_type(self) -> str:
+        """The type of RocketMQ topic that takes its messages."""
+        return "DELAY" if self.delivery_timestamp else "FIFO" if self.message_group else "NORMAL"
 
     def build(self) -> core.Route:
         """The route as the core uses it."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from spanbridge.config.models.base import Conflict, Duration, Section, Size, invalid
-from spanbridge.core.hosts import is_loopback
+from spanbridge.core.hosts import is_host, is_loopback
 from spanbridge.core.rocketmq_rules import topic_problem
 
 
@@ -20,6 +20,16 @@ def check_plain_topic(topic: str) -> str:
     return topic
 
 
+def check_listen_host(host: str) -> str:
+    """A name or an address as the resolver takes it."""
+    if "[" in host or "]" in host:
+        raise invalid("has brackets", "write an IPv6 address without them")
+    if not is_host(host):
+        raise invalid("is no host name or address", "write `127.0.0.1`, or `0.0.0.0` with `allow_remote = true`")
+    return host
+
+
+ListenHost = Annotated[str, AfterValidator(check_listen_host)]
 PlainTopic = Annotated[str, AfterValidator(check_plain_topic)]
 
 
@@ -48,8 +58,10 @@ class Uplink(Section):
     unroutable_topic: PlainTopic | None = Field(
         default=None,
         description=(
-            "RocketMQ topic for messages that no route takes. Without it they go to `rejected_topic`, or are dropped "
-            "and counted."
+            "RocketMQ topic for messages that no route takes. It is no catch-all by itself: the gateway subscribes to "
+            'the filters of the routes only, until `subscribe = ["#"]` in `[mqtt]` (or a route with `filter = "#"`) '
+            "asks for more. Topics that begin with `$` never go here. Without it, such messages go to "
+            "`rejected_topic`, or are dropped and counted."
         ),
     )
     rejected_topic: PlainTopic | None = Field(
@@ -57,6 +69,16 @@ class Uplink(Section):
         description=(
             "RocketMQ topic (dead letters) for what can never be forwarded: refused by RocketMQ or by a limit, "
             "malformed, in a loop. Without it: dropped and counted."
+        ),
+    )
+    reject_after: Duration = Field(
+        default=30.0,
+        gt=0,
+        le=86400,
+        description=(
+            "How long a message is retried whose RocketMQ topic a device names (a template with fields of the "
+            "message) while that topic is missing or of the wrong type. Then it is rejected, so that those behind it "
+            "go on. Topics spelled out in this file are retried for ever."
         ),
     )
     drain_timeout: Duration = Field(
@@ -78,7 +100,9 @@ class Admin(Section):
     """The HTTP server for health, metrics and status."""
 
     enabled: bool = Field(default=True, description="Whether to listen at all.")
-    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    host: ListenHost = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on; IPv6 without brackets."
+    )
     port: int = Field(default=9464, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
     allow_remote: bool = Field(
         default=False,

@@ -15,6 +15,7 @@ from spanbridge.mqtt.codec.packets import (
     ConnackPacket,
     ConnectPacket,
     DisconnectPacket,
+    FilterOptions,
     Packet,
     PingreqPacket,
     PingrespPacket,
@@ -25,7 +26,6 @@ from spanbridge.mqtt.codec.packets import (
     PubrelPacket,
     SubackPacket,
     SubscribePacket,
-    TopicFilter,
     UnsubackPacket,
     UnsubscribePacket,
     WillPacket,
@@ -68,7 +68,7 @@ def decode_control(data: bytes, start: int, body: int, end: int, *, v5: bool) ->
     return decoded
 
 
-def _decode(cursor: Cursor, kind: int, *, v5: bool) -> Packet:
+def _decode(cursor: Cursor, kind: int, *, v5: bool) -> Packet:  # noqa: PLR0911 - one a packet type
     if kind in _ANSWERS:
         packet_id = cursor.packet_id()
         code, properties = _code(cursor, kind, v5=v5)
@@ -129,11 +129,11 @@ def _subscriptions(cursor: Cursor, kind: int, *, v5: bool) -> Packet:
     return SubscribePacket(packet_id, tuple(filters), properties)
 
 
-def _filter(cursor: Cursor, *, v5: bool) -> TopicFilter:
+def _filter(cursor: Cursor, *, v5: bool) -> FilterOptions:
     name, options = cursor.text("filter"), cursor.integer(1, "options")
     if options & 3 == 3 or options & (0xC0 if v5 else 0xFC) or options & 0x30 == 0x30:
         raise cursor.error("options", f"are 0x{options:02X}")
-    return TopicFilter(name, options & 3, bool(options & 4), bool(options & 8), options >> 4)
+    return FilterOptions(name, options & 3, bool(options & 4), bool(options & 8), options >> 4)
 
 
 def _connect(cursor: Cursor, *, v5: bool) -> ConnectPacket:
@@ -156,7 +156,7 @@ def _connect(cursor: Cursor, *, v5: bool) -> ConnectPacket:
     return ConnectPacket(client_id, bool(flags & 2), keep_alive, username, password, will, properties)
 
 
-def encode_control(value: Packet, *, v5: bool) -> bytes:
+def encode_control(value: Packet, *, v5: bool) -> bytes:  # noqa: C901, PLR0911 - one case a packet type
     """The bytes of any packet but PUBLISH.
 
     :raises ValueError: a field does not fit.
@@ -201,7 +201,7 @@ def _tail(code: int, properties: Properties, *, v5: bool) -> bytes:
     return bytes((code,)) + (encode_properties(properties) if properties else b"")
 
 
-def _options(entry: TopicFilter) -> int:
+def _options(entry: FilterOptions) -> int:
     return entry.qos | entry.no_local << 2 | entry.retain_as_published << 3 | entry.retain_handling << 4
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from struct import Struct
-from struct import error as StructError
 
 from spanbridge.core.delivery import Acknowledger
 from spanbridge.core.message import Publish
@@ -17,16 +16,16 @@ from spanbridge.mqtt.codec.wire import Cursor, Remainder, packet_size
 from spanbridge.mqtt.delivery import MqttDelivery
 from spanbridge.mqtt.errors import PacketError, malformed, packet_too_large, protocol_error
 
-_unpack_head = Struct(">BBBH").unpack_from
-_unpack_id = Struct(">HB").unpack_from
+_unpack_head = struct.Struct(">BBBH").unpack_from
+_unpack_id = struct.Struct(">HB").unpack_from
 _TP_LENGTH = 42
 _TP = b"\x26\x00\x02tp\x00\x23"
 """Before the 35 characters of a compact trace context: the only property of most traced messages."""
 _NO_FIELDS = Fields((), None, None, None, None, None, None)
 
-OBJECT_BYTES = 480
+OBJECT_BYTES = 288
 """What a message takes in memory beside its bytes on the wire: the message, its delivery, their places in the order."""
-PAIR_BYTES = 176
+PAIR_BYTES = 160
 """What a user property takes beside its characters: a pair and two strings."""
 
 
@@ -67,7 +66,7 @@ class Decoder:
         return len(self._rest) > 0
 
     def feed(self, data: bytes, received_ns: int = 0, arrived_ns: int = 0) -> Iterator[Packet | Publishes]:
-        """All packets that ``data`` completes, in order. ``received_ns`` (Unix) and ``arrived_ns`` (monotonic) say when.
+        """All packets that ``data`` completes, in order. It came at ``received_ns`` (Unix), ``arrived_ns`` (monotonic).
 
         :raises PacketError: what follows the packets given so far is malformed, too large or against the protocol.
         """
@@ -209,7 +208,7 @@ class Decoder:
                     common_flags &= head
                     total += size
                     position = stop
-            except (StructError, IndexError, UnicodeDecodeError, PacketError):
+            except (struct.error, IndexError, UnicodeDecodeError, PacketError):
                 pass
             run.plain = not all_flags & 0x0C and common_flags & 2 == 2
             run.size = total
@@ -271,7 +270,7 @@ class Decoder:
             if error.code == ALIAS_INVALID:
                 raise
             fault, fields = str(malformed(error.what)), _NO_FIELDS
-            topic = raw.decode(errors="backslashreplace")
+            topic = _readable(raw)
             self._aliases.clear()  # it may have given an alias another topic, unread: better none than a wrong one
             cursor.position = self._behind_properties(data, body, stop)
         message = Publish(
@@ -326,3 +325,9 @@ class Decoder:
         except PacketError:
             return body
         return cursor.position
+
+
+def _readable(raw: bytes) -> str:
+    """A topic that is none, for people: what cannot be printed is escaped."""
+    text = raw.decode(errors="backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""Properties of a PUBLISH (section 3.3.2.3), decoded in one loop: most of the hot path's work when a message has many."""
+"""Properties of a PUBLISH (section 3.3.2.3), decoded in one loop: most of the work when a message has many."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Fields(NamedTuple):
     alias: int | None
 
 
-def decode_fields(data: bytes, position: int, end: int, pairs: Pairs) -> Fields:
+def decode_fields(  # noqa: C901, PLR0912 - one loop on purpose: a call a property costs more than it explains
+    data: bytes, position: int, end: int, pairs: Pairs
+) -> Fields:
     """The properties from ``position`` to ``end``. What is wrong with them is told only roughly.
 
     :raises PacketError: one is unknown, twice there, or does not fit; code 0x94 when the topic alias is.

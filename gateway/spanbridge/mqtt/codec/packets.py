@@ -80,7 +80,7 @@ class PubcompPacket(_Answer):
 
 
 @dataclass(frozen=True, slots=True)
-class TopicFilter:
+class FilterOptions:
     """One filter of a SUBSCRIBE, with its options (section 3.8.3.1); 3.1.1 knows ``qos`` only."""
 
     filter: str
@@ -95,7 +95,7 @@ class SubscribePacket:
     """SUBSCRIBE (section 3.8)."""
 
     packet_id: int
-    filters: tuple[TopicFilter, ...]
+    filters: tuple[FilterOptions, ...]
     properties: Properties = field(default_factory=_none)
 
 

@@ -7,18 +7,17 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkThrottled, SinkUnavailable
+from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkThrottled, SinkUnavailable, bare
 from spanbridge.ports import Link, Reporter
-from spanbridge.rocketmq.errors import detached
 from spanbridge.rocketmq.grpc.auth import Credentials
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
 from spanbridge.rocketmq.grpc.ids import client_id
 from spanbridge.rocketmq.grpc.peerlog import take_over
-from spanbridge.rocketmq.grpc.routes import TopicRoute, TopicRoutes, addresses_of, read_route
+from spanbridge.rocketmq.grpc.routes import ProxyRoute, ProxyRoutes, addresses_of, read_route
 from spanbridge.rocketmq.grpc.session import ClientRole, ClientSession, access_point
 from spanbridge.rocketmq.grpc.stubs import definition, service
-from spanbridge.rocketmq.grpc.tls import Certificates
+from spanbridge.rocketmq.grpc.tls import TlsFiles
 from spanbridge.rocketmq.options import RocketmqOptions
 
 _LAST_WORDS = 0.05
@@ -31,7 +30,7 @@ class Cluster:
     def __init__(self, options: RocketmqOptions, role: ClientRole, reporter: Reporter) -> None:
         self.addresses = parse_endpoints(options.endpoints)
         self.client_id = client_id()
-        self.routes = TopicRoutes(self.query_route, reporter)
+        self.routes = ProxyRoutes(self.query_route, reporter)
         self.link = Link.IDLE
         self.since_ns = time.time_ns()
         self.last_error: str | None = None
@@ -39,7 +38,7 @@ class Cluster:
         self._role = role
         self._reporter = reporter
         self._headers = Credentials(options, self.client_id)
-        self._certificates = Certificates(options.tls)
+        self._certificates = TlsFiles(options.tls)
         self._endpoints: dict[str, Endpoint] = {}
         self._sessions: dict[str, ClientSession] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -106,12 +105,12 @@ class Cluster:
             try:
                 await session.heartbeat(self._options.request_timeout)
             except SinkError as failure:
-                failures = [detached(failure)]
+                failures = [bare(failure)]
             else:
                 return
         raise failures.pop() if failures else SinkUnavailable("the RocketMQ client is not started", reason="closed")
 
-    async def query_route(self, topic: str) -> TopicRoute:
+    async def query_route(self, topic: str) -> ProxyRoute:
         """Ask the configured endpoints in turn, those that answered last time first.
 
         :raises SinkError: the cluster does not know the topic, or does not answer.
@@ -121,14 +120,14 @@ class Cluster:
             try:
                 route = await self._query_route_at(self.endpoint(address), topic)
             except (SinkUnavailable, SinkThrottled) as failure:
-                failures = [detached(failure)]
+                failures = [bare(failure)]
             else:
                 if topic not in self.routes.known:
                     asyncio.get_running_loop().call_soon(self._announce)
                 return route
         raise failures.pop()
 
-    async def _query_route_at(self, endpoint: Endpoint, topic: str) -> TopicRoute:
+    async def _query_route_at(self, endpoint: Endpoint, topic: str) -> ProxyRoute:
         request = service.QueryRouteRequest(
             topic=definition.Resource(name=topic, resource_namespace=self._options.namespace),
             endpoints=access_point(self.addresses),

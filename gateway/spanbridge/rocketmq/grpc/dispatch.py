@@ -19,14 +19,14 @@ from itertools import count
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
+from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable, bare
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.errors import STORED_ANYWAY, detached
+from spanbridge.rocketmq.errors import STORED_ANYWAY
 from spanbridge.rocketmq.events import SendRetried
 from spanbridge.rocketmq.grpc.encode import DELAYED
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
-from spanbridge.rocketmq.grpc.routes import Target, TopicRoute, addresses_of
+from spanbridge.rocketmq.grpc.routes import ProxyRoute, Target, addresses_of
 from spanbridge.rocketmq.grpc.stubs import service
 from spanbridge.rocketmq.options import RocketmqOptions
 
@@ -38,7 +38,7 @@ _OVERHEAD = 256
 _GRAVITY: tuple[type[SinkError], ...] = (SinkMisconfigured, SinkUnavailable, SinkThrottled, SinkRejected)
 
 
-class Part(NamedTuple):
+class RequestPart(NamedTuple):
     """What one request holds of a batch: the messages, and their indexes in the batch."""
 
     indexes: Sequence[int]
@@ -64,12 +64,12 @@ class Dispatcher:
         # One for each set of proxies, while in use: requests that hang at one broker must not take the others' turns.
         self._gates: WeakValueDictionary[tuple[str, ...], asyncio.Semaphore] = WeakValueDictionary()
 
-    async def send(self, route: TopicRoute, partition: int, batch: Sequence[bytes]) -> None:
+    async def send(self, route: ProxyRoute, partition: int, batch: Sequence[bytes]) -> None:
         """See :meth:`spanbridge.ports.Sink.send`."""
         target = route.targets[partition % len(route.targets)] if partition >= 0 else None
-        chains: list[list[Part]]
+        chains: list[list[RequestPart]]
         if partition == DELAYED:
-            chains = [[Part((index,), (message,))] for index, message in enumerate(batch)]
+            chains = [[RequestPart((index,), (message,))] for index, message in enumerate(batch)]
         elif target is None or target.queues == 1:
             chains = [self._parts(batch)]
         else:
@@ -79,22 +79,22 @@ class Dispatcher:
         else:
             await self._deliver_chains(route, target, chains)
 
-    def _parts(self, batch: Sequence[bytes]) -> list[Part]:
+    def _parts(self, batch: Sequence[bytes]) -> list[RequestPart]:
         """The batch, cut where the broker would find a request too large."""
         limit = self.max_request_bytes
         if sum(map(len, batch)) + _OVERHEAD * len(batch) <= limit:
-            return [Part(range(len(batch)), batch)] if batch else []
-        parts: list[Part] = []
+            return [RequestPart(range(len(batch)), batch)] if batch else []
+        parts: list[RequestPart] = []
         start = size = 0
         for index, message in enumerate(batch):
             size += len(message) + _OVERHEAD
             if size > limit and index > start:
-                parts.append(Part(range(start, index), batch[start:index]))
+                parts.append(RequestPart(range(start, index), batch[start:index]))
                 start, size = index, len(message) + _OVERHEAD
-        parts.append(Part(range(start, len(batch)), batch[start:]))
+        parts.append(RequestPart(range(start, len(batch)), batch[start:]))
         return parts
 
-    async def _deliver_chains(self, route: TopicRoute, target: Target | None, chains: list[list[Part]]) -> None:
+    async def _deliver_chains(self, route: ProxyRoute, target: Target | None, chains: list[list[RequestPart]]) -> None:
         """Chains side by side, each in order and ended by its first failure.
 
         Once nobody answers or RocketMQ asks for less, requests that have not begun are left for the next time.
@@ -105,7 +105,7 @@ class Dispatcher:
         errors: list[SinkError] = []
         gate = self._gate(route, target)
 
-        async def run(chain: list[Part]) -> None:
+        async def run(chain: list[RequestPart]) -> None:
             for part in chain:
                 async with gate:
                     if any(map(_for_all, errors)):
@@ -114,7 +114,7 @@ class Dispatcher:
                         await self._deliver(route, target, part.messages)
                     except SinkError as error:
                         stored.update(part.indexes[index] for index in error.stored)
-                        errors.append(detached(error))
+                        errors.append(bare(error))
                         return
                 stored.update(part.indexes)
 
@@ -122,14 +122,14 @@ class Dispatcher:
         if errors:
             raise _gravest(errors, stored)
 
-    def _gate(self, route: TopicRoute, target: Target | None) -> asyncio.Semaphore:
+    def _gate(self, route: ProxyRoute, target: Target | None) -> asyncio.Semaphore:
         addresses = addresses_of(route, target)
         gate = self._gates.get(addresses)
         if gate is None:
             gate = self._gates[addresses] = asyncio.Semaphore(self._options.single_requests)
         return gate
 
-    async def _deliver(self, route: TopicRoute, target: Target | None, batch: Sequence[bytes]) -> None:
+    async def _deliver(self, route: ProxyRoute, target: Target | None, batch: Sequence[bytes]) -> None:
         """One request, tried up to ``attempts`` times, but once where another try stores another copy.
 
         :raises SinkError: the last attempt's. Its ``stored`` are indexes of this request.
@@ -153,7 +153,7 @@ class Dispatcher:
             else:
                 return
 
-    def _choose(self, route: TopicRoute, target: Target | None, turn: int, hung: set[str]) -> Endpoint:
+    def _choose(self, route: ProxyRoute, target: Target | None, turn: int, hung: set[str]) -> Endpoint:
         """The next proxy in turn, those that do not answer last. Grouped messages keep to their target's."""
         addresses = addresses_of(route, target)
         if target is not None:
@@ -162,7 +162,7 @@ class Dispatcher:
         return min(ring, key=lambda endpoint: (endpoint.address in hung, endpoint.up is False))
 
     @staticmethod
-    def _nobody_left(route: TopicRoute, target: Target | None, hung: set[str]) -> bool:
+    def _nobody_left(route: ProxyRoute, target: Target | None, hung: set[str]) -> bool:
         """Whether every proxy has let a deadline pass: another try would only wait as long again."""
         return hung.issuperset(addresses_of(route, target))
 
@@ -179,14 +179,14 @@ async def side_by_side(chains: Sequence[Coroutine[Any, Any, None]]) -> None:
         del tasks  # they hold what they raised, and that holds this frame
 
 
-def by_group(batch: Sequence[bytes]) -> list[list[Part]]:
+def by_group(batch: Sequence[bytes]) -> list[list[RequestPart]]:
     """One-message requests, a list for each group, in order."""
     if len(batch) == 1:
-        return [[Part((0,), batch)]]
+        return [[RequestPart((0,), batch)]]
     parsed = service.SendMessageRequest.FromString(b"".join(batch)).messages
-    groups: dict[str, list[Part]] = {}
+    groups: dict[str, list[RequestPart]] = {}
     for index, (message, raw) in enumerate(zip(parsed, batch, strict=True)):
-        groups.setdefault(message.system_properties.message_group, []).append(Part((index,), (raw,)))
+        groups.setdefault(message.system_properties.message_group, []).append(RequestPart((index,), (raw,)))
     return list(groups.values())
 
 

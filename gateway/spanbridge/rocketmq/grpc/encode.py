@@ -12,23 +12,21 @@ message_id 3, body_encoding 5, message_type 6, born_timestamp 7, delivery_timest
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from zlib import crc32
 
 from spanbridge.core.cache import Generations
 from spanbridge.core.message import Destination
-from spanbridge.core.protobuf import VARINTS, field, length, timestamp
+from spanbridge.core.protobuf import SMALL, VARINTS, field, length, timestamp
 from spanbridge.core.rocketmq_rules import (
-    ILLEGAL_PROPERTY,
     MAX_BODY_BYTES,
     MAX_PROPERTIES_BYTES,
     MAX_USER_PROPERTIES,
-    Breach,
     body_breach,
     check_destination,
     fixed_size,
     properties_too_large,
     property_breach,
-    property_name_problem,
 )
 from spanbridge.rocketmq.grpc.ids import MessageIds
 from spanbridge.rocketmq.grpc.stubs import DELAY, FIFO, NORMAL
@@ -49,11 +47,16 @@ _PARENT_LENGTH = 55
 _PARENT_SIZE = len(_PARENT) + _PARENT_LENGTH
 _PARENT_ENTRY = b"\x12\x46" + field(1, _PARENT.encode()) + b"\x12\x37"
 
-_SMALL = len(VARINTS)
 _MESSAGES = tuple(b"\x0a" + number for number in VARINTS)
 _SYSTEMS = tuple(b"\x1a" + number for number in VARINTS)
 _BODIES = tuple(b"\x22" + number for number in VARINTS)
 """Tag and length of a message's parts, by length."""
+
+
+@lru_cache(4096)
+def _tag(tag: bytes, size: int) -> bytes:
+    """Tag and length of a part that is not in the tables."""
+    return tag + length(size)
 
 
 class Encoder:
@@ -105,8 +108,6 @@ class Encoder:
         encoded = self.entries.get(pair)
         if encoded is None:
             name, value = pair
-            if problem := property_name_problem(name):
-                raise Breach(ILLEGAL_PROPERTY, f"property {name[:80]!r} {problem}", name).error()
             if breach := property_breach(name, value):
                 raise breach.error()
             encoded = field(2, field(1, name.encode()) + field(2, value.encode()))
@@ -163,32 +164,38 @@ class MessageHead:
         if not properties and len(traceparent) == _PARENT_LENGTH and not self._crowded:
             start = self._traced
             own = traceparent.encode()
+        elif properties or traceparent:
+            start, own = self._with_properties(traceparent, properties)
         else:
             start = self._start
-            own = self._entries(traceparent, properties) if properties or traceparent else b""
+            own = b""
         system_size = self._system_size + encoder.born_size
-        system_tag = _SYSTEMS[system_size] if system_size < _SMALL else b"\x1a" + length(system_size)
-        body_tag = _BODIES[size] if size < _SMALL else b"\x22" + length(size)
+        system_tag = _SYSTEMS[system_size] if system_size < SMALL else _tag(b"\x1a", system_size)
+        body_tag = _BODIES[size] if size < SMALL else _tag(b"\x22", size)
         total = len(start) + len(own) + len(system_tag) + system_size + len(body_tag) + size
         return b"".join((
-            _MESSAGES[total] if total < _SMALL else b"\x0a" + length(total),
+            _MESSAGES[total] if total < SMALL else _tag(b"\x0a", total),
             start, own, system_tag, self._system, encoder.born, encoder.next_digits(), body_tag, body,
         ))  # fmt: skip
 
-    def _entries(self, traceparent: str, properties: Sequence[tuple[str, str]]) -> bytes:
+    def _with_properties(self, traceparent: str, properties: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
+        """What a message of properties begins with, and its own properties after that."""
         encoder = self._encoder
         known = encoder.entries.young
-        out = [known.get(pair) or encoder.entry(pair) for pair in properties]
-        if traceparent:
-            usual = len(traceparent) == _PARENT_LENGTH
-            out.append(_PARENT_ENTRY + traceparent.encode() if usual else encoder.entry((_PARENT, traceparent)))
-        entries = b"".join(out)
+        start, out = self._start, [known.get(pair) or encoder.entry(pair) for pair in properties]
+        if len(traceparent) == _PARENT_LENGTH:
+            start = self._traced
+            out.insert(0, traceparent.encode())
+        elif traceparent:
+            out.append(encoder.entry((_PARENT, traceparent)))
+        own = b"".join(out)
         # The entries' framing counts as well, a few bytes too many each.
-        if self._count + len(out) > MAX_USER_PROPERTIES or self._size + len(entries) > MAX_PROPERTIES_BYTES:
-            self._check_exactly([*properties, (_PARENT, traceparent)] if traceparent else properties)
-        return entries
+        if self._count + len(out) > MAX_USER_PROPERTIES or self._size + len(_PARENT) + len(own) > MAX_PROPERTIES_BYTES:
+            self._check_exactly(traceparent, properties)
+        return start, own
 
-    def _check_exactly(self, pairs: Sequence[tuple[str, str]]) -> None:
+    def _check_exactly(self, traceparent: str, properties: Sequence[tuple[str, str]]) -> None:
+        pairs = ((_PARENT, traceparent), *properties) if traceparent else properties
         used = self._size + sum(len(name.encode()) + len(value.encode()) for name, value in pairs)
         if self._count + len(pairs) > MAX_USER_PROPERTIES or used > MAX_PROPERTIES_BYTES:
             raise properties_too_large(self.topic).error()

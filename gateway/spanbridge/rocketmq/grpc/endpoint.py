@@ -17,8 +17,9 @@ from spanbridge.rocketmq.errors import Judgement, build, clean, which_part
 from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
 from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE, judge_code, judge_grpc, plain, unresolved
 from spanbridge.rocketmq.grpc.auth import Credentials
+from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.stubs import SERVICE, code_name, service
-from spanbridge.rocketmq.grpc.tls import Certificates
+from spanbridge.rocketmq.grpc.tls import TlsFiles
 from spanbridge.rocketmq.options import RocketmqOptions
 
 _SILENT = 2
@@ -78,7 +79,7 @@ class Endpoint:
         *,
         options: RocketmqOptions,
         headers: Credentials,
-        certificates: Certificates,
+        certificates: TlsFiles,
         reporter: Reporter,
         on_change: Callable[[Endpoint], None],
     ) -> None:
@@ -239,9 +240,13 @@ class Endpoint:
         self._silent = 0
         old = self._channel
         self._channel, self._send = self._connect()
-        task = asyncio.get_running_loop().create_task(old.close(grace=self._options.request_timeout))
+        task = asyncio.get_running_loop().create_task(self._retire(old))
         self._retired[task] = old
         task.add_done_callback(lambda done: self._retired.pop(done, None))
+
+    async def _retire(self, channel: Any) -> None:
+        with guarded("closing a connection", self._reporter):
+            await channel.close(grace=self._options.request_timeout)
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel and those it replaced; calls under way have ``grace`` seconds to finish."""

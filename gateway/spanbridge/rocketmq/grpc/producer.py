@@ -19,7 +19,7 @@ from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.dispatch import Dispatcher
 from spanbridge.rocketmq.grpc.encode import Encoder, MessageHead, type_of
 from spanbridge.rocketmq.grpc.ids import MessageIds
-from spanbridge.rocketmq.grpc.routes import TopicRoute, addresses_of
+from spanbridge.rocketmq.grpc.routes import ProxyRoute, addresses_of
 from spanbridge.rocketmq.grpc.session import ClientRole, settings_command
 from spanbridge.rocketmq.grpc.stubs import definition
 from spanbridge.rocketmq.options import RocketmqOptions
@@ -97,7 +97,7 @@ class GrpcProducer:
             if known is not None and (partition < 0 or known.queues == 1):
                 routes.suspect(topic)
 
-    async def _check_type(self, route: TopicRoute, kind: int) -> None:
+    async def _check_type(self, route: ProxyRoute, kind: int) -> None:
         if kind in route.types:
             return
         # Whether that matters, the server's settings say. They may be on their way.

@@ -10,6 +10,7 @@ from typing import Any
 from spanbridge.core.errors import SinkError, SinkMisconfigured
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.events import RouteLearned, RouteRefreshFailed
+from spanbridge.rocketmq.grpc.answers import CONNECTION_AT_FAULT
 from spanbridge.rocketmq.grpc.stubs import definition, type_name
 
 _WRITABLE = frozenset({definition.Permission.Value("WRITE"), definition.Permission.Value("READ_WRITE")})
@@ -25,7 +26,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class TopicRoute:
+class ProxyRoute:
     """A topic's route. ``types`` are ``MessageType`` values that every writable queue takes."""
 
     topic: str
@@ -58,7 +59,7 @@ class TopicRoute:
         )
 
 
-def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> TopicRoute:
+def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> ProxyRoute:
     """A route from a ``QueryRouteResponse``; ``only`` replaces the addresses it names.
 
     Brokers behind the same proxies are one target: each of those proxies sees the queues of them all
@@ -89,14 +90,14 @@ def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> Topic
             reason="no_writable_queue",
         )
     order = sorted(counts, key=lambda addresses: (names[addresses], addresses))
-    return TopicRoute(topic, tuple(Target(addresses, counts[addresses]) for addresses in order), types)
+    return ProxyRoute(topic, tuple(Target(addresses, counts[addresses]) for addresses in order), types)
 
 
 def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def addresses_of(route: TopicRoute, target: Target | None = None) -> tuple[str, ...]:
+def addresses_of(route: ProxyRoute, target: Target | None = None) -> tuple[str, ...]:
     """The proxies that lead to a target, or to any queue of the route."""
     if target is not None:
         return target.addresses
@@ -105,21 +106,21 @@ def addresses_of(route: TopicRoute, target: Target | None = None) -> tuple[str, 
     return tuple(dict.fromkeys(address for target in route.targets for address in target.addresses))
 
 
-class TopicRoutes:
+class ProxyRoutes:
     """Routes by topic: asked for once, refreshed from time to time, forgotten upon errors that blame them."""
 
-    def __init__(self, query: Callable[[str], Awaitable[TopicRoute]], reporter: Reporter) -> None:
+    def __init__(self, query: Callable[[str], Awaitable[ProxyRoute]], reporter: Reporter) -> None:
         self._query = query
         self._reporter = reporter
-        self._known: dict[str, TopicRoute] = {}
-        self._asked: dict[str, asyncio.Task[TopicRoute]] = {}
+        self._known: dict[str, ProxyRoute] = {}
+        self._asked: dict[str, asyncio.Task[ProxyRoute]] = {}
 
     @property
-    def known(self) -> dict[str, TopicRoute]:
+    def known(self) -> dict[str, ProxyRoute]:
         """What is known now."""
         return self._known
 
-    async def get(self, topic: str) -> TopicRoute:
+    async def get(self, topic: str) -> ProxyRoute:
         """The route of a topic, from the cluster if need be; callers that come meanwhile share the answer.
 
         :raises SinkError: the cluster does not know the topic, or does not answer.
@@ -132,19 +133,19 @@ class TopicRoutes:
         if topic in self._known:
             self._ask(topic)
 
-    def _ask(self, topic: str) -> asyncio.Task[TopicRoute]:
+    def _ask(self, topic: str) -> asyncio.Task[ProxyRoute]:
         task = self._asked.get(topic)
         if task is None:
             task = self._asked[topic] = asyncio.get_running_loop().create_task(self.renew(topic))
             task.add_done_callback(lambda done: self._forget_task(topic, done))
         return task
 
-    def _forget_task(self, topic: str, task: asyncio.Task[TopicRoute]) -> None:
+    def _forget_task(self, topic: str, task: asyncio.Task[ProxyRoute]) -> None:
         del self._asked[topic]
         if not task.cancelled():
             task.exception()  # every caller may be gone: then nobody else looks at it
 
-    async def renew(self, topic: str) -> TopicRoute:
+    async def renew(self, topic: str) -> ProxyRoute:
         """The route of a topic from the cluster, whatever is known.
 
         :raises SinkError: the cluster does not know the topic, or does not answer.
@@ -169,7 +170,7 @@ class TopicRoutes:
         try:
             await self.renew(topic)
         except SinkError as error:
-            if isinstance(error, SinkMisconfigured):
+            if isinstance(error, SinkMisconfigured) and error.reason not in CONNECTION_AT_FAULT:
                 self.invalidate(topic)
             self._reporter.report(RouteRefreshFailed(reason=error.reason, cause=str(error)))
 

@@ -60,7 +60,7 @@ def _check_files(tls: TlsOptions) -> None:
         raise SinkMisconfigured(f"rocketmq tls: {files} cannot be used: {cause}", reason="tls") from None
 
 
-class Certificates:
+class TlsFiles:
     """What new connections use. ``credentials`` is None without TLS, and until :meth:`load`."""
 
     def __init__(self, tls: TlsOptions | None) -> None:

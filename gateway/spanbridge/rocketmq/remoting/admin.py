@@ -1,7 +1,8 @@
 """What is asked of name servers and brokers: routes, offsets, topics and consumer groups. No I/O.
 
 Offsets count the messages of one queue from 0. All but the route is asked of the broker that holds the queue (its
-master); the proxy's remoting port answers routes and offsets as well.
+master). The remoting port of a proxy in local mode gives routes and no offsets, and its refusal carries a wrong number:
+who asks it runs into the deadline.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ def _text_or_none(value: Any) -> str | None:
 
 
 def max_offset(topic: str, queue: int) -> Call[int]:
-    """The offset that the queue's next message will get."""
+    """The offset that the queue's next message will get.
+
+    A broker fills its queues a moment after it has answered a send, so this may lag behind the last response.
+    """
     return _offset("max offset", RequestCode.GET_MAX_OFFSET, {"topic": topic, "queueId": str(queue)})
 
 

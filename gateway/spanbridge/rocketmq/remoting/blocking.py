@@ -26,7 +26,7 @@ class BlockingClient:
         timeout: seconds for connecting, and for all responses of one :meth:`ask` or :meth:`ask_all`.
         tls: for a server that wants TLS.
         keys: for a server that asks who one is.
-        header_format: of the requests, and so of the responses.
+        header_format: of the requests; the server chooses that of its responses.
 
     Raises:
         RemotingUnavailable: nobody accepted the connection.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from spanbridge.rocketmq.remoting.call import Call, CallWriter, answer, split_address
 from spanbridge.rocketmq.remoting.errors import FrameError, RemotingError, RemotingUnavailable, one_line
@@ -35,7 +34,7 @@ class RemotingClient:
         tls: for a server that wants TLS.
         server_name: the name to find in the server's certificate, when it differs from the host.
         keys: for a server that asks who one is.
-        header_format: of the requests, and so of the responses.
+        header_format: of the requests; the server chooses that of its responses.
         on_request: for requests of the server; without, they are ignored.
 
     Raises:
@@ -190,10 +189,7 @@ class _Stream(asyncio.Protocol):
         return type(error)(str(error), reason=error.reason)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        if isinstance(found := transport.get_extra_info("socket"), socket.socket):
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are not of that class
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -1,8 +1,8 @@
 """Frames of RocketMQ's remoting protocol, between bytes and values. No I/O.
 
 A frame is ``length(4) | header format(1) + header length(3) | header | body``, big-endian, the length not counting
-itself (``RemotingCommand``). The header comes in two formats (``SerializeType``), and a server answers in the format
-of the request:
+itself (``RemotingCommand``). The header comes in two formats (``SerializeType``). A server reads both, and answers in
+the one that it is set to: RocketMQ 5.5.0 answers in JSON, whatever the format of the request.
 
 - JSON: an object with ``code``, ``language``, ``version``, ``opaque``, ``flag``, ``remark`` and ``extFields``
 - binary (``RocketMQSerializable``): ``code(2) language(1) version(2) opaque(4) flag(4)``, the remark behind its length

@@ -1,0 +1,202 @@
+"""Both sides asked what a start of the gateway would find: ``spanbridge check --connect``.
+
+Nothing of the gateway's own is touched, which may be running meanwhile. Each MQTT connection has a client id of its
+own, a session that ends with it, and a share group of its own (in the gateway's, it would take messages that the
+gateway never sees). RocketMQ is asked for routes; nothing is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any, Literal
+
+from spanbridge.app import convert
+from spanbridge.config import Config
+from spanbridge.core.errors import SinkError, SpanbridgeError
+from spanbridge.core.events import Event
+from spanbridge.core.message import Destination, Publish
+from spanbridge.mqtt import MqttOptions, Subscription, create_source
+from spanbridge.ports import Link, PeerStatus, Sink, Source
+from spanbridge.rocketmq import RocketmqOptions, create_sink
+
+State = Literal["ok", "warning", "failed", "skipped"]
+
+_LOOK_EVERY = 0.02
+"""Seconds between two looks at a connection's status."""
+_GRACE = 5.0
+"""Seconds for answers beyond the deadline of the connection itself."""
+_NEVER_AGAIN = 3600.0
+"""Seconds of pause after a failed attempt: one is all that is looked at."""
+_AT_ONCE = 8
+"""Topics that are asked for side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFinding:
+    """What one side says about one thing. ``milliseconds`` is the time that its answer took, None without one."""
+
+    peer: str
+    subject: str
+    state: State
+    text: str
+    milliseconds: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the gateway can work with it."""
+        return self.state in ("ok", "warning")
+
+
+class _Silent:
+    """A reporter for whom nothing is news: the status of a connection says the same."""
+
+    def report(self, event: Event) -> None:
+        """Take an event."""
+
+
+def ask_both_sides(config: Config) -> list[PeerFinding]:
+    """Ask every MQTT broker and RocketMQ, side by side. Call it outside an event loop: TLS files are read."""
+    sources = [_mqtt_check(convert.mqtt_options(config, broker)) for broker in config.mqtt]
+    cluster = _rocketmq_check(convert.rocketmq_options(config))
+    return asyncio.run(_together([*sources, cluster]))
+
+
+_Check = Callable[[], Coroutine[Any, Any, list[PeerFinding]]]
+
+
+async def _together(checks: Iterable[_Check]) -> list[PeerFinding]:
+    results = await asyncio.gather(*(check() for check in checks))
+    return [finding for result in results for finding in result]
+
+
+async def _nothing(finding: PeerFinding) -> list[PeerFinding]:
+    return [finding]
+
+
+def _milliseconds(since: float) -> float:
+    return round((monotonic() - since) * 1000, 1)
+
+
+# -- MQTT --------------------------------------------------------------------------------------------------------------
+
+
+def _mqtt_check(options: MqttOptions) -> _Check:
+    harmless = replace(
+        options,
+        client_id=f"{options.client_id}-check-{secrets.token_hex(2)}",
+        clean_start=True,
+        session_expiry=0,
+        receive_maximum=1,
+        will=None,
+        subscriptions=tuple(map(_harmless, options.subscriptions)),
+        backoff_initial=_NEVER_AGAIN,
+        backoff_maximum=_NEVER_AGAIN,
+    )
+    try:
+        source = create_source(harmless, _Silent())
+    except SpanbridgeError as error:
+        failed = PeerFinding(options.name, "connection", "failed", str(error))
+        return lambda: _nothing(failed)
+    return lambda: _ask_broker(source, harmless)
+
+
+def _harmless(subscription: Subscription) -> Subscription:
+    share = None if subscription.share is None else f"{subscription.share}-check"
+    return replace(subscription, share=share, retain_handling=2)
+
+
+async def _ask_broker(source: Source[Publish], options: MqttOptions) -> list[PeerFinding]:
+    began = monotonic()
+    running = asyncio.create_task(source.run(_ignore, _ignore))
+    try:
+        while not _is_decided(source.status) and not running.done():
+            if monotonic() - began > options.connect_timeout + _GRACE:
+                break
+            await asyncio.sleep(_LOOK_EVERY)
+        return _of_broker(source.status, options, _milliseconds(began))
+    finally:
+        await source.close()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def _ignore(*_: object) -> None:
+    """Messages that come meanwhile are no concern of a check, and are not acknowledged."""
+
+
+def _is_decided(status: PeerStatus) -> bool:
+    return status.link in (Link.UP, Link.BACKOFF)
+
+
+def _of_broker(status: PeerStatus, options: MqttOptions, took: float) -> list[PeerFinding]:
+    address = f"{options.host}:{options.port}"
+    if status.link is not Link.UP:
+        cause = status.last_error or f"{address} did not answer within {options.connect_timeout + _GRACE:g} s"
+        return [PeerFinding(options.name, "connection", "failed", cause)]
+    text = f"{address} took MQTT {options.version}, as client {options.client_id!r}"
+    answers = {answer["filter"]: answer for answer in status.detail.get("subscriptions", ())}
+    return [
+        PeerFinding(options.name, "connection", "ok", text, took),
+        *(_of_subscription(options.name, one, answers.get(one.wire_filter, {})) for one in options.subscriptions),
+    ]
+
+
+def _of_subscription(name: str, asked: Subscription, answer: dict[str, Any]) -> PeerFinding:
+    subject, granted = f"subscription {asked.filter}", answer.get("granted_qos")
+    if granted is None:
+        return PeerFinding(name, subject, "failed", f"refused: {answer.get('error') or 'no answer came'}")
+    if granted < asked.qos:
+        return PeerFinding(name, subject, "warning", f"granted with QoS {granted}, asked for {asked.qos}")
+    return PeerFinding(name, subject, "ok", f"granted with QoS {granted}")
+
+
+# -- RocketMQ ----------------------------------------------------------------------------------------------------------
+
+
+def _rocketmq_check(options: RocketmqOptions) -> _Check:
+    return lambda: _ask_cluster(options)
+
+
+async def _ask_cluster(options: RocketmqOptions) -> list[PeerFinding]:
+    """The cluster by itself first: what does not answer need not be asked for topics."""
+    topics = options.topics
+    reachable = await _probe(replace(options, topics=(), kinds=()), "connection", options.endpoints)
+    if not reachable.ok:
+        skipped = "not asked: the cluster did not answer"
+        return [reachable, *(PeerFinding(options.name, f"topic {one}", "skipped", skipped) for one in topics)]
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(topic: str) -> PeerFinding:
+        kinds = tuple(pair for pair in options.kinds if pair[0] == topic)
+        async with gate:
+            return await _probe(replace(options, topics=(topic,), kinds=kinds), f"topic {topic}", topic)
+
+    return [reachable, *await asyncio.gather(*map(ask, topics))]
+
+
+async def _probe(options: RocketmqOptions, subject: str, name: str) -> PeerFinding:
+    """The sink's own probe, twice: the first connects, the second shows how long a round trip takes."""
+    sink: Sink[Destination] | None = None
+    try:
+        sink = create_sink(options, _Silent())
+        await sink.start()
+        await sink.probe()
+        began = monotonic()
+        await sink.probe()
+        took = _milliseconds(began)
+        return PeerFinding(options.name, subject, "ok", _found(sink.status, name), took)
+    except SinkError as error:
+        return PeerFinding(options.name, subject, "failed", str(error))
+    finally:
+        if sink is not None:
+            await sink.close()
+
+
+def _found(status: PeerStatus, name: str) -> str:
+    topic = status.detail.get("topics", {}).get(name)
+    if topic is None:
+        return f"{name} answers"
+    return f"{topic['queues']} queue(s) for {', '.join(topic['types']) or 'messages of any type'}"
