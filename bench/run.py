@@ -157,6 +157,8 @@ class Run:
         promised = set(range(result["published"])) - set(result["unacked"])
         first_heard = min(found, default=0)  # probes that nobody heard are the lowest numbers
         heard = {seq for seq in promised if seq >= first_heard}
+        if not latencies:
+            raise ChildError(f"{self._case.label}: of {result['published']} messages none of the paced ones was stored")
         spans = self._settled(spans_received) - spans_before
         return Measurement(
             msgs_per_s=load.rate,
