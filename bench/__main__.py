@@ -8,6 +8,7 @@ import importlib.resources
 import importlib.util
 import io
 import json
+import signal
 import sys
 import tempfile
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -35,6 +36,7 @@ from spanbridge.devstack import Devstack
 def main() -> int:
     """Run the benchmark; 0 when it ran to the end, whether or not the promises are met."""
     options = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # brokers end and worktrees go as after an error
     console = Console(width=None if sys.stdout.isatty() else 120)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.text import Text
 from bench.modes import MODES, SHAPE_MODES
 from bench.shapes import PLAIN, SHAPES
 from bench.stats import Measurement, medians, spread
-from bench.targets import RATIO, Key, Runs, Target, cpu_ratio, idle_rss_mib, targets
+from bench.targets import RATIO, Key, Runs, Target, cpu_ratio, cpu_ratios, idle_rss_mib, targets
 
 KEYS = ("msgs_per_s", "cpu_us_per_msg", "rss_mib", "p50_ms", "p99_ms", "lost")
 """The keys of every mode in the JSON object, promised to those who parse it. More may be added."""
@@ -132,14 +133,18 @@ def shapes_table(runs: Runs) -> Table:
             cells = [rate, wide, cpu, busy, _ratio(runs, key, Key(PLAIN.name, mode)), lost]
             if rev:
                 other = key._replace(rev=rev)
-                cells += [_cells(runs[other])[2] if runs.get(other) else "—", f"[bold]{_ratio(runs, key, other)}[/]"]
+                cells += [_cells(runs[other])[2] if runs.get(other) else "—", _ratio(runs, key, other)]
             table.add_row(Text(shape.name, style="cyan"), mode, *cells)
     return table
 
 
 def _ratio(runs: Runs, over: Key, under: Key) -> str:
-    ratio = cpu_ratio(runs, over, under)
-    return "—" if ratio is None else f"{ratio:.2f}"
+    """The median of the rounds' ratios, and their range where there are several."""
+    found = cpu_ratios(runs, over, under)
+    if not found:
+        return "—"
+    wide = f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 and over != under else ""
+    return f"{median(found):.2f}{wide}"
 
 
 def targets_table(found: list[Target]) -> Table:

@@ -56,9 +56,6 @@ def spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / 2 / middle if middle else 0.0
 
 
-def paired(these: Sequence[float], those: Sequence[float]) -> float:
-    """The median of the ratios round by round: what slows a whole round leaves it alone.
-
-    :raises statistics.StatisticsError: there is no round in which both were measured.
-    """
-    return median(this / that for this, that in zip(these, those, strict=False) if that)
+def ratios(these: Sequence[float], those: Sequence[float]) -> list[float]:
+    """One over the other, round by round; rounds in which one of them was not measured are left out."""
+    return [this / that for this, that in zip(these, those, strict=False) if that]

@@ -8,7 +8,7 @@ from statistics import median
 from typing import NamedTuple
 
 from bench.modes import MODES
-from bench.stats import Measurement, paired
+from bench.stats import Measurement, ratios
 
 RATIO = "×"  # noqa: RUF001 - the sign is meant
 """The unit of a ratio."""
@@ -48,11 +48,15 @@ class Target:
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
 
+def cpu_ratios(runs: Runs, over: Key, under: Key) -> list[float]:
+    """CPU per message of one over that of another, round by round; empty where one of them did not run."""
+    these, those = runs.get(over) or (), runs.get(under) or ()
+    return ratios([run.cpu_us_per_msg for run in these], [run.cpu_us_per_msg for run in those])
+
+
 def cpu_ratio(runs: Runs, over: Key, under: Key) -> float | None:
-    """CPU per message of one over that of another; None where one of them did not run."""
-    if not runs.get(over) or not runs.get(under):
-        return None
-    return paired([run.cpu_us_per_msg for run in runs[over]], [run.cpu_us_per_msg for run in runs[under]])
+    """The median of those; None where one of them did not run."""
+    return median(found) if (found := cpu_ratios(runs, over, under)) else None
 
 
 def targets(runs: Runs) -> list[Target]:

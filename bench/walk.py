@@ -117,7 +117,7 @@ class Device:
         return sum(self._queues.max_offsets(self._shape.topic, QUEUES))
 
 
-def walks_on(place: Place) -> list[Walk]:
+def walks_on(place: Place, messages: int = MESSAGES) -> list[Walk]:
     """Start the gateway, send it messages, and return the walks of those that found everything warm.
 
     :raises ChildError: the gateway ended, or a message did not come through.
@@ -137,7 +137,7 @@ def walks_on(place: Place) -> list[Walk]:
         while not device.publish(timeout=0.5):
             if not gateway.alive or time.monotonic() > deadline:
                 raise ChildError(f"no message came through the gateway: {gateway.tail()}")
-        for number in range(WARM + MESSAGES):
+        for number in range(WARM + messages):
             time.sleep(QUIET)
             begin = time.monotonic_ns()
             if not device.publish(timeout=10):

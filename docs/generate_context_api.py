@@ -142,7 +142,7 @@ def markdown(doc: str | None) -> str:
     text = text.replace("``", "`")
     text = re.sub(r"^:param (\w+): ", r"- `\1`: ", text, flags=re.MULTILINE)
     text = re.sub(r"^:raises (\w+): ", r"- raises `\1`: ", text, flags=re.MULTILINE)
-    return re.sub(r"::\n\n((?:    .*\n?)+)", fenced, text)
+    return re.sub(r"::\n\n((?:    .*(?:\n|$)|\n(?=    ))+)", fenced, text)
 
 
 def fenced(match: re.Match[str]) -> str:

@@ -3,11 +3,13 @@
 A device puts a context on a message (any MQTT v5 client's user properties are such a list)::
 
     from spanbridge_context import TraceContext, inject_user_properties
+
     properties.UserProperty = inject_user_properties([("unit", "C")], TraceContext.new())
 
 A consumer takes it off a RocketMQ message::
 
     from spanbridge_context import extract_rocketmq
+
     context, problem = extract_rocketmq(message.properties)
 
 ``inject_*`` returns what is sent, and changes nothing that it is given. ``extract_*`` returns the context (None when

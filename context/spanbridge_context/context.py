@@ -19,6 +19,8 @@ _FREEZES = sys.implementation.name != "micropython"
 _set = object.__setattr__ if _FREEZES else setattr
 
 
+_FLAG_BYTES = (b"\0", b"\1", b"\2", b"\3")
+
 _ZEROS = "A" * 10
 """Every all-zero id has these characters in its compact form: 8 bytes from bit 136 on fill characters 23 to 32."""
 
@@ -102,7 +104,8 @@ class TraceContext(_Fields):
     @property
     def compact(self) -> str:
         """The compact form, 35 characters."""
-        return compact.encode(b"\0" + self.trace_id_bytes + self.span_id_bytes + bytes((self.flags,)))
+        flags = _FLAG_BYTES[self.flags] if self.flags <= KNOWN_FLAGS else bytes((self.flags,))
+        return compact.encode(b"\0" + self.trace_id_bytes + self.span_id_bytes + flags)
 
     def child(self, span_id: "str | bytes | None" = None) -> "TraceContext":
         """The context to send on from a span of one's own: the same trace, another span id (random when not given).

@@ -32,7 +32,8 @@ def inject_user_properties(
     :raises TraceContextError: another form.
     :raises TypeError: the properties are not a list of pairs.
     """
-    properties = _pairs(properties)
+    if type(properties) is not list:
+        properties = _pairs(properties)
     if form == COMPACT:
         parent = ("tp", context.compact)
     elif form == W3C:

@@ -22,8 +22,9 @@ def inject_rocketmq(properties: "Mapping[str, str]", context: TraceContext) -> d
     :raises TypeError: the properties are not a mapping.
     """
     result = dict(_mapping(properties))
-    for name in ("traceparent", "tracestate", "baggage"):
-        result.pop(name, None)
+    if result:
+        for name in ("traceparent", "tracestate", "baggage"):
+            result.pop(name, None)
     result["traceparent"] = context.traceparent
     if context.tracestate:
         result["tracestate"] = context.tracestate

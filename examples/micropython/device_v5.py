@@ -37,13 +37,11 @@ async def main(server="127.0.0.1", count=10, pause=1):
 def run(task):
     """Run a coroutine to its end, also on a build whose ``asyncio`` has no ``run``."""
     if hasattr(asyncio, "run"):
-        asyncio.run(task)
-        return
+        return asyncio.run(task)
     loop = asyncio.get_event_loop()
     if hasattr(loop, "run_until_complete"):
-        loop.run_until_complete(task)
-    else:  # in a browser or in Node: their loop runs it once the program has ended
-        asyncio.create_task(task)  # noqa: RUF006 - the loop holds it
+        return loop.run_until_complete(task)
+    return asyncio.create_task(task)  # in a browser or in Node: their loop runs it once the program has ended
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_the_table_shows_each_ratio_with_its_target(run: Measurement) -> None:
 def test_shapes_are_shown_beside_the_other_commit(run: Measurement) -> None:
     text = _printed(_compared(run))
     assert "CPU of abc1234" in text
-    assert "0.50" in text
+    assert "0.50 (0.11 to 0.50)" in text
     assert "≤ 0.25" in text
 
 

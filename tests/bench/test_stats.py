@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.stats import Measurement, medians, paired, percentile, spread
+from bench.stats import Measurement, medians, percentile, ratios, spread
 from bench.targets import Key, targets
 
 
@@ -38,9 +38,9 @@ def test_spread_is_half_the_range_over_the_median() -> None:
     assert spread([100]) == 0
 
 
-def test_paired_ratios_are_not_moved_by_one_slow_round() -> None:
-    assert paired([10, 50, 12], [20, 100, 20]) == 0.5
-    assert paired([10, 50], [20]) == 0.5
+def test_ratios_are_taken_round_by_round() -> None:
+    assert ratios([10, 50, 12], [20, 100, 48]) == [0.5, 0.5, 0.25]
+    assert ratios([10, 50], [20]) == [0.5]
 
 
 def test_every_promise_of_plain_is_judged_when_all_modes_ran(run: Measurement) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from bench.walk import Call, Numbers, Walk, outermost_first, print_walk, usual
+from bench.environment import Place
+from bench.shapes import QUEUES, shape
+from bench.walk import Call, Numbers, Walk, outermost_first, print_walk, usual, walks_on
 from bench.walk_gateway import Notebook
+from spanbridge.demo.otlp import OtlpReceiver
+from spanbridge.devstack.pytest_plugin import SharedStack
 from spanbridge_context import TraceContext, extract_user_properties, inject_user_properties
 
 
@@ -66,11 +70,22 @@ def test_the_walk_is_told_by_file_or_by_call(every_call: bool, expected: str) ->
 
 
 @pytest.mark.brokers
-def test_one_message_is_walked_end_to_end() -> None:
-    command = [sys.executable, "-m", "bench.walk", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["calls"] == len(result["walk"]) > 20
-    assert 1 < result["files"] <= result["changes"] < result["calls"]
-    assert result["walk"][0]["file"].startswith("spanbridge/mqtt/")
+def test_one_message_is_walked_end_to_end(devstack: SharedStack, tmp_path: Path) -> None:
+    mqtt, rocketmq = devstack.mqtt_v5, devstack.rocketmq
+    rocketmq.create_topic(shape("readme").topic, queues=QUEUES)
+    with OtlpReceiver(decode=False) as receiver:
+        place = Place(
+            mqtt_host=mqtt.host,
+            mqtt_port=mqtt.port,
+            rocketmq_endpoints=rocketmq.endpoints,
+            broker_address=f"{rocketmq.host}:{rocketmq.broker_port}",
+            directory=tmp_path,
+            otlp=receiver.environment("http/protobuf"),
+        )
+        walk, times = usual(walks_on(place, messages=3))
+    numbers = Numbers.of(walk)
+    assert times >= 1
+    assert numbers.calls > 20
+    assert 1 < numbers.files <= numbers.changes < numbers.calls
+    assert walk[0].file.startswith("spanbridge/mqtt/")
+    assert walk[0].depth == 0

@@ -501,7 +501,9 @@ async def test_a_suback_that_waits_behind_messages_is_waited_for(version: str, w
 
     async with scripted(script) as peer:
         watched = watch(peer.host, peer.port, "t", connect_timeout=0.25)
+        end = time.monotonic() + 20
         while watched.link is not Link.UP:
+            assert time.monotonic() < end, f"{watched.source.status} {watched.reporter.events} {peer.received}"
             watched.source.pause()
             watched.source.resume()
             await asyncio.sleep(0.001)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from spanbridge.core.message import Publish
 from spanbridge.mqtt.codec import Decoder, Publishes, v5, v311
+from spanbridge.mqtt.codec.layouts import Layouts
 from spanbridge.mqtt.codec.packets import (
     AuthPacket,
     ConnackPacket,
@@ -33,7 +34,7 @@ from spanbridge.mqtt.codec.packets import (
     WillPacket,
 )
 from spanbridge.mqtt.codec.properties import BY_NAME, MAX_PROPERTIES
-from spanbridge.mqtt.codec.recent import Pairs, Topics
+from spanbridge.mqtt.codec.topics import LIMIT, Topics
 from spanbridge.mqtt.codec.wire import Remainder, packet_size, variable
 from spanbridge.mqtt.delivery import MqttDelivery
 from spanbridge.mqtt.errors import PacketError
@@ -408,19 +409,16 @@ def test_messages_of_one_topic_share_its_name() -> None:
     assert one.message.topic is other.message.topic
 
 
-def test_names_and_properties_that_were_used_lately_stay_when_others_go() -> None:
-    recent_topics, recent_pairs = Topics(), Pairs()
-    for recent, form in ((recent_topics, b"%06d"), (recent_pairs, b"\x00\x06%06d\x00\x01v")):
-        kept = recent[form % 0]
-        for number in range(3 * recent.limit):
-            assert recent[form % number]
-            assert recent[form % 0] is kept
-        assert len(recent) <= recent.limit
-    long_topic, long_pair = b"t" * 257, b"\x00\x40" + b"k" * 64 + b"\x00\x01v"
-    assert recent_topics[long_topic] == "t" * 257
-    assert recent_pairs[long_pair] == ("k" * 64, "v")
-    assert long_topic not in recent_topics
-    assert long_pair not in recent_pairs
+def test_topics_that_were_used_lately_stay_when_others_go() -> None:
+    topics = Topics()
+    kept = topics[b"0"]
+    for number in range(3 * LIMIT):
+        assert topics[b"%d" % number] == str(number)
+        assert topics[b"0"] is kept
+    assert len(topics) <= LIMIT
+    long = b"t" * 257
+    assert topics[long] == "t" * 257
+    assert long not in topics
 
 
 def test_packet_size() -> None:
@@ -452,3 +450,52 @@ def test_a_packet_in_any_pieces_comes_out_whole(payload: bytes, cuts: list[int])
         index += 1
     assert whole == packet
     assert len(rest) == 0
+
+
+alike = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from(["a", "b", "xy"]), min_size=3, max_size=3),
+        st.sampled_from([b"1", b"2", b"34"]),
+        st.none() | st.integers(0, 3),
+        st.sampled_from(["p", "q", "rs"]),
+        st.booleans(),
+    ),
+    min_size=2,
+    max_size=40,
+)
+
+
+@given(alike)
+def test_properties_that_look_alike_are_told_apart(drawn: list[Any]) -> None:
+    """Same lengths, other values, other names, other order: each message comes out as it went in."""
+    made = decoder()
+    for values, correlation, expiry, name, swap in drawn:
+        user = [("k1", values[0]), (name, values[1]), ("k2", values[2])]
+        message = Publish(
+            "t", b"", 0, user_properties=tuple(reversed(user)) if swap else tuple(user), correlation_data=correlation,
+            expiry=expiry, content_type="text",
+        )  # fmt: skip
+        (delivery,) = fed(made, v5.encode_publish(message))
+        message.received_ns = 7
+        assert shown(delivery)[0] == shown(MqttDelivery(message, delivery.source, 0, 0))[0]
+
+
+def test_a_value_that_is_not_utf8_is_found_among_those_that_look_alike() -> None:
+    made = decoder()
+    for value in (b"a", b"b", b"c"):
+        fed(made, v5_packet(b"t", b"\x26\x00\x01k\x00\x01" + value))
+    (delivery,) = fed(made, v5_packet(b"t", b"\x26\x00\x01k\x00\x01\xff"))
+    assert delivery.message.fault is not None
+
+
+def test_forms_of_properties_are_remembered_within_bounds() -> None:
+    layouts = Layouts()
+    for number in range(3000):
+        for value in (b"a", b"b"):
+            pair = b"\x26\x00\x01k" + (number % 1100).to_bytes(2, "big") + value * (number % 1100)
+            layouts.decode(pair, 0, len(pair))
+    assert len(layouts._known) <= 512
+    for number in range(100):  # two forms of one length, in turn
+        pair = b"\x26\x00\x01k\x00\x02xy" if number % 2 else b"\x26\x00\x02ky\x00\x01x"
+        assert layouts.decode(pair, 0, len(pair))[0][0][0] == ("k" if number % 2 else "ky")
+    assert len(pair) not in layouts._known

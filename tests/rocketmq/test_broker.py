@@ -82,7 +82,7 @@ async def test_every_part_of_a_message_is_stored(devstack: Any) -> None:
 @pytest.mark.parametrize("queues", [1, 4])
 async def test_groups_keep_their_queue_and_order_in_batches_and_alone(devstack: Any, queues: int) -> None:
     topic, endpoints = devstack.topic("FIFO", queues=queues), devstack.rocketmq.endpoints
-    async with sink_to(endpoints) as sink:
+    async with sink_to(endpoints, request_timeout=20.0) as sink:  # a slow machine is not silent
         forms = [sink.head(Destination(topic, group=f"plant/7/device/{n}")) for n in range(24)]
         for turn in range(3):
             partitions = defaultdict(list)

@@ -200,9 +200,10 @@ def test_made_up_property_names_do_not_grow_the_process() -> None:
     for number in range(10_000):
         head.encode(b"x", "", [(f"name-{number}", "v")], BORN_NS)
         head.encode(b"x", "", [(f"{number}" * 1000, "v")], BORN_NS)
-    entries = head._encoder.entries
-    assert len(entries) <= 8192
-    assert sum(len(value) for _, value in [*entries.young, *entries._old]) < 1 << 20
+    entries, names = head._encoder.entries, head._encoder.names
+    assert (len(entries), len(names)) <= (8192, 4096)
+    assert sum(len(name) + len(value) for name, value in [*entries.young, *entries._old]) < 1 << 20
+    assert sum(map(len, [*names.young, *names._old])) < 1 << 20
 
 
 def test_ids_count_up_over_the_edges() -> None:

@@ -29,7 +29,7 @@ from spanbridge_instrumentation._shared.safety import LOG
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
 from . import consuming, publishing
-from .active import Instrumentation, anything_instrumented, clear, forget_single, set_everywhere, set_single
+from .active import PahoInstrumentation, anything_instrumented, clear, forget_single, set_everywhere, set_single
 from .options import read_options
 from .package import _instruments_any
 from .pending import PENDING
@@ -134,10 +134,10 @@ def mqtt_version() -> str:
         return "unknown"
 
 
-def _instrumentation(kwargs: dict[str, Any]) -> Instrumentation:
+def _instrumentation(kwargs: dict[str, Any]) -> PahoInstrumentation:
     providers = {name: kwargs.get(name) for name in ("tracer_provider", "meter_provider")}
     options = {name: value for name, value in kwargs.items() if name not in providers}
-    return Instrumentation(Telemetry(_SCOPE, own_version(), **providers), read_options(**options))
+    return PahoInstrumentation(Telemetry(_SCOPE, own_version(), **providers), read_options(**options))
 
 
 def _paho_client(client: Any) -> Any:

@@ -13,7 +13,7 @@ from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.clients import Clients
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
-from .options import Options
+from .options import PahoOptions
 
 SYSTEM: Final = "mqtt"
 _KEY: Final = "_spanbridge_instrumentation"
@@ -23,11 +23,11 @@ Labels = dict[str, AttributeValue]
 
 
 @dataclass(slots=True)
-class Instrumentation:
+class PahoInstrumentation:
     """One ``instrument()`` call: where its spans and metrics go, and its options."""
 
     telemetry: Telemetry
-    options: Options
+    options: PahoOptions
     _labels: dict[tuple[str, str, int, str | None], Labels] = field(default_factory=dict)
 
     def labels(self, operation: str, kind: str, host: str, port: int, template: str | None) -> Labels:
@@ -52,19 +52,19 @@ class Instrumentation:
         return found
 
 
-class ClientState:
+class PahoClientState:
     """What we keep of one client, on the client: it lives as long as that. Never refers to the client."""
 
     __slots__ = ("__weakref__", "client_id", "disabled", "own", "watched")
 
     def __init__(self) -> None:
-        self.own: Instrumentation | None = None
+        self.own: PahoInstrumentation | None = None
         self.disabled = False
         self.client_id: str | None = None
         self.watched = False
 
 
-def instrumentation_of(client: Any) -> Instrumentation | None:
+def instrumentation_of(client: Any) -> PahoInstrumentation | None:
     """What instruments the client; None when nothing does or instrumentation is suppressed in this context."""
     state = client.__dict__.get(_KEY)
     found = _active.everywhere
@@ -94,15 +94,15 @@ def client_id_of(client: Any) -> str | None:
     return name.decode(errors="replace") if isinstance(name, bytes) and name else None
 
 
-def state_of(client: Any) -> ClientState:
+def state_of(client: Any) -> PahoClientState:
     """The client's state, made when there is none yet."""
-    state: ClientState | None = client.__dict__.get(_KEY)
+    state: PahoClientState | None = client.__dict__.get(_KEY)
     if state is None:
-        state = client.__dict__.setdefault(_KEY, ClientState())
+        state = client.__dict__.setdefault(_KEY, PahoClientState())
     return state
 
 
-_active: Final[Clients[Instrumentation]] = Clients(state_of)
+_active: Final[Clients[PahoInstrumentation]] = Clients(state_of)
 
 set_everywhere = _active.set_everywhere
 clear = _active.clear

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry import propagate
 from opentelemetry.context import Context
@@ -22,7 +22,7 @@ from spanbridge_context import (
 from spanbridge_context.payload import split_json
 from spanbridge_context.topic import split_topic
 from spanbridge_instrumentation._shared.baggage import extract_global, inject_global
-from spanbridge_instrumentation._shared.context import incoming
+from spanbridge_instrumentation._shared.context import MessageContext, incoming
 
 Pairs = list[tuple[str, str]]
 
@@ -31,7 +31,7 @@ _USER_PROPERTY = b"\x26"
 _EMPTY = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
 
 
-class Carried(str):
+class TopicWithContext(str):
     """A topic that knows which context its message came with, in whatever message object it ends up.
 
     For MQTT 3.1.1, where reading the context takes it out of topic or payload: client libraries on top of paho make
@@ -42,13 +42,13 @@ class Carried(str):
     found: TraceContext | None
 
 
-class CarriedBytes(bytes):
+class TopicBytesWithContext(bytes):
     """The form in which paho keeps the topic; ``MQTTMessage.topic`` decodes it with each access."""
 
     found: TraceContext | None = None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        text = Carried(super().decode(encoding, errors))
+        text = TopicWithContext(super().decode(encoding, errors))
         text.found = self.found
         return text
 
@@ -66,13 +66,6 @@ class _OnlyUserProperties(Properties):
                 packed += len(raw).to_bytes(2, "big") + raw
         length: bytes = VariableByteIntegers.encode(len(packed))  # type: ignore[no-untyped-call]
         return length + packed
-
-
-class Found(NamedTuple):
-    """A message's context, and why one was dropped (a short stable word) or None."""
-
-    context: Context | None
-    problem: str | None
 
 
 def user_properties(properties: Properties | None) -> Pairs:
@@ -141,25 +134,25 @@ def restore_v311(message: Any, carrier: str) -> None:
             _remember(message, message.topic, found)
 
 
-def read(topic: str, properties: Properties | None, base: Context, form: str) -> Found:
+def read(topic: str, properties: Properties | None, base: Context, form: str) -> MessageContext:
     """The context that a message came with, on top of ``base``."""
-    if isinstance(topic, Carried):
-        return Found(None if topic.found is None else incoming(topic.found, base), None)
+    if isinstance(topic, TopicWithContext):
+        return MessageContext(None if topic.found is None else incoming(topic.found, base), None)
     pairs = user_properties(properties)
     if not pairs:
-        return Found(None, None)
+        return MessageContext(None, None)
     found, problem = extract_user_properties(pairs)
     if found is not None:
-        return Found(incoming(found, base), problem)
+        return MessageContext(incoming(found, base), problem)
     if form == "propagator":
         context = extract_global(_grouped(pairs), base, _GETTER)
         if get_current_span(context) is not get_current_span(base):
-            return Found(context, None)
-    return Found(None, problem)
+            return MessageContext(context, None)
+    return MessageContext(None, problem)
 
 
 def _remember(message: Any, topic: str, found: TraceContext | None) -> None:
-    carried = CarriedBytes(topic.encode())
+    carried = TopicBytesWithContext(topic.encode())
     carried.found = found
     message.topic = carried
 

@@ -14,7 +14,14 @@ from spanbridge_instrumentation._shared.handlers import register, register_name
 from spanbridge_instrumentation._shared.processing import Delivery, Processing
 from spanbridge_instrumentation._shared.safety import internal_error
 
-from .active import Instrumentation, client_id_of, instrumentation_of, instrumentation_of_message, port_of, speaks_v5
+from .active import (
+    PahoInstrumentation,
+    client_id_of,
+    instrumentation_of,
+    instrumentation_of_message,
+    port_of,
+    speaks_v5,
+)
 from .carriers import read, restore_v311
 from .publishing import QOS, RETAIN, Original, correlation
 from .templates import filters_of
@@ -89,7 +96,7 @@ def register_handlers() -> None:
     register_name("aiomqtt.message.Message", describe_aiomqtt)
 
 
-def _begin(instrumentation: Instrumentation, client: Any, message: Any) -> Processing | None:
+def _begin(instrumentation: PahoInstrumentation, client: Any, message: Any) -> Processing | None:
     """The processing of one message by callbacks; None when there are none, or they only put it by."""
     try:
         options = instrumentation.options
@@ -117,7 +124,7 @@ def _begin(instrumentation: Instrumentation, client: Any, message: Any) -> Proce
 
 
 def _delivery(
-    instrumentation: Instrumentation, message: Any, topic: str | None, host: str = "", port: int = 0
+    instrumentation: PahoInstrumentation, message: Any, topic: str | None, host: str = "", port: int = 0
 ) -> Delivery:
     options = instrumentation.options
     template = None if topic is None else options.templates.of_received(topic)

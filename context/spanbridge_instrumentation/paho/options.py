@@ -35,7 +35,7 @@ MAX_PENDING: Final = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class PahoOptions:
     """``ack_timeout`` is in seconds; the rest is described in docs/instrumentation-paho.md."""
 
     context_format: str
@@ -57,14 +57,14 @@ def read_options(
     publish_hook: PublishHook | None = None,
     ack_hook: AckHook | None = None,
     consume_hook: ConsumeHook | None = None,
-) -> Options:
+) -> PahoOptions:
     """The options in force.
 
     :raises ValueError: a keyword has a value that is not allowed. A variable that has is told and ignored.
     """
     if topic_templates is None:
         topic_templates = [each.strip() for each in os.environ.get(ENV_TEMPLATES, "").split(",") if each.strip()]
-    return Options(
+    return PahoOptions(
         context_format=choice(ENV_FORMAT, FORMATS, "compact", context_format),
         v311_carrier=choice(ENV_CARRIER, CARRIERS, "none", v311_carrier),
         ack_timeout=number(ENV_ACK_TIMEOUT, 600.0, ack_timeout),

@@ -18,7 +18,7 @@ from paho.mqtt.enums import MQTTErrorCode
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.safety import call_hook, end_span, error_type, internal_error
 
-from .active import ClientState, Instrumentation, Labels
+from .active import Labels, PahoClientState, PahoInstrumentation
 from .options import MAX_PENDING
 
 ACK_TIMEOUT: Final = "acknowledgement_timeout"
@@ -39,7 +39,9 @@ class Publish:
 
     __slots__ = ("info", "instrumentation", "labels", "span", "started", "state")
 
-    def __init__(self, instrumentation: Instrumentation, state: ClientState, span: Span, labels: Labels) -> None:
+    def __init__(
+        self, instrumentation: PahoInstrumentation, state: PahoClientState, span: Span, labels: Labels
+    ) -> None:
         self.instrumentation = instrumentation
         self.state = state
         self.span = span
@@ -91,7 +93,7 @@ class Pending:
         self._open: dict[int, Publish] = {}
         # Refusals that arrived before ``publish`` returned: the info is held, so that its id stays its own.
         self._refused: dict[int, tuple[Any, Any]] = {}
-        self._gone: deque[ClientState] = deque()
+        self._gone: deque[PahoClientState] = deque()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -141,11 +143,11 @@ class Pending:
             if publish is not None:
                 publish.end(error)
 
-    def give_up_client(self, state: ClientState, error: str) -> None:
+    def give_up_client(self, state: PahoClientState, error: str) -> None:
         """Nothing of this client will be acknowledged any more."""
         self.give_up([each.info for each in list(self._open.values()) if each.state is state], error)
 
-    def client_gone(self, state: ClientState) -> None:
+    def client_gone(self, state: PahoClientState) -> None:
         """The client was garbage collected. Remembered only, for the next publish: a collection may run wherever memory
         is asked for, in a thread that holds one of the SDK's locks, and ending a span asks for these.
         """

@@ -13,12 +13,12 @@ from paho.mqtt.properties import Properties
 
 from spanbridge_context import extract_user_properties
 from spanbridge_instrumentation._shared import semconv
-from spanbridge_instrumentation._shared.context import incoming, outgoing
+from spanbridge_instrumentation._shared.context import given_context, outgoing
 from spanbridge_instrumentation._shared.safety import call_hook, internal_error
 
-from .active import ClientState, Instrumentation, client_id_of, instrumentation_of, port_of, speaks_v5, state_of
+from .active import PahoClientState, PahoInstrumentation, client_id_of, instrumentation_of, port_of, speaks_v5, state_of
 from .carriers import user_properties, written, written_v311
-from .options import Options
+from .options import PahoOptions
 from .pending import DISCONNECTED, DROPPED, PENDING, Publish
 
 QOS: Final = "messaging.mqtt.qos"
@@ -123,7 +123,7 @@ Message = tuple[Any, Any, int, bool, Properties | None]
 Changed = tuple[Any, Any, Properties | None]
 
 
-def _begin(instrumentation: Instrumentation, client: Any, message: Message) -> tuple[Publish | None, Changed]:
+def _begin(instrumentation: PahoInstrumentation, client: Any, message: Message) -> tuple[Publish | None, Changed]:
     """The publish that begins, and topic, payload and properties to hand to paho. Never raises."""
     topic, payload, _, _, properties = message
     sending = None
@@ -142,26 +142,14 @@ def _begin(instrumentation: Instrumentation, client: Any, message: Message) -> t
 
 
 def _custom_context(client: Any, properties: Properties | None, parent: Context) -> tuple[SpanContext, Context] | None:
-    """A creation context that the caller put into the message, unless the send span refines it.
-
-    The convention wants it left alone and linked ("Producer spans"). Of the same trace, though, it is what a message
-    that is being forwarded came with: kept, the next hop would hang on the wrong span.
-    """
     if not speaks_v5(client):
         return None
     pairs = user_properties(properties)
-    found = extract_user_properties(pairs).context if pairs else None
-    if found is None:
-        return None
-    context = incoming(found, parent)
-    span = get_current_span(context).get_span_context()
-    if get_current_span(parent).get_span_context().trace_id == span.trace_id:
-        return None
-    return span, context
+    return given_context(extract_user_properties(pairs).context, parent) if pairs else None
 
 
 def _start(
-    instrumentation: Instrumentation, client: Any, message: Message, parent: Context, link: SpanContext | None
+    instrumentation: PahoInstrumentation, client: Any, message: Message, parent: Context, link: SpanContext | None
 ) -> Publish:
     topic, payload, qos, retain, properties = message
     options = instrumentation.options
@@ -190,7 +178,7 @@ def _start(
 
 
 def _inject(
-    instrumentation: Instrumentation, client: Any, message: Message, sending: Publish, parent: Context
+    instrumentation: PahoInstrumentation, client: Any, message: Message, sending: Publish, parent: Context
 ) -> Changed:
     topic, payload, _, retain, properties = message
     span = sending.span.get_span_context()
@@ -208,7 +196,7 @@ def _inject(
     return topic, payload, properties
 
 
-def _prepared_state(client: Any, options: Options) -> ClientState:
+def _prepared_state(client: Any, options: PahoOptions) -> PahoClientState:
     state = state_of(client)
     if not state.watched:
         state.watched = True
@@ -221,7 +209,7 @@ def _prepared_state(client: Any, options: Options) -> ClientState:
 
 
 def _details(
-    state: ClientState, payload: Any, retain: bool, properties: Properties | None
+    state: PahoClientState, payload: Any, retain: bool, properties: Properties | None
 ) -> dict[str, AttributeValue]:
     details: dict[str, AttributeValue] = {RETAIN: bool(retain)}
     if state.client_id:

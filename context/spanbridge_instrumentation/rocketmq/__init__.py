@@ -29,9 +29,9 @@ from spanbridge_instrumentation._shared.safety import LOG
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
 from . import consuming, listening, producing
-from .active import Instrumentation, any_instrumentation, clear, forget_single, set_everywhere, set_single
+from .active import RocketMQInstrumentation, any_instrumentation, clear, forget_single, set_everywhere, set_single
 from .operations import Original
-from .options import Options
+from .options import RocketMQOptions
 from .package import _instruments_any
 
 __all__ = ["RocketMQInstrumentor"]
@@ -132,7 +132,9 @@ def _unpatch() -> None:
         _patches.undo()
 
 
-def _instrumentation(kwargs: dict[str, Any]) -> Instrumentation:
+def _instrumentation(kwargs: dict[str, Any]) -> RocketMQInstrumentation:
     providers = {name: kwargs.get(name) for name in ("tracer_provider", "meter_provider")}
-    options = Options(**{name: value for name, value in kwargs.items() if name not in (*providers, "skip_dep_check")})
-    return Instrumentation(Telemetry(_SCOPE, own_version(), **providers), options)
+    options = RocketMQOptions(
+        **{name: value for name, value in kwargs.items() if name not in (*providers, "skip_dep_check")}
+    )
+    return RocketMQInstrumentation(Telemetry(_SCOPE, own_version(), **providers), options)

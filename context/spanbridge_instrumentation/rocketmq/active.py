@@ -15,7 +15,7 @@ from spanbridge_instrumentation._shared.registry import MessageRegistry
 from spanbridge_instrumentation._shared.safety import internal_error
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
-from .options import Options
+from .options import RocketMQOptions
 
 if TYPE_CHECKING:
     from .operations import Operation
@@ -29,20 +29,20 @@ Labels = dict[str, AttributeValue]
 
 
 @dataclass(slots=True)
-class Instrumentation:
+class RocketMQInstrumentation:
     """One ``instrument()`` call: where its spans and metrics go, and its options."""
 
     telemetry: Telemetry
-    options: Options
+    options: RocketMQOptions
 
 
-class ClientState:
+class RocketMQClientState:
     """What we keep of one client, on the client: it lives as long as that. Never refers to the client."""
 
     __slots__ = ("__weakref__", "_group", "_labels", "_server", "details", "disabled", "own", "unanswered")
 
     def __init__(self) -> None:
-        self.own: Instrumentation | None = None
+        self.own: RocketMQInstrumentation | None = None
         self.disabled = False
         self.details: Labels = {}
         self.unanswered: set[Operation] = set()
@@ -90,24 +90,24 @@ class ClientState:
 class Received(NamedTuple):
     """The consumer that a message was received by, and the ``receive`` span that brought it, if one was sampled."""
 
-    state: ClientState
+    state: RocketMQClientState
     span: SpanContext | None = None
 
 
 RECEIVED: Final[MessageRegistry[Received]] = MessageRegistry()
 """Where a message came from."""
 
-NOBODY: Final = ClientState()
+NOBODY: Final = RocketMQClientState()
 """Stands for the client of messages that were received while nothing was instrumented."""
 
 
-def instrumentation_of(client: Any) -> Instrumentation | None:
+def instrumentation_of(client: Any) -> RocketMQInstrumentation | None:
     """What instruments the client; None when nothing does or instrumentation is suppressed in this context."""
     state = client.__dict__.get(_KEY)
     return instrumentation_of_state(NOBODY if state is None else state)
 
 
-def instrumentation_of_state(state: ClientState) -> Instrumentation | None:
+def instrumentation_of_state(state: RocketMQClientState) -> RocketMQInstrumentation | None:
     """The same by the client's state."""
     found = _active.everywhere
     if state.disabled:
@@ -117,25 +117,25 @@ def instrumentation_of_state(state: ClientState) -> Instrumentation | None:
     return found if found is not None and is_instrumentation_enabled() else None
 
 
-def state_of(client: Any) -> ClientState:
+def state_of(client: Any) -> RocketMQClientState:
     """The client's state, made when there is none yet."""
     state = client.__dict__.get(_KEY)
     if state is None:
-        state = ClientState()
+        state = RocketMQClientState()
         state.identify(client)
         state = client.__dict__.setdefault(_KEY, state)
-    found: ClientState = state
+    found: RocketMQClientState = state
     return found
 
 
-def new_state(client: Any) -> ClientState:
+def new_state(client: Any) -> RocketMQClientState:
     """A state for a client that is being made, to be identified when it is complete."""
-    state = ClientState()
-    found: ClientState = client.__dict__.setdefault(_KEY, state)
+    state = RocketMQClientState()
+    found: RocketMQClientState = client.__dict__.setdefault(_KEY, state)
     return found
 
 
-_active: Final[Clients[Instrumentation]] = Clients(state_of)
+_active: Final[Clients[RocketMQInstrumentation]] = Clients(state_of)
 
 set_everywhere = _active.set_everywhere
 clear = _active.clear

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from threading import Lock
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from opentelemetry import propagate
 from opentelemetry.context import Context
@@ -13,7 +13,7 @@ from opentelemetry.trace import Span, SpanContext, get_current_span, set_span_in
 
 from spanbridge_context.rocketmq import extract_rocketmq, inject_rocketmq
 from spanbridge_instrumentation._shared.baggage import extract_global, inject_global
-from spanbridge_instrumentation._shared.context import incoming, outgoing
+from spanbridge_instrumentation._shared.context import MessageContext, given_context, incoming, outgoing
 from spanbridge_instrumentation._shared.registry import MessageRegistry
 
 Properties = MutableMapping[str, str]
@@ -28,20 +28,13 @@ TRACE_CONTEXTS: Final[MessageRegistry[str]] = MessageRegistry()
 _W3C: Final = frozenset({"traceparent", "tracestate", "baggage"})
 
 
-class Ours(str):
+class WrittenValue(str):
     """A property value that was written here, not by the user: also in copies of the properties."""
 
     __slots__ = ()
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (str(self),)
-
-
-class Found(NamedTuple):
-    """A message's context, and why one was dropped (a short stable word) or None."""
-
-    context: Context | None
-    problem: str | None
 
 
 class Written:
@@ -62,10 +55,10 @@ class Written:
             # in W3C's form would be read before any other propagator's.
             for key in {*values, *_fields(propagate.get_global_textmap()), "traceparent", "tracestate"}:
                 former = properties.pop(key, None)
-                if former is not None and type(former) is not Ours:
+                if former is not None and type(former) is not WrittenValue:
                     self._former[key] = former
         for key, value in values.items():
-            properties[key] = Ours(value)
+            properties[key] = WrittenValue(value)
 
     @classmethod
     def put(cls, properties: Properties, values: Mapping[str, str]) -> Written:
@@ -77,7 +70,7 @@ class Written:
             else:
                 for key, value in values.items():
                     if key in properties:
-                        properties[key] = Ours(value)
+                        properties[key] = WrittenValue(value)
             found._sends += 1
             return found
 
@@ -89,7 +82,7 @@ class Written:
                 return
             properties = self._properties
             del _under_way[id(properties)]
-            ours = [key for key, value in properties.items() if type(value) is Ours]
+            ours = [key for key, value in properties.items() if type(value) is WrittenValue]
             for key in ours:
                 del properties[key]
             for key, former in self._former.items():
@@ -117,37 +110,26 @@ def write(message: Any, span: Span, parent: Context) -> Written | None:
 
 
 def given_by_user(message: Any, parent: Context) -> tuple[SpanContext, Context] | None:
-    """A creation context that the caller put into the message, unless the send span refines it.
-
-    The convention wants it left alone and linked ("Producer spans"). Of the same trace, though, it is what a message
-    that is being forwarded came with: kept, the next hop would hang on the wrong span.
-    """
+    """What :func:`given_context` says of the message, but for what was written here."""
     properties = message.properties
     given = properties.get("traceparent")
-    if given is None or type(given) is Ours:
+    if given is None or type(given) is WrittenValue:
         return None
-    found = extract_rocketmq(properties).context
-    if found is None:
-        return None
-    context = incoming(found, parent)
-    span = get_current_span(context).get_span_context()
-    if get_current_span(parent).get_span_context().trace_id == span.trace_id:
-        return None
-    return span, context
+    return given_context(extract_rocketmq(properties).context, parent)
 
 
-def read(message: Any, base: Context) -> Found:
+def read(message: Any, base: Context) -> MessageContext:
     """The context that a message came with, on top of ``base``."""
     properties = message.properties
     found, problem = extract_rocketmq(properties, TRACE_CONTEXTS.get(message))
     if found is not None:
-        return Found(incoming(found, base), problem)
+        return MessageContext(incoming(found, base), problem)
     propagator = propagate.get_global_textmap()
     if not _fields(propagator) <= _W3C:
         context = extract_global(properties, base)
         if get_current_span(context) is not get_current_span(base):
-            return Found(context, None)
-    return Found(None, problem)
+            return MessageContext(context, None)
+    return MessageContext(None, problem)
 
 
 def _values(span: Span, parent: Context) -> dict[str, str]:

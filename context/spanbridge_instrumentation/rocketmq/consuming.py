@@ -16,10 +16,10 @@ from spanbridge_instrumentation._shared.safety import call_hook, error_type, int
 from .active import (
     NOBODY,
     RECEIVED,
-    ClientState,
-    Instrumentation,
     Labels,
     Received,
+    RocketMQClientState,
+    RocketMQInstrumentation,
     any_instrumentation,
     instrumentation_of,
     instrumentation_of_state,
@@ -40,7 +40,7 @@ class Poll:
 
     __slots__ = ("_instrumentation", "_parent", "_started", "_started_ns", "_state", "_topic")
 
-    def __init__(self, instrumentation: Instrumentation, state: ClientState, topic: str | None) -> None:
+    def __init__(self, instrumentation: RocketMQInstrumentation, state: RocketMQClientState, topic: str | None) -> None:
         self._instrumentation = instrumentation
         self._state = state
         self._topic = topic
@@ -198,7 +198,10 @@ _CLUSTERING: Final[Attributes] = {CONSUMPTION_MODEL: "clustering"}  # what Rocke
 
 
 def delivery(
-    instrumentation: Instrumentation, state: ClientState, message: Any, received: SpanContext | None = None
+    instrumentation: RocketMQInstrumentation,
+    state: RocketMQClientState,
+    message: Any,
+    received: SpanContext | None = None,
 ) -> Delivery:
     """What is said of a message that is about to be processed; ``received`` is the span that brought it."""
     labels = state.labels("process", "process", message.topic)

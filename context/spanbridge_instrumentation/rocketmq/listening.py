@@ -9,7 +9,7 @@ from rocketmq import ConsumeResult, MessageListener
 from spanbridge_instrumentation._shared.processing import Processing
 from spanbridge_instrumentation._shared.safety import internal_error, warn_once
 
-from .active import RECEIVED, ClientState, Received, instrumentation_of_state, new_state, state_of
+from .active import RECEIVED, Received, RocketMQClientState, instrumentation_of_state, new_state, state_of
 from .consuming import delivery
 from .operations import Original
 
@@ -20,7 +20,7 @@ class Listener(MessageListener):  # type: ignore[misc]
     It stays there when the instrumentation goes, and hands messages on.
     """
 
-    def __init__(self, listener: Any, state: ClientState) -> None:
+    def __init__(self, listener: Any, state: RocketMQClientState) -> None:
         self.listener = listener
         self._state = state
 

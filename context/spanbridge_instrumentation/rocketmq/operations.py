@@ -15,7 +15,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_sp
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.safety import end_span, error_type, internal_error, text_of
 
-from .active import Instrumentation, Labels
+from .active import Labels, RocketMQInstrumentation
 
 Original = Callable[..., Any]
 
@@ -33,7 +33,7 @@ class Operation:
 
     def __init__(
         self,
-        instrumentation: Instrumentation,
+        instrumentation: RocketMQInstrumentation,
         labels: Labels,
         kind: SpanKind,
         parent: Context,

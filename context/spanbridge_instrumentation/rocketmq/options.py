@@ -22,7 +22,7 @@ ConsumeHook = Callable[[Span, Any], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class RocketMQOptions:
     """Hooks get spans that are recorded only; what they raise is told once and goes no further."""
 
     send_hook: SendHook | None = None

@@ -14,7 +14,14 @@ from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.registry import MessageRegistry
 from spanbridge_instrumentation._shared.safety import call_hook, internal_error
 
-from .active import ClientState, Instrumentation, instrumentation_of, instrumentation_of_state, new_state, state_of
+from .active import (
+    RocketMQClientState,
+    RocketMQInstrumentation,
+    instrumentation_of,
+    instrumentation_of_state,
+    new_state,
+    state_of,
+)
 from .attributes import of_outgoing
 from .carriers import Written, given_by_user, read, write
 from .operations import Operation, Original, call, watch
@@ -31,8 +38,8 @@ class Sending(Operation):
     sends = True
 
     def __init__(
-        self, instrumentation: Instrumentation, state: ClientState, message: Any, given: SpanContext | None,
-        parent: Context,
+        self, instrumentation: RocketMQInstrumentation, state: RocketMQClientState, message: Any,
+        given: SpanContext | None, parent: Context,
     ) -> None:  # fmt: skip
         labels = state.labels("send", "send", message.topic)
         # PRODUCER only where it is the creation context (messaging spans convention, "Span kind").
@@ -65,7 +72,7 @@ class Sending(Operation):
 class _Half:
     """What commit and rollback say of the half message."""
 
-    state: ClientState
+    state: RocketMQClientState
     topic: str
     message_id: str
     span: SpanContext
@@ -184,7 +191,7 @@ def replace_producer_init(original: Original) -> Original:
 class _Checker(TransactionChecker):  # type: ignore[misc]
     """Stands before the user's checker: no span of its own, since the broker, not the application, started this."""
 
-    def __init__(self, checker: Any, state: ClientState) -> None:
+    def __init__(self, checker: Any, state: RocketMQClientState) -> None:
         self._checker = checker
         self._state = state
 
@@ -231,7 +238,7 @@ def _give_up(producer: Any) -> None:
         internal_error("the end of a producer")
 
 
-def _describe(sending: Sending, state: ClientState, message: Any, transaction: bool) -> None:
+def _describe(sending: Sending, state: RocketMQClientState, message: Any, transaction: bool) -> None:
     span = sending.span
     if span.is_recording():
         span.set_attributes({**state.details, **of_outgoing(message, transaction=transaction)})

@@ -188,7 +188,7 @@ class Gateway:
                 )
             left = await self.uplink.drain(deadline)
             self._telemetry.flush_log()
-            self._reporter.report(GatewayStopped(sent=self.uplink.sender.tally.messages, left=left))
+            self._reporter.report(GatewayStopped(sent=self.uplink.sender.sent, left=left))
             await forwarding
         finally:
             stopping.cancel()

@@ -223,8 +223,8 @@ def _up_foreground(name: str, only: Part | None, mqtt: str, *, as_json: bool) ->
             ) as stack:
                 state = StackState.of(name, stack)
                 state.write(path)
+                is_up = True  # first: who reads that it is up may interrupt at once
                 show.ready(state, as_json=as_json)
-                is_up = True
                 _watch(stack)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)

@@ -7,13 +7,13 @@ Bytes go through the codec; acknowledgements are the session's business; what a 
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from spanbridge.core.delivery import Acknowledger, Delivery
 from spanbridge.core.message import Publish
+from spanbridge.mqtt import diagnosis
 from spanbridge.mqtt.arrivals import SAMPLE, Arrivals
 from spanbridge.mqtt.codec import Decoder, Publishes
 from spanbridge.mqtt.codec.packets import (
@@ -25,7 +25,7 @@ from spanbridge.mqtt.codec.packets import (
     SubackPacket,
     UnsubackPacket,
 )
-from spanbridge.mqtt.errors import ConnectError, LostError, PacketError, RefusedError, protocol_error, tls_cause
+from spanbridge.mqtt.errors import ConnectError, LostError, PacketError, RefusedError, protocol_error
 from spanbridge.mqtt.keepalive import KeepAlive
 from spanbridge.mqtt.options import MqttOptions, Subscription
 from spanbridge.mqtt.session import MqttSession, Nacked
@@ -112,8 +112,9 @@ class Connection(asyncio.Protocol):
         if self.ending:
             return
         try:
-            if not self.accepted.done():
-                self._check_first(data)
+            if not self.accepted.done() and not self._decoder.partial:  # a piece of CONNACK may look like anything
+                diagnosis.check_plain(self.peer, data)
+                self._version.check_first(data)
             self._read(data)
         except PacketError as error:
             self.fail(error, code=error.code)
@@ -203,22 +204,6 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_later(self._tick, self._on_tick)
         self.apply_pause()
 
-    def _check_first(self, data: bytes) -> None:
-        """What comes before CONNACK. A piece of CONNACK may look like anything.
-
-        A TLS alert (RFC 8446 section 5.1) is what a TLS port says to plain MQTT; text is what other servers say.
-        """
-        if self._decoder.partial:
-            return
-        if data[:2] == b"\x15\x03":
-            raise ConnectError(f"{self.peer} expects TLS: set tls for this connection", reason="tls_expected")
-        line = data.split(b"\n")[0][:40].rstrip()
-        if len(line) >= 8 and line.isascii() and line.decode().isprintable():
-            raise ConnectError(
-                f"{self.peer} is no MQTT broker: it answers CONNECT with {line.decode()!r}", reason="not_mqtt"
-            )
-        self._version.check_first(data)
-
     def pause_writing(self) -> None:
         """The broker does not read. Every packet taken from it would make the answers that wait here grow."""
         self._clogged = True
@@ -234,7 +219,7 @@ class Connection(asyncio.Protocol):
         self._detach()
         cause: Exception | None = self._cause
         if cause is None and not self._leaving:
-            cause = self._lost(exc)
+            cause = diagnosis.lost(self.options, exc, accepted=self.accepted.done())
         if not self.accepted.done():
             self.accepted.set_exception(cause or LostError("closed"))
             self.accepted.exception()  # seen: nobody may be waiting any more
@@ -367,27 +352,9 @@ class Connection(asyncio.Protocol):
         """Host and port of the broker."""
         return f"{self.options.host}:{self.options.port}"
 
-    def _lost(self, exc: Exception | None) -> LostError:
-        if isinstance(exc, ssl.SSLError):
-            said = tls_cause(exc)
-            # In TLS 1.3 the client is through with its handshake before the broker has seen its certificate.
-            hint = "; see tls.cert_file, tls.key_file" if "certificate" in said else ""
-            return LostError(f"{self.peer} ended TLS: {said}{hint}", reason="tls")
-        how = "reset" if isinstance(exc, ConnectionResetError) else "closed"
-        text = f"{self.peer} {how} the connection"
-        if isinstance(exc, OSError) and not isinstance(exc, ConnectionResetError):
-            text += f" ({exc.strerror or exc})"
-        if not self.accepted.done():
-            secure = "" if self.options.tls else "expects TLS, "
-            text += (
-                f" without answering CONNECT: it may be that it {secure}refuses our credentials, "
-                f"or does not speak MQTT {self.options.version}"
-            )
-        return LostError(text)
-
     def _subscribe_one(self, subscription: Subscription, *, fresh: bool) -> asyncio.Future[Granted]:
         waiter: asyncio.Future[Granted] = self._loop.create_future()
-        refusal = self._impossible(subscription)
+        refusal = diagnosis.impossible(self.accepted.result(), subscription)
         if refusal is not None:
             waiter.set_result(refusal)
         elif not self.ending:
@@ -395,19 +362,6 @@ class Connection(asyncio.Protocol):
             self._subscribing[self._packet_id] = waiter
             self.write(self._version.subscribe(subscription, self._packet_id, fresh=fresh))
         return waiter
-
-    def _impossible(self, subscription: Subscription) -> Granted | None:
-        """What the broker said in CONNACK it cannot do: asking all the same would end the connection."""
-        can = self.accepted.result()
-        if subscription.has_wildcard and not can.wildcards:
-            return Granted(None, "wildcards_unavailable", "this broker has no wildcard subscriptions")
-        if subscription.share is not None and not can.shared:
-            return Granted(None, "shared_unavailable", "this broker has no shared subscriptions")
-        # fixed header up to 5 bytes, packet identifier 2, properties 1, filter length 2, options 1 (section 3.8)
-        size = len(subscription.wire_filter.encode()) + 11
-        if can.maximum_packet_size is not None and size > can.maximum_packet_size:
-            return Granted(None, "packet_too_large", f"this broker takes packets of {can.maximum_packet_size} bytes")
-        return None
 
     def _on_tick(self) -> None:
         verdict = self._keep_alive.tick(paused=self.inbound.paused)

@@ -18,9 +18,10 @@ from spanbridge.mqtt import events
 from spanbridge.mqtt.connection import Connection, Inbound
 from spanbridge.mqtt.dial import dial
 from spanbridge.mqtt.errors import ConnectError, LostError, NackError, PacketError, RefusedError
-from spanbridge.mqtt.options import MqttOptions, Subscription
+from spanbridge.mqtt.options import MqttOptions
+from spanbridge.mqtt.subscriptions import Subscriptions
 from spanbridge.mqtt.tls import client_context
-from spanbridge.mqtt.version import Accepted, Granted, Version
+from spanbridge.mqtt.version import Accepted, Version
 from spanbridge.ports import Deliver, Link, PeerStatus, Released, Reporter
 
 _STABLE_AFTER = 5.0
@@ -44,7 +45,7 @@ class MqttSubscriber:
         self._backoff = Backoff(options.backoff_initial, options.backoff_maximum)
         self._connection: Connection | None = None
         self._accepted: Accepted | None = None
-        self._granted: dict[str, Granted] = {}
+        self._subscriptions = Subscriptions(options, reporter)
         self._link = Link.IDLE
         self._since_ns = time.time_ns()
         self._last_error: str | None = None
@@ -173,7 +174,7 @@ class MqttSubscriber:
         loop = asyncio.get_running_loop()
         self._set_link(Link.CONNECTING)
         began: float | None = None
-        # Known before it is up: what comes on the heels of CONNACK may be settled at once.
+        # Known before it is up: what comes on the heels of CONNACK may be acked at once.
         self._connection = connection = Connection(self._options, self._client_id, self._inbound, self._version)
         try:
             tls = None if self._options.tls is None else await self._read_tls()
@@ -202,14 +203,15 @@ class MqttSubscriber:
         self._note_session(accepted)
         # What came before is over. With reading paused, the answer may wait behind messages for long.
         self._last_error = f"{self._broker} accepted the connection, its answer to SUBSCRIBE has not been read yet"
-        wanted = self._to_subscribe(accepted)
+        wanted = self._subscriptions.wanted(session_present=accepted.session_present)
         retry = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
         while wanted:
             answers = await connection.subscribe(wanted, fresh=not accepted.session_present)
             delay = retry.next_delay(random.random())  # noqa: S311 - jitter, not a secret
-            wanted = self._note_answers(wanted, answers, delay)
+            wanted = self._subscriptions.answered(wanted, answers, delay)
             if self._link is not Link.UP:
                 self._note_up(accepted)
+            self._last_error = self._subscriptions.error
             if wanted:
                 await asyncio.wait({connection.closed}, timeout=delay)
                 if connection.closed.done():
@@ -219,19 +221,6 @@ class MqttSubscriber:
         cause = await asyncio.shield(connection.closed)
         if cause is not None:
             raise cause
-
-    def _to_subscribe(self, accepted: Accepted) -> list[Subscription]:
-        """All of them, since asking again is harmless in MQTT 5.0 (with retain handling 1) and mends what was lost.
-
-        A 3.1.1 broker sends its retained messages again with every SUBSCRIBE (MQTT-3.8.4-3): there, what this very
-        session was granted before is left alone.
-        """
-        if self._options.version == "3.1.1" and accepted.session_present:
-            had = self._granted
-            return [
-                s for s in self._options.subscriptions if s.wire_filter not in had or had[s.wire_filter].qos is None
-            ]
-        return list(self._options.subscriptions)
 
     async def _read_tls(self) -> ssl.SSLContext:
         """The TLS context from the files as they are now, so that renewed certificates are taken up.
@@ -278,57 +267,21 @@ class MqttSubscriber:
         if not accepted.session_present:
             if accepted_before and self._persistent:
                 self._report(events.SessionLost(source=self.name, broker=self._broker))
-            self._granted = {}
+            self._subscriptions.forget()
         self._lost(accepted.lost, "they were nacked, and the broker lost the session that held them")
 
     def _note_up(self, accepted: Accepted) -> None:
         self._set_link(Link.UP)
-        if all(granted.qos is not None for granted in self._granted.values()):
-            self._last_error = None
+        self._last_error = self._subscriptions.error
         self._report(
             events.Connected(
                 source=self.name,
                 broker=self._broker,
                 client_id=accepted.client_id,
                 session_present=accepted.session_present,
-                subscriptions=sum(granted.qos is not None for granted in self._granted.values()),
+                subscriptions=self._subscriptions.granted,
             )
         )
-
-    def _note_answers(
-        self, asked: Sequence[Subscription], answers: Sequence[Granted], delay: float
-    ) -> list[Subscription]:
-        """Record what the broker granted; return what it refused."""
-        refused = []
-        for subscription, answer in zip(asked, answers, strict=True):
-            name = subscription.wire_filter
-            self._granted[name] = answer
-            if answer.qos is None:
-                refused.append(subscription)
-                self._last_error = f"subscription {name!r} refused: {answer.cause}"
-                self._report(
-                    events.SubscriptionRefused(
-                        source=self.name,
-                        broker=self._broker,
-                        filter=name,
-                        reason=answer.reason,
-                        cause=answer.cause,
-                        retry_in=delay,
-                    )
-                )
-            elif answer.qos < subscription.qos:
-                self._report(
-                    events.SubscriptionDowngraded(
-                        source=self.name,
-                        broker=self._broker,
-                        filter=name,
-                        asked=subscription.qos,
-                        granted=answer.qos,
-                    )
-                )
-        if not refused and self._link is Link.UP:
-            self._last_error = None
-        return refused
 
     def _set_link(self, link: Link) -> None:
         if (link is Link.UP) is not (self._link is Link.UP):
@@ -343,10 +296,11 @@ class MqttSubscriber:
 
     @property
     def _persistent(self) -> bool:
-        """Whether the broker was asked to keep a session beyond the connection."""
-        if self._options.version == "3.1.1":
+        """Whether the broker keeps a session beyond the connection, by what was asked and granted."""
+        if not self._version.v5:
             return not self._options.clean_start
-        return self._options.session_expiry > 0
+        granted = None if self._accepted is None else self._accepted.session_expiry
+        return (self._options.session_expiry if granted is None else granted) > 0
 
     def _discarded(self, count: int) -> None:
         self._report(events.Discarded(source=self.name, broker=self._broker, count=count))
@@ -374,18 +328,8 @@ class MqttSubscriber:
             "delivering": self._inbound.delivering,
             "reconnects": max(self._session.connections - 1, 0),
             "messages": self._inbound.messages,
-            "subscriptions": [self._subscription_detail(subscription) for subscription in self._options.subscriptions],
+            "subscriptions": self._subscriptions.detail(),
         }
-
-    def _subscription_detail(self, subscription: Subscription) -> dict[str, Any]:
-        answer = self._granted.get(subscription.wire_filter)
-        detail: dict[str, Any] = {
-            "filter": subscription.wire_filter,
-            "granted_qos": None if answer is None else answer.qos,
-        }
-        if answer is not None and answer.qos is None:
-            detail["error"] = answer.cause
-        return detail
 
 
 def _event_for(error: SourceError, *, established: bool) -> Callable[..., Event]:

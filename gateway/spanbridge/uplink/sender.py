@@ -79,6 +79,11 @@ class Sender:
         self._stopped = False
 
     @property
+    def sent(self) -> int:
+        """Messages that RocketMQ has stored."""
+        return self.tally.messages
+
+    @property
     def requests(self) -> int:
         """Requests under way, those that wait for another attempt included."""
         return len(self._tasks)

@@ -43,8 +43,11 @@ def commit(group: str, topic: str, queue: int, offset: int) -> Call[None]:
 
 
 def store(client: BlockingClient, topic: str, queue: int, messages: list[Call[int]]) -> list[int]:
-    """Send messages to an empty queue and wait until it has them: it is filled a moment after the response."""
-    offsets = client.ask_all(messages)
+    """Send messages to an empty queue, and wait until it has them: it is filled a moment after the response.
+
+    One by one: a broker handles the requests of one connection side by side.
+    """
+    offsets = [client.ask(message) for message in messages]
     while client.ask(admin.max_offset(topic, queue)) < len(messages):
         time.sleep(0.01)
     return offsets

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from spanbridge.core.delivery import Acknowledger
 from spanbridge.core.message import Publish
 from spanbridge.mqtt.codec.common import decode_control
-from spanbridge.mqtt.codec.fields import ALIAS_INVALID, Fields, check_length, decode_fields
+from spanbridge.mqtt.codec.fields import ALIAS_INVALID, NO_FIELDS, Fields, check_length
+from spanbridge.mqtt.codec.layouts import Layouts
 from spanbridge.mqtt.codec.packets import Packet
 from spanbridge.mqtt.codec.properties import PUBLISH, decode_properties
-from spanbridge.mqtt.codec.recent import Pairs, Topics
+from spanbridge.mqtt.codec.topics import Topics
 from spanbridge.mqtt.codec.wire import Cursor, Remainder, packet_size
 from spanbridge.mqtt.delivery import MqttDelivery
 from spanbridge.mqtt.errors import PacketError, malformed, packet_too_large, protocol_error
@@ -21,11 +22,10 @@ _unpack_id = struct.Struct(">HB").unpack_from
 _TP_LENGTH = 42
 _TP = b"\x26\x00\x02tp\x00\x23"
 """Before the 35 characters of a compact trace context: the only property of most traced messages."""
-_NO_FIELDS = Fields((), None, None, None, None, None, None)
 
 OBJECT_BYTES = 288
 """What a message takes in memory beside its bytes on the wire: the message, its delivery, their places in the order."""
-PAIR_BYTES = 160
+PAIR_BYTES = 130
 """What a user property takes beside its characters: a pair and two strings."""
 
 
@@ -58,7 +58,7 @@ class Decoder:
         self._aliases: dict[int, str] = {}
         self._rest = Remainder(limit)
         self._topics = Topics()
-        self._pairs = Pairs()
+        self._layouts = Layouts()
 
     @property
     def partial(self) -> bool:
@@ -120,11 +120,11 @@ class Decoder:
 
         :raises PacketError: as :meth:`feed`.
         """
-        v5, source, topics, pairs = self._v5, self._source, self._topics, self._pairs
+        v5, source, topics, decode = self._v5, self._source, self._topics, self._layouts.decode
         unpack_head, unpack_id, new, append = _unpack_head, _unpack_id, object.__new__, run.deliveries.append
         end, limit = len(data), self._limit
         limited = end - position > limit
-        all_flags, common_flags, total = 0, 0xFF, 0
+        odd, total = 0, 0  # odd: the bits in which first bytes differ from QoS 1 without DUP
         while True:
             try:
                 while position < end:
@@ -144,16 +144,18 @@ class Decoder:
                         break
                     middle = start + size
                     topic = topics[data[start:middle]]
-                    if head & 6:
+                    qos = head >> 1 & 3
+                    if qos:
                         packet_id, length = unpack_id(data, middle)
                         start = middle + 3
-                        if not packet_id or head & 6 == 6:
+                        if not packet_id or qos == 3:
                             break
                     else:
                         packet_id, length = 0, data[middle]
                         start = middle + 1
                     user: tuple[tuple[str, str], ...] = ()
                     content_type = response_topic = correlation_data = expiry = payload_format = expires_ns = None
+                    pairs_size = 0
                     if not v5:
                         start -= 1
                         if not topic:
@@ -164,6 +166,7 @@ class Decoder:
                                 break
                             user = (("tp", data[start + 7 : start + 42].decode()),)
                             start += 42
+                            pairs_size = PAIR_BYTES
                         else:
                             if length > 0x7F:
                                 length = length & 0x7F | data[start] << 7
@@ -171,9 +174,10 @@ class Decoder:
                                 if length > 0x3FFF:
                                     break
                             user, content_type, response_topic, correlation_data, expiry, payload_format, alias = (
-                                decode_fields(data, start, start + length, pairs)
+                                decode(data, start, length)
                             )
                             start += length
+                            pairs_size = PAIR_BYTES * len(user)
                             if alias is not None or not topic:
                                 topic = self._topic(topic, alias)
                             if expiry is not None:
@@ -185,7 +189,7 @@ class Decoder:
                     message = new(Publish)
                     message.topic = topic
                     message.payload = data[start:stop]
-                    message.qos = head >> 1 & 3
+                    message.qos = qos
                     message.retain = head & 1 == 1
                     message.user_properties = user
                     message.content_type = content_type
@@ -198,19 +202,18 @@ class Decoder:
                     delivery = new(MqttDelivery)
                     delivery.message = message
                     delivery.source = source
-                    delivery.size = size = OBJECT_BYTES + PAIR_BYTES * len(user) + stop - position
+                    delivery.size = size = OBJECT_BYTES + pairs_size + stop - position
                     delivery.arrived_ns = arrived_ns
                     delivery.expires_ns = expires_ns
                     delivery.packet_id = packet_id
                     delivery.state = head & 8
                     append(delivery)
-                    all_flags |= head
-                    common_flags &= head
+                    odd |= head ^ 2
                     total += size
                     position = stop
             except (struct.error, IndexError, UnicodeDecodeError, PacketError):
                 pass
-            run.plain = not all_flags & 0x0C and common_flags & 2 == 2
+            run.plain = not odd & 0x0E
             run.size = total
             if position >= end or data[position] >> 4 != PUBLISH:
                 return position
@@ -219,8 +222,7 @@ class Decoder:
                 return position
             delivery = self._careful(data, position, stop, received_ns, arrived_ns)
             append(delivery)
-            all_flags |= data[position]
-            common_flags &= data[position]
+            odd |= data[position] ^ 2
             total += delivery.size
             position = stop
 
@@ -260,35 +262,36 @@ class Decoder:
             raise malformed("PUBLISH: QoS 3")
         raw = cursor.binary("topic")
         packet_id = cursor.packet_id() if qos else 0
-        body, fault, topic, fields = cursor.position, None, "", _NO_FIELDS
+        body, fault, topic, fields = cursor.position, None, "", NO_FIELDS
         try:
             topic = self._decode_topic(raw)
             if self._v5:
                 fields = self._fields(cursor)
-            topic = self._topic(topic, fields.alias)
+            topic = self._topic(topic, fields[6])
         except PacketError as error:
             if error.code == ALIAS_INVALID:
                 raise
-            fault, fields = str(malformed(error.what)), _NO_FIELDS
+            fault, fields = str(malformed(error.what)), NO_FIELDS
             topic = _readable(raw)
             self._aliases.clear()  # it may have given an alias another topic, unread: better none than a wrong one
             cursor.position = self._behind_properties(data, body, stop)
+        user, content_type, response_topic, correlation_data, expiry, payload_format, _ = fields
         message = Publish(
             topic,
             data[cursor.position : stop],
             qos,
             head & 1 == 1,
-            fields.user,
-            fields.content_type,
-            fields.response_topic,
-            fields.correlation_data,
-            fields.expiry,
-            fields.payload_format,
+            user,
+            content_type,
+            response_topic,
+            correlation_data,
+            expiry,
+            payload_format,
             received_ns,
             fault,
         )
-        size = OBJECT_BYTES + PAIR_BYTES * len(fields.user) + stop - start
-        expires_ns = None if fields.expiry is None else arrived_ns + fields.expiry * 1_000_000_000
+        size = OBJECT_BYTES + PAIR_BYTES * len(user) + stop - start
+        expires_ns = None if expiry is None else arrived_ns + expiry * 1_000_000_000
         return MqttDelivery(message, self._source, size, arrived_ns, expires_ns, packet_id=packet_id, state=head & 8)
 
     def _decode_topic(self, raw: bytes) -> str:
@@ -308,7 +311,7 @@ class Decoder:
         start = cursor.position
         cursor.take(length, "properties")
         try:
-            return decode_fields(cursor.data, start, start + length, self._pairs)
+            return self._layouts.decode(cursor.data, start, length)
         except (PacketError, IndexError, UnicodeDecodeError) as error:
             if isinstance(error, PacketError) and error.code == ALIAS_INVALID:
                 raise

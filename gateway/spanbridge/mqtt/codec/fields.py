@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from spanbridge.mqtt.codec.properties import MAX_PROPERTIES
-from spanbridge.mqtt.codec.recent import Pairs
 from spanbridge.mqtt.codec.wire import Cursor
 from spanbridge.mqtt.errors import malformed, protocol_error
 
 ALIAS_INVALID = 0x94
 
 
-class Fields(NamedTuple):
-    """What properties say of a message. ``alias`` is its Topic Alias."""
+Fields = tuple[tuple[tuple[str, str], ...], str | None, str | None, bytes | None, int | None, int | None, int | None]
+"""User properties, content type, response topic, correlation data, expiry, payload format, topic alias: a plain tuple,
+since one with names takes longer to make than a property to decode."""
 
-    user: tuple[tuple[str, str], ...]
-    content_type: str | None
-    response_topic: str | None
-    correlation_data: bytes | None
-    expiry: int | None
-    payload_format: int | None
-    alias: int | None
+NO_FIELDS: Fields = ((), None, None, None, None, None, None)
 
 
 def decode_fields(  # noqa: C901, PLR0912 - one loop on purpose: a call a property costs more than it explains
-    data: bytes, position: int, end: int, pairs: Pairs
+    data: bytes, position: int, end: int
 ) -> Fields:
     """The properties from ``position`` to ``end``. What is wrong with them is told only roughly.
+
+    NUL is let through: a property that RocketMQ cannot carry costs the property and not the message.
 
     :raises PacketError: one is unknown, twice there, or does not fit; code 0x94 when the topic alias is.
     :raises UnicodeDecodeError: a string is not UTF-8.
@@ -43,7 +37,7 @@ def decode_fields(  # noqa: C901, PLR0912 - one loop on purpose: a call a proper
             stop = middle + 2 + (data[middle] << 8 | data[middle + 1])
             if stop > end:
                 break
-            user.append(pairs[data[position + 1 : stop]])
+            user.append((data[start:middle].decode(), data[middle + 2 : stop].decode()))
             position = stop
         elif code == 0x03 and content_type is None:
             position = start + (data[position + 1] << 8 | data[position + 2])
@@ -71,7 +65,7 @@ def decode_fields(  # noqa: C901, PLR0912 - one loop on purpose: a call a proper
             break
     if position != end:
         raise malformed("PUBLISH: properties")
-    return Fields(tuple(user), content_type, response_topic, correlation_data, expiry, payload_format, alias)
+    return tuple(user), content_type, response_topic, correlation_data, expiry, payload_format, alias
 
 
 def _subscription(data: bytes, position: int, end: int) -> int:

@@ -38,8 +38,10 @@ DELAYED = -2
 
 _KNOWN = 4096
 """Properties of a generation that are remembered in encoded form."""
+_KNOWN_NAMES = 2048
+"""Names of a generation that are remembered in encoded form."""
 _LONGEST_KNOWN = 256
-"""Bytes of such a property."""
+"""Bytes of such a property, or name."""
 
 # A map is a repeated message of key = 1 and value = 2. This is a traceparent's entry up to its value of 55 characters.
 _PARENT = "traceparent"
@@ -48,6 +50,7 @@ _PARENT_SIZE = len(_PARENT) + _PARENT_LENGTH
 _PARENT_ENTRY = b"\x12\x46" + field(1, _PARENT.encode()) + b"\x12\x37"
 
 _MESSAGES = tuple(b"\x0a" + number for number in VARINTS)
+_ENTRIES = tuple(b"\x12" + number for number in VARINTS)
 _SYSTEMS = tuple(b"\x1a" + number for number in VARINTS)
 _BODIES = tuple(b"\x22" + number for number in VARINTS)
 """Tag and length of a message's parts, by length."""
@@ -73,6 +76,7 @@ class Encoder:
         "born_size",
         "entries",
         "max_body_bytes",
+        "names",
         "namespace",
         "next_digits",
         "partitions",
@@ -83,6 +87,7 @@ class Encoder:
         self.namespace = namespace
         self.partitions = partitions
         self.entries: Generations[tuple[str, str], bytes] = Generations(_KNOWN)
+        self.names: Generations[str, bytes] = Generations(_KNOWN_NAMES)
         self.born_ns = -1
         self.born = b""
         self.born_size = 0
@@ -103,16 +108,34 @@ class Encoder:
     def entry(self, pair: tuple[str, str]) -> bytes:
         """A property as an entry of the map. Devices send the same ones again and again: short ones are kept.
 
+        Where values differ each time (a sequence number), the name is kept.
+
         :raises SinkRejected: RocketMQ does not take its name or its value.
         """
         encoded = self.entries.get(pair)
         if encoded is None:
             name, value = pair
-            if breach := property_breach(name, value):
+            key = self.names.young.get(name) or self._name(name)
+            if not value.isprintable() and (breach := property_breach(name, value)):
                 raise breach.error()
-            encoded = field(2, field(1, name.encode()) + field(2, value.encode()))
-            if len(encoded) <= _LONGEST_KNOWN:
+            raw = value.encode()
+            size = len(raw)
+            body = b"%b%b%b" % (key, VARINTS[size] if size < SMALL else length(size), raw)
+            total = len(body)
+            encoded = (_ENTRIES[total] if total < SMALL else b"\x12" + length(total)) + body
+            if total <= _LONGEST_KNOWN:
                 self.entries.put(pair, encoded)
+        return encoded
+
+    def _name(self, name: str) -> bytes:
+        """A property's name as the start of an entry, up to the tag of its value."""
+        encoded = self.names.get(name)
+        if encoded is None:
+            if breach := property_breach(name, ""):
+                raise breach.error()
+            encoded = field(1, name.encode()) + b"\x12"
+            if len(encoded) <= _LONGEST_KNOWN:
+                self.names.put(name, encoded)
         return encoded
 
 

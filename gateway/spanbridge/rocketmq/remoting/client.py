@@ -26,7 +26,8 @@ class RemotingClient:
     """A connection that carries many requests at once. It is used once: when it has ended, make another.
 
     What is in flight is bounded by the callers: each waits for its response, and a request is written at once, in the
-    order of the calls.
+    order of the calls. A server handles the requests of one connection side by side: who wants order waits for each
+    response.
 
     Args:
         address: ``host:port``.

@@ -64,6 +64,11 @@ class _Stderr(logging.Handler):
         super().__init__()
         self._foreign = Foreign()
 
+    def start(self) -> None:
+        """Start what writes, so that the first line of the event loop does not wait for that."""
+        if standard(sys.stderr, 2):
+            writer(2, self._dropped).start()
+
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr
         if stream is None:
@@ -99,6 +104,7 @@ def configure(form: Format = "auto", level: str = "info") -> None:
     for old in [old for old in root.handlers if isinstance(old, _Stderr)]:
         root.removeHandler(old)
     root.addHandler(handler)
+    handler.start()
     logging.getLogger("spanbridge").setLevel(level.upper())
     # It warns of each trace state that it does not understand: at the rate of devices' messages.
     logging.getLogger("opentelemetry.trace.span").setLevel(logging.ERROR)

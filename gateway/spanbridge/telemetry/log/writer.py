@@ -23,7 +23,7 @@ Notice = Callable[[int], str]
 
 
 class LineWriter:
-    """Writes to one file descriptor from a thread of its own, started with the first line.
+    """Writes to one file descriptor from a thread of its own, started with the first line at the latest.
 
     ``capacity`` is in bytes. The thread is a daemon that uses the descriptor itself: a Python stream has a lock, and a
     thread that hangs with it ends the process with an abort.
@@ -56,7 +56,7 @@ class LineWriter:
                 return False
             self._put += len(data)
             self._queue.put(data)
-            self._start()
+            self.start()
         except Exception:  # noqa: BLE001 - there is no other place to say it
             self._dropped += 1
             return False
@@ -70,7 +70,8 @@ class LineWriter:
         self._queue.put(done)
         return done.wait(timeout)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the thread, which waits for it: better done before there is an event loop. Idempotent."""
         if self._thread is not None and self._thread.is_alive():  # it is not in a forked child
             return
         self._thread = threading.Thread(target=self._run, name=f"write-fd-{self._fd}", daemon=True)
