@@ -160,6 +160,23 @@ async def test_carriers_of_v311_devices_are_taken_off_before_the_route_sees_them
         assert malformed.properties["mqtt.topic"] == "suffix/b", "no context can stop a message"
 
 
+async def test_a_payload_without_a_context_leaves_that_of_the_user_properties() -> None:
+    context, other = TraceContext.new(), TraceContext.new()
+    async with running(route("json", carriers=frozenset({Carrier.JSON_PAYLOAD}))) as rig:
+        rig.deliver(
+            rig.publish("json", b"{}", user_properties=inject_user_properties([], context)),
+            rig.publish("json", b"{}", user_properties=[("traceparent", "nonsense")]),
+            rig.publish("json", inject_json(b"{}", other), user_properties=inject_user_properties([], context)),
+        )
+        await rig.until(lambda: len(rig.sink.stored) == 3)
+        found = [parse_traceparent(message.properties["traceparent"]).trace_id for message in rig.sink.stored]
+        assert (found[0], found[2]) == (context.trace_id, other.trace_id), "the payload counts before"
+        outcomes = {key[1]: count for key, count in rig.metrics.counts.items() if key[0] == "context"}
+        assert outcomes.pop("valid") == 2
+        assert sum(outcomes.values()) == 1
+        assert "absent" not in outcomes
+
+
 async def test_a_malformed_context_is_dropped_and_counted_and_the_message_goes_on() -> None:
     async with running() as rig:
         rig.deliver(rig.publish(user_properties=[("traceparent", "00-0-0-01")]))
@@ -734,6 +751,75 @@ async def test_many_missing_topics_do_not_add_up_their_waits() -> None:
         assert sum(rig.clock.slept) < 1000 * 10
 
 
+async def test_missing_topics_that_devices_named_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "CACHED", 2)
+    async with running(route("d/{device}", "t-{device}"), reject_after=0.0) as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            raise SinkMisconfigured("no such topic", reason="topic_not_found")
+
+        rig.sink.respond = respond
+        for number in range(50):
+            rig.deliver(rig.publish(f"d/{number}"))
+            await rig.until(lambda number=number: len(rig.source.acked) > number)  # type: ignore[misc]
+        await rig.until(lambda: rig.uplink.sender.requests == 0)
+        gc.collect()
+        assert len(rig.uplink.sender._failing) <= 5
+
+
+async def test_topics_that_devices_made_up_are_no_peers_that_are_away() -> None:
+    """Nobody is to be reminded of them for ever."""
+    async with running(route("d/{device}", "t-{device}"), reject_after=5.0) as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            raise SinkMisconfigured("no such topic", reason="topic_not_found")
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish("d/1"))
+        await rig.until(lambda: rig.source.acked == [1])
+        failed = [event for event in rig.reporter.events if event.name == "send.failures"]
+        assert failed
+        assert {event.outage_key() for event in failed} == {""}
+
+
+def outages(rig: Rig) -> list[tuple[str, str]]:
+    return [(event.phase.value, event.outage_key()) for event in rig.reporter.events if event.outage_key()]
+
+
+async def test_an_outage_ends_with_the_next_batch_when_the_one_that_met_it_expired() -> None:
+    async with running() as rig:
+        failures = iter([SinkUnavailable("away")])
+
+        def respond(batch: list[Stored]) -> None:
+            for failure in failures:
+                rig.clock.now += 1_000_000_000
+                raise failure
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish(expiry=1))
+        await rig.until(lambda: rig.source.acked == [1])
+        assert (outages(rig), rig.sink.stored) == ([("away", "rocketmq")], [])
+        rig.deliver(rig.publish())
+        await rig.until(lambda: rig.source.acked == [1, 2])
+        assert outages(rig) == [("away", "rocketmq"), ("back", "rocketmq")]
+
+
+async def test_each_peer_that_was_away_is_back_when_a_batch_is_stored() -> None:
+    async with running() as rig:
+        failures = iter([SinkUnavailable("away"), SinkMisconfigured("no topic yet"), SinkUnavailable("away")])
+
+        def respond(batch: list[Stored]) -> None:
+            for failure in failures:
+                raise failure
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish())
+        await rig.until(lambda: rig.source.acked == [1])
+        topic = "rocketmq, topic out"
+        assert outages(rig)[:3] == [("away", "rocketmq"), ("away", topic), ("away", "rocketmq")]
+        assert sorted(outages(rig)[3:]) == [("back", "rocketmq"), ("back", topic)]
+
+
 async def test_a_missing_topic_of_the_configuration_is_waited_for() -> None:
     async with running(reject_after=1.0) as rig:
         failures = iter([SinkMisconfigured("no such topic")] * 20)
@@ -790,6 +876,22 @@ async def test_what_is_stored_of_a_batch_that_failed_is_acknowledged_and_not_sen
         assert [[message.body for message in request] for request in rig.sink.requests[-1:]] == [[b"3"]]
 
 
+async def test_a_dead_letter_keeps_as_many_properties_as_rocketmq_takes() -> None:
+    async with running(rejected_topic="dead") as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            if batch[0].topic != "dead" or len(batch[0].properties) > 128:
+                raise SinkRejected("too many", reason="message_properties_too_large")
+
+        rig.sink.respond = respond
+        properties = [("spanbridge.path", "other"), *((f"p{n}", "v") for n in range(150))]
+        rig.deliver(rig.publish(user_properties=properties, retain=True))
+        await rig.until(lambda: rig.source.acked == [1])
+        (stored,) = rig.sink.stored
+        assert len(stored.properties) == 127, "one is left for what is cut"
+        assert "spanbridge.cut" not in stored.properties
+
+
 @pytest.mark.parametrize("limit", [40, 20, 8])
 async def test_a_dead_letter_gets_through_shortened_with_a_note(limit: int) -> None:
     """Servers may have lower limits than those known: properties go first, then the payload."""
@@ -826,6 +928,10 @@ async def test_status_tells_what_became_of_each_routes_messages() -> None:
         assert (rows["b"]["name"], rows["b"]["received"], rows["b"]["dropped"]) == ("bees", 1, 1)
         assert (rows["(unroutable)"]["topic"], rows["(unroutable)"]["dropped"]) == (None, 1)
         assert rig.uplink.status()["dropped"] == 2
+        rig.deliver(rig.publish("a", user_properties=[("spanbridge.path", "gw")]))
+        (row,) = [row for row in rig.uplink.routes() if row["filter"] == "a"]
+        assert (row["received"], row["sent"], row["dropped"], row["reasons"]) == (3, 2, 1, {"loop": 1})
+        assert rig.metrics.counts["consumed", "a"] == 3
         batches = rig.uplink.batches()
         assert (batches["stored"], batches["messages"], batches["failed"]) == (1, 2, 0)
 

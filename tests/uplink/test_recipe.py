@@ -186,7 +186,7 @@ def test_what_has_no_destination_is_refused_with_its_topic_and_counted_with_its_
     assert str(refused.value).startswith("MQTT topic 'a/b': ")
     assert text in str(refused.value)
     assert refused.value.tally is not None
-    assert refused.value.tally.filter == "#"
+    assert (refused.value.tally.filter, refused.value.tally.received) == ("#", 1)
 
 
 def test_a_topic_without_a_route_is_refused_without_a_tally() -> None:

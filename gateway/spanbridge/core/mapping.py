@@ -149,14 +149,15 @@ def _sizes(items: Iterable[tuple[str, str]]) -> int:
     return sum(_size(name) + _size(value) for name, value in items)
 
 
-def properties(
+def properties(  # noqa: PLR0917
     publish: Publish,
     payload: bytes,
     user: Sequence[tuple[str, str]],
     context: Sequence[tuple[str, str]],
     room: int = MAX_PROPERTY_BYTES,
+    fixed: int = FIXED_PROPERTIES,
 ) -> Properties:
-    """The properties of one message beside those of its destination, which leave ``room`` for them.
+    """The properties of one message beside the ``fixed`` ones of its destination, which leave ``room`` for them.
 
     ``payload`` is what is sent, without a context that was in it. ``user`` are the MQTT user properties that remain
     after the trace context was taken out, ``context`` what carries it on beside the traceparent. What does not fit is
@@ -179,17 +180,24 @@ def properties(
         optional.append(("mqtt.response-topic", publish.response_topic))
     if not user and not optional:
         return Properties(items)
-    return _limited(items, optional, user, room)
+    return _limited(items, optional, user, room, MAX_PROPERTIES - fixed - len(items) - 1)  # one for the traceparent
 
 
 def _limited(
-    items: list[tuple[str, str]], optional: Sequence[tuple[str, str]], user: Sequence[tuple[str, str]], limit: int
+    items: list[tuple[str, str]],
+    optional: Sequence[tuple[str, str]],
+    user: Sequence[tuple[str, str]],
+    limit: int,
+    count: int,
 ) -> Properties:
-    """Those that RocketMQ carries: legal, not empty (an empty value gets lost between its proxy and a consumer)."""
+    """Those that RocketMQ carries: legal, not empty (an empty value gets lost between its proxy and a consumer).
+
+    ``count`` is how many there is room for beside ``items``, ``limit`` how many bytes in all.
+    """
     known = _usual(user)
     rest = iter(optional) if known is not None else chain(optional, mapped_user_properties(user))
     known = known or []
-    count = MAX_PROPERTIES - FIXED_PROPERTIES - len(items) - 1 - len(known)  # one for the traceparent
+    count -= len(known)
     size = sum(len(name) + len(value) for name, value in items) + len("traceparent") + 55
     beside = size + _sizes(optional)
     if beside + len(known) * _LONGEST_KNOWN <= limit:

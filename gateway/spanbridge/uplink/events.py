@@ -58,8 +58,8 @@ class PropertiesDropped(Event):
     def text(self) -> str:
         """Cause, and that the message goes on."""
         return (
-            f"route {self.route!r}: {self.count} propert(ies) hold control characters or exceed 128 properties or "
-            "16 KiB in all; the message is forwarded without them"
+            f"route {self.route!r}: {self.count} propert(ies) are empty, hold control characters or exceed 128 "
+            "properties or 16 KiB in all; the message is forwarded without them"
         )
 
 
@@ -67,7 +67,7 @@ class PropertiesDropped(Event):
 class SendFailed(Event):
     """A batch that RocketMQ did not take. It is kept and tried again; the MQTT broker keeps what follows.
 
-    ``peer`` is who is away: the cluster, or one of its topics, which somebody has to mend.
+    ``peer`` is who is away: the cluster, or one of its topics, which somebody has to mend. "" where a device named it.
     """
 
     name: ClassVar[str] = "send.failures"

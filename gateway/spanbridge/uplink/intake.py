@@ -123,8 +123,7 @@ class Intake:
             recipe = self._recipes.find(publish, topic, user)
         recipe.tally.received += 1
         if recipe.json_payload:
-            payload, found, problem = extract_json(payload)
-            context = found or context
+            payload, context, problem = _without_json(payload, context, problem)
         outcome = problem or ("absent" if context is None else "valid")
         self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
         if recipe.special:
@@ -232,3 +231,11 @@ class Intake:
         for outcome, count in self._outcomes.items():
             self._metrics.context(outcome, count)
         self._outcomes.clear()
+
+
+def _without_json(
+    payload: bytes, context: TraceContext | None, problem: str | None
+) -> tuple[bytes, TraceContext | None, str | None]:
+    """The payload without a context in it, which counts before the one of the user properties."""
+    payload, found, trouble = extract_json(payload)
+    return (payload, context, problem) if found is None and not trouble else (payload, found or context, trouble)

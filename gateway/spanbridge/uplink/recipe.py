@@ -208,6 +208,7 @@ class Recipes:
             destination = mapping.destination(route, scope, fixed)
             head = self._sink.head(destination)
         except (Unroutable, SinkRejected) as error:
+            tally.received += 1  # whoever asks gets no recipe to count it by
             raise Refused(error.reason, f"MQTT topic {quoted(topic)}: {error}", tally) from None
         return Recipe(
             route=route,

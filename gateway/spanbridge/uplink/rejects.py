@@ -145,7 +145,8 @@ class Rejects:
             carried = [("tracestate", tracestate)] if tracestate else []
             if context is not None and context.baggage and tally.trust:
                 carried.append(("baggage", context.baggage))
-            found, _ = mapping.properties(publish, payload, user, carried, mapping.room(destination))
+            fixed = len(destination.properties) + 1  # one for what is cut
+            found, _ = mapping.properties(publish, payload, user, carried, mapping.room(destination), fixed)
             items += found
         else:
             cut.append(f"{len(user)} user properties")

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, WeakSet
 
 from spanbridge.core.cache import Generations
 from spanbridge.core.delivery import Delivery
@@ -74,7 +75,9 @@ class Sender:
         self._reject_after = reject_after
         self._draw = draw
         self._hops: Generations[str, Hop] = Generations(2048)
-        self._failing: dict[Partition[Outgoing], None] = {}
+        self._failing: WeakSet[Partition[Outgoing]] = WeakSet()
+        self._away: WeakKeyDictionary[Partition[Outgoing], dict[str, int]] = WeakKeyDictionary()
+        """Peers that were said to be away and since when (Unix time, ns), whatever became of the batch then."""
         self._tasks: dict[asyncio.Task[None], list[Outgoing]] = {}
         self._stopped = False
 
@@ -119,8 +122,6 @@ class Sender:
     async def _deliver(self, partition: Partition[Outgoing], batch: list[Outgoing]) -> None:
         """Try until every message of ``batch`` is stored, rejected, or dropped on purpose."""
         backoff = Backoff(RETRY_INITIAL, RETRY_MAXIMUM)
-        failing_since: int | None = None
-        peer = ""
         if self._clock.monotonic_ns() - batch[0].delivery.arrived_ns >= _SECOND:  # expiry is in whole seconds
             batch = self._without_expired(batch)
         while batch:
@@ -128,9 +129,6 @@ class Sender:
             error = await self._attempt(partition, batch)
             if error is None:
                 self._works(partition)
-                if failing_since is not None:
-                    seconds = _seconds(failing_since, self._clock.now_ns())
-                    self._reporter.report(events.SendRecovered(topic=partition.topic, seconds=seconds, peer=peer))
                 self._stored(partition.topic, batch)
                 return
             if error.stored:
@@ -139,10 +137,9 @@ class Sender:
             if isinstance(error, SinkRejected):
                 await self._isolate(partition, batch, error)
                 return
-            failing_since = failing_since or started
-            peer = _peer(partition.topic, error)
             batch = self._without_hopeless(partition, batch, error)
             if batch:
+                self._away.setdefault(partition, {}).setdefault(_peer(batch, error), started)
                 await self._pause(partition, batch, error, backoff)
                 batch = self._without_expired(batch)
 
@@ -191,7 +188,7 @@ class Sender:
                 cause=str(error),
                 delay=delay,
                 count=len(batch),
-                peer=_peer(partition.topic, error),
+                peer=_peer(batch, error),
             )
         )
         await self._clock.sleep(delay)
@@ -243,7 +240,7 @@ class Sender:
         now = self._clock.monotonic_ns()
         if partition.failing_ns is None:
             partition.failing_ns = now
-            self._failing[partition] = None
+            self._failing.add(partition)
         allowed = self._reject_after if len(self._failing) <= _FAILING_TOPICS else 0.0
         if (now - partition.failing_ns) / 1e9 < allowed:
             return batch
@@ -260,7 +257,10 @@ class Sender:
     def _works(self, partition: Partition[Outgoing]) -> None:
         if partition.failing_ns is not None:
             partition.failing_ns = None
-            self._failing.pop(partition, None)
+            self._failing.discard(partition)
+        for peer, since in self._away.pop(partition, {}).items() if self._away else ():
+            seconds = _seconds(since, self._clock.now_ns())
+            self._reporter.report(events.SendRecovered(topic=partition.topic, seconds=seconds, peer=peer))
 
     def _stored(self, topic: str, batch: list[Outgoing]) -> None:
         """Acknowledge what RocketMQ has, then tell of it."""
@@ -317,9 +317,15 @@ class Sender:
         self._released()
 
 
-def _peer(topic: str, error: SinkError) -> str:
-    """Who is to be away: the cluster, or a topic that somebody has to mend."""
-    return f"rocketmq, topic {topic}" if isinstance(error, SinkMisconfigured) else "rocketmq"
+def _peer(batch: list[Outgoing], error: SinkError) -> str:
+    """Who is to be away: the cluster, or a topic that somebody has to mend.
+
+    "" where a device made the topic up: it is no peer, and nobody is reminded of it.
+    """
+    if not isinstance(error, SinkMisconfigured):
+        return "rocketmq"
+    recipe = batch[0].recipe
+    return "" if recipe.by_device else f"rocketmq, topic {recipe.partition.topic}"
 
 
 def _seconds(start: int, end: int) -> float:
