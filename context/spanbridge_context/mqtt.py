@@ -68,8 +68,16 @@ def split_user_properties(
 
     :raises TypeError: the properties are not a list of pairs.
     """
-    if type(properties) is not list:
-        properties = _pairs(properties)
+    if type(properties) is tuple and len(properties) == 1:  # as most messages have it
+        item = properties[0]
+        if type(item) is tuple and len(item) == 2 and item[0] == "tp":
+            context = context_from_compact(item[1])
+            if context is not None:
+                return context, None, []
+    return _split(properties if type(properties) is list else _pairs(properties))
+
+
+def _split(properties: "Properties") -> "Split":
     rest: list[tuple[str, str]] = []
     found: list[tuple[str, str]] = []
     try:

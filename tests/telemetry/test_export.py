@@ -98,7 +98,7 @@ async def test_spans_arrive(receiver: OtlpReceiver, protocol: str, compression: 
 async def test_metrics_arrive_at_shutdown_at_the_latest(receiver: OtlpReceiver, protocol: str) -> None:
     async with running({**receiver.environment(protocol), **QUICK}) as telemetry:
         telemetry.metrics.consumed("a/+", 3)
-        telemetry.metrics.operation_duration("orders", 0.02)
+        telemetry.metrics.requested("orders", 1, 0.02)
     consumed = receiver.metric("messaging.client.consumed.messages")
     assert consumed is not None
     assert consumed.points[0].value == 3

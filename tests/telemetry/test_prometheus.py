@@ -25,11 +25,10 @@ def telemetry() -> Telemetry:
         TelemetrySettings(service_name="gw"), source=Peer("mqtt", 1883), target=Peer("rmq", 8081), environ={}
     )
     found.metrics.consumed("a/+", 7)
-    found.metrics.sent("orders", 5)
-    found.metrics.sent("orders", 2, "throttled")
+    found.metrics.requested("orders", 5, 20.0)
+    found.metrics.requested("orders", 2, 20.0, "throttled")
     found.metrics.process_duration("a/+", 0.004, 3)
     found.metrics.process_duration("a/+", 0.3)
-    found.metrics.operation_duration("orders", 20.0)
     found.metrics.batch("orders", 5, 0.01)
     found.metrics.dropped('we"ird\\\n/+', "expired", 2)
     found.metrics.context("continued", 7)
@@ -76,8 +75,7 @@ def test_parses_and_holds_the_numbers(accept: str) -> None:
 def test_topics_that_devices_make_up_do_not_make_series_without_end() -> None:
     found = Telemetry(environ={})
     for number in range(2 * hot.SERIES):
-        found.metrics.sent(f"telemetry-{number}", 1)
-        found.metrics.operation_duration(f"telemetry-{number}", 0.1)
+        found.metrics.requested(f"telemetry-{number}", 1, 0.1)
     body, _ = found.prometheus()
     read = {family.name: family.samples for family in parsers.text_string_to_metric_families(body.decode())}
     sent = read["messaging_client_sent_messages"]

@@ -230,8 +230,11 @@ class FakeMetrics:
     def consumed(self, filter_: str, count: int) -> None:
         self.counts["consumed", filter_] += count
 
-    def sent(self, topic: str, count: int, error: str | None = None) -> None:
+    def requested(self, topic: str, count: int, seconds: float, error: str | None = None) -> None:
+        assert seconds >= 0
         self.counts["sent", topic, error or ""] += count
+        self.counts["operations", topic, error or ""] += 1
+        self.seconds["operation"].append(seconds)
 
     def dropped(self, filter_: str, reason: str, count: int = 1) -> None:
         self.counts["dropped", filter_, reason] += count
@@ -246,11 +249,6 @@ class FakeMetrics:
         assert seconds >= 0
         self.seconds["process"].append(seconds)
         self.counts["processed", filter_, error or ""] += count
-
-    def operation_duration(self, topic: str, seconds: float, error: str | None = None) -> None:
-        assert seconds >= 0
-        self.seconds["operation"].append(seconds)
-        self.counts["operations", topic, error or ""] += 1
 
     def batch(self, topic: str, size: int, seconds: float | None = None) -> None:
         assert seconds is None or seconds >= 0

@@ -135,7 +135,7 @@ def test_values_that_templates_read_fix_the_recipe() -> None:
     elsewhere = made.find("b", full)
     assert len({first, *others, swapped, elsewhere}) == 6
     assert [head.topic for head in made.sink.heads] == ["t-ulm", "t-none", "t-ulm", "t-ulm", "t-k", "t-ulm"]
-    assert made.find("a") is made.find("a", [("site", "")])
+    assert made.find("a").partition is made.find("a", [("site", "")]).partition
 
 
 def test_values_that_are_long_are_worked_out_for_each_message() -> None:

@@ -76,13 +76,9 @@ class GatewayStopped(Event):
 class SystemClock:
     """The machine's time."""
 
-    def now_ns(self) -> int:
-        """Unix time in nanoseconds."""
-        return time.time_ns()
-
-    def monotonic_ns(self) -> int:
-        """Nanoseconds since some moment, never set."""
-        return time.monotonic_ns()
+    # The functions themselves: the hot path asks for the time several times a batch.
+    now_ns = staticmethod(time.time_ns)
+    monotonic_ns = staticmethod(time.monotonic_ns)
 
     async def sleep(self, seconds: float) -> None:
         """Pause the calling task."""

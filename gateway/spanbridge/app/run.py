@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable
 
@@ -58,7 +59,19 @@ async def _run(gateway: Gateway) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    _tune_collector()
     await gateway.run(stop, lambda: causes[0])
+
+
+def _tune_collector() -> None:
+    """Have the cyclic collector look less often, and never again at what the start left.
+
+    Messages are no part of cycles, and those in flight are bounded: with the defaults the collector goes through them
+    hundreds of times a second, for 6 % of the loop's time (docs/adr/0073).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -65,17 +65,16 @@ class UplinkMetrics:
         """Messages that a route took from MQTT."""
         self._consumed.add(self._mqtt(template, error), count)
 
-    def sent(self, topic: str, count: int, error: str | None = None) -> None:
-        """Messages of one send attempt."""
-        self._sent.add(self._rocketmq(topic, error), count)
+    def requested(self, topic: str, count: int, seconds: float, error: str | None = None) -> None:
+        """One attempt to send ``count`` messages."""
+        key = ("rocketmq", topic, error)
+        labels = self._known.get(key) or self._learn(key, "send", "messaging.destination.name", self._target)
+        self._operation.record(labels, seconds)
+        self._sent.add(labels, count)
 
     def process_duration(self, template: str, seconds: float, count: int = 1, error: str | None = None) -> None:
         """From receiving a message to acknowledging it."""
         self._process.record(self._mqtt(template, error), seconds, count)
-
-    def operation_duration(self, topic: str, seconds: float, error: str | None = None) -> None:
-        """One send attempt."""
-        self._operation.record(self._rocketmq(topic, error), seconds)
 
     def batch(self, topic: str, size: int, seconds: float | None = None) -> None:
         """A batch that RocketMQ stored; ``seconds`` since its oldest message arrived."""
@@ -100,10 +99,6 @@ class UplinkMetrics:
     def _mqtt(self, template: str, error: str | None) -> Labels:
         key = ("mqtt", template, error)
         return self._known.get(key) or self._learn(key, "process", "messaging.destination.template", self._source)
-
-    def _rocketmq(self, topic: str, error: str | None) -> Labels:
-        key = ("rocketmq", topic, error)
-        return self._known.get(key) or self._learn(key, "send", "messaging.destination.name", self._target)
 
     def _learn(self, key: tuple[str, str, str | None], operation: str, destination: str, where: Labels) -> Labels:
         system, name, error = key

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from spanbridge.core import mapping
 from spanbridge.core.cache import Generations
 from spanbridge.core.delivery import Delivery
-from spanbridge.core.errors import SinkRejected
+from spanbridge.core.errors import SinkRejected, bare
 from spanbridge.core.message import Publish
 from spanbridge.core.partition import Partition
 from spanbridge.core.policy import Carrier
@@ -15,7 +15,7 @@ from spanbridge.core.text import quoted
 from spanbridge.ports import Clock, Reporter, Source
 from spanbridge.telemetry import MessageTrace, UplinkMetrics
 from spanbridge.uplink import events
-from spanbridge.uplink.quiet import quietly, report_fault
+from spanbridge.uplink.quiet import report_fault
 from spanbridge.uplink.recipe import UNROUTABLE, Ends, Outgoing, Recipe, Recipes, Refused
 from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.tally import Tallies, Tally
@@ -90,7 +90,10 @@ class Intake:
             tallies[recipe.tally] = None
         self.received += len(deliveries)
         self.encoded_bytes += size
-        quietly(self._reporter, self._count, tallies, deliveries[-1].message.received_ns)
+        try:
+            self._count(tallies, deliveries[-1].message.received_ns)
+        except Exception as fault:  # noqa: BLE001 - telemetry never stops a message
+            report_fault(self._reporter, bare(fault), "telemetry")
         if dropped:
             self.source.ack(dropped)
         if failed:

@@ -33,6 +33,7 @@ CACHED = 12_288
 LONGEST_CACHED = 256
 """Characters of a topic whose recipe is kept. Devices choose them, up to 65 535 of them."""
 
+_NOTHING: dict[str, str] = {}
 _USUAL = 1
 """Flags of a message with QoS 1 and without RETAIN: its topic alone is the key of its recipe."""
 
@@ -154,7 +155,7 @@ class Recipes:
         """
         flags = publish.qos | publish.retain << 2
         if not user or not self._passed(user):
-            recipe = self._recipes.get(topic if flags == _USUAL else (topic, flags))
+            recipe = self._recipes.young.get(topic if flags == _USUAL else (topic, flags))
             if recipe is not None:
                 return recipe
         return self._find(publish, topic, user, flags)
@@ -173,7 +174,7 @@ class Recipes:
     def _find(self, publish: Publish, topic: str, user: Sequence[tuple[str, str]], flags: int) -> Recipe:
         """The recipe of a message whose user properties matter, or of a topic that is new."""
         passed = mapping.passed_before(user) if user else None
-        reads = self._reading.get(topic)
+        reads = self._reading.young.get(topic) or self._reading.get(topic)
         if reads is None:
             route = self.route(topic)
             if route is None:
@@ -184,9 +185,9 @@ class Recipes:
         if not reads and passed is None:
             key: str | tuple[object, ...] = topic if flags == _USUAL else (topic, flags)
         else:
-            values = [next((value for name, value in user if name == read), "") for read in reads]
-            key = (topic, flags, passed, *values)
-        recipe = self._recipes.get(key)
+            given = dict(reversed(user)) if user else _NOTHING  # the first of a name counts
+            key = (topic, flags, passed, *map(given.get, reads))
+        recipe = self._recipes.young.get(key) or self._recipes.get(key)
         if recipe is None:
             recipe = self._make(publish, topic, user)
             if _is_short(key):

@@ -153,8 +153,10 @@ class Sender:
             self.tally.stored_ns += max(0, ended - started)
         else:
             self.tally.failed += 1
-        reason = error.reason if error is not None else None
-        quietly(self._reporter, self._tell, partition.topic, batch, started, ended, reason)
+        try:
+            self._tell(partition.topic, batch, started, ended, error.reason if error is not None else None)
+        except Exception as fault:  # noqa: BLE001 - telemetry never stops a message
+            report_fault(self._reporter, bare(fault), "telemetry")
         return error
 
     async def _send(self, partition: Partition[Outgoing], encoded: list[bytes]) -> SinkError | None:
@@ -168,13 +170,16 @@ class Sender:
 
     def _tell(self, topic: str, batch: list[Outgoing], started: int, ended: int, reason: str | None) -> None:
         """Telemetry of one request."""
+        hop = self._hops.young.get(topic) or self._hop(topic)
+        self._tracer.requested(hop, [outgoing.trace for outgoing in batch], started, ended, reason)
+        self._metrics.requested(topic, len(batch), max(0.0, (ended - started) / 1e9), reason)
+
+    def _hop(self, topic: str) -> Hop:
         hop = self._hops.get(topic)
         if hop is None:
             hop = send_hop(topic, self._cluster)
             self._hops.put(topic, hop)
-        self._tracer.requested(hop, [outgoing.trace for outgoing in batch], started, ended, reason)
-        self._metrics.operation_duration(topic, _seconds(started, ended), reason)
-        self._metrics.sent(topic, len(batch), reason)
+        return hop
 
     async def _pause(
         self, partition: Partition[Outgoing], batch: list[Outgoing], error: SinkError, backoff: Backoff
@@ -267,32 +272,28 @@ class Sender:
         self.tally.messages += len(batch)
         traces = [outgoing.trace for outgoing in batch]
         self._ack(batch)
-        quietly(self._reporter, self._tracer.stored, traces, self._clock.now_ns())
-        quietly(self._reporter, self._count, topic, batch)
+        try:
+            self._tracer.stored(traces, self._clock.now_ns())
+            self._count(topic, batch)
+        except Exception as fault:  # noqa: BLE001 - telemetry never stops a message
+            report_fault(self._reporter, bare(fault), "telemetry")
 
     def _count(self, topic: str, batch: list[Outgoing]) -> None:
         """Metrics of a batch that is stored: messages of one read and route are counted together."""
         now = self._clock.now_ns()
-        self._metrics.batch(topic, len(batch), _seconds(batch[0].delivery.message.received_ns, now))
-        tally: Tally = batch[0].recipe.tally
-        received = batch[0].delivery.message.received_ns
-        count = 0
+        self._metrics.batch(topic, len(batch), max(0.0, (now - batch[0].delivery.message.received_ns) / 1e9))
+        runs: dict[tuple[Tally, int], int] = {}
         for outgoing in batch:
-            recipe, message = outgoing.recipe, outgoing.delivery.message
+            recipe = outgoing.recipe
             if recipe.rejected is not None:
                 recipe.tally.rejected[recipe.rejected] += 1
                 self._metrics.rejected(recipe.tally.filter, recipe.rejected, topic)
                 continue
-            if recipe.tally is not tally or message.received_ns != received:
-                self._processed(tally, received, now, count)
-                tally, received, count = recipe.tally, message.received_ns, 0
-            count += 1
-        self._processed(tally, received, now, count)
-
-    def _processed(self, tally: Tally, received: int, now: int, count: int) -> None:
-        if count:
+            run = (recipe.tally, outgoing.delivery.message.received_ns)
+            runs[run] = runs.get(run, 0) + 1
+        for (tally, received), count in runs.items():
             tally.sent += count
-            self._metrics.process_duration(tally.filter, _seconds(received, now), count)
+            self._metrics.process_duration(tally.filter, max(0.0, (now - received) / 1e9), count)
 
     def _ack(self, batch: Sequence[Outgoing]) -> None:
         """Acknowledge at the sources; what messages took in the sink's form is free."""

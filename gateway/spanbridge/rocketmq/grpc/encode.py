@@ -17,7 +17,7 @@ from zlib import crc32
 
 from spanbridge.core.cache import Generations
 from spanbridge.core.message import Destination
-from spanbridge.core.protobuf import SMALL, VARINTS, field, length, timestamp
+from spanbridge.core.protobuf import SMALL, VARINTS, field, length, timestamp, varint
 from spanbridge.core.rocketmq_rules import (
     MAX_BODY_BYTES,
     MAX_PROPERTIES_BYTES,
@@ -62,6 +62,10 @@ def _tag(tag: bytes, size: int) -> bytes:
     return tag + length(size)
 
 
+_MILLISECONDS = (b"", *(b"\x10" + varint(number * 1_000_000) for number in range(1, 1000)))
+"""The nanoseconds of a ``google.protobuf.Timestamp`` for each millisecond."""
+
+
 class Encoder:
     """What all messages of a sink share. One for each sink; not for several threads.
 
@@ -71,6 +75,9 @@ class Encoder:
 
     __slots__ = (
         "_ids",
+        "_second",
+        "_second_born",
+        "_second_id",
         "born",
         "born_ns",
         "born_size",
@@ -93,6 +100,8 @@ class Encoder:
         self.born_size = 0
         self.next_digits = ids.sequence
         self._ids = ids
+        self._second = -1
+        self._second_born = self._second_id = b""
 
     def head(self, destination: Destination) -> MessageHead:
         """See :meth:`spanbridge.ports.Sink.head`."""
@@ -100,8 +109,18 @@ class Encoder:
 
     def set_born(self, born_ns: int) -> None:
         """Encode when messages were born, and the start of their ids. Those of one socket read share it."""
-        milliseconds = born_ns // 1_000_000
-        self.born = field(7, timestamp(milliseconds)) + b"\x1a\x22" + self._ids.prefix(milliseconds // 1000)
+        seconds, milliseconds = divmod(born_ns // 1_000_000, 1000)
+        if seconds != self._second:
+            self._second = seconds
+            self._second_born = timestamp(seconds * 1000)
+            self._second_id = b"\x1a\x22" + self._ids.prefix(seconds)
+        size = len(self._second_born) + len(_MILLISECONDS[milliseconds])
+        self.born = b"\x3a%b%b%b%b" % (
+            VARINTS[size],
+            self._second_born,
+            _MILLISECONDS[milliseconds],
+            self._second_id,
+        )
         self.born_size = len(self.born) + 8
         self.born_ns = born_ns
 

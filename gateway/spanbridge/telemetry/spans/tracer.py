@@ -19,6 +19,8 @@ from spanbridge.telemetry.spans.hop import Hop, cut
 from spanbridge.telemetry.spans.recipe import Following, RecipeSpans, RecordingSpans, SilentSpans
 from spanbridge.telemetry.spans.trace import MessageTrace
 
+_COUNTS = 1024
+"""Sizes of batches whose attribute is kept in encoded form."""
 _KEPT = 2048
 """Destinations whose request spans are prepared at a time: devices may have a say in a topic's name."""
 
@@ -48,6 +50,7 @@ class Tracer:
         self._value_limit = limits.max_span_attribute_length
         self._max_links = limits.max_links
         self._requests: Generations[str, bytes] = Generations(_KEPT)
+        self._counts: dict[int, bytes] = {}
 
     @property
     def enabled(self) -> bool:
@@ -142,13 +145,20 @@ class Tracer:
         parts = [self._requests.young.get(hop.destination) or self._request_fields(hop)]
         if only is not None:
             parts.append(wire.identity(only.trace_id, own, only.send_id, start_ns, end_ns))
-            parts.append(text(3, only.tracestate))
+            if only.tracestate:
+                parts.append(text(3, only.tracestate))
         else:
             parts.append(wire.identity(ids.trace_id(), own, b"", start_ns, end_ns))
-        parts.append(wire.attribute(9, "messaging.batch.message_count", count))
+        parts.append(self._counts.get(count) or self._count_attribute(count))
         parts += self._links(linked)
-        parts.append(wire.status(error))
+        parts.append(wire.STATUS_UNSET if error is None else wire.status(error))
         return wire.framed(b"".join(parts))
+
+    def _count_attribute(self, count: int) -> bytes:
+        encoded = wire.attribute(9, "messaging.batch.message_count", count)
+        if len(self._counts) < _COUNTS:
+            self._counts[count] = encoded
+        return encoded
 
     def _links(self, linked: list[MessageTrace]) -> list[bytes]:
         over = len(linked) - self._max_links if self._max_links is not None else 0
