@@ -80,7 +80,7 @@ async def test_a_gateway_never_blocks_its_loop_and_leaves_no_task_behind(
             while not gateway.watch.readiness().ready:
                 await anyio.sleep(0.05)
             await publish(devstack, version, f"{base}/a", 50)
-            while gateway.uplink.sender.sent < 50:
+            while gateway.uplink.sender.tally.messages < 50:
                 await anyio.sleep(0.05)
             stop.set()
             await running
@@ -103,7 +103,7 @@ async def test_status_is_what_an_operator_needs(devstack: SharedStack, tmp_path:
             await anyio.sleep(0.05)
         gateway.watch.read_rates()
         await publish(devstack, "5", f"{base}/a", 40)
-        while gateway.uplink.sender.sent < 40:
+        while gateway.uplink.sender.tally.messages < 40:
             await anyio.sleep(0.05)
         gateway.watch.read_rates()
         status = gateway.watch.status()
@@ -119,4 +119,8 @@ async def test_status_is_what_an_operator_needs(devstack: SharedStack, tmp_path:
     assert batches["request_ms"] > 0
     assert status["uplink"]["sent_per_s"] > 0
     assert status["last_errors"] == []
+    assert list(status["services"]) == ["telemetry", "admin", "rocketmq", "probe", "rates", "reload"]
+    assert status["services"]["admin"]["url"].startswith("http://127.0.0.1:")
+    assert status["services"]["probe"]["probes"] >= 1
+    assert status["config"]["file"] is None
     assert {"mqtt", "rocketmq", "ready", "uptime_s"} <= set(status)
