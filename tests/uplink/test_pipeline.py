@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from spanbridge.core import mapping
 from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SinkUnavailable
 from spanbridge.core.message import Destination, Publish
 from spanbridge.core.partition import BatchLimits
@@ -953,4 +954,4 @@ async def test_sources_come_and_go_while_it_runs() -> None:
         assert len(other.acked) == 1
         assert {row["source"] for row in rig.uplink.routes()} == {"mqtt"}
         assert (rig.uplink.status()["received"], rig.uplink.status()["sent"]) == (1, 1)
-        assert rig.sink.stored[0].properties["spanbridge.source"] == "other"
+        assert rig.sink.stored[0].properties[mapping.SOURCE] == "other"
