@@ -99,6 +99,25 @@ async def test_with_the_content_of_tls_files_changed_the_connection_is_renewed(
     await poll(lambda: watched.detail["reconnects"] == 1 and watched.link is Link.UP)
 
 
+async def test_a_connection_that_is_not_read_is_renewed_as_well(
+    faithful_broker: Any, watch: Any, publish: Any, unique: Any, poll: Any
+) -> None:
+    """While RocketMQ is away the socket is not read, and new credentials may be wanted just then."""
+    topic = unique("t")
+    watched = watch(faithful_broker.host, faithful_broker.port, topic)
+    await watched.up()
+    watched.source.pause()
+    await publish([(topic, b"%d" % number, 1) for number in range(5)])
+    watched.source.reconfigure(replace(watched.options, username="someone"))
+    watched.source.reconfigure(replace(watched.options, username="else", subscriptions=subscriptions(topic, "more")))
+    await poll(lambda: watched.detail["reconnects"] == 1)
+    watched.source.resume()
+    watched.ack_at_once = True
+    await watched.count(5)
+    await poll(lambda: granted(watched) == {topic: 1, "more": 1})
+    assert watched.payloads == [b"%d" % number for number in range(5)]
+
+
 async def test_a_broker_that_is_away_is_left_for_another_at_once(
     broker: Any, watch: Any, unique: Any, poll: Any
 ) -> None:

@@ -22,6 +22,7 @@ from spanbridge.ports import Clock
 from spanbridge.rocketmq import create_sink
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
+from spanbridge.uplink.quiet import report_fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,13 +229,16 @@ class Reload(Periodic):
             self._leave(source)
 
     def _leave(self, source: MqttSubscriber) -> None:
-        async def leave() -> None:
-            await self._running.uplink.detach(source)
-            self._running.sources.remove(source)
-
-        task = asyncio.create_task(leave(), name=f"leave {source.name}")
+        task = asyncio.create_task(self._drained(source), name=f"leave {source.name}")
         self._leaving[task] = source
         task.add_done_callback(self._leaving.pop)
+
+    async def _drained(self, source: MqttSubscriber) -> None:
+        try:
+            await self._running.uplink.detach(source)
+            self._running.sources.remove(source)
+        except Exception as fault:  # noqa: BLE001 - it stays in the list, closed or not, for all to see
+            report_fault(self._running.telemetry.reporter, fault, "reload")
 
     async def _finish(self, after: changes.Loaded, found: changes.Changes) -> None:
         running, admin = self._running, after.config.admin
