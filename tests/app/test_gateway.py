@@ -80,7 +80,7 @@ async def test_a_gateway_never_blocks_its_loop_and_leaves_no_task_behind(
             while not gateway.watch.readiness().ready:
                 await anyio.sleep(0.05)
             await publish(devstack, version, f"{base}/a", 50)
-            while gateway.uplink.sender.sent < 50:
+            while gateway.uplink.sender.tally.messages < 50:
                 await anyio.sleep(0.05)
             stop.set()
             await running
@@ -93,6 +93,40 @@ async def test_a_gateway_never_blocks_its_loop_and_leaves_no_task_behind(
     assert await anyio.to_thread.run_sync(count) == 50
 
 
+def granted(gateway: Gateway) -> list[int | None]:
+    return [row["granted_qos"] for one in gateway.watch.status()["mqtt"] for row in one["subscriptions"]]
+
+
+async def test_a_reload_never_blocks_the_loop_and_leaves_no_task_behind(devstack: SharedStack, tmp_path: Path) -> None:
+    config, topic, base = await anyio.to_thread.run_sync(make_config, devstack, tmp_path, "5")
+    file = tmp_path / "gateway.toml"
+    telemetry = Telemetry(config.telemetry, environ=NO_EXPORT)
+    gateway = await anyio.to_thread.run_sync(lambda: Gateway(config, telemetry, file=file, environ=os.environ))
+    text = await anyio.to_thread.run_sync(file.read_text)
+    before = asyncio.all_tasks()
+    stop = asyncio.Event()
+    with blockbuster_ctx("spanbridge"):
+        running = asyncio.create_task(gateway.run(stop, lambda: "the test"))
+        with anyio.fail_after(30):
+            while not gateway.watch.readiness().ready:
+                await anyio.sleep(0.05)
+            changed = text.replace("127.0.0.1", "localhost") + f'[[routes]]\nfilter = "{base}/x/y"\ntopic = "{topic}"\n'
+            await anyio.to_thread.run_sync(file.write_text, changed)
+            gateway.reload.ask()
+            while gateway.watch.status()["config"]["reloads"] < 1:
+                await anyio.sleep(0.05)
+            while None in granted(gateway) or len(granted(gateway)) < 2:
+                await anyio.sleep(0.05)
+            await publish(devstack, "5", f"{base}/x/y", 10)
+            while gateway.uplink.sender.tally.messages < 10:
+                await anyio.sleep(0.05)
+            (row,) = gateway.watch.status()["mqtt"]
+            assert (row["broker"].split(":")[0], row["reconnects"]) == ("localhost", 1)
+            stop.set()
+            await running
+    assert asyncio.all_tasks() == before
+
+
 async def test_status_is_what_an_operator_needs(devstack: SharedStack, tmp_path: Path) -> None:
     config, _, base = await anyio.to_thread.run_sync(make_config, devstack, tmp_path, "5")
     gateway = await anyio.to_thread.run_sync(lambda: Gateway(config, Telemetry(config.telemetry, environ=NO_EXPORT)))
@@ -103,7 +137,7 @@ async def test_status_is_what_an_operator_needs(devstack: SharedStack, tmp_path:
             await anyio.sleep(0.05)
         gateway.watch.read_rates()
         await publish(devstack, "5", f"{base}/a", 40)
-        while gateway.uplink.sender.sent < 40:
+        while gateway.uplink.sender.tally.messages < 40:
             await anyio.sleep(0.05)
         gateway.watch.read_rates()
         status = gateway.watch.status()
@@ -119,4 +153,8 @@ async def test_status_is_what_an_operator_needs(devstack: SharedStack, tmp_path:
     assert batches["request_ms"] > 0
     assert status["uplink"]["sent_per_s"] > 0
     assert status["last_errors"] == []
+    assert list(status["services"]) == ["telemetry", "admin", "rocketmq", "probe", "rates", "reload"]
+    assert status["services"]["admin"]["url"].startswith("http://127.0.0.1:")
+    assert status["services"]["probe"]["probes"] >= 1
+    assert status["config"]["file"] is None
     assert {"mqtt", "rocketmq", "ready", "uptime_s"} <= set(status)

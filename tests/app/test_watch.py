@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from spanbridge.app.services import ProbeService
 from spanbridge.app.watch import Watch
 from spanbridge.core.health import Thresholds
 from tests.uplink.fakes import FakeClock, FakeSink
@@ -20,12 +21,12 @@ async def test_a_clock_that_is_set_makes_no_probe_stale() -> None:
     clock, idle = FakeClock(), SimpleNamespace(oldest_age=lambda: 0.0, status=dict, routes=list, batches=dict)
     uplink: Any = idle
     watch = Watch([], FakeSink(), uplink, clock, thresholds=Thresholds())
-    probing = asyncio.create_task(watch.probe_forever(10))
+    probe = ProbeService(FakeSink(), watch, clock, 10)
+    await probe.start()
     async with asyncio.timeout(5):
         while not clock.slept:
             await asyncio.sleep(0)
-    probing.cancel()
-    await asyncio.gather(probing, return_exceptions=True)
+    await probe.stop()
     clock.set = 10**18
     assert watch.readiness().ready
     clock.now += 31 * 10**9

@@ -46,7 +46,7 @@ def invoke(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def replace_app(monkeypatch: pytest.MonkeyPatch, run: Callable[[Config], int]) -> None:
+def replace_app(monkeypatch: pytest.MonkeyPatch, run: Callable[[Config, Path], int]) -> None:
     monkeypatch.setattr(spanbridge, "app", SimpleNamespace(run=run), raising=False)
 
 
@@ -176,13 +176,17 @@ def test_mistyped_commands_and_options() -> None:
 
 def test_run_hands_the_configuration_over_and_returns_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Config] = []
+    files: list[Path] = []
 
-    def run(config: Config) -> int:
+    def run(config: Config, file: Path) -> int:
         seen.append(config)
+        files.append(file)
         return 7
 
     replace_app(monkeypatch, run)
-    code, out, err = invoke("run", "-c", write(tmp_path, WARNING))
+    written = write(tmp_path, WARNING)
+    code, out, err = invoke("run", "-c", written)
+    assert files == [Path(written)]
     assert (code, out) == (7, "")
     assert "warning: routes[0].qos" in err
     assert seen[0].routes[0].topic == "telemetry"
@@ -205,7 +209,7 @@ def test_run_with_errors_in_the_configuration(tmp_path: Path) -> None:
 def test_run_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, text: str
 ) -> None:
-    def run(_: Config) -> int:
+    def run(_config: Config, _file: Path) -> int:
         raise raised
 
     replace_app(monkeypatch, run)
@@ -310,7 +314,7 @@ def test_help_fits_the_terminal_and_shows_no_type_beside_a_flag(arguments: list[
 
 
 def test_run_writes_warnings_as_its_log_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_app(monkeypatch, lambda config: 0)
+    replace_app(monkeypatch, lambda config, file: 0)
     for log_format in ("json", "auto"):  # the runner's standard error is no terminal
         file = write(tmp_path, WARNING + f'[telemetry]\nlog_format = "{log_format}"\n')
         code, _, err = invoke("run", "-c", file)
@@ -358,7 +362,7 @@ def test_an_unknown_variable_is_a_warning_and_an_error_when_strict(
     assert code == 0
     assert "did you mean `SPANBRIDGE__ROCKETMQ__ENDPOINTS`?" in out
     assert invoke("check", "--strict", "-c", file)[0] == 2
-    replace_app(monkeypatch, lambda config: 0)
+    replace_app(monkeypatch, lambda config, file: 0)
     assert "SPANBRIDGE__ROCKETMQ__ENDPOINTS" in invoke("run", "-c", file)[2]
 
 

@@ -40,7 +40,7 @@ class Gateway:
     def __init__(self, directory: Path, config: str, environment: dict[str, str] | None = None) -> None:
         self._file = directory / "spanbridge.toml"
         self._log = directory / "gateway.log"
-        self._file.write_text(config + "\n[admin]\nport = 0\nprobe_interval = 1\nmax_unacknowledged_age = 2\n")
+        self.write(config)
         self._environment = {
             **os.environ,
             "OTEL_TRACES_EXPORTER": "none",
@@ -50,6 +50,19 @@ class Gateway:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self._url = ""
+
+    def write(self, config: str) -> None:
+        """Write the configuration file."""
+        self._file.write_text(config + "\n[admin]\nport = 0\nprobe_interval = 1\nmax_unacknowledged_age = 2\n")
+
+    def reload(self, config: str) -> dict[str, Any]:
+        """Have it read that again (SIGHUP); what /status says of it then."""
+        assert self.process is not None
+        before = self.status["services"]["reload"]
+        self.write(config)
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: self.status["services"]["reload"] != before, "the configuration to be read", gateway=self)
+        return dict(self.status["config"])
 
     def start(self, *, ready: bool = True) -> None:
         """Start it; by default wait until it is ready."""

@@ -21,7 +21,7 @@ from spanbridge.core.delivery import Delivery
 from spanbridge.core.events import Event
 from spanbridge.core.message import Publish
 from spanbridge.mqtt import MqttOptions, Subscription, create_source
-from spanbridge.ports import Link, Source
+from spanbridge.ports import Link
 
 DEADLINE = 6.0
 
@@ -55,7 +55,7 @@ class Watched:
     def __init__(self, options: MqttOptions) -> None:
         self.options = options
         self.reporter = Recorder()
-        self.source: Source[Publish] = create_source(options, self.reporter)
+        self.source = create_source(options, self.reporter)
         self.reads: list[list[Delivery[Publish]]] = []
         self.ack_at_once = False
         self.releases = 0

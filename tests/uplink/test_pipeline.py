@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from spanbridge.core import mapping
 from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SinkUnavailable
 from spanbridge.core.message import Destination, Publish
 from spanbridge.core.partition import BatchLimits
 from spanbridge.core.policy import Carrier
+from spanbridge.core.routes import RouteError
 from spanbridge.core.template import Template
 from spanbridge.telemetry import Peer, Tracer
 from spanbridge.telemetry.spans.recipe import RecordingSpans
@@ -1006,3 +1008,54 @@ async def test_the_age_of_the_oldest_message_is_told() -> None:
             "held_bytes": 1, "oldest_unacknowledged_s": 5.0, "paused": False, "last_error": None,
             "last_error_age_s": None,
         }  # fmt: skip
+
+
+async def test_other_settings_are_taken_over_with_the_routes() -> None:
+    async with running(route("devices/{device}/#", "one"), max_in_flight=2) as rig:
+        rig.sink.gate.clear()
+        rig.deliver(*[rig.publish() for _ in range(3)])
+        assert not rig.source.reading
+        settings = UplinkSettings(
+            gateway="gw", unroutable_topic="rest", limits=BatchLimits(max_messages=1), max_in_flight=100
+        )
+        rig.uplink.reroute([route("devices/{device}/#", "two")], settings=settings)
+        assert rig.source.reading
+        rig.deliver(*[rig.publish() for _ in range(3)], rig.publish("elsewhere"))
+        rig.sink.gate.set()
+        await rig.until(lambda: len(rig.source.acked) == 7)
+        assert sorted(one.topic for one in rig.sink.stored) == ["one"] * 3 + ["rest"] + ["two"] * 3
+        assert all(len(batch) == 1 for batch in rig.sink.requests if batch[0].topic == "two")
+        settings = UplinkSettings(gateway="gw", rejected_topic="dead")
+        rig.uplink.reroute([route("devices/{device}/#", "two")], settings=settings)
+        rig.deliver(rig.publish("elsewhere"))
+        await rig.until(lambda: len(rig.source.acked) == 8)
+        assert rig.sink.stored[-1].topic == "dead"
+        assert {row["filter"] for row in rig.uplink.routes()} == {"devices/{device}/#", "#", "(unroutable)"}
+
+
+async def test_routes_that_contradict_each_other_change_nothing() -> None:
+    async with running(route("a", "one")) as rig:
+        with pytest.raises(RouteError):
+            rig.uplink.reroute([route("a", "two"), route("a", "three")])
+        rig.deliver(rig.publish("a"))
+        await rig.until(lambda: len(rig.source.acked) == 1)
+        assert rig.sink.stored[0].topic == "one"
+
+
+async def test_sources_come_and_go_while_it_runs() -> None:
+    async with running(route("devices/{device}/#")) as rig:
+        other = FakeSource("other")
+        rig.uplink.attach(other, [route("devices/{device}/#")], Peer("broker", 1884, "edge"), several=True)
+        await rig.until(lambda: other.running)
+        rig.sink.gate.clear()
+        other.deliver([rig.publish(source=other)])
+        leaving = asyncio.create_task(rig.uplink.detach(other))
+        await rig.until(lambda: other.stopped and bool(rig.sink.requests))
+        assert (rig.uplink.in_flight, other.closed.is_set()) == (1, False)
+        rig.sink.gate.set()
+        await leaving
+        assert other.closed.is_set()
+        assert len(other.acked) == 1
+        assert {row["source"] for row in rig.uplink.routes()} == {"mqtt"}
+        assert (rig.uplink.status()["received"], rig.uplink.status()["sent"]) == (1, 1)
+        assert rig.sink.stored[0].properties[mapping.SOURCE] == "other"

@@ -74,7 +74,7 @@ class AdminPageFailed(Event):
 
 
 class AdminServer:
-    """Health, metrics and status over HTTP.
+    """Health, metrics and status over HTTP. A :class:`spanbridge.ports.Service`.
 
     :param readiness: makes the verdict for ``/readyz``.
     :param status: makes the JSON-able content of ``/status``.
@@ -83,6 +83,8 @@ class AdminServer:
 
     All of them are called on the event loop and have to be quick.
     """
+
+    name = "admin"
 
     def __init__(
         self,
@@ -152,6 +154,10 @@ class AdminServer:
         except TimeoutError:
             for connection in list(self._connections):
                 connection.abort()
+
+    def status(self) -> dict[str, Any]:
+        """Where it listens."""
+        return {"url": self.url}
 
     def _answer(self, method: str, path: str, accept: str, host: str | None) -> Answer:
         try:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from spanbridge import __version__
 from spanbridge.admin import AdminServer
-from spanbridge.app import convert
+from spanbridge.app import changes, convert
+from spanbridge.app.reload import Reload, Running
+from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
+from spanbridge.app.switch import SinkSwitch
 from spanbridge.app.watch import Watch
-from spanbridge.config import Config
+from spanbridge.config import Config, Report, examine
 from spanbridge.core.events import Event
 from spanbridge.core.health import Thresholds
-from spanbridge.core.message import Publish
 from spanbridge.mqtt import create_source
-from spanbridge.ports import Source
+from spanbridge.ports import Service
 from spanbridge.rocketmq import create_sink
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
-
-_FLUSH_TIMEOUT = 5.0
-"""Seconds for the last spans and metrics; a collector that is away must not hold up a restart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,22 +86,30 @@ class SystemClock:
 
 
 class Gateway:
-    """Everything that one configuration describes. Build it outside the loop: TLS files are read."""
+    """Everything that one configuration describes. Build it outside the loop: TLS files are read.
 
-    def __init__(self, config: Config, telemetry: Telemetry) -> None:
+    With ``file`` the configuration can be read again from there, with the same ``environ``.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        telemetry: Telemetry,
+        *,
+        file: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         """Build the adapters; nothing connects yet.
 
         :raises SpanbridgeError: an option cannot work on this machine (a TLS file that does not parse, ...).
         """
-        self._config = config
         self._telemetry = telemetry
         self._reporter = telemetry.reporter
-        clock = SystemClock()
-        self._sink = create_sink(convert.rocketmq_options(config), self._reporter)
-        options = [convert.mqtt_options(config, broker) for broker in config.mqtt]
-        self._sources: list[Source[Publish]] = [create_source(one, self._reporter) for one in options]
+        clock, loaded = SystemClock(), changes.loaded(config)
+        sink = SinkSwitch(create_sink(loaded.rocketmq, self._reporter))
+        sources = [create_source(one, self._reporter) for one in loaded.mqtt.values()]
         self.uplink = Uplink(
-            self._sink,
+            sink,
             tracer=telemetry.tracer,
             metrics=telemetry.metrics,
             reporter=self._reporter,
@@ -110,33 +118,45 @@ class Gateway:
             cluster=convert.peers(config)[1],
         )
         routes = config.build_routes()
-        for source, one in zip(self._sources, options, strict=True):
-            self.uplink.attach(source, routes, convert.mqtt_peer(one), several=len(options) > 1)
-        admin = config.admin
-        thresholds = Thresholds(admin.max_unacknowledged_age, admin.max_probe_age)
-        recent = telemetry.reporter.recent
+        for source in sources:
+            peer = convert.mqtt_peer(loaded.mqtt[source.name])
+            self.uplink.attach(source, routes, peer, several=len(sources) > 1)
+        thresholds = Thresholds(config.admin.max_unacknowledged_age, config.admin.max_probe_age)
         self.watch = Watch(
-            self._sources,
-            self._sink,
+            sources,
+            sink,
             self.uplink,
             clock,
             thresholds=thresholds,
             name=config.name,
-            recent=recent,
+            recent=telemetry.reporter.recent,
         )
-        self._admin = self._make_admin() if admin.enabled else None
-        self._brokers = ", ".join(f"{one.host}:{one.port}" for one in options)
+        probe = ProbeService(sink, self.watch, clock, config.admin.probe_interval)
+        running = Running(
+            sources=sources,
+            sink=sink,
+            uplink=self.uplink,
+            watch=self.watch,
+            probe=probe,
+            telemetry=telemetry,
+            clock=clock,
+        )
+        self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
+        found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink)]
+        found += [self._admin(config)] if config.admin.enabled else []
+        found += [SinkService(sink), probe, RatesService(self.watch.read_rates), self.reload]
+        self._services = Services(found, self._reporter)
+        self.watch.show("config", self.reload.show)
+        self.watch.show("services", self._services.status)
 
-    def _make_admin(self) -> AdminServer:
-        config = self._config
-        metrics = self._telemetry.prometheus if config.telemetry.prometheus else None
+    def _admin(self, config: Config) -> AdminServer:
         return AdminServer(
             config.admin.host,
             config.admin.port,
             readiness=self.watch.readiness,
             status=self.watch.status,
             reporter=self._reporter,
-            metrics=metrics,
+            metrics=self._telemetry.prometheus if config.telemetry.prometheus else None,
             liveness=self.watch.liveness,
         )
 
@@ -145,25 +165,16 @@ class Gateway:
 
         :raises SpanbridgeError: something that no retry can mend.
         """
-        config = self._config
-        background: list[asyncio.Task[None]] = []
+        config = self.reload.config
+        self._reporter.waiting("rocketmq", self._waiting)
         try:
-            if self._admin is not None:
-                await self._admin.start()
-            await self._telemetry.start(self.uplink, self._sources, self._sink)
-            self._reporter.waiting("rocketmq", self._waiting)
-            await self._sink.start()
-            background = [
-                asyncio.create_task(self.watch.probe_forever(config.admin.probe_interval), name="probe"),
-                asyncio.create_task(self.watch.read_rates_forever(), name="rates"),
-            ]
+            await self._services.start()
+            brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in config.mqtt)
             cluster, routes = config.rocketmq.endpoints, len(config.routes)
-            self._reporter.report(
-                GatewayStarted(gateway=config.name, brokers=self._brokers, cluster=cluster, routes=routes)
-            )
+            self._reporter.report(GatewayStarted(gateway=config.name, brokers=brokers, cluster=cluster, routes=routes))
             await self._forward(stop, cause)
         finally:
-            await self._close(background)
+            await self._services.stop()
 
     def _waiting(self) -> str:
         """What an outage of RocketMQ's keeps waiting, for the log."""
@@ -176,7 +187,7 @@ class Gateway:
         try:
             await asyncio.wait({forwarding, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self.watch.draining = True
-            deadline = self._config.uplink.drain_timeout
+            deadline = self.reload.config.uplink.drain_timeout
             self._telemetry.flush_log()
             if stop.is_set():
                 self._reporter.report(
@@ -192,11 +203,6 @@ class Gateway:
             await self.uplink.abandon()  # after a second signal, requests must not hold up the end
             await asyncio.gather(forwarding, stopping, return_exceptions=True)
 
-    async def _close(self, background: list[asyncio.Task[None]]) -> None:
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        await self._sink.close()
-        if self._admin is not None:
-            await self._admin.stop()
-        await self._telemetry.shutdown(_FLUSH_TIMEOUT)
+
+def _reader(file: Path | None, environ: Mapping[str, str]) -> Callable[[], Report] | None:
+    return None if file is None else lambda: examine(file, environ)

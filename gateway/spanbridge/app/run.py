@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from spanbridge.app import convert
 from spanbridge.app.gateway import Gateway
@@ -17,15 +19,16 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 
 
-def run(config: Config) -> int:
+def run(config: Config, file: Path) -> int:
     """Run until SIGTERM or SIGINT; return the process's exit code.
 
-    A second signal stops at once: what is unacknowledged stays with the MQTT broker.
+    A second signal stops at once: what is unacknowledged stays with the MQTT broker. SIGHUP reads the configuration
+    again from ``file``.
     """
     source, target = convert.peers(config)
     telemetry = Telemetry(config.telemetry, source=source, target=target, instance=config.name)
     try:
-        gateway = Gateway(config, telemetry)
+        gateway = Gateway(config, telemetry, file=file, environ=os.environ)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run(gateway))
     except SpanbridgeError as error:
@@ -60,6 +63,7 @@ async def _run(gateway: Gateway) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     _tune_collector()
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload.ask)
     await gateway.run(stop, lambda: causes[0])
 
 

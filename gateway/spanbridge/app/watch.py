@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from spanbridge import __version__
 from spanbridge.app.rates import Rates
-from spanbridge.core.errors import SinkError
 from spanbridge.core.health import Observation, Probe, Readiness, SourceLink, Thresholds, readiness
 from spanbridge.ports import Clock, Link, PeerStatus, Sink, Source
 from spanbridge.telemetry import Recent
 from spanbridge.uplink import Uplink
 
-_RATE_PERIOD = 5.0
-"""Seconds between the readings that rates are worked out from."""
-
 
 class Watch:
-    """Looks at sources, sink and uplink; probes RocketMQ so that an idle gateway knows as well."""
+    """Looks at sources, sink and uplink, and knows what the last probe of RocketMQ said."""
 
     def __init__(
         self,
@@ -33,39 +28,30 @@ class Watch:
         name: str = "",
         recent: Iterable[Recent] = (),
     ) -> None:
-        """Watch those. ``recent`` is a live view of the last warnings and errors, oldest first."""
+        """Watch those. ``sources`` and ``recent`` (the last warnings and errors, oldest first) are live views."""
         self.draining = False
+        self.thresholds = thresholds
+        self.probe_error: str | None = None
+        self._more: dict[str, Callable[[], Mapping[str, Any]]] = {}
         self._name = name
         self._sources = sources
         self._sink = sink
         self._uplink = uplink
         self._clock = clock
-        self._thresholds = thresholds
         self._started_ns = clock.now_ns()
         self._good_ns: int | None = None  # monotonic, as the ages that readiness rests on are: Unix time may be set
-        self._probe_error: str | None = None
         self._recent = recent
         self._rates = Rates(self._started_ns)
 
-    async def probe_forever(self, interval: float) -> None:
-        """Probe RocketMQ every ``interval`` seconds, and at once. An adapter bounds a probe's time itself."""
-        while True:
-            try:
-                await self._sink.probe()
-            except SinkError as error:
-                self._probe_error = str(error)
-            except Exception as fault:  # noqa: BLE001 - a probe that ends for good would leave health in the dark
-                self._probe_error = f"{type(fault).__name__}: {fault}"
-            else:
-                self._good_ns = self._clock.monotonic_ns()
-                self._probe_error = None
-            await self._clock.sleep(interval if self._probe_error is None else min(interval, 1.0))
+    def show(self, name: str, read: Callable[[], Mapping[str, Any]]) -> None:
+        """Show one more thing on /status."""
+        self._more[name] = read
 
-    async def read_rates_forever(self) -> None:
-        """Keep messages per second, in and out, over the last few seconds."""
-        while True:
-            await asyncio.sleep(_RATE_PERIOD)
-            self.read_rates()
+    def probed(self, error: str | None) -> None:
+        """A probe of RocketMQ went well, or failed for this cause."""
+        self.probe_error = error
+        if error is None:
+            self._good_ns = self._clock.monotonic_ns()
 
     def read_rates(self) -> None:
         """Take one reading."""
@@ -84,12 +70,12 @@ class Watch:
         oldest = self._uplink.oldest_age()
         good_age = None if self._good_ns is None else (self._clock.monotonic_ns() - self._good_ns) / 1e9
         seen = Observation(
-            probe=Probe(good_age, self._probe_error),
+            probe=Probe(good_age, self.probe_error),
             sources=[self._source_link(source.status) for source in self._sources],
             oldest_unacknowledged_age=oldest or None,
             draining=self.draining,
         )
-        return readiness(seen, self._thresholds)
+        return readiness(seen, self.thresholds)
 
     def status(self) -> dict[str, Any]:
         """The content of /status."""
@@ -110,7 +96,8 @@ class Watch:
             ],
             "batches": self._batches(),
             "mqtt": [self._peer(source.status) for source in self._sources],
-            "rocketmq": {**self._peer(self._sink.status), "probe_error": self._probe_error},
+            "rocketmq": {**self._peer(self._sink.status), "probe_error": self.probe_error},
+            **{name: read() for name, read in self._more.items()},
             "last_errors": [self._line(one) for one in reversed(list(self._recent))],
         }
 

@@ -73,7 +73,7 @@ def root(
 
 
 def run(config: ConfigFile = DEFAULT_FILE) -> None:
-    """Run the gateway until SIGTERM or Ctrl-C, then drain and stop.
+    """Run the gateway until SIGTERM or Ctrl-C, then drain and stop. SIGHUP reads the configuration again.
 
     Warnings and errors go to standard error, as JSON lines where the log is written so
     (telemetry.log_format).
@@ -91,15 +91,15 @@ def run(config: ConfigFile = DEFAULT_FILE) -> None:
     show(config, report, stream=sys.stderr)
     if report.config is None:
         raise typer.Exit(exits.USAGE)
-    raise typer.Exit(_run(report.config, in_json=in_json))
+    raise typer.Exit(_run(report.config, config, in_json=in_json))
 
 
-def _run(config: Config, *, in_json: bool) -> int:
+def _run(config: Config, file: Path, *, in_json: bool) -> int:
     try:
         with _installed():
             from spanbridge import app  # noqa: PLC0415
 
-            return int(app.run(config))
+            return int(app.run(config, file))
     except SpanbridgeError as error:
         _complain(str(error), in_json=in_json)
         return exits.USAGE if isinstance(error, ConfigError) else exits.FAILURE

@@ -26,18 +26,8 @@ def show_problems(file: Path, report: Report, *, stream: TextIO) -> None:
         _show_table(file, report, stream)
         return
     for problem in report.problems:
-        stream.write(plain_line(file, problem) + "\n")
+        stream.write(problem.located(file) + "\n")
     stream.write(f"{file}: {_counts(report)}\n")
-
-
-def plain_line(file: Path, problem: Problem) -> str:
-    """``file:line: severity: path: message, got value (hint)``, the form that editors and CI systems know."""
-    line = f":{problem.line}" if problem.line is not None else ""
-    where = f" {problem.path}:" if problem.path else ""
-    source = f" (from {problem.source})" if problem.source else ""
-    value = f", got {problem.value}" if problem.value is not None else ""
-    hint = f" ({problem.hint})" if problem.hint else ""
-    return f"{file}{line}: {problem.severity}:{where} {problem.message}{source}{value}{hint}"
 
 
 def as_json_lines(log_format: str, stream: TextIO) -> bool:
@@ -49,7 +39,7 @@ def log_problems(file: Path, report: Report, *, stream: TextIO) -> None:
     """Write all findings to ``stream`` as lines of the gateway's log, so that one stream has one form."""
     for problem in report.problems:
         fields = {"file": str(file), **problem.as_dict()}
-        text = plain_line(file, problem)
+        text = problem.located(file)
         stream.write(json_line(problem.severity, "spanbridge.config", text, event="config.problem", fields=fields))
 
 

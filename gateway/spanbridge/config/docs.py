@@ -29,6 +29,7 @@ This page is made from the models by `python -m spanbridge.config.docs`; `spanbr
 spanbridge reads one TOML file. `spanbridge init` writes a commented one, `spanbridge check -c FILE` tells everything
 that is wrong with it at once, and `spanbridge config schema` prints a JSON schema for editors
 ([spanbridge.schema.json](spanbridge.schema.json)). Unknown settings and values of the wrong type are errors.
+A running gateway reads it again on SIGHUP ([operations](operations.md#reading-the-configuration-again)).
 
 - **duration**: seconds as a number, or text: `"500ms"`, `"30s"`, `"5m"`, `"1h"`, `"1d"`.
 - **size**: bytes as a whole number, or text: `"512KiB"`, `"4MiB"`, `"1GB"`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -58,6 +59,15 @@ class Problem:
         value = f", got {self.value}" if self.value is not None else ""
         hint = f"; {self.hint}" if self.hint else ""
         return f"{where}: {self.message}{value}{hint}"
+
+    def located(self, file: str | os.PathLike[str]) -> str:
+        """``file:line: severity: path: message, got value (hint)``, the form that editors and CI systems know."""
+        line = f":{self.line}" if self.line is not None else ""
+        where = f" {self.path}:" if self.path else ""
+        source = f" (from {self.source})" if self.source else ""
+        value = f", got {self.value}" if self.value is not None else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{os.fspath(file)}{line}: {self.severity}:{where} {self.message}{source}{value}{hint}"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, all fields always present."""

@@ -54,8 +54,12 @@ class Partition(Generic[E]):
         self.pending_bytes = 0
         self.in_flight = 0
         self.failing_ns: int | None = None
+        self.use(limits)
+
+    def use(self, limits: BatchLimits) -> None:
+        """Make batches by these limits from now on."""
         self._limits = limits
-        self._requests = 1 if key >= 0 else limits.concurrency
+        self._requests = 1 if self.key >= 0 else limits.concurrency
 
     def add(self, entry: E) -> None:
         """Queue a message at the end."""

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from spanbridge.core.errors import SourceError
 from spanbridge.core.hosts import is_host
-from spanbridge.core.message import Publish
 from spanbridge.mqtt.options import MAX_PACKET_SIZE, MqttOptions, Subscription, TlsOptions, Will
 from spanbridge.mqtt.subscriber import MqttSubscriber
 from spanbridge.mqtt.tls import client_context
 from spanbridge.mqtt.version import Version, Version5, Version311
-from spanbridge.ports import Reporter, Source
+from spanbridge.ports import Reporter
 
-__all__ = ["MqttOptions", "Subscription", "TlsOptions", "Will", "create_source"]
+__all__ = ["MqttOptions", "MqttSubscriber", "Subscription", "TlsOptions", "Will", "check_options", "create_source"]
 
 
-def create_source(options: MqttOptions, reporter: Reporter) -> Source[Publish]:
+def create_source(options: MqttOptions, reporter: Reporter) -> MqttSubscriber:
     """Make a source; nothing is connected before ``run``. Reads the TLS files, so call it where blocking is allowed.
+
+    :raises SourceError: an option cannot work, or a TLS file cannot be used.
+    """
+    check_options(options)
+    return MqttSubscriber(options, reporter, _version(options))
+
+
+def check_options(options: MqttOptions) -> None:
+    """See that a connection can be made with these options. Blocking: it reads the TLS files.
 
     :raises SourceError: an option cannot work, or a TLS file cannot be used.
     """
     _check(options)
     if options.tls is not None:
         client_context(options.tls)
-    version: Version = Version5() if options.version == "5" else Version311()
-    _check_encodable(options, version)
-    return MqttSubscriber(options, reporter, version)
+    _check_encodable(options, _version(options))
+
+
+def _version(options: MqttOptions) -> Version:
+    return Version5() if options.version == "5" else Version311()
 
 
 def _check_encodable(options: MqttOptions, version: Version) -> None:

@@ -98,6 +98,7 @@ class Connection(asyncio.Protocol):
         self._tick = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._subscribing: dict[int, asyncio.Future[Granted]] = {}
+        self._unsubscribing: dict[int, Callable[[], None]] = {}
         self._packet_id = 0
         self._answers = bytearray()
 
@@ -179,8 +180,12 @@ class Connection(asyncio.Protocol):
             case PubrelPacket():
                 known = self.session.pubrel(packet.packet_id)
                 self._answers += self._version.pubcomp(packet.packet_id, known=known)
-            case PingrespPacket() | UnsubackPacket():
+            case PingrespPacket():
                 pass
+            case UnsubackPacket():
+                gone = self._unsubscribing.pop(packet.packet_id, None)
+                if gone is not None and all(code < 0x80 for code in packet.codes):
+                    gone()
             case SubackPacket():
                 granted = self._version.granted(packet)
                 waiter = self._subscribing.pop(packet.packet_id, None)
@@ -283,6 +288,13 @@ class Connection(asyncio.Protocol):
                 self.fail(LostError(f"{self.peer} did not answer SUBSCRIBE within {seconds:g} s", reason="timeout"))
         return [waiter.result() for waiter in waiters]
 
+    def unsubscribe(self, wire_filter: str, gone: Callable[[], None]) -> None:
+        """Give up a subscription. ``gone`` is called once the broker says that it is gone."""
+        if not self.ending:
+            packet_id = self._next_id()
+            self._unsubscribing[packet_id] = gone
+            self.write(self._version.unsubscribe(wire_filter, packet_id))
+
     async def disconnect(self) -> None:
         """Flush acknowledgements, say DISCONNECT and close. The session stays with the broker.
 
@@ -358,10 +370,14 @@ class Connection(asyncio.Protocol):
         if refusal is not None:
             waiter.set_result(refusal)
         elif not self.ending:
-            self._packet_id = self._packet_id % 0xFFFF + 1  # none is in use for anything else: we do not publish
-            self._subscribing[self._packet_id] = waiter
-            self.write(self._version.subscribe(subscription, self._packet_id, fresh=fresh))
+            packet_id = self._next_id()
+            self._subscribing[packet_id] = waiter
+            self.write(self._version.subscribe(subscription, packet_id, fresh=fresh))
         return waiter
+
+    def _next_id(self) -> int:
+        self._packet_id = self._packet_id % 0xFFFF + 1  # none is in use for anything else: we do not publish
+        return self._packet_id
 
     def _on_tick(self) -> None:
         verdict = self._keep_alive.tick(paused=self.inbound.paused)

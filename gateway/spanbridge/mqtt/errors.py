@@ -31,6 +31,12 @@ class NackError(SourceError):
     reason = "nack"
 
 
+class RenewedError(SourceError):
+    """We ended the connection, since its options changed."""
+
+    reason = "renewed"
+
+
 class PacketError(SourceError):
     """The broker sent something it must not. ``code`` goes into our DISCONNECT (MQTT 5.0 section 3.14.2.1).
 

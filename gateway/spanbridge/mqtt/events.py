@@ -59,6 +59,16 @@ class Connected(_SourceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRenewed(_SourceEvent):
+    """We ended the connection to make it anew with other options (credentials, certificates, ...)."""
+
+    name: ClassVar[str] = "mqtt.renewed"
+
+    def text(self) -> str:
+        return f"{self.source}: options changed; connecting to {self.broker} anew, the session is kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectFailed(_Failure):
     """No connection came about: nobody there, TLS failed, or no CONNACK in time."""
 

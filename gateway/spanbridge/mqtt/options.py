@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Version = Literal["5", "3.1.1"]
@@ -108,3 +108,7 @@ class MqttOptions:
     connect_timeout: float = 10.0
     backoff_initial: float = 0.25
     backoff_maximum: float = 30.0
+
+    def as_connected(self) -> MqttOptions:
+        """The options without those that a living connection does not depend on: two that are equal may share it."""
+        return replace(self, subscriptions=(), connect_timeout=1.0, backoff_initial=1.0, backoff_maximum=1.0)

@@ -7,6 +7,7 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from spanbridge.core.delivery import Delivery
@@ -17,11 +18,10 @@ from spanbridge.core.retry import Backoff
 from spanbridge.mqtt import events
 from spanbridge.mqtt.connection import Connection, Inbound
 from spanbridge.mqtt.dial import dial
-from spanbridge.mqtt.errors import ConnectError, LostError, NackError, PacketError, RefusedError
-from spanbridge.mqtt.options import MqttOptions
-from spanbridge.mqtt.subscriptions import Subscriptions
+from spanbridge.mqtt.errors import ConnectError, LostError, NackError, PacketError, RefusedError, RenewedError
+from spanbridge.mqtt.options import MqttOptions, Subscription
 from spanbridge.mqtt.tls import client_context
-from spanbridge.mqtt.version import Accepted, Version
+from spanbridge.mqtt.version import Accepted, Granted, Version
 from spanbridge.ports import Deliver, Link, PeerStatus, Released, Reporter
 
 _STABLE_AFTER = 5.0
@@ -45,7 +45,11 @@ class MqttSubscriber:
         self._backoff = Backoff(options.backoff_initial, options.backoff_maximum)
         self._connection: Connection | None = None
         self._accepted: Accepted | None = None
-        self._subscriptions = Subscriptions(options, reporter)
+        self._granted: dict[str, Granted] = {}
+        self._subscribed: dict[str, Subscription] = {}
+        self._unwanted: dict[str, None] = {}
+        self._stale = False
+        self._change: asyncio.Future[None] | None = None
         self._link = Link.IDLE
         self._since_ns = time.time_ns()
         self._last_error: str | None = None
@@ -61,6 +65,11 @@ class MqttSubscriber:
     def name(self) -> str:
         """The configured name."""
         return self._options.name
+
+    @property
+    def options(self) -> MqttOptions:
+        """What it was made with, or reconfigured to."""
+        return self._options
 
     @property
     def status(self) -> PeerStatus:
@@ -154,6 +163,32 @@ class MqttSubscriber:
         else:
             await self._ended.wait()
 
+    def reconfigure(self, options: MqttOptions, *, renew: bool = False) -> None:
+        """Take over other options. The session stays, and so do the deliveries in hand.
+
+        Subscriptions are changed on the living connection: new ones are asked for, those that are not wanted any more
+        are given up, since the broker's session would keep them. Where more differs, or with ``renew`` (what TLS files
+        hold has changed), the connection is made anew. Name, client id and version have to be the same as before.
+        Synchronous; never raises, so check options with :func:`spanbridge.mqtt.check_options` first.
+        """
+        before, self._options = self._options, options
+        if (before.host, before.port) != (options.host, options.port):
+            self._broker, self._accepted, self._turn = f"{options.host}:{options.port}", None, 0
+        self._backoff = Backoff(options.backoff_initial, options.backoff_maximum)
+        wanted = {subscription.wire_filter for subscription in options.subscriptions}
+        for name in [subscription.wire_filter for subscription in before.subscriptions]:
+            if name not in wanted:
+                self._unwanted[name] = None
+                self._subscribed.pop(name, None)
+                self._granted.pop(name, None)
+        for name in wanted:
+            self._unwanted.pop(name, None)
+        if renew or before.as_connected() != options.as_connected():
+            self._stale = True
+            self._leave_stale()
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
+
     # -- the life of a connection -----------------------------------------------------------------------------------
 
     async def _interruptible(self, step: Any) -> None:
@@ -174,6 +209,7 @@ class MqttSubscriber:
         loop = asyncio.get_running_loop()
         self._set_link(Link.CONNECTING)
         began: float | None = None
+        self._stale, self._change = False, loop.create_future()
         # Known before it is up: what comes on the heels of CONNACK may be acked at once.
         self._connection = connection = Connection(self._options, self._client_id, self._inbound, self._version)
         try:
@@ -184,6 +220,9 @@ class MqttSubscriber:
         except SourceError as error:
             self._connection = None
             if self._closing:
+                return
+            if isinstance(error, RenewedError):
+                self._report(events.ConnectionRenewed(source=self.name, broker=self._broker))
                 return
             lasted = None if began is None else loop.time() - began
             if lasted is None:
@@ -203,24 +242,45 @@ class MqttSubscriber:
         self._note_session(accepted)
         # What came before is over. With reading paused, the answer may wait behind messages for long.
         self._last_error = f"{self._broker} accepted the connection, its answer to SUBSCRIBE has not been read yet"
-        wanted = self._subscriptions.wanted(session_present=accepted.session_present)
+        self._forget_subscriptions(accepted)
+        self._leave_stale()
+        fresh = not accepted.session_present
         retry = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
-        while wanted:
-            answers = await connection.subscribe(wanted, fresh=not accepted.session_present)
-            delay = retry.next_delay(random.random())  # noqa: S311 - jitter, not a secret
-            wanted = self._subscriptions.answered(wanted, answers, delay)
+        while not connection.closed.done():
+            change = self._change = asyncio.get_running_loop().create_future()
+            delay: float | None = None
+            wanted = [s for s in self._options.subscriptions if self._subscribed.get(s.wire_filter) != s]
+            if wanted:
+                answers = await connection.subscribe(wanted, fresh=fresh)
+                pause = retry.next_delay(random.random())  # noqa: S311 - jitter, not a secret
+                delay = pause if self._note_answers(wanted, answers, pause) else None
+            for name in self._unwanted:  # after new ones were granted, which may take in what these bring
+                connection.unsubscribe(name, partial(self._unwanted.pop, name, None))
+            fresh = False
             if self._link is not Link.UP:
                 self._note_up(accepted)
-            self._last_error = self._subscriptions.error
-            if wanted:
-                await asyncio.wait({connection.closed}, timeout=delay)
-                if connection.closed.done():
-                    break
-        if self._link is not Link.UP:
-            self._note_up(accepted)
-        cause = await asyncio.shield(connection.closed)
+            await asyncio.wait({connection.closed, change}, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+        cause = connection.closed.result()
         if cause is not None:
             raise cause
+
+    def _forget_subscriptions(self, accepted: Accepted) -> None:
+        """Which subscriptions are asked for again on a new connection.
+
+        All of them, since that is harmless in MQTT 5.0 (with retain handling 1) and mends what was lost. A 3.1.1 broker
+        sends its retained messages again with every SUBSCRIBE (MQTT-3.8.4-3): there, what this very session was granted
+        before is left alone.
+        """
+        if self._options.version == "5" or not accepted.session_present:
+            self._subscribed = {}
+        if not accepted.session_present:
+            self._unwanted = {}
+
+    def _leave_stale(self) -> None:
+        """End a connection that was made with other options. One that is still being made ends once it is accepted."""
+        connection = self._connection
+        if self._stale and connection is not None and connection.accepted.done():
+            connection.leave(RenewedError(f"{self._broker}: renewing the connection, since its options changed"))
 
     async def _read_tls(self) -> ssl.SSLContext:
         """The TLS context from the files as they are now, so that renewed certificates are taken up.
@@ -242,7 +302,8 @@ class MqttSubscriber:
         if not isinstance(error, NackError):  # reported when it came
             kind = _event_for(error, established=lasted is not None)
             self._report(kind(source=self.name, broker=self._broker, reason=error.reason, cause=cause, retry_in=delay))
-        await asyncio.sleep(delay)
+        assert self._change is not None
+        await asyncio.wait({self._change}, timeout=delay)  # other options are tried at once
 
     def _takeover_hint(self, error: SourceError, lasted: float | None) -> str:
         """A 3.1.1 broker just closes when another client takes the client id; some do so in MQTT 5.0 as well."""
@@ -267,21 +328,61 @@ class MqttSubscriber:
         if not accepted.session_present:
             if accepted_before and self._persistent:
                 self._report(events.SessionLost(source=self.name, broker=self._broker))
-            self._subscriptions.forget()
+            self._granted = {}
         self._lost(accepted.lost, "they were nacked, and the broker lost the session that held them")
 
     def _note_up(self, accepted: Accepted) -> None:
         self._set_link(Link.UP)
-        self._last_error = self._subscriptions.error
+        if all(granted.qos is not None for granted in self._granted.values()):
+            self._last_error = None
         self._report(
             events.Connected(
                 source=self.name,
                 broker=self._broker,
                 client_id=accepted.client_id,
                 session_present=accepted.session_present,
-                subscriptions=self._subscriptions.granted,
+                subscriptions=sum(granted.qos is not None for granted in self._granted.values()),
             )
         )
+
+    def _note_answers(
+        self, asked: Sequence[Subscription], answers: Sequence[Granted], delay: float
+    ) -> list[Subscription]:
+        """Record what the broker granted; return what it refused."""
+        refused = []
+        for subscription, answer in zip(asked, answers, strict=True):
+            name = subscription.wire_filter
+            if name in self._unwanted:  # the options changed meanwhile
+                continue
+            self._granted[name] = answer
+            if answer.qos is None:
+                refused.append(subscription)
+                self._last_error = f"subscription {name!r} refused: {answer.cause}"
+                self._report(
+                    events.SubscriptionRefused(
+                        source=self.name,
+                        broker=self._broker,
+                        filter=name,
+                        reason=answer.reason,
+                        cause=answer.cause,
+                        retry_in=delay,
+                    )
+                )
+                continue
+            self._subscribed[name] = subscription
+            if answer.qos < subscription.qos:
+                self._report(
+                    events.SubscriptionDowngraded(
+                        source=self.name,
+                        broker=self._broker,
+                        filter=name,
+                        asked=subscription.qos,
+                        granted=answer.qos,
+                    )
+                )
+        if not refused and self._link is Link.UP:
+            self._last_error = None
+        return refused
 
     def _set_link(self, link: Link) -> None:
         if (link is Link.UP) is not (self._link is Link.UP):
@@ -296,11 +397,10 @@ class MqttSubscriber:
 
     @property
     def _persistent(self) -> bool:
-        """Whether the broker keeps a session beyond the connection, by what was asked and granted."""
-        if not self._version.v5:
+        """Whether the broker was asked to keep a session beyond the connection."""
+        if self._options.version == "3.1.1":
             return not self._options.clean_start
-        granted = None if self._accepted is None else self._accepted.session_expiry
-        return (self._options.session_expiry if granted is None else granted) > 0
+        return self._options.session_expiry > 0
 
     def _discarded(self, count: int) -> None:
         self._report(events.Discarded(source=self.name, broker=self._broker, count=count))
@@ -328,8 +428,18 @@ class MqttSubscriber:
             "delivering": self._inbound.delivering,
             "reconnects": max(self._session.connections - 1, 0),
             "messages": self._inbound.messages,
-            "subscriptions": self._subscriptions.detail(),
+            "subscriptions": [self._subscription_detail(subscription) for subscription in self._options.subscriptions],
         }
+
+    def _subscription_detail(self, subscription: Subscription) -> dict[str, Any]:
+        answer = self._granted.get(subscription.wire_filter)
+        detail: dict[str, Any] = {
+            "filter": subscription.wire_filter,
+            "granted_qos": None if answer is None else answer.qos,
+        }
+        if answer is not None and answer.qos is None:
+            detail["error"] = answer.cause
+        return detail
 
 
 def _event_for(error: SourceError, *, established: bool) -> Callable[..., Event]:

@@ -15,6 +15,7 @@ from spanbridge.mqtt.codec.packets import (
     PubcompPacket,
     SubackPacket,
     SubscribePacket,
+    UnsubscribePacket,
     WillPacket,
 )
 from spanbridge.mqtt.errors import LostError, RefusedError, protocol_error
@@ -70,6 +71,10 @@ class Version(ABC):
     @abstractmethod
     def subscribe(self, subscription: Subscription, packet_id: int, *, fresh: bool) -> bytes:
         """SUBSCRIBE for one filter. ``fresh``: the broker has no session of ours."""
+
+    @abstractmethod
+    def unsubscribe(self, wire_filter: str, packet_id: int) -> bytes:
+        """UNSUBSCRIBE for one filter."""
 
     @abstractmethod
     def disconnect(self, code: int) -> bytes:
@@ -144,6 +149,9 @@ class Version5(Version):
         )
         return v5.encode(SubscribePacket(packet_id, (wanted,)))
 
+    def unsubscribe(self, wire_filter: str, packet_id: int) -> bytes:
+        return v5.encode(UnsubscribePacket(packet_id, (wire_filter,)))
+
     def disconnect(self, code: int) -> bytes:
         # Without a Session Expiry Interval property the one of CONNECT stays in force (section 3.14.2.2.2).
         return v5.encode(DisconnectPacket(code))
@@ -207,6 +215,9 @@ class Version311(Version):
 
     def subscribe(self, subscription: Subscription, packet_id: int, *, fresh: bool) -> bytes:
         return v311.encode(SubscribePacket(packet_id, (FilterOptions(subscription.wire_filter, subscription.qos),)))
+
+    def unsubscribe(self, wire_filter: str, packet_id: int) -> bytes:
+        return v311.encode(UnsubscribePacket(packet_id, (wire_filter,)))
 
     def disconnect(self, code: int) -> bytes:
         # 3.1.1 has no reason codes: DISCONNECT means all is well, and errors just close (section 4.8)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
 
 if TYPE_CHECKING:
-    from spanbridge.core.message import Destination
-    from spanbridge.ports import Reporter, Sink
+    from spanbridge.ports import Reporter
+    from spanbridge.rocketmq.grpc.producer import GrpcProducer
 
 __all__ = ["RocketmqOptions", "TlsOptions", "create_sink"]
 
 
-def create_sink(options: RocketmqOptions, reporter: Reporter) -> Sink[Destination]:
+def create_sink(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer:
     """A sink for one cluster. Loads gRPC and protobuf (about 24 MiB resident) only now.
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +60,7 @@ class RocketmqOptions:
     ordered_partitions: int = 4
     single_requests: int = 64
     follow_routes: bool = True
+
+    def expecting(self, topics: Sequence[str], kinds: Sequence[tuple[str, str]]) -> RocketmqOptions:
+        """The same connection with other topics known in advance."""
+        return replace(self, topics=tuple(topics), kinds=tuple(kinds))

@@ -51,6 +51,11 @@ class UplinkMetrics:
             "spanbridge.batch.duration", "s", "Time from the arrival of a batch's oldest message to RocketMQ's result."
         )
 
+    def use(self, source: Peer | None, target: Peer | None) -> None:
+        """Name these peers from now on: the configuration was read again."""
+        self._source, self._target = _where(source), _where(target)
+        self._known.clear()
+
     @property
     def counters(self) -> Iterable[HotCounter]:
         """All counters."""

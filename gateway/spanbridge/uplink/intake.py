@@ -58,8 +58,9 @@ class Intake:
         self._faults: Generations[tuple[str, int], int] = Generations(256)
         self._recipes: Recipes
 
-    def use(self, recipes: Recipes) -> None:
+    def use(self, ends: Ends, recipes: Recipes) -> None:
         """Make messages by these from now on."""
+        self.ends = ends
         self._recipes = recipes
 
     def deliver(self, deliveries: list[Delivery[Publish]]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spanbridge.core.delivery import Delivery
@@ -19,7 +19,7 @@ from spanbridge.uplink.intake import Intake
 from spanbridge.uplink.recipe import UNROUTABLE, Ends, Partitions, Recipes, with_catch_all
 from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.sender import Sender
-from spanbridge.uplink.tally import Tally
+from spanbridge.uplink.tally import Tallies, Tally
 
 _STUCK_AFTER = 30.0
 """Seconds that a message may be in nobody's hands before that is taken for a fault."""
@@ -71,6 +71,10 @@ class Uplink:
         self._empty = asyncio.Event()
         self._empty.set()
         self._lost_ns: int | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._leaving: dict[Intake, asyncio.Event] = {}
+        self._former: list[Tally] = []
+        self._former_received = 0
         telling = {"tracer": tracer, "metrics": metrics, "reporter": reporter, "clock": clock}
         self._rejects = Rejects(
             settings.rejected_topic,
@@ -89,7 +93,7 @@ class Uplink:
         )
 
     def attach(self, source: Source[Publish], routes: Iterable[Route], broker: Peer, *, several: bool = False) -> None:
-        """Add a source before :meth:`run`. ``broker`` describes its MQTT broker, and names us there.
+        """Add a source; it runs as long as the uplink does. ``broker`` describes its MQTT broker, and names us there.
 
         ``several`` says that there are more: then messages carry the source's name.
 
@@ -107,37 +111,78 @@ class Uplink:
             clock=self._clock,
             submit=self.sender.submit,
         )
-        self._use(intake, routes)
+        mine = _routes_of(source.name, routes)
+        intake.use(ends, self._recipes(mine, ends, intake.tallies))
+        self._routes[intake] = mine
         self._intakes.append(intake)
+        if self._group is not None:
+            self._start(self._group, intake)
 
-    def reroute(self, routes: Iterable[Route]) -> None:
-        """Take messages by other routes from now on. What is under way goes where it was meant to go.
+    async def detach(self, source: Source[Publish]) -> None:
+        """Take nothing more from a source, send what it brought, however long that takes, then close and forget it."""
+        intake = next(intake for intake in self._intakes if intake.source is source)
+        sent = self._leaving[intake] = asyncio.Event()
+        await source.stop_intake()
+        self._relieve()
+        await sent.wait()
+        await source.close()
+        del self._leaving[intake], self._routes[intake]
+        self._intakes.remove(intake)
+        self._former += intake.tallies.all().values()
+        self._former_received += intake.received
+        self._relieve()
 
-        :raises RouteError: two of the routes match the same topics; then the old ones stay.
+    def reroute(
+        self,
+        routes: Iterable[Route],
+        *,
+        settings: UplinkSettings | None = None,
+        cluster: Peer | None = None,
+        brokers: Mapping[str, Peer] | None = None,
+        several: bool | None = None,
+    ) -> None:
+        """Take messages by other routes from now on, and by other settings where these are given.
+
+        What is under way goes where it was meant to go. Heads are made anew by the sink. ``brokers`` describes MQTT
+        brokers by the names of their sources. The gateway's name stays.
+
+        :raises RouteError: two of the routes match the same topics; then all stays as it was.
         """
         routes = list(routes)
+        settings = settings or self._settings
+        cluster = cluster or self._cluster
+        planned = []
         for intake in self._intakes:
-            self._use(intake, routes)
+            mine = _routes_of(intake.source.name, routes)
+            broker = (brokers or {}).get(intake.source.name, intake.ends.broker)
+            told = intake.ends.told if several is None else several
+            ends = replace(intake.ends, cluster=cluster, broker=broker, told=told)
+            planned.append((intake, mine, ends, self._recipes(mine, ends, intake.tallies, settings)))
+        for intake, mine, ends, recipes in planned:
+            intake.use(ends, recipes)
+            self._routes[intake] = mine
+        self._settings, self._cluster = settings, cluster
+        self._partitions.use(settings.limits)
+        self._rejects.topic, self._rejects.cluster = settings.rejected_topic, cluster
+        self.sender.reject_after = settings.reject_after
+        self.sender.use(cluster)
+        self._relieve()
 
-    def _use(self, intake: Intake, routes: Iterable[Route]) -> None:
-        mine = [route for route in routes if route.source in (None, intake.source.name)]
-        taken = with_catch_all(mine, self._settings.unroutable_topic)
-        recipes = Recipes(
-            taken,
-            self._sink,
-            self._tracer,
-            partitions=self._partitions,
-            tallies=intake.tallies,
-            ends=intake.ends,
-        )
-        intake.use(recipes)
-        self._routes[intake] = mine
+    def _recipes(
+        self, routes: Sequence[Route], ends: Ends, tallies: Tallies, settings: UplinkSettings | None = None
+    ) -> Recipes:
+        taken = with_catch_all(routes, (settings or self._settings).unroutable_topic)
+        return Recipes(taken, self._sink, self._tracer, partitions=self._partitions, tallies=tallies, ends=ends)
 
     async def run(self) -> None:
         """Forward until :meth:`drain`; returns when every source has closed."""
         async with asyncio.TaskGroup() as group:
+            self._group = group
             for intake in self._intakes:
-                group.create_task(self._run_source(intake), name=f"source {intake.source.name}")
+                self._start(group, intake)
+
+    def _start(self, group: asyncio.TaskGroup, intake: Intake) -> None:
+        group.create_task(self._run_source(intake), name=f"source {intake.source.name}")
 
     async def _run_source(self, intake: Intake) -> None:
         def deliver(deliveries: list[Delivery[Publish]]) -> None:
@@ -226,11 +271,11 @@ class Uplink:
 
     def status(self) -> dict[str, Any]:
         """For /status: JSON-able."""
-        tallies = [tally for intake in self._intakes for tally in intake.tallies.all().values()]
+        tallies = [tally for intake in self._intakes for tally in intake.tallies.all().values()] + self._former
         sender = self.sender
         age = None if not sender.last_error_ns else round((self._clock.now_ns() - sender.last_error_ns) / 1e9, 1)
         return {
-            "received": sum(intake.received for intake in self._intakes),
+            "received": self._former_received + sum(intake.received for intake in self._intakes),
             "sent": sum(tally.sent for tally in tallies),
             "rejected": sum(tally.rejected.total() for tally in tallies),
             "dropped": sum(tally.dropped.total() for tally in tallies),
@@ -262,7 +307,7 @@ class Uplink:
         named: dict[str, tuple[str, str | None]] = {}
         named |= {route.filter.text: (route.name, route.topic.text) for route in routes}
         tallies = intake.tallies.all()
-        for filter_ in tallies:
+        for filter_ in {UNROUTABLE, "#"} & tallies.keys():  # tallies of routes that were taken out are left out
             named.setdefault(filter_, (UNROUTABLE, self._settings.unroutable_topic))
         now = self._clock.now_ns()
         rows = []
@@ -298,6 +343,9 @@ class Uplink:
         """Read again when a quarter is free: not at every message, or pausing would be all we do."""
         if not self.in_flight:
             self._empty.set()
+        for intake, sent in self._leaving.items():
+            if not intake.source.unacked:
+                sent.set()
         settings = self._settings
         messages, size = settings.max_in_flight * 3 // 4 + 1, settings.max_in_flight_bytes * 3 // 4 + 1
         for intake in self._intakes:
@@ -311,3 +359,7 @@ class Uplink:
         if source.held * shares >= messages and self.held >= messages:
             return True
         return (source.held_bytes + intake.encoded_bytes) * shares >= size and self.held_bytes >= size
+
+
+def _routes_of(source: str, routes: Iterable[Route]) -> list[Route]:
+    return [route for route in routes if route.source in (None, source)]

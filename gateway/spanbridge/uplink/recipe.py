@@ -100,6 +100,12 @@ class Partitions:
             partition = self._known[topic, key] = Partition(topic, key, self._limits)
         return partition
 
+    def use(self, limits: BatchLimits) -> None:
+        """Make batches by these limits from now on."""
+        self._limits = limits
+        for partition in self.all():
+            partition.use(limits)
+
     def all(self) -> list[Partition[Outgoing]]:
         """Those in use now."""
         return list(self._known.values())

@@ -54,13 +54,13 @@ class Rejects:
         cluster: Peer,
     ) -> None:
         self.topic = topic
+        self.cluster = cluster
         self._sink = sink
         self._partitions = partitions
         self._tracer = tracer
         self._metrics = metrics
         self._reporter = reporter
         self._clock = clock
-        self._cluster = cluster
         self._route = Route(name="(rejected)", filter=TopicFilter.parse("#"), topic=Template.parse("x"))
 
     def refuse(  # noqa: PLR0917
@@ -134,7 +134,7 @@ class Rejects:
                 template=tally.filter,
                 peer=ends.broker,
             ),
-            send_hop(self.topic, self._cluster),
+            send_hop(self.topic, self.cluster),
             policy=ContextPolicy.CONTINUE,
             trust=tally.trust,
         )

@@ -72,7 +72,7 @@ class Sender:
         self._clock = clock
         self._released = released
         self._cluster = cluster
-        self._reject_after = reject_after
+        self.reject_after = reject_after
         self._draw = draw
         self._hops: Generations[str, Hop] = Generations(2048)
         self._failing: WeakSet[Partition[Outgoing]] = WeakSet()
@@ -94,6 +94,11 @@ class Sender:
     def sending(self) -> Iterable[Outgoing]:
         """Messages in those requests; some may be done."""
         return (outgoing for batch in self._tasks.values() for outgoing in batch)
+
+    def use(self, cluster: Peer) -> None:
+        """Describe RocketMQ like this in spans from now on."""
+        self._cluster = cluster
+        self._hops = Generations(2048)
 
     def submit(self, partition: Partition[Outgoing]) -> None:
         """Send what ``partition`` has ready. Synchronous: the sending goes on in tasks of this sender."""
@@ -246,7 +251,7 @@ class Sender:
         if partition.failing_ns is None:
             partition.failing_ns = now
             self._failing.add(partition)
-        allowed = self._reject_after if len(self._failing) <= _FAILING_TOPICS else 0.0
+        allowed = self.reject_after if len(self._failing) <= _FAILING_TOPICS else 0.0
         if (now - partition.failing_ns) / 1e9 < allowed:
             return batch
         kept = []

@@ -40,8 +40,10 @@ class Tallies:
         self._by_filter: dict[str, Tally] = {}
 
     def of_route(self, route: Route) -> Tally:
-        """The tally of a route."""
-        return self.get(route.filter.text, trust=route.trust)
+        """The tally of a route. Its policy may be another than the last time."""
+        tally = self.get(route.filter.text, trust=route.trust)
+        tally.trust = route.trust
+        return tally
 
     def get(self, filter_: str, *, trust: bool = True) -> Tally:
         """The tally under a filter."""

@@ -56,6 +56,11 @@ class GrpcProducer:
         """See :meth:`spanbridge.ports.Sink.head`."""
         return self._encoder.head(destination)
 
+    def expect(self, topics: Sequence[str], kinds: Sequence[tuple[str, str]]) -> None:
+        """Take these for the topics and their message types that are known in advance, in place of the options' own."""
+        self._options = self._options.expecting(topics, kinds)
+        self._unusable = {topic: cause for topic, cause in self._unusable.items() if topic in self._options.topics}
+
     async def start(self) -> None:
         """See :meth:`spanbridge.ports.Sink.start`.
 
@@ -140,7 +145,7 @@ class GrpcProducer:
             else:
                 self._unusable.pop(topic, None)
         if reasons:
-            text = " ".join(self._unusable[topic] for topic in reasons)
+            text = " ".join(self._unusable.get(topic, topic) for topic in reasons)
             raise SinkMisconfigured(text, reason=next(iter(reasons.values())))
 
     async def _check_topic(self, topic: str) -> None:

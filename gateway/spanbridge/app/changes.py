@@ -1,0 +1,176 @@
+"""What a configuration that was read again changes in a running gateway, and what takes a restart. It only decides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from spanbridge.app import convert
+from spanbridge.config import Config, Mqtt, Route
+from spanbridge.config.models import Section
+from spanbridge.mqtt import MqttOptions
+from spanbridge.rocketmq import RocketmqOptions
+
+# Changed while it runs, each of these would cost more than a restart: the identity that sessions and loop prevention go
+# by, the order of message groups, sockets that others have been told of, exporters.
+_ADMIN = ("enabled", "host", "port", "allow_remote")
+_MQTT = ("version", "clean_start")
+_ROCKETMQ = ("ordered_partitions",)
+
+S = TypeVar("S", bound=Section)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration, what adapters make of it, and a digest of each TLS file as it was when it was loaded."""
+
+    config: Config
+    mqtt: Mapping[str, MqttOptions]
+    rocketmq: RocketmqOptions
+    files: Mapping[str, str]
+
+
+def loaded(config: Config) -> Loaded:
+    """A configuration with what belongs to it. Blocking: it reads TLS files."""
+    options = {broker.name: convert.mqtt_options(config, broker) for broker in config.mqtt}
+    cluster = convert.rocketmq_options(config)
+    paths = {path for one in options.values() for path in _tls_files(one)} | set(_tls_files(cluster))
+    return Loaded(config, options, cluster, {path: _digest(path) for path in paths})
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The difference between two configurations. MQTT connections are named; each is in one of the tuples at most.
+
+    ``renewed`` are those with options that a living connection depends on, or TLS files with other content,
+    ``subscribed`` those with other subscriptions or pauses only. ``cluster`` is any change of RocketMQ's connection.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
+    subscribed: tuple[str, ...] = ()
+    cluster: bool = False
+    routes: bool = False
+    uplink: bool = False
+    health: bool = False
+
+    def words(self) -> str:
+        """For the log."""
+        found = [part for part, changed in (("routes", self.routes), ("uplink", self.uplink)) if changed]
+        connections = (
+            ("added", self.added), ("removed", self.removed), ("renewed", self.renewed),
+            ("with other subscriptions", self.subscribed),
+        )  # fmt: skip
+        found += [f"connection {name} {what}" for what, names in connections for name in names]
+        found += ["connection to RocketMQ renewed"] if self.cluster else []
+        found += ["limits of health"] if self.health else []
+        return ", ".join(found) or "nothing has changed"
+
+
+def compare(before: Loaded, after: Loaded) -> Changes:
+    """What to change so that ``after`` is in force where ``before`` was."""
+    both = [name for name in after.mqtt if name in before.mqtt]
+    renewed = [name for name in both if _has_changed(name, before, after)]
+    old, new = before.config, after.config
+    return Changes(
+        added=tuple(name for name in after.mqtt if name not in before.mqtt),
+        removed=tuple(name for name in before.mqtt if name not in after.mqtt),
+        renewed=tuple(renewed),
+        subscribed=tuple(name for name in both if name not in renewed and before.mqtt[name] != after.mqtt[name]),
+        cluster=_without_topics(before.rocketmq) != _without_topics(after.rocketmq)
+        or _other_files(before, after, before.rocketmq),
+        routes=old.routes != new.routes,
+        uplink=old.uplink != new.uplink,
+        health=old.admin != new.admin,
+    )
+
+
+def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> tuple[Config, tuple[str, ...]]:
+    """What of ``read`` can be in force without a restart, and the settings for which it takes one.
+
+    ``busy`` are connections that were removed and still send what they brought: while they do, no other can have their
+    names or client ids.
+    """
+    needed = [] if read.name == running.name else ["name"]
+    admin = _held(running.admin, read.admin, _ADMIN, "admin", needed)
+    telemetry = _held(running.telemetry, read.telemetry, type(read.telemetry).model_fields, "telemetry", needed)
+    rocketmq = _held(running.rocketmq, read.rocketmq, _ROCKETMQ, "rocketmq", needed)
+    brokers, routes = _brokers(running, read, busy, needed)
+    update = {
+        "name": running.name,
+        "admin": admin,
+        "telemetry": telemetry,
+        "rocketmq": rocketmq,
+        "mqtt": brokers,
+        "routes": routes,
+    }
+    return read.model_copy(update=update), tuple(needed)
+
+
+def _held(running: S, read: S, names: Iterable[str], path: str, needed: list[str]) -> S:
+    """``read`` with those settings as they are in ``running``; what differs is added to ``needed``."""
+    differing = [name for name in names if getattr(running, name) != getattr(read, name)]
+    needed += [f"{path}.{name}" for name in differing]
+    return read.model_copy(update={name: getattr(running, name) for name in differing})
+
+
+def _brokers(
+    running: Config, read: Config, busy: Collection[MqttOptions], needed: list[str]
+) -> tuple[list[Mqtt], list[Route]]:
+    former = {broker.name: broker for broker in running.mqtt}
+    removed = {running.client_id(one): one for one in running.mqtt if one.name not in {new.name for new in read.mqtt}}
+    taken = {text for one in busy for text in (f"name {one.name}", f"id {one.client_id}")}
+    brokers, routes = [], list(read.routes)
+    for index, broker in enumerate(read.mqtt):
+        path = f"mqtt[{index}]" if len(read.mqtt) > 1 else "mqtt"
+        client_id = broker.client_id or running.name
+        before = former.get(broker.name)
+        if before is None and client_id in removed:  # renamed: under its client id, there is one session
+            before = removed.pop(client_id)
+            needed.append(f"{path}.name")
+            routes = [_with_source(route, broker.name, before.name) for route in routes]
+        if before is None:
+            if taken & {f"name {broker.name}", f"id {client_id}"}:
+                needed.append(f"{path} (its former connection still sends what it holds)")
+            else:
+                brokers.append(broker)
+            continue
+        if client_id != running.client_id(before):
+            needed.append(f"{path}.client_id")
+        held = _held(before, broker, _MQTT, path, needed)
+        brokers.append(held.model_copy(update={"name": before.name, "client_id": before.client_id}))
+    return brokers, routes
+
+
+def _with_source(route: Route, name: str, former: str) -> Route:
+    return route.model_copy(update={"source": former}) if route.source == name else route
+
+
+def _has_changed(name: str, before: Loaded, after: Loaded) -> bool:
+    old, new = before.mqtt[name], after.mqtt[name]
+    return old.as_connected() != new.as_connected() or _other_files(before, after, new)
+
+
+def _without_topics(options: RocketmqOptions) -> RocketmqOptions:
+    return options.expecting((), ())
+
+
+def _other_files(before: Loaded, after: Loaded, options: MqttOptions | RocketmqOptions) -> bool:
+    return any(before.files.get(path) != after.files.get(path) for path in _tls_files(options))
+
+
+def _tls_files(options: MqttOptions | RocketmqOptions) -> list[str]:
+    tls = options.tls
+    return [] if tls is None else [path for path in (tls.ca_file, tls.cert_file, tls.key_file) if path is not None]
+
+
+def _digest(path: str) -> str:
+    """Of the file's content; "" where it cannot be read, which whoever uses it tells."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,286 @@
+"""The configuration read again while the gateway runs (SIGHUP): taken over when it is valid, else told and left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from spanbridge.app import changes, convert
+from spanbridge.app.services import Periodic, ProbeService
+from spanbridge.app.switch import SinkSwitch
+from spanbridge.app.watch import Watch
+from spanbridge.config import Config, Problem, Report
+from spanbridge.core.errors import SpanbridgeError
+from spanbridge.core.events import Event, Severity
+from spanbridge.core.health import Thresholds
+from spanbridge.mqtt import MqttSubscriber, check_options, create_source
+from spanbridge.ports import Clock
+from spanbridge.rocketmq import create_sink
+from spanbridge.telemetry import Telemetry
+from spanbridge.uplink import Uplink
+from spanbridge.uplink.quiet import report_fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReloaded(Event):
+    """The configuration was read again and is in force."""
+
+    name: ClassVar[str] = "config.reloads"
+
+    file: str
+    changes: str
+    warnings: int = 0
+
+    def text(self) -> str:
+        """What changed."""
+        note = f"; {self.warnings} warning(s), see `spanbridge check`" if self.warnings else ""
+        return f"{self.file} was read again and is in force: {self.changes}{note}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRefused(Event):
+    """The configuration was read again and cannot be used. The former one stays in force."""
+
+    name: ClassVar[str] = "config.refusals"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    file: str
+    errors: int
+
+    def text(self) -> str:
+        """How many errors; each has a line of its own."""
+        return f"{self.file} was read again and has {self.errors} error(s); the former configuration stays in force"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigProblem(Event):
+    """One error of a configuration that was read again, as `run` and `check` tell it."""
+
+    name: ClassVar[str] = "config.problem"
+    severity: ClassVar[Severity] = Severity.ERROR
+    counted: ClassVar[bool] = False
+    labelled: ClassVar[tuple[str, ...]] = ("problem",)
+
+    problem: str
+
+    def text(self) -> str:
+        """File, line, setting, what is wrong, a hint."""
+        return self.problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigNeedsRestart(Event):
+    """Settings differ from those in force that only a restart can change. The rest was taken over."""
+
+    name: ClassVar[str] = "config.restart_needed"
+    severity: ClassVar[Severity] = Severity.WARNING
+
+    file: str
+    settings: str
+
+    def text(self) -> str:
+        """Which ones."""
+        return f"{self.file}: {self.settings} takes a restart; the former value stays in force until then"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The parts of a running gateway that a configuration decides. ``sources`` is shared with those who look at it."""
+
+    sources: list[MqttSubscriber]
+    sink: SinkSwitch
+    uplink: Uplink
+    watch: Watch
+    probe: ProbeService
+    telemetry: Telemetry
+    clock: Clock
+
+
+class Reload(Periodic):
+    """Reads the configuration again when it is asked to. One at a time; ``config`` is the one in force.
+
+    ``read`` reads it again, and may block.
+    """
+
+    name = "reload"
+
+    def __init__(
+        self, running: Running, config: changes.Loaded, read: Callable[[], Report] | None, file: Path | None
+    ) -> None:
+        super().__init__()
+        self._running = running
+        self._loaded = config
+        self._read = read
+        self._file = file
+        self._asked = asyncio.Event()
+        self._loaded_ns = running.clock.now_ns()
+        self._reloads = 0
+        self._refusals = 0
+        self._last_error: str | None = None
+        self._last_error_ns = 0
+        self._needs_restart: tuple[str, ...] = ()
+        self._leaving: dict[asyncio.Task[None], MqttSubscriber] = {}
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._loaded.config
+
+    def ask(self) -> None:
+        """Read the configuration again soon. Synchronous."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Wait to be asked, again and again."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            await self.reload()
+
+    async def stop(self) -> None:
+        """End. What removed connections still hold stays with their MQTT brokers."""
+        await super().stop()
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+
+    async def reload(self) -> None:
+        """Read the configuration once, and take it over when it is valid. Never raises."""
+        if self._read is None or self._running.watch.draining:
+            return
+        try:
+            report = await asyncio.to_thread(self._read)
+            if report.config is None:
+                self._refuse(report.errors)
+                return
+            await self._take_over(report.config, len(report.warnings))
+        except SpanbridgeError as error:
+            self._refuse([Problem(path="", message=str(error))])
+        except Exception as fault:  # noqa: BLE001 - whatever a file brings up, what runs goes on
+            self._refuse([Problem(path="", message=f"internal error: {type(fault).__name__}: {fault}")])
+
+    async def _take_over(self, read: Config, warnings: int) -> None:
+        """Prepare all that can fail, then change over in one step.
+
+        :raises SpanbridgeError: an option cannot work on this machine; nothing was changed.
+        """
+        held, needed = changes.hold(self.config, read, [source.options for source in self._leaving.values()])
+        after = await asyncio.to_thread(changes.loaded, held)
+        found = changes.compare(self._loaded, after)
+        added = await asyncio.to_thread(self._prepare, after, found)
+        running = self._running
+        producer = create_sink(after.rocketmq, running.telemetry.reporter) if found.cluster else None
+        if producer is not None:
+            await producer.start()
+        try:
+            if running.watch.draining:
+                return
+            self._reroute(after)
+            if producer is not None:
+                running.sink.use(producer)
+                producer = None
+        finally:
+            if producer is not None:
+                await producer.close()
+        self._change_connections(after, found, added)
+        await self._finish(after, found)
+        self._tell(found, needed, warnings)
+
+    def _prepare(self, after: changes.Loaded, found: changes.Changes) -> list[MqttSubscriber]:
+        """See that other options can work, and make the sources that are new. Blocking.
+
+        :raises SpanbridgeError: they cannot.
+        """
+        for name in (*found.renewed, *found.subscribed):
+            check_options(after.mqtt[name])
+        return [create_source(after.mqtt[name], self._running.telemetry.reporter) for name in found.added]
+
+    def _reroute(self, after: changes.Loaded) -> None:
+        """Routes and settings first: what new subscriptions bring finds its route.
+
+        :raises RouteError: two routes match the same topics; nothing was changed.
+        """
+        self._running.uplink.reroute(
+            after.config.build_routes(),
+            settings=convert.uplink_settings(after.config),
+            cluster=convert.peers(after.config)[1],
+            brokers={name: convert.mqtt_peer(options) for name, options in after.mqtt.items()},
+            several=len(after.mqtt) > 1,
+        )
+
+    def _change_connections(
+        self, after: changes.Loaded, found: changes.Changes, added: Sequence[MqttSubscriber]
+    ) -> None:
+        running = self._running
+        running.sink.expect(after.rocketmq.topics, after.rocketmq.kinds)
+        for source in running.sources:
+            if source.name in found.renewed or source.name in found.subscribed:
+                source.reconfigure(after.mqtt[source.name], renew=source.name in found.renewed)
+        routes = after.config.build_routes()
+        for source in added:
+            peer = convert.mqtt_peer(after.mqtt[source.name])
+            running.uplink.attach(source, routes, peer, several=len(after.mqtt) > 1)
+            running.sources.append(source)
+        for source in [source for source in running.sources if source.name in found.removed]:
+            self._leave(source)
+
+    def _leave(self, source: MqttSubscriber) -> None:
+        task = asyncio.create_task(self._drained(source), name=f"leave {source.name}")
+        self._leaving[task] = source
+        task.add_done_callback(self._leaving.pop)
+
+    async def _drained(self, source: MqttSubscriber) -> None:
+        try:
+            await self._running.uplink.detach(source)
+            self._running.sources.remove(source)
+        except Exception as fault:  # noqa: BLE001 - it stays in the list, closed or not, for all to see
+            report_fault(self._running.telemetry.reporter, fault, "reload")
+
+    async def _finish(self, after: changes.Loaded, found: changes.Changes) -> None:
+        running, admin = self._running, after.config.admin
+        self._loaded = after
+        self._loaded_ns = running.clock.now_ns()
+        running.telemetry.metrics.use(*convert.peers(after.config))
+        running.watch.thresholds = Thresholds(admin.max_unacknowledged_age, admin.max_probe_age)
+        running.probe.interval = admin.probe_interval
+        if found.cluster or found.routes or found.health:  # what the last probe said is of something else
+            await running.probe.stop()
+            await running.probe.start()
+
+    def _tell(self, found: changes.Changes, needed: tuple[str, ...], warnings: int) -> None:
+        report = self._running.telemetry.reporter.report
+        self._reloads += 1
+        self._last_error = None
+        self._needs_restart = needed
+        report(ConfigReloaded(file=str(self._file), changes=found.words(), warnings=warnings))
+        if needed:
+            report(ConfigNeedsRestart(file=str(self._file), settings=", ".join(needed)))
+
+    def _refuse(self, errors: Sequence[Problem]) -> None:
+        running = self._running
+        self._refusals += 1
+        texts = [problem.located(str(self._file)) for problem in errors]
+        self._last_error, self._last_error_ns = "; ".join(texts), running.clock.now_ns()
+        for text in texts:
+            running.telemetry.reporter.report(ConfigProblem(problem=text))
+        running.telemetry.reporter.report(ConfigRefused(file=str(self._file), errors=len(texts)))
+
+    def status(self) -> dict[str, Any]:
+        """How often it was asked, and with what result."""
+        return {"reloads": self._reloads, "refusals": self._refusals}
+
+    def show(self) -> dict[str, Any]:
+        """For /status: which configuration is in force."""
+        age = (self._running.clock.now_ns() - self._last_error_ns) / 1e9
+        return {
+            "file": None if self._file is None else str(self._file),
+            "loaded_at": datetime.fromtimestamp(self._loaded_ns / 1e9, UTC).isoformat(timespec="seconds"),
+            "reloads": self._reloads,
+            "last_error": self._last_error,
+            "last_error_age_s": None if self._last_error is None else round(max(0.0, age), 1),
+            "needs_restart": list(self._needs_restart),
+        }
