@@ -35,7 +35,7 @@ async def test_other_subscriptions_are_taken_over_on_the_living_connection(
     watched.ack_at_once = True
     await watched.up()
     watched.source.reconfigure(replace(watched.options, subscriptions=subscriptions(both, new)))
-    await poll(lambda: granted(watched) == {both: 1, new: 1} and not watched.source._unwanted)
+    await poll(lambda: granted(watched) == {both: 1, new: 1} and not watched.source._subscriptions.unwanted)
     await publish([(old, b"1", 1), (both, b"2", 1), (new, b"3", 1)])
     await watched.count(2)
     assert sorted(watched.payloads) == [b"2", b"3"]
@@ -165,6 +165,6 @@ async def test_an_unsubscription_that_got_no_answer_is_asked_for_again(watch: An
         watched = watch(server.host, server.port, version="3.1.1", subscriptions=subscriptions("old", "stays"))
         await watched.up()
         watched.source.reconfigure(replace(watched.options, subscriptions=subscriptions("stays")))
-        await poll(lambda: len(unsubscribed) == 2 and not watched.source._unwanted)
+        await poll(lambda: len(unsubscribed) == 2 and not watched.source._subscriptions.unwanted)
         assert set(unsubscribed) == {b"\x00\x03old"}
         await watched.stop()

@@ -20,6 +20,7 @@ from spanbridge.mqtt.connection import Connection, Inbound
 from spanbridge.mqtt.dial import dial
 from spanbridge.mqtt.errors import ConnectError, LostError, NackError, PacketError, RefusedError, RenewedError
 from spanbridge.mqtt.options import MqttOptions, Subscription
+from spanbridge.mqtt.subscriptions import Subscriptions
 from spanbridge.mqtt.tls import client_context
 from spanbridge.mqtt.version import Accepted, Granted, Version
 from spanbridge.ports import Deliver, Link, PeerStatus, Released, Reporter
@@ -45,9 +46,7 @@ class MqttSubscriber:
         self._backoff = Backoff(options.backoff_initial, options.backoff_maximum)
         self._connection: Connection | None = None
         self._accepted: Accepted | None = None
-        self._granted: dict[str, Granted] = {}
-        self._subscribed: dict[str, Subscription] = {}
-        self._unwanted: dict[str, None] = {}
+        self._subscriptions = Subscriptions(options.subscriptions)
         self._stale = False
         self._change: asyncio.Future[None] | None = None
         self._link = Link.IDLE
@@ -175,14 +174,7 @@ class MqttSubscriber:
         if (before.host, before.port) != (options.host, options.port):
             self._broker, self._accepted, self._turn = f"{options.host}:{options.port}", None, 0
         self._backoff = Backoff(options.backoff_initial, options.backoff_maximum)
-        wanted = {subscription.wire_filter for subscription in options.subscriptions}
-        for name in [subscription.wire_filter for subscription in before.subscriptions]:
-            if name not in wanted:
-                self._unwanted[name] = None
-                self._subscribed.pop(name, None)
-                self._granted.pop(name, None)
-        for name in wanted:
-            self._unwanted.pop(name, None)
+        self._subscriptions.use(options.subscriptions)
         if renew or before.as_connected() != options.as_connected():
             self._stale = True
             self._leave_stale()
@@ -242,20 +234,23 @@ class MqttSubscriber:
         self._note_session(accepted)
         # What came before is over. With reading paused, the answer may wait behind messages for long.
         self._last_error = f"{self._broker} accepted the connection, its answer to SUBSCRIBE has not been read yet"
-        self._forget_subscriptions(accepted)
+        # Asking again is harmless in MQTT 5.0 (with retain handling 1) and mends what was lost. A 3.1.1 broker sends
+        # its retained messages again with every SUBSCRIBE (MQTT-3.8.4-3).
+        subscriptions = self._subscriptions
+        subscriptions.connected(session_present=accepted.session_present, ask_again=self._options.version == "5")
         self._leave_stale()
         fresh = not accepted.session_present
         retry = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
         while not connection.closed.done():
             change = self._change = asyncio.get_running_loop().create_future()
             delay: float | None = None
-            wanted = [s for s in self._options.subscriptions if self._subscribed.get(s.wire_filter) != s]
+            wanted = subscriptions.missing()
             if wanted:
                 answers = await connection.subscribe(wanted, fresh=fresh)
                 pause = retry.next_delay(random.random())  # noqa: S311 - jitter, not a secret
                 delay = pause if self._note_answers(wanted, answers, pause) else None
-            for name in self._unwanted:  # after new ones were granted, which may take in what these bring
-                connection.unsubscribe(name, partial(self._unwanted.pop, name, None))
+            for name in subscriptions.unwanted:  # after new ones were granted, which may take in what these bring
+                connection.unsubscribe(name, partial(subscriptions.gone, name))
             fresh = False
             if self._link is not Link.UP:
                 self._note_up(accepted)
@@ -263,18 +258,6 @@ class MqttSubscriber:
         cause = connection.closed.result()
         if cause is not None:
             raise cause
-
-    def _forget_subscriptions(self, accepted: Accepted) -> None:
-        """Which subscriptions are asked for again on a new connection.
-
-        All of them, since that is harmless in MQTT 5.0 (with retain handling 1) and mends what was lost. A 3.1.1 broker
-        sends its retained messages again with every SUBSCRIBE (MQTT-3.8.4-3): there, what this very session was granted
-        before is left alone.
-        """
-        if self._options.version == "5" or not accepted.session_present:
-            self._subscribed = {}
-        if not accepted.session_present:
-            self._unwanted = {}
 
     def _leave_stale(self) -> None:
         """End a connection that was made with other options. One that is still being made ends once it is accepted."""
@@ -325,15 +308,13 @@ class MqttSubscriber:
         asked, granted = self._options.session_expiry, accepted.session_expiry
         if granted is not None and granted < asked:
             self._report(events.SessionShortened(source=self.name, broker=self._broker, asked=asked, granted=granted))
-        if not accepted.session_present:
-            if accepted_before and self._persistent:
-                self._report(events.SessionLost(source=self.name, broker=self._broker))
-            self._granted = {}
+        if not accepted.session_present and accepted_before and self._persistent:
+            self._report(events.SessionLost(source=self.name, broker=self._broker))
         self._lost(accepted.lost, "they were nacked, and the broker lost the session that held them")
 
     def _note_up(self, accepted: Accepted) -> None:
         self._set_link(Link.UP)
-        if all(granted.qos is not None for granted in self._granted.values()):
+        if not self._subscriptions.refused:
             self._last_error = None
         self._report(
             events.Connected(
@@ -341,7 +322,7 @@ class MqttSubscriber:
                 broker=self._broker,
                 client_id=accepted.client_id,
                 session_present=accepted.session_present,
-                subscriptions=sum(granted.qos is not None for granted in self._granted.values()),
+                subscriptions=self._subscriptions.count,
             )
         )
 
@@ -352,9 +333,8 @@ class MqttSubscriber:
         refused = []
         for subscription, answer in zip(asked, answers, strict=True):
             name = subscription.wire_filter
-            if name in self._unwanted:  # the options changed meanwhile
+            if not self._subscriptions.answered(subscription, answer):
                 continue
-            self._granted[name] = answer
             if answer.qos is None:
                 refused.append(subscription)
                 self._last_error = f"subscription {name!r} refused: {answer.cause}"
@@ -368,9 +348,7 @@ class MqttSubscriber:
                         retry_in=delay,
                     )
                 )
-                continue
-            self._subscribed[name] = subscription
-            if answer.qos < subscription.qos:
+            elif answer.qos < subscription.qos:
                 self._report(
                     events.SubscriptionDowngraded(
                         source=self.name,
@@ -428,18 +406,8 @@ class MqttSubscriber:
             "delivering": self._inbound.delivering,
             "reconnects": max(self._session.connections - 1, 0),
             "messages": self._inbound.messages,
-            "subscriptions": [self._subscription_detail(subscription) for subscription in self._options.subscriptions],
+            "subscriptions": self._subscriptions.detail(),
         }
-
-    def _subscription_detail(self, subscription: Subscription) -> dict[str, Any]:
-        answer = self._granted.get(subscription.wire_filter)
-        detail: dict[str, Any] = {
-            "filter": subscription.wire_filter,
-            "granted_qos": None if answer is None else answer.qos,
-        }
-        if answer is not None and answer.qos is None:
-            detail["error"] = answer.cause
-        return detail
 
 
 def _event_for(error: SourceError, *, established: bool) -> Callable[..., Event]:
