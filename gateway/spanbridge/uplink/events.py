@@ -132,7 +132,7 @@ class DrainIncomplete(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InternalError(Event):
-    """A fault of ours on one message. The message is diverted or dropped so that the others can pass."""
+    """A fault of ours. Messages that it stops are nacked: the source brings them again."""
 
     name: ClassVar[str] = "internal.errors"
     severity: ClassVar[Severity] = Severity.ERROR
