@@ -41,7 +41,8 @@ class PeerStatus:
     """A snapshot for health and /status. ``since_ns`` is Unix time in nanoseconds: since when it is up, or is not.
 
     Between attempts to connect ``link`` changes, ``since_ns`` does not. ``last_error`` is one line without secrets.
-    ``detail`` is JSON-able and specific to the adapter.
+    ``detail`` is JSON-able and specific to the adapter. ``last_error_ns`` is Unix time in nanoseconds: when the last
+    error was, also after it is over; 0 means that there was none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class PeerStatus:
     since_ns: int
     last_error: str | None
     detail: dict[str, Any]
+    last_error_ns: int = 0
 
 
 class Reporter(Protocol):

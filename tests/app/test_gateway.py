@@ -129,12 +129,14 @@ async def test_a_reload_never_blocks_the_loop_and_leaves_no_task_behind(devstack
 
 async def test_status_is_what_an_operator_needs(devstack: SharedStack, tmp_path: Path) -> None:
     config, _, base = await anyio.to_thread.run_sync(make_config, devstack, tmp_path, "5")
-    gateway = await anyio.to_thread.run_sync(lambda: Gateway(config, Telemetry(config.telemetry, environ=NO_EXPORT)))
+    telemetry = Telemetry(config.telemetry, environ=NO_EXPORT)
+    gateway = await anyio.to_thread.run_sync(lambda: Gateway(config, telemetry))
     stop = asyncio.Event()
     running = asyncio.create_task(gateway.run(stop, lambda: "the test"))
     with anyio.fail_after(30):
         while not gateway.watch.readiness().ready:
             await anyio.sleep(0.05)
+        first = telemetry.prometheus()[0].decode()
         gateway.watch.read_rates()
         await publish(devstack, "5", f"{base}/a", 40)
         while gateway.uplink.sender.tally.messages < 40:
@@ -143,6 +145,9 @@ async def test_status_is_what_an_operator_needs(devstack: SharedStack, tmp_path:
         status = gateway.watch.status()
         stop.set()
         await running
+    zeros = [line for line in first.splitlines() if line.startswith("spanbridge_dropped_total{")]
+    assert any(f'"{base}/+"' in line and 'reason="loop"' in line for line in zeros)
+    assert all(line.endswith(" 0") for line in zeros), "series are there before the first message"
     (row,) = status["routes"]
     assert (row["received"], row["sent"], row["dropped"]) == (40, 40, 0)
     assert row["received_per_s"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,12 @@ import pytest
 from spanbridge.app.services import ProbeService
 from spanbridge.app.watch import Watch
 from spanbridge.core.health import Thresholds
+from spanbridge.ports import Link, PeerStatus
 from tests.uplink.fakes import FakeClock, FakeSink
 
 pytestmark = pytest.mark.anyio
+
+_NO_BATCHES = {"stored": 0, "failed": 0, "messages": 0, "stored_ns": 0}
 
 
 async def test_a_clock_that_is_set_makes_no_probe_stale() -> None:
@@ -32,3 +36,26 @@ async def test_a_clock_that_is_set_makes_no_probe_stale() -> None:
     clock.now += 31 * 10**9
     clock.set = -(10**12)
     assert [reason.code for reason in watch.readiness().reasons] == ["probe_stale"]
+
+
+async def test_how_long_ago_the_last_error_of_a_connection_was() -> None:
+    clock, source, sink = FakeClock(), SimpleNamespace(), SimpleNamespace()
+    source.status = sink.status = PeerStatus("plant", Link.UP, 0, None, {})
+    peers: Any = ([source], sink)
+    uplink: Any = SimpleNamespace(
+        oldest_age=lambda: 0.0, status=lambda: {"received": 0, "sent": 0}, routes=list, batches=lambda: _NO_BATCHES
+    )
+    watch = Watch(*peers, uplink, clock, thresholds=Thresholds())
+
+    def ages() -> list[float | None]:
+        told = watch.status()
+        return [row["last_error_age_s"] for row in (*told["mqtt"], told["rocketmq"])]
+
+    assert ages() == [None, None]
+    source.status = replace(source.status, last_error="away", last_error_ns=clock.now_ns())
+    clock.now += 2 * 10**9
+    assert ages() == [2.0, None]
+    source.status = replace(source.status, last_error=None)
+    sink.status = replace(sink.status, last_error="away", last_error_ns=clock.now_ns())
+    clock.now += 10**9
+    assert ages() == [3.0, 1.0]

@@ -155,3 +155,36 @@ def test_a_secret_file_that_changed_renews_its_connection(
     secret.write_text("two\n")
     gateway.reload(plant.config)
     wait_until(lambda: connections(gateway) == {"a": ("up", 1), "b": ("up", 0)}, "a new connection", gateway=gateway)
+
+
+@pytest.mark.mosquitto
+def test_renewed_certificates_are_taken_up_and_broken_ones_are_not(
+    devstack: SharedStack, mqtt_brokers: Callable[..., Any], gateways: MakeGateway, tmp_path: Path
+) -> None:
+    broker = mqtt_brokers(version="5", mqtt="mosquitto", tls=True, client_certificates=True)
+    made = broker.certificates
+    files = {"ca_file": made.ca_file, "cert_file": made.client_cert, "key_file": made.client_key}
+    for name, file in files.items():
+        (tmp_path / name).write_bytes(Path(file).read_bytes())
+    config = f"""
+name = "{devstack.unique("gw")}"
+[mqtt]
+url = "mqtts://{broker.host}:{broker.port}"
+[mqtt.tls]
+{"".join(f'{name} = "{tmp_path / name}"{chr(10)}' for name in files)}
+[rocketmq]
+endpoints = "{devstack.rocketmq.endpoints}"
+[[routes]]
+filter = "{devstack.unique("t")}/+"
+topic = "{devstack.topic()}"
+"""
+    gateway = gateways(config)
+    gateway.start()
+    certificate = (tmp_path / "cert_file").read_text()
+    (tmp_path / "cert_file").write_text("no certificate")
+    told = gateway.reload(config)
+    assert "tls.cert_file" in told["last_error"]
+    assert connections(gateway) == {"mqtt": ("up", 0)}
+    (tmp_path / "cert_file").write_text(f"renewed\n{certificate}")
+    assert gateway.reload(config)["last_error"] is None
+    wait_until(lambda: connections(gateway) == {"mqtt": ("up", 1)}, "a new connection", gateway=gateway)

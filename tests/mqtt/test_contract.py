@@ -42,6 +42,7 @@ async def test_status_tells_what_an_operator_asks(broker: Any, watch: Any, uniqu
     await watched.up()
     status = watched.source.status
     assert (status.name, status.link, status.last_error) == ("plant-7", Link.UP, None)
+    assert status.last_error_ns == 0
     assert status.detail["version"] == watched.options.version
     assert status.detail["broker"] == f"{broker.host}:{broker.port}"
     assert status.detail["client_id"] == watched.options.client_id
@@ -307,8 +308,10 @@ async def test_a_peer_that_accepts_and_never_answers(broker: Any, watch: Any) ->
         assert "did not answer CONNECT within 0.2 s; trying again " in event.text()
         assert watched.source.status.last_error in event.text()
         await anyio.to_thread.run_sync(proxy.resume)
+        failed_ns = watched.source.status.last_error_ns
         await watched.up()
         assert watched.source.status.last_error is None
+        assert watched.source.status.last_error_ns >= failed_ns > 0, "kept after it is over"
 
 
 async def test_a_peer_that_falls_silent_is_noticed(broker: Any, watch: Any) -> None:

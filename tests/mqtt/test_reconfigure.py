@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spanbridge.mqtt import Subscription
-from spanbridge.mqtt.codec import v311
+from spanbridge.mqtt.codec import v5, v311
 from spanbridge.mqtt.codec.packets import ConnackPacket, SubackPacket, UnsubackPacket
 from spanbridge.ports import Link
 
@@ -35,7 +35,7 @@ async def test_other_subscriptions_are_taken_over_on_the_living_connection(
     watched.ack_at_once = True
     await watched.up()
     watched.source.reconfigure(replace(watched.options, subscriptions=subscriptions(both, new)))
-    await poll(lambda: granted(watched) == {both: 1, new: 1} and not watched.source._unwanted)
+    await poll(lambda: granted(watched) == {both: 1, new: 1} and not watched.source._subscriptions.unwanted)
     await publish([(old, b"1", 1), (both, b"2", 1), (new, b"3", 1)])
     await watched.count(2)
     assert sorted(watched.payloads) == [b"2", b"3"]
@@ -165,6 +165,32 @@ async def test_an_unsubscription_that_got_no_answer_is_asked_for_again(watch: An
         watched = watch(server.host, server.port, version="3.1.1", subscriptions=subscriptions("old", "stays"))
         await watched.up()
         watched.source.reconfigure(replace(watched.options, subscriptions=subscriptions("stays")))
-        await poll(lambda: len(unsubscribed) == 2 and not watched.source._unwanted)
+        await poll(lambda: len(unsubscribed) == 2 and not watched.source._subscriptions.unwanted)
         assert set(unsubscribed) == {b"\x00\x03old"}
+        await watched.stop()
+
+
+async def test_a_refused_subscription_that_is_not_wanted_any_more_is_no_error(
+    version: str, watch: Any, scripted: Any, poll: Any
+) -> None:
+    codec = v5 if version == "5" else v311
+
+    async def script(broker: Any, reader: Any, writer: Any, _: int) -> None:
+        await broker.packet(reader)  # CONNECT
+        writer.write(codec.encode(ConnackPacket(False)))
+        while packet := await broker.packet(reader):
+            packet_id = int.from_bytes(packet[2:4], "big")
+            if packet[0] >> 4 == 8:
+                writer.write(codec.encode(SubackPacket(packet_id, (0x80 if b"forbidden" in packet else 1,))))
+            elif packet[0] >> 4 == 10:
+                writer.write(codec.encode(UnsubackPacket(packet_id, (0,) if version == "5" else ())))
+
+    async with scripted(script) as server:
+        watched = watch(server.host, server.port, subscriptions=subscriptions("fine", "forbidden"))
+        await watched.up()
+        assert "forbidden" in watched.source.status.last_error
+        watched.source.reconfigure(replace(watched.options, subscriptions=subscriptions("fine")))
+        await poll(lambda: watched.source.status.last_error is None)
+        assert watched.link is Link.UP
+        assert watched.source.status.last_error_ns > 0
         await watched.stop()

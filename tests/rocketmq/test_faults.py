@@ -266,6 +266,12 @@ async def test_a_probe_names_every_topic_that_cannot_be_used() -> None:
                 await sink.probe()
             assert caught.value.reason == "topic_not_found"
             assert "'there'" not in str(caught.value)
+            sink.expect(("there", "gone-3"), (("there", "NORMAL"),))
+            with pytest.raises(SinkMisconfigured, match="gone-3") as caught:
+                await sink.probe()
+            assert "gone-1" not in str(caught.value)
+            sink.expect(("there",), ())
+            await sink.probe()
 
 
 async def test_certificates_that_were_renewed_are_taken_up(files: Files, tmp_path: Any) -> None:

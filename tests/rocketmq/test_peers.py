@@ -270,9 +270,11 @@ async def test_nobody_there_and_then_somebody() -> None:
         port = proxy.port
     recorder = Recorder()
     async with sink_to(f"127.0.0.1:{port}", reporter=recorder) as sink:
+        began_ns = time.time_ns()
         error = await failing(sink)
         assert isinstance(error, SinkUnavailable)
         assert sink.status.link is Link.BACKOFF
+        assert began_ns <= sink.status.last_error_ns <= time.time_ns()
         assert f"127.0.0.1:{port}" in (sink.status.last_error or "")
         async with FakeProxy(port) as proxy:
             async with asyncio.timeout(30):

@@ -12,6 +12,7 @@ from typing import ClassVar
 from spanbridge import __version__
 from spanbridge.admin import AdminServer
 from spanbridge.app import changes, convert
+from spanbridge.app.declare import declare
 from spanbridge.app.reload import Reload, Running
 from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
 from spanbridge.app.switch import SinkSwitch
@@ -167,6 +168,7 @@ class Gateway:
         """
         config = self.reload.config
         self._reporter.waiting("rocketmq", self._waiting)
+        declare(config, self._telemetry)
         try:
             await self._services.start()
             brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in config.mqtt)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from spanbridge.app import changes, convert
+from spanbridge.app.declare import declare
 from spanbridge.app.services import Periodic, ProbeService
 from spanbridge.app.switch import SinkSwitch
 from spanbridge.app.watch import Watch
@@ -245,6 +246,7 @@ class Reload(Periodic):
         self._loaded = after
         self._loaded_ns = running.clock.now_ns()
         running.telemetry.metrics.use(*convert.peers(after.config))
+        declare(after.config, running.telemetry)
         running.watch.thresholds = Thresholds(admin.max_unacknowledged_age, admin.max_probe_age)
         running.probe.interval = admin.probe_interval
         if found.cluster or found.routes or found.health:  # what the last probe said is of something else

@@ -128,11 +128,13 @@ class Watch:
         return SourceLink(status.name, status.link is Link.UP, self._age(status.since_ns), status.last_error)
 
     def _peer(self, status: PeerStatus) -> dict[str, Any]:
+        error_ns = status.last_error_ns
         return {
             "name": status.name,
             "link": str(status.link),
             "since_s": round(self._age(status.since_ns), 1),
             "last_error": status.last_error,
+            "last_error_age_s": round(self._age(error_ns), 1) if error_ns else None,
             **status.detail,
         }
 

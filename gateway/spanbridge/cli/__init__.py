@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import sys
+from importlib.util import find_spec
 
 from spanbridge.cli import exits
+from spanbridge.cli.running import plain_run, run_gateway
 from spanbridge.installing import install_command
 
 
@@ -21,13 +23,13 @@ def main() -> None:
 
 
 def _main() -> None:
-    try:
-        import typer  # noqa: F401, PLC0415 - the base install has no dependencies
-    except ImportError:
+    if find_spec("typer") is None:  # the base install has no dependencies
         sys.stderr.write(f"spanbridge: the command line needs its extra: {install_command('gateway')}\n")
         sys.exit(exits.USAGE)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale that cannot write "…" is no reason to fail
+    if (file := plain_run(sys.argv[1:])) is not None:
+        sys.exit(run_gateway(file))
     from spanbridge.cli.commands import build  # noqa: PLC0415
 
     build()()

@@ -15,14 +15,12 @@ import spanbridge
 from spanbridge.cli import exits
 from spanbridge.cli.help import use_plain_help
 from spanbridge.cli.plugins import add_plugins
+from spanbridge.cli.running import DEFAULT_FILE, MissingPackageError, complain, installed, run_gateway
 from spanbridge.core.errors import ConfigError, SpanbridgeError
-from spanbridge.installing import install_command
 
 if TYPE_CHECKING:
     from spanbridge.app.connect import PeerFinding
     from spanbridge.config import Config
-
-DEFAULT_FILE = Path("spanbridge.toml")
 
 ConfigFile = Annotated[
     Path,
@@ -81,30 +79,7 @@ def run(config: ConfigFile = DEFAULT_FILE) -> None:
     Exit codes: 0 stopped in order, 1 failed at run time, 2 the configuration (or an
     OTEL_* variable) has errors.
     """
-    with _installed():
-        from spanbridge.cli.present import as_json_lines, log_problems, show_problems  # noqa: PLC0415
-        from spanbridge.config import examine  # noqa: PLC0415
-
-    report = examine(config, os.environ)
-    in_json = as_json_lines(report.log_format, sys.stderr)
-    show = log_problems if in_json else show_problems
-    show(config, report, stream=sys.stderr)
-    if report.config is None:
-        raise typer.Exit(exits.USAGE)
-    raise typer.Exit(_run(report.config, config, in_json=in_json))
-
-
-def _run(config: Config, file: Path, *, in_json: bool) -> int:
-    try:
-        with _installed():
-            from spanbridge import app  # noqa: PLC0415
-
-            return int(app.run(config, file))
-    except SpanbridgeError as error:
-        _complain(str(error), in_json=in_json)
-        return exits.USAGE if isinstance(error, ConfigError) else exits.FAILURE
-    except KeyboardInterrupt:
-        return exits.INTERRUPTED
+    raise typer.Exit(run_gateway(config))
 
 
 def check(
@@ -176,7 +151,7 @@ def _ask(config: Config) -> list[PeerFinding]:
 
 def init(
     file: Annotated[
-        Path, typer.Argument(metavar="[FILE]", help="File to write; - for standard output.")
+        Path, typer.Argument(metavar="FILE", help="File to write; - for standard output.")
     ] = DEFAULT_FILE,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
     systemd: Annotated[
@@ -243,19 +218,12 @@ def docs() -> None:
 def _installed() -> Iterator[None]:
     """Say which extra brings a missing package: another extra may have brought this command line."""
     try:
-        yield
-    except ModuleNotFoundError as error:
-        module = error.name or "?"
-        if module.partition(".")[0] == "spanbridge":
-            raise
-        _complain(f"the package `{module}` is not installed: {install_command('gateway')}")
+        with installed():
+            yield
+    except MissingPackageError as error:
+        _complain(str(error))
         raise typer.Exit(exits.USAGE) from None
 
 
-def _complain(text: str, *, in_json: bool = False) -> None:
-    if in_json:
-        from spanbridge.cli.present import json_line  # noqa: PLC0415
-
-        sys.stderr.write(json_line("error", "spanbridge", text))
-    else:
-        sys.stderr.write(f"spanbridge: {text}\n")
+def _complain(text: str) -> None:
+    complain(text)

@@ -362,7 +362,7 @@ class Connection(asyncio.Protocol):
     @property
     def peer(self) -> str:
         """Host and port of the broker."""
-        return f"{self.options.host}:{self.options.port}"
+        return self.options.broker
 
     def _subscribe_one(self, subscription: Subscription, *, fresh: bool) -> asyncio.Future[Granted]:
         waiter: asyncio.Future[Granted] = self._loop.create_future()

@@ -25,7 +25,7 @@ def check_plain(peer: str, data: bytes) -> None:
 
 def lost(options: MqttOptions, exc: Exception | None, *, accepted: bool) -> LostError:
     """Why a connection ended that we did not end. ``exc`` is what the transport says, None when the peer closed it."""
-    peer = f"{options.host}:{options.port}"
+    peer = options.broker
     if isinstance(exc, ssl.SSLError):
         said = tls_cause(exc)
         # In TLS 1.3 the client is through with its handshake before the broker has seen its certificate.

@@ -6,22 +6,25 @@ import asyncio
 import socket
 import ssl
 
+from spanbridge.core.errors import SourceError
 from spanbridge.mqtt.connection import Connection
 from spanbridge.mqtt.errors import ConnectError, tls_cause
 from spanbridge.mqtt.options import MqttOptions
+from spanbridge.mqtt.tls import client_context
 from spanbridge.mqtt.version import Accepted
 
 
-async def dial(connection: Connection, tls: ssl.SSLContext | None, *, turn: int = 0) -> Accepted:
+async def dial(connection: Connection, *, turn: int = 0) -> Accepted:
     """Connect, shake TLS hands and wait for CONNACK, all within ``connect_timeout``.
 
     ``turn`` says which of the host's addresses comes first, counted round and round: an address that swallows
     packets (a broken IPv6 path, a node that is down) uses up the time of its own turn only.
 
-    :raises ConnectError: nobody answered, or TLS failed.
+    :raises ConnectError: a TLS file cannot be used, nobody answered, or TLS failed.
     :raises SourceError: the broker refused, or sent what it must not.
     """
     options = connection.options
+    tls = await _read_tls(options)
     stage = "did not accept a connection" if tls is None else "did not take a connection and finish a TLS handshake"
     try:
         async with asyncio.timeout(options.connect_timeout):
@@ -36,6 +39,19 @@ async def dial(connection: Connection, tls: ssl.SSLContext | None, *, turn: int 
     finally:
         if not connection.accepted.done() or connection.accepted.exception() is not None:
             await connection.abort()
+
+
+async def _read_tls(options: MqttOptions) -> ssl.SSLContext | None:
+    """The TLS context from the files as they are now, so that renewed certificates are taken up.
+
+    :raises ConnectError: a file cannot be used.
+    """
+    if options.tls is None:
+        return None
+    try:
+        return await asyncio.to_thread(client_context, options.tls)
+    except SourceError as error:
+        raise ConnectError(str(error), reason=error.reason) from None
 
 
 async def _addresses(options: MqttOptions) -> list[str]:

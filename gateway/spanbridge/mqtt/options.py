@@ -109,6 +109,16 @@ class MqttOptions:
     backoff_initial: float = 0.25
     backoff_maximum: float = 30.0
 
+    @property
+    def broker(self) -> str:
+        """Host and port of the broker, as texts name it."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def persistent(self) -> bool:
+        """Whether the broker is asked to keep a session beyond the connection."""
+        return self.session_expiry > 0 if self.version == "5" else not self.clean_start
+
     def as_connected(self) -> MqttOptions:
         """The options without those that a living connection does not depend on: two that are equal may share it."""
         return replace(self, subscriptions=(), connect_timeout=1.0, backoff_initial=1.0, backoff_maximum=1.0)

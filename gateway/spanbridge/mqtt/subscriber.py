@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SourceError
-from spanbridge.core.events import Event
 from spanbridge.core.message import Publish
 from spanbridge.core.retry import Backoff
 from spanbridge.mqtt import events
 from spanbridge.mqtt.connection import Connection, Inbound
 from spanbridge.mqtt.dial import dial
-from spanbridge.mqtt.errors import ConnectError, LostError, NackError, PacketError, RefusedError, RenewedError
-from spanbridge.mqtt.options import MqttOptions, Subscription
-from spanbridge.mqtt.tls import client_context
-from spanbridge.mqtt.version import Accepted, Granted, Version
+from spanbridge.mqtt.errors import NackError, RenewedError
+from spanbridge.mqtt.failures import Failures, event_for
+from spanbridge.mqtt.options import MqttOptions
+from spanbridge.mqtt.subscriptions import Subscriptions
+from spanbridge.mqtt.version import Accepted, Version
 from spanbridge.ports import Deliver, Link, PeerStatus, Released, Reporter
-
-_STABLE_AFTER = 5.0
-"""Seconds that a connection has to last for its end not to count as one more failure in a row: a broker that
-accepts and then throws us out, or a client id that two clients fight over, must not be met with a busy loop."""
-_SHORT_LIVED = 60.0
-"""Seconds. Connections that the broker closes again and again sooner than this may be another client's doing."""
 
 
 class MqttSubscriber:
@@ -36,25 +29,21 @@ class MqttSubscriber:
 
     def __init__(self, options: MqttOptions, reporter: Reporter, version: Version) -> None:
         self._options = options
-        self._reporter = reporter
+        self._report = reporter.report
         self._version = version
-        self._broker = f"{options.host}:{options.port}"
         self._client_id = options.client_id
         self._inbound = Inbound(self, self._discarded, self._redelivered)
         self._session = self._inbound.session
-        self._backoff = Backoff(options.backoff_initial, options.backoff_maximum)
+        self._subscriptions = Subscriptions(options, reporter)
+        self._failures = Failures(options)
         self._connection: Connection | None = None
         self._accepted: Accepted | None = None
-        self._granted: dict[str, Granted] = {}
-        self._subscribed: dict[str, Subscription] = {}
-        self._unwanted: dict[str, None] = {}
         self._stale = False
         self._change: asyncio.Future[None] | None = None
         self._link = Link.IDLE
         self._since_ns = time.time_ns()
         self._last_error: str | None = None
-        self._turn = 0
-        self._closed_early = 0
+        self._last_error_ns = 0
         self._closing = False
         self._step: asyncio.Task[None] | None = None
         self._ended: asyncio.Event | None = None
@@ -74,7 +63,7 @@ class MqttSubscriber:
     @property
     def status(self) -> PeerStatus:
         """The connection as of now."""
-        return PeerStatus(self.name, self._link, self._since_ns, self._last_error, self._detail())
+        return PeerStatus(self.name, self._link, self._since_ns, self._last_error, self._detail(), self._last_error_ns)
 
     @property
     def unacked(self) -> int:
@@ -124,7 +113,7 @@ class MqttSubscriber:
 
     def nack(self, deliveries: Sequence[Delivery[Publish]], cause: str) -> None:
         """Have the broker send these again: on a new connection. Without a session it cannot, and they are lost."""
-        if not self._persistent:
+        if not self._options.persistent:
             before = self._session.unacked
             self.ack(deliveries)
             self._lost(before - self._session.unacked, cause)
@@ -145,6 +134,12 @@ class MqttSubscriber:
     def resume(self) -> None:
         """Read again."""
         self._pause(paused=False)
+
+    def _pause(self, *, paused: bool) -> None:
+        self._inbound.pauses += paused and not self._inbound.paused
+        self._inbound.paused = paused
+        if self._connection is not None:
+            self._connection.apply_pause()
 
     async def stop_intake(self) -> None:
         """Deliver nothing more; acknowledgements, QoS 2 handshakes and keep-alive go on."""
@@ -172,17 +167,10 @@ class MqttSubscriber:
         Synchronous; never raises, so check options with :func:`spanbridge.mqtt.check_options` first.
         """
         before, self._options = self._options, options
-        if (before.host, before.port) != (options.host, options.port):
-            self._broker, self._accepted, self._turn = f"{options.host}:{options.port}", None, 0
-        self._backoff = Backoff(options.backoff_initial, options.backoff_maximum)
-        wanted = {subscription.wire_filter for subscription in options.subscriptions}
-        for name in [subscription.wire_filter for subscription in before.subscriptions]:
-            if name not in wanted:
-                self._unwanted[name] = None
-                self._subscribed.pop(name, None)
-                self._granted.pop(name, None)
-        for name in wanted:
-            self._unwanted.pop(name, None)
+        if before.broker != options.broker:
+            self._accepted = None
+        self._failures.use(options)
+        self._subscriptions.use(options)
         if renew or before.as_connected() != options.as_connected():
             self._stale = True
             self._leave_stale()
@@ -213,8 +201,7 @@ class MqttSubscriber:
         # Known before it is up: what comes on the heels of CONNACK may be acked at once.
         self._connection = connection = Connection(self._options, self._client_id, self._inbound, self._version)
         try:
-            tls = None if self._options.tls is None else await self._read_tls()
-            accepted = await dial(connection, tls, turn=self._turn)
+            accepted = await dial(connection, turn=self._failures.turn)
             began = loop.time()
             await self._serve(connection, accepted)
         except SourceError as error:
@@ -224,12 +211,7 @@ class MqttSubscriber:
             if isinstance(error, RenewedError):
                 self._report(events.ConnectionRenewed(source=self.name, broker=self._broker))
                 return
-            lasted = None if began is None else loop.time() - began
-            if lasted is None:
-                self._turn += 1
-            elif lasted >= _STABLE_AFTER:
-                self._backoff.reset()
-            await self._back_off(error, lasted)
+            await self._back_off(error, None if began is None else loop.time() - began)
         finally:
             self._connection = None
             await connection.abort()
@@ -242,20 +224,26 @@ class MqttSubscriber:
         self._note_session(accepted)
         # What came before is over. With reading paused, the answer may wait behind messages for long.
         self._last_error = f"{self._broker} accepted the connection, its answer to SUBSCRIBE has not been read yet"
-        self._forget_subscriptions(accepted)
+        subscriptions = self._subscriptions
+        subscriptions.connected(session_present=accepted.session_present)
         self._leave_stale()
         fresh = not accepted.session_present
         retry = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
         while not connection.closed.done():
             change = self._change = asyncio.get_running_loop().create_future()
             delay: float | None = None
-            wanted = [s for s in self._options.subscriptions if self._subscribed.get(s.wire_filter) != s]
+            wanted = subscriptions.missing()
             if wanted:
                 answers = await connection.subscribe(wanted, fresh=fresh)
                 pause = retry.next_delay(random.random())  # noqa: S311 - jitter, not a secret
-                delay = pause if self._note_answers(wanted, answers, pause) else None
-            for name in self._unwanted:  # after new ones were granted, which may take in what these bring
-                connection.unsubscribe(name, partial(self._unwanted.pop, name, None))
+                refusal = subscriptions.answered(wanted, answers, pause)
+                if refusal is not None:
+                    delay = pause
+                    self._note_error(refusal)
+            if delay is None:
+                self._last_error = None
+            for name in subscriptions.unwanted:  # after new ones were granted, which may take in what these bring
+                connection.unsubscribe(name, partial(subscriptions.gone, name))
             fresh = False
             if self._link is not Link.UP:
                 self._note_up(accepted)
@@ -264,57 +252,26 @@ class MqttSubscriber:
         if cause is not None:
             raise cause
 
-    def _forget_subscriptions(self, accepted: Accepted) -> None:
-        """Which subscriptions are asked for again on a new connection.
-
-        All of them, since that is harmless in MQTT 5.0 (with retain handling 1) and mends what was lost. A 3.1.1 broker
-        sends its retained messages again with every SUBSCRIBE (MQTT-3.8.4-3): there, what this very session was granted
-        before is left alone.
-        """
-        if self._options.version == "5" or not accepted.session_present:
-            self._subscribed = {}
-        if not accepted.session_present:
-            self._unwanted = {}
-
     def _leave_stale(self) -> None:
         """End a connection that was made with other options. One that is still being made ends once it is accepted."""
         connection = self._connection
         if self._stale and connection is not None and connection.accepted.done():
             connection.leave(RenewedError(f"{self._broker}: renewing the connection, since its options changed"))
 
-    async def _read_tls(self) -> ssl.SSLContext:
-        """The TLS context from the files as they are now, so that renewed certificates are taken up.
-
-        :raises ConnectError: a file cannot be used.
-        """
-        assert self._options.tls is not None
-        try:
-            return await asyncio.to_thread(client_context, self._options.tls)
-        except SourceError as error:
-            raise ConnectError(str(error), reason=error.reason) from None
-
     async def _back_off(self, error: SourceError, lasted: float | None) -> None:
         """Report why there is no connection, and wait. ``lasted`` is how long there was one, in seconds."""
-        delay = self._backoff.next_delay(random.random())  # noqa: S311 - jitter, not a secret
-        cause = str(error) + self._takeover_hint(error, lasted)
-        self._last_error = cause
+        cause, delay = self._failures.failed(error, lasted, self._client_id)
+        self._note_error(cause)
         self._set_link(Link.BACKOFF)
         if not isinstance(error, NackError):  # reported when it came
-            kind = _event_for(error, established=lasted is not None)
+            kind = event_for(error, established=lasted is not None)
             self._report(kind(source=self.name, broker=self._broker, reason=error.reason, cause=cause, retry_in=delay))
         assert self._change is not None
         await asyncio.wait({self._change}, timeout=delay)  # other options are tried at once
 
-    def _takeover_hint(self, error: SourceError, lasted: float | None) -> str:
-        """A 3.1.1 broker just closes when another client takes the client id; some do so in MQTT 5.0 as well."""
-        closed = isinstance(error, LostError) and error.reason == LostError.reason and lasted is not None
-        if not closed or (lasted or 0.0) >= _SHORT_LIVED:
-            self._closed_early = 0
-            return ""
-        self._closed_early += 1
-        if self._closed_early < 2:
-            return ""
-        return f", again and again: it may be that another client connects with the client id {self._client_id!r}"
+    @property
+    def _broker(self) -> str:
+        return self._options.broker
 
     # -- notes ------------------------------------------------------------------------------------------------------
 
@@ -325,82 +282,29 @@ class MqttSubscriber:
         asked, granted = self._options.session_expiry, accepted.session_expiry
         if granted is not None and granted < asked:
             self._report(events.SessionShortened(source=self.name, broker=self._broker, asked=asked, granted=granted))
-        if not accepted.session_present:
-            if accepted_before and self._persistent:
-                self._report(events.SessionLost(source=self.name, broker=self._broker))
-            self._granted = {}
+        if not accepted.session_present and accepted_before and self._options.persistent:
+            self._report(events.SessionLost(source=self.name, broker=self._broker))
         self._lost(accepted.lost, "they were nacked, and the broker lost the session that held them")
 
     def _note_up(self, accepted: Accepted) -> None:
         self._set_link(Link.UP)
-        if all(granted.qos is not None for granted in self._granted.values()):
-            self._last_error = None
         self._report(
             events.Connected(
                 source=self.name,
                 broker=self._broker,
                 client_id=accepted.client_id,
                 session_present=accepted.session_present,
-                subscriptions=sum(granted.qos is not None for granted in self._granted.values()),
+                subscriptions=self._subscriptions.granted,
             )
         )
 
-    def _note_answers(
-        self, asked: Sequence[Subscription], answers: Sequence[Granted], delay: float
-    ) -> list[Subscription]:
-        """Record what the broker granted; return what it refused."""
-        refused = []
-        for subscription, answer in zip(asked, answers, strict=True):
-            name = subscription.wire_filter
-            if name in self._unwanted:  # the options changed meanwhile
-                continue
-            self._granted[name] = answer
-            if answer.qos is None:
-                refused.append(subscription)
-                self._last_error = f"subscription {name!r} refused: {answer.cause}"
-                self._report(
-                    events.SubscriptionRefused(
-                        source=self.name,
-                        broker=self._broker,
-                        filter=name,
-                        reason=answer.reason,
-                        cause=answer.cause,
-                        retry_in=delay,
-                    )
-                )
-                continue
-            self._subscribed[name] = subscription
-            if answer.qos < subscription.qos:
-                self._report(
-                    events.SubscriptionDowngraded(
-                        source=self.name,
-                        broker=self._broker,
-                        filter=name,
-                        asked=subscription.qos,
-                        granted=answer.qos,
-                    )
-                )
-        if not refused and self._link is Link.UP:
-            self._last_error = None
-        return refused
+    def _note_error(self, error: str) -> None:
+        self._last_error, self._last_error_ns = error, time.time_ns()
 
     def _set_link(self, link: Link) -> None:
         if (link is Link.UP) is not (self._link is Link.UP):
             self._since_ns = time.time_ns()
         self._link = link
-
-    def _pause(self, *, paused: bool) -> None:
-        self._inbound.pauses += paused and not self._inbound.paused
-        self._inbound.paused = paused
-        if self._connection is not None:
-            self._connection.apply_pause()
-
-    @property
-    def _persistent(self) -> bool:
-        """Whether the broker was asked to keep a session beyond the connection."""
-        if self._options.version == "3.1.1":
-            return not self._options.clean_start
-        return self._options.session_expiry > 0
 
     def _discarded(self, count: int) -> None:
         self._report(events.Discarded(source=self.name, broker=self._broker, count=count))
@@ -411,9 +315,6 @@ class MqttSubscriber:
     def _lost(self, count: int, cause: str) -> None:
         if count:
             self._report(events.MessagesLost(source=self.name, broker=self._broker, cause=cause, count=count))
-
-    def _report(self, event: Event) -> None:
-        self._reporter.report(event)
 
     def _detail(self) -> dict[str, Any]:
         accepted = self._accepted
@@ -428,23 +329,5 @@ class MqttSubscriber:
             "delivering": self._inbound.delivering,
             "reconnects": max(self._session.connections - 1, 0),
             "messages": self._inbound.messages,
-            "subscriptions": [self._subscription_detail(subscription) for subscription in self._options.subscriptions],
+            "subscriptions": self._subscriptions.detail(),
         }
-
-    def _subscription_detail(self, subscription: Subscription) -> dict[str, Any]:
-        answer = self._granted.get(subscription.wire_filter)
-        detail: dict[str, Any] = {
-            "filter": subscription.wire_filter,
-            "granted_qos": None if answer is None else answer.qos,
-        }
-        if answer is not None and answer.qos is None:
-            detail["error"] = answer.cause
-        return detail
-
-
-def _event_for(error: SourceError, *, established: bool) -> Callable[..., Event]:
-    if isinstance(error, RefusedError):
-        return events.ConnectRefused
-    if isinstance(error, PacketError):
-        return events.BadPacket
-    return events.Disconnected if established else events.ConnectFailed

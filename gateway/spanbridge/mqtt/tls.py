@@ -1,4 +1,4 @@
-"""The TLS context of a connection, built once when the source is made: files are not read on the event loop."""
+"""The TLS context of a connection. Blocking, since it reads files: not for the event loop."""
 
 from __future__ import annotations
 

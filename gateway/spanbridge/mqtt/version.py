@@ -173,9 +173,7 @@ class Version5(Version):
     def accepted(self, packet: ConnackPacket, options: MqttOptions, client_id: str) -> Accepted:
         if packet.code:
             said = _words(packet.code, packet.properties)
-            raise RefusedError(
-                f"{options.host}:{options.port} refused the connection: {said}", reason=_reason(packet.code)
-            )
+            raise RefusedError(f"{options.broker} refused the connection: {said}", reason=_reason(packet.code))
         get = packet.properties.get
         return Accepted(
             session_present=packet.session_present,
@@ -234,7 +232,7 @@ class Version311(Version):
     def accepted(self, packet: ConnackPacket, options: MqttOptions, client_id: str) -> Accepted:
         if packet.code:
             reason, words = _REFUSALS.get(packet.code, ("unspecified_error", f"return code {packet.code}"))
-            raise RefusedError(f"{options.host}:{options.port} refused the connection: {words}", reason=reason)
+            raise RefusedError(f"{options.broker} refused the connection: {words}", reason=reason)
         return Accepted(packet.session_present, client_id, options.keep_alive)
 
     def granted(self, packet: SubackPacket) -> Granted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram, Labels
 from spanbridge.telemetry.peer import Peer
@@ -56,6 +56,26 @@ class UplinkMetrics:
         self._source, self._target = _where(source), _where(target)
         self._known.clear()
 
+    def declare(
+        self,
+        reasons: Mapping[str, Sequence[str]],
+        topics: Iterable[str],
+        *,
+        rejected: Iterable[tuple[str, str, str]] = (),
+        outcomes: Iterable[str] = (),
+    ) -> None:
+        """Have series at 0 where their labels are known: one that begins at 1 hides its first message.
+
+        ``reasons`` are the reasons for dropping by each template, ``topics`` the RocketMQ topics that the configuration
+        fixes, ``rejected`` triples of template, reason and rejected topic. A counter that would get too many series
+        gets none (:data:`~spanbridge.telemetry.metrics.hot.DECLARED`).
+        """
+        self._consumed.declare(self._mqtt(template, None) for template in reasons)
+        self._sent.declare(self._rocketmq(topic, None) for topic in topics)
+        self._dropped.declare(_refused(template, reason) for template, found in reasons.items() for reason in found)
+        self._rejected.declare((*_refused(template, reason), ("topic", topic)) for template, reason, topic in rejected)
+        self._context.declare((("outcome", outcome),) for outcome in outcomes)
+
     @property
     def counters(self) -> Iterable[HotCounter]:
         """All counters."""
@@ -72,8 +92,7 @@ class UplinkMetrics:
 
     def requested(self, topic: str, count: int, seconds: float, error: str | None = None) -> None:
         """One attempt to send ``count`` messages."""
-        key = ("rocketmq", topic, error)
-        labels = self._known.get(key) or self._learn(key, "send", "messaging.destination.name", self._target)
+        labels = self._rocketmq(topic, error)
         self._operation.record(labels, seconds)
         self._sent.add(labels, count)
 
@@ -89,13 +108,12 @@ class UplinkMetrics:
             self._batch_duration.record(labels, seconds)
 
     def dropped(self, template: str, reason: str, count: int = 1) -> None:
-        """Messages dropped on purpose; ``template`` is "" for those that no route took."""
-        self._dropped.add((("messaging.destination.template", template), ("reason", reason)), count)
+        """Messages dropped on purpose; ``template`` is "(unroutable)" for those that no route took."""
+        self._dropped.add(_refused(template, reason), count)
 
     def rejected(self, template: str, reason: str, topic: str, count: int = 1) -> None:
         """Messages stored in the rejected ``topic`` instead of their own."""
-        labels = (("messaging.destination.template", template), ("reason", reason), ("topic", topic))
-        self._rejected.add(labels, count)
+        self._rejected.add((*_refused(template, reason), ("topic", topic)), count)
 
     def context(self, outcome: str, count: int = 1) -> None:
         """Messages with a ``valid`` context, with none (``absent``), or with one that has a problem (its name)."""
@@ -104,6 +122,10 @@ class UplinkMetrics:
     def _mqtt(self, template: str, error: str | None) -> Labels:
         key = ("mqtt", template, error)
         return self._known.get(key) or self._learn(key, "process", "messaging.destination.template", self._source)
+
+    def _rocketmq(self, topic: str, error: str | None) -> Labels:
+        key = ("rocketmq", topic, error)
+        return self._known.get(key) or self._learn(key, "send", "messaging.destination.name", self._target)
 
     def _learn(self, key: tuple[str, str, str | None], operation: str, destination: str, where: Labels) -> Labels:
         system, name, error = key
@@ -120,6 +142,10 @@ class UplinkMetrics:
             self._known.clear()
         self._known[key] = labels
         return labels
+
+
+def _refused(template: str, reason: str) -> Labels:
+    return (("messaging.destination.template", template), ("reason", reason))
 
 
 def _where(peer: Peer | None) -> Labels:

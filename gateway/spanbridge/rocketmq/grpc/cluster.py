@@ -34,6 +34,7 @@ class Cluster:
         self.link = Link.IDLE
         self.since_ns = time.time_ns()
         self.last_error: str | None = None
+        self.last_error_ns = 0
         self._options = options
         self._role = role
         self._reporter = reporter
@@ -148,7 +149,7 @@ class Cluster:
             results = await asyncio.gather(*map(self.routes.get, self._options.topics), return_exceptions=True)
             for result in results:
                 if isinstance(result, SinkError):
-                    self.last_error = str(result)
+                    self.note_error(str(result))
 
     async def _keep_routes(self) -> None:
         while True:
@@ -182,13 +183,17 @@ class Cluster:
 
     def _on_endpoint_change(self, endpoint: Endpoint) -> None:
         if endpoint.last_error is not None and not endpoint.up:
-            self.last_error = endpoint.last_error
+            self.note_error(endpoint.last_error)
         self._judge_link()
 
     def _judge_link(self) -> None:
         if self.link is not Link.CLOSED:
             ups = [known.up for known in self._endpoints.values()]
             self.change(Link.UP if True in ups else Link.CONNECTING if None in ups else Link.BACKOFF)
+
+    def note_error(self, error: str) -> None:
+        """Keep what went wrong last, in one line, and when."""
+        self.last_error, self.last_error_ns = error, time.time_ns()
 
     def change(self, link: Link) -> None:
         """Enter a state."""

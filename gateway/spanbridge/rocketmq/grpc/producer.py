@@ -81,7 +81,7 @@ class GrpcProducer:
             await self._check_type(route, type_of(partition))
             await self._dispatcher.send(route, partition, batch)
         except SinkError as error:
-            cluster.last_error = str(error)
+            cluster.note_error(str(error))
             self._doubt_route(topic, partition, error)
             raise
         else:
@@ -172,6 +172,7 @@ class GrpcProducer:
             link=cluster.link,
             since_ns=cluster.since_ns,
             last_error=cluster.last_error,
+            last_error_ns=cluster.last_error_ns,
             detail={
                 "client_id": cluster.client_id,
                 "endpoints": cluster.peers(),

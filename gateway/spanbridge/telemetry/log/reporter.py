@@ -83,13 +83,11 @@ class EventReporter:
         """Have the counter of ``kind`` from the start, at 0: a series that begins at 1 hides its first event.
 
         Each row has the fields in ``kind.labelled`` with values that are known to occur; none is needed for a kind
-        without labels.
+        without labels. Too many rows are left out, all of them (:data:`~spanbridge.telemetry.metrics.hot.DECLARED`).
         """
-        if not kind.counted:
-            return
-        counter = self._counter(kind.name)
-        for row in rows or (() if kind.labelled else ({},)):
-            counter.touch(_labels(kind, row))
+        if kind.counted:
+            found = rows or (() if kind.labelled else ({},))
+            self._counter(kind.name).declare(_labels(kind, row) for row in found)
 
     def waiting(self, outage: str, waiting: Waiting) -> None:
         """Say with each line about that outage what waits: ``1 234 messages wait, the oldest for 61 s``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from spanbridge.telemetry import faults
 
@@ -17,6 +17,9 @@ DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.
 
 SERIES = 500
 """Attribute sets that one metric keeps apart: a template may name RocketMQ topics after a level that devices choose."""
+
+DECLARED = SERIES // 4
+"""Attribute sets up to which series are made before anything is counted: the others are for what happens."""
 
 OVERFLOW: Labels = (("otel.metric.overflow", True),)
 """Where the rest is counted (OpenTelemetry specification, "Cardinality limits")."""
@@ -44,6 +47,13 @@ class HotCounter:
     def touch(self, labels: Labels) -> None:
         """Have the series of ``labels`` at 0, unless it counts already: a rate needs a value before the first event."""
         self.add(labels, 0)
+
+    def declare(self, rows: Iterable[Labels]) -> None:
+        """Touch all of them, or none where the counter would then have more than :data:`DECLARED` series."""
+        fresh = [labels for labels in dict.fromkeys(rows) if labels not in self.values]
+        if len(self.values) + len(fresh) <= DECLARED:
+            for labels in fresh:
+                self.touch(labels)
 
 
 class Series:

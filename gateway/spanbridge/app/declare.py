@@ -1,0 +1,64 @@
+"""Series that exist from the start: whatever of their labels the configuration fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spanbridge.app import convert
+from spanbridge.config import Config
+from spanbridge.core.routes import Route
+from spanbridge.mqtt import events as mqtt
+from spanbridge.telemetry import Telemetry
+from spanbridge.uplink import events
+from spanbridge.uplink.reasons import NEVER_REJECTED, UNROUTED, known_reasons
+from spanbridge.uplink.recipe import UNROUTABLE, with_catch_all
+from spanbridge_context import PROBLEMS
+
+OUTCOMES = ("valid", "absent", *PROBLEMS)
+"""What can be said of the context that a message carries."""
+
+_OF_SOURCE = (
+    mqtt.Connected,
+    mqtt.SessionLost,
+    mqtt.SessionShortened,
+    mqtt.MessagesRedelivered,
+    mqtt.MessagesNacked,
+    mqtt.MessagesLost,
+)
+_FAULTY = ("uplink.intake", "uplink.sender", "uplink.rejects", "telemetry")
+
+
+def declare(config: Config, telemetry: Telemetry) -> None:
+    """Have the series of this configuration at 0, unless they count already: ``increase()`` then sees the first event.
+
+    Reasons that only a peer knows (those of failed requests, RocketMQ's codes) begin with their first event.
+    """
+    routes = with_catch_all(config.build_routes(), config.uplink.unroutable_topic)
+    reasons = {route.filter.text: known_reasons(route) for route in routes}
+    reasons[UNROUTABLE] = UNROUTED
+    topics = convert.known_topics(config)
+    dead = config.uplink.rejected_topic
+    rejected = [
+        (template, reason, dead)
+        for template, found in reasons.items()
+        for reason in found
+        if dead is not None and reason not in NEVER_REJECTED
+    ]
+    telemetry.metrics.declare(reasons, topics, rejected=rejected, outcomes=OUTCOMES)
+    _declare_events(config, telemetry, routes, dict.fromkeys((reason, topic) for _, reason, topic in rejected))
+
+
+def _declare_events(
+    config: Config, telemetry: Telemetry, routes: Sequence[Route], diverted: dict[tuple[str, str], None]
+) -> None:
+    tell = telemetry.reporter.declare
+    if config.uplink.unroutable_topic is not None:
+        diverted["unroutable", config.uplink.unroutable_topic] = None
+    tell(events.MessagesDiverted, *({"reason": reason, "topic": topic} for reason, topic in diverted))
+    tell(events.PropertiesDropped, *({"route": route.name} for route in routes))
+    tell(events.SendRecovered, *({"topic": topic} for topic in convert.known_topics(config)))
+    tell(events.InternalError, *({"where": where} for where in _FAULTY))
+    tell(events.DrainIncomplete)
+    for kind in _OF_SOURCE:
+        tell(kind, *({"source": broker.name} for broker in config.mqtt))
+    tell(mqtt.Discarded, *({"source": broker.name, "reason": "stopping"} for broker in config.mqtt))
