@@ -150,9 +150,7 @@ def _ask(config: Config) -> list[PeerFinding]:
 
 
 def init(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="File to write; - for standard output.")
-    ] = DEFAULT_FILE,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; - for standard output.")] = DEFAULT_FILE,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
     systemd: Annotated[
         Path | None, typer.Option("--systemd", metavar="DIR", help="Write a systemd unit and its examples.")
