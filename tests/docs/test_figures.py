@@ -39,13 +39,8 @@ def test_the_table_of_the_first_page_has_no_other() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_has_another_figure_for_the_idle_gateway(page: str) -> None:
-<<<<<<< HEAD
-    measured = re.compile(r"(?<!≤ )\b\d+ MiB")  # what is promised is no figure
-    idle = [line for line in lines(page) if re.search(r"\bidle\b", line) and measured.search(line)]
-=======
     idle = [
         line for line in lines(page) if re.search(r"\bidle\b", line) and re.search(r"(?<!≤ )\b\d+ MiB", line)
     ]  # a promise is no figure
->>>>>>> hot
     quoted = [line.format(*FIGURES[name]["figures"]) for name, where, line in QUOTES if where == page]
     assert [line for line in idle if line not in quoted] == []
