@@ -28,7 +28,7 @@ class MissingPackageError(SpanbridgeError):
 def plain_run(arguments: Sequence[str]) -> Path | None:
     """The configuration file of a ``run`` with nothing but that to parse; None where typer has to look at it.
 
-    typer, click and rich are 5 MiB that an idle gateway would hold for ever (docs/adr/0064).
+    typer, click and rich are memory that an idle gateway would hold for ever (docs/adr/0065).
     """
     default = Path(os.environ.get("SPANBRIDGE_CONFIG") or DEFAULT_FILE)
     match list(arguments):
