@@ -7,6 +7,7 @@ application at the other end has the bytes that were sent. docs/wire-format.md h
 from . import traceparent
 from .context import TraceContext, make_of
 from .errors import DUPLICATE, TRACESTATE, TraceContextError, wrong_type
+from .extracted import Extracted
 from .tracestate import normalise_tracestate
 
 TYPE_CHECKING = False
@@ -76,8 +77,13 @@ def split_json(payload: bytes) -> tuple[bytes, "TraceContext | None", "str | Non
         return payload, None, None
 
 
-extract_json = split_json
-"""The earlier name of :func:`split_json`."""
+def extract_json(payload: bytes) -> Extracted:
+    """The context, and the problem, of a JSON payload. :func:`split_json` takes the context off as well.
+
+    :raises TypeError: the payload is not bytes.
+    """
+    _, context, problem = split_json(payload)
+    return Extracted(context, problem)
 
 
 def _read_first(payload: bytes) -> "tuple[bytes, TraceContext | None, str | None] | None":

@@ -738,6 +738,58 @@ async def test_a_missing_topic_that_a_device_named_is_rejected_after_a_while_and
         assert len(rig.clock.slept) == tries, "the topic is known to be missing"
 
 
+async def test_what_concerns_every_message_is_waited_for_whoever_names_the_topic() -> None:
+    async with running(route("d/{device}", "t-{device}"), reject_after=5.0) as rig:
+        wrong = [True]
+
+        def respond(batch: list[Stored]) -> None:
+            if wrong[0]:
+                raise SinkMisconfigured("the access key is wrong", reason="unauthenticated")
+
+        rig.sink.respond = respond
+        for number in range(8):
+            rig.deliver(rig.publish(f"d/{number}"))
+        await rig.until(lambda: sum(rig.clock.slept) > 200)
+        assert rig.source.acked == []
+        wrong[0] = False
+        await rig.until(lambda: len(rig.source.acked) == 8)
+        assert len(rig.sink.stored) == 8
+
+
+async def test_a_topic_without_rights_that_a_device_named_is_rejected_while_others_are_stored() -> None:
+    async with running(route("d/{device}", "t-{device}"), reject_after=5.0) as rig:
+
+        def respond(batch: list[Stored]) -> None:
+            if batch[0].topic == "t-secret":
+                raise SinkMisconfigured("no right to publish", reason="unauthorized")
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish("d/secret"))
+        await rig.until(lambda: sum(rig.clock.slept) > 20)
+        assert rig.source.acked == []
+        rig.deliver(rig.publish("d/open"))
+        await rig.until(lambda: rig.source.acked == [1, 2])
+
+
+async def test_the_rejected_topic_is_waited_for() -> None:
+    async with running(route("d/{device}", "t-{device}"), rejected_topic="dead", reject_after=1.0) as rig:
+        missing = [True]
+
+        def respond(batch: list[Stored]) -> None:
+            if batch[0].topic == "t-bad":
+                raise SinkRejected("illegal", reason="illegal_message_tag")
+            if missing[0]:
+                raise SinkMisconfigured("no such topic", reason="topic_not_found")
+
+        rig.sink.respond = respond
+        rig.deliver(rig.publish("d/bad"))
+        await rig.until(lambda: sum(rig.clock.slept) > 60)
+        assert rig.source.acked == []
+        missing[0] = False
+        await rig.until(lambda: rig.source.acked == [1])
+        assert rig.sink.stored[0].topic == "dead"
+
+
 async def test_many_missing_topics_do_not_add_up_their_waits() -> None:
     async with running(route("d/{device}", "t-{device}"), reject_after=1000.0) as rig:
 

@@ -3,87 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from spanbridge import __version__
 from spanbridge.admin import AdminServer
 from spanbridge.app import changes, convert
+from spanbridge.app.clock import SystemClock
 from spanbridge.app.declare import declare
+from spanbridge.app.events import GatewayStarted, GatewayStopped, GatewayStopping
 from spanbridge.app.reload import Reload, Running
 from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
 from spanbridge.app.switch import SinkSwitch
 from spanbridge.app.watch import Watch
 from spanbridge.config import Config, Report, examine
-from spanbridge.core.events import Event
 from spanbridge.core.health import Thresholds
 from spanbridge.mqtt import create_source
 from spanbridge.ports import Service
 from spanbridge.rocketmq import create_sink
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayStarted(Event):
-    """The gateway runs."""
-
-    name: ClassVar[str] = "gateway.starts"
-
-    gateway: str
-    brokers: str
-    cluster: str
-    routes: int
-
-    def text(self) -> str:
-        """What it connects."""
-        what = f"{self.brokers} -> {self.cluster}, {self.routes} route(s)"
-        return f"spanbridge {__version__} {self.gateway!r} started: {what}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayStopping(Event):
-    """The gateway was asked to stop."""
-
-    name: ClassVar[str] = "gateway.stops"
-
-    cause: str
-    in_flight: int
-    deadline: float
-
-    def text(self) -> str:
-        """How long that may take."""
-        return f"stopping ({self.cause}): sending {self.in_flight} message(s) in flight, for up to {self.deadline:g} s"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayStopped(Event):
-    """The gateway has stopped."""
-
-    name: ClassVar[str] = "gateway.stopped"
-    counted: ClassVar[bool] = False
-
-    sent: int
-    left: int
-
-    def text(self) -> str:
-        """The tally."""
-        return f"stopped: {self.sent} message(s) sent, {self.left} left with the MQTT broker"
-
-
-class SystemClock:
-    """The machine's time."""
-
-    # The functions themselves: the hot path asks for the time several times a batch.
-    now_ns = staticmethod(time.time_ns)
-    monotonic_ns = staticmethod(time.monotonic_ns)
-
-    async def sleep(self, seconds: float) -> None:
-        """Pause the calling task."""
-        await asyncio.sleep(seconds)
 
 
 class Gateway:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from spanbridge.app import changes, convert
 from spanbridge.app.declare import declare
+from spanbridge.app.events import ConfigNeedsRestart, ConfigProblem, ConfigRefused, ConfigReloaded
 from spanbridge.app.services import Periodic, ProbeService
 from spanbridge.app.switch import SinkSwitch
 from spanbridge.app.watch import Watch
 from spanbridge.config import Config, Problem, Report
 from spanbridge.core.errors import SpanbridgeError
-from spanbridge.core.events import Event, Severity
 from spanbridge.core.health import Thresholds
 from spanbridge.mqtt import MqttSubscriber, check_options, create_source
 from spanbridge.ports import Clock
@@ -24,68 +24,6 @@ from spanbridge.rocketmq import create_sink
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
 from spanbridge.uplink.quiet import report_fault
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigReloaded(Event):
-    """The configuration was read again and is in force."""
-
-    name: ClassVar[str] = "config.reloads"
-
-    file: str
-    changes: str
-    warnings: int = 0
-
-    def text(self) -> str:
-        """What changed."""
-        note = f"; {self.warnings} warning(s), see `spanbridge check`" if self.warnings else ""
-        return f"{self.file} was read again and is in force: {self.changes}{note}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigRefused(Event):
-    """The configuration was read again and cannot be used. The former one stays in force."""
-
-    name: ClassVar[str] = "config.refusals"
-    severity: ClassVar[Severity] = Severity.ERROR
-
-    file: str
-    errors: int
-
-    def text(self) -> str:
-        """How many errors; each has a line of its own."""
-        return f"{self.file} was read again and has {self.errors} error(s); the former configuration stays in force"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigProblem(Event):
-    """One error of a configuration that was read again, as `run` and `check` tell it."""
-
-    name: ClassVar[str] = "config.problem"
-    severity: ClassVar[Severity] = Severity.ERROR
-    counted: ClassVar[bool] = False
-    labelled: ClassVar[tuple[str, ...]] = ("problem",)
-
-    problem: str
-
-    def text(self) -> str:
-        """File, line, setting, what is wrong, a hint."""
-        return self.problem
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigNeedsRestart(Event):
-    """Settings differ from those in force that only a restart can change. The rest was taken over."""
-
-    name: ClassVar[str] = "config.restart_needed"
-    severity: ClassVar[Severity] = Severity.WARNING
-
-    file: str
-    settings: str
-
-    def text(self) -> str:
-        """Which ones."""
-        return f"{self.file}: {self.settings} takes a restart; the former value stays in force until then"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
+from spanbridge.app.events import ServiceStopFailed
 from spanbridge.app.watch import Watch
 from spanbridge.core.errors import SinkError
-from spanbridge.core.events import Event, Severity
 from spanbridge.ports import Clock, Reporter, Service, Sink, Source
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
@@ -18,22 +17,6 @@ RATE_PERIOD = 5.0
 """Seconds between the readings that rates are worked out from."""
 _FLUSH_TIMEOUT = 5.0
 """Seconds for the last spans and metrics; a collector that is away must not hold up a restart."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceStopFailed(Event):
-    """A part of the gateway did not stop in order. The others are stopped all the same."""
-
-    name: ClassVar[str] = "services.stop_failures"
-    severity: ClassVar[Severity] = Severity.ERROR
-    labelled: ClassVar[tuple[str, ...]] = ("service",)
-
-    service: str
-    cause: str
-
-    def text(self) -> str:
-        """Which, and why."""
-        return f"stopping {self.service} failed: {self.cause}; the others are stopped all the same"
 
 
 class Services:

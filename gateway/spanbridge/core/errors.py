@@ -67,10 +67,22 @@ class SinkThrottled(SinkError):  # noqa: N818
     reason = "throttled"
 
 
+TOPIC_AT_FAULT = frozenset({
+    "topic_not_found", "not_found", "no_writable_queue", "illegal_topic", "forbidden",
+    "message_property_conflict_with_type",
+})  # fmt: skip
+"""Reasons that concern one topic of the sink's. All others may concern every message."""
+
+
 class SinkMisconfigured(SinkError):  # noqa: N818
     """An operator has to mend something (topic missing, not authorised). Messages are kept and tried again."""
 
     reason = "misconfigured"
+
+    @property
+    def of_topic(self) -> bool:
+        """Whether the topic alone is at fault, so that messages to others may well be stored."""
+        return self.reason in TOPIC_AT_FAULT
 
 
 class SinkRejected(SinkError):  # noqa: N818

@@ -19,9 +19,11 @@ from spanbridge.uplink.quiet import report_fault
 from spanbridge.uplink.recipe import UNROUTABLE, Ends, Outgoing, Recipe, Recipes, Refused
 from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.tally import Tallies, Tally
-from spanbridge_context import TraceContext, extract_json, split_topic, split_user_properties
+from spanbridge_context import TraceContext, split_json, split_topic, split_user_properties
 
 SUFFIX = "/~tp/"
+_FORGIVEN_AFTER = 600 * 1_000_000_000
+"""Nanoseconds after which a fault with a message of the same topic and payload is another one."""
 _TRIES = 3
 """How often a message may meet a fault of ours: after that it is refused, so that those behind it go on."""
 
@@ -55,7 +57,7 @@ class Intake:
         self._clock = clock
         self._submit = submit
         self._outcomes: dict[str, int] = {}
-        self._faults: Generations[tuple[str, int], int] = Generations(256)
+        self._faults: Generations[tuple[str, int], tuple[int, int]] = Generations(256)
         self._recipes: Recipes
 
     def use(self, ends: Ends, recipes: Recipes) -> None:
@@ -221,8 +223,10 @@ class Intake:
         cause = report_fault(self._reporter, error, "uplink.intake")
         publish = delivery.message
         key = (publish.topic[:64], hash(publish.payload))
-        met = (self._faults.get(key) or 0) + 1
-        self._faults.put(key, met)
+        now = self._clock.monotonic_ns()
+        met, last = self._faults.get(key) or (0, now)
+        met = met + 1 if now - last < _FORGIVEN_AFTER else 1
+        self._faults.put(key, (met, now))
         return Refused("internal", cause) if met >= _TRIES else None
 
     def _count(self, tallies: dict[Tally, None], now: int) -> None:
@@ -241,5 +245,5 @@ def _without_json(
     payload: bytes, context: TraceContext | None, problem: str | None
 ) -> tuple[bytes, TraceContext | None, str | None]:
     """The payload without a context in it, which counts before the one of the user properties."""
-    payload, found, trouble = extract_json(payload)
+    payload, found, trouble = split_json(payload)
     return (payload, context, problem) if found is None and not trouble else (payload, found or context, trouble)

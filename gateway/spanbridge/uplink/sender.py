@@ -79,6 +79,8 @@ class Sender:
         self._away: WeakKeyDictionary[Partition[Outgoing], dict[str, int]] = WeakKeyDictionary()
         """Peers that were said to be away and since when (Unix time, ns), whatever became of the batch then."""
         self._tasks: dict[asyncio.Task[None], list[Outgoing]] = {}
+        self._stored_ns = 0
+        """When RocketMQ last stored a batch (monotonic, ns)."""
         self._stopped = False
 
     @property
@@ -212,7 +214,11 @@ class Sender:
         elif batch:
             again = self._divert(partition, batch[0], error)
             if again is not None:
-                await self._deliver(partition, [again])
+                try:
+                    await self._deliver(partition, [again])
+                except Exception:
+                    self._nack([again])
+                    raise
 
     def _divert(self, partition: Partition[Outgoing], outgoing: Outgoing, error: SinkError) -> Outgoing | None:
         """Send a message that RocketMQ refused to the rejected topic; return it when that is this partition's."""
@@ -244,19 +250,25 @@ class Sender:
     def _without_hopeless(
         self, partition: Partition[Outgoing], batch: list[Outgoing], error: SinkError
     ) -> list[Outgoing]:
-        """Reject messages of topics that devices named and that cannot be used: those behind them are to go on."""
-        if not isinstance(error, SinkMisconfigured):
+        """Reject messages of topics that devices named and that cannot be used: those behind them are to go on.
+
+        Only where the topic is at fault: it says so itself, or messages to others are stored meanwhile. What concerns
+        every message (credentials, TLS) is waited for, as are topics of the configuration.
+        """
+        if not isinstance(error, SinkMisconfigured) or not any(outgoing.recipe.by_device for outgoing in batch):
             return batch
         now = self._clock.monotonic_ns()
         if partition.failing_ns is None:
             partition.failing_ns = now
-            self._failing.add(partition)
+        if not error.of_topic and self._stored_ns <= partition.failing_ns:
+            return batch
+        self._failing.add(partition)
         allowed = self.reject_after if len(self._failing) <= _FAILING_TOPICS else 0.0
         if (now - partition.failing_ns) / 1e9 < allowed:
             return batch
         kept = []
         for outgoing in batch:
-            if outgoing.recipe.by_device or outgoing.recipe.rejected is not None:
+            if outgoing.recipe.by_device:
                 again = self._divert(partition, outgoing, error)
                 if again is not None:
                     kept.append(again)
@@ -265,6 +277,7 @@ class Sender:
         return kept
 
     def _works(self, partition: Partition[Outgoing]) -> None:
+        self._stored_ns = self._clock.monotonic_ns()
         if partition.failing_ns is not None:
             partition.failing_ns = None
             self._failing.discard(partition)
@@ -316,7 +329,10 @@ class Sender:
         self._released()
 
     def _nack(self, batch: Sequence[Outgoing]) -> None:
+        """Give back what is not done: what is acked, or diverted to another partition, has no encoded form any more."""
         for outgoing in batch:
+            if not outgoing.encoded:
+                continue
             outgoing.recipe.tally.intake.encoded_bytes -= len(outgoing.encoded)
             outgoing.encoded = b""
             outgoing.delivery.nack("a fault of ours while it was sent")
