@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spanbridge.config import Config, ConfigError, Problem, Report, examine, examine_text, load
+from spanbridge.config import Config, InvalidConfigError, Problem, Report, examine, examine_text, load
 from spanbridge.config.checks import cross_check
 from spanbridge.config.parts import Parts
 from spanbridge.config.repair import repair
@@ -189,7 +189,7 @@ topic = "x"
 def test_load_raises_with_all_problems(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text("[mqtt]\n")
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(InvalidConfigError) as raised:
         load(file, {})
     assert [problem.path for problem in raised.value.problems] == ["rocketmq", "routes", "mqtt.url"]
     assert "mqtt.url (line 1): is missing" in str(raised.value)

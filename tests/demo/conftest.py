@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spanbridge.demo.cast import Cast, Device, steps
-from spanbridge.demo.otlp_model import Link, Span
+from spanbridge.demo.otlp_model import Span, SpanLink
 
 _ids = itertools.count(1)
 
@@ -51,7 +51,7 @@ def make_span() -> MakeSpan:
             parent_id=parent.span_id if parent else "",
             start_ns=int(begin * 1e6),
             end_ns=int(end * 1e6),
-            links=tuple(Link(span.trace_id, span.span_id, "", 1, {}) for span in links),
+            links=tuple(SpanLink(span.trace_id, span.span_id, "", 1, {}) for span in links),
             resource={"service.name": service},
             **(fields | more),
         )

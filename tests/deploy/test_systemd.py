@@ -11,7 +11,7 @@ import pytest
 
 from spanbridge.cli import exits
 from spanbridge.config import examine
-from spanbridge.config.models import Uplink
+from spanbridge.config.models import UplinkSection
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
 UNIT = FOLDER / "spanbridge.service"
@@ -35,11 +35,11 @@ def directives(file: Path) -> dict[str, dict[str, list[str]]]:
 def test_fits_the_gateway() -> None:
     service = directives(UNIT)["Service"]
     assert service["RestartPreventExitStatus"] == [str(exits.USAGE)]
-    assert int(service["TimeoutStopSec"][0]) >= Uplink().drain_timeout + 10
+    assert int(service["TimeoutStopSec"][0]) >= UplinkSection().drain_timeout + 10
     assert service["ExecStart"] == ["/opt/spanbridge/bin/spanbridge run -c /etc/spanbridge/spanbridge.toml"]
     assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert service["Type"] == ["exec"], "a reload is not waited for: the gateway says in its log what came of it"
-    in_hand = Uplink().max_in_flight_bytes + 16 * 1024 * 1024
+    in_hand = UplinkSection().max_in_flight_bytes + 16 * 1024 * 1024
     assert int(service["MemoryMax"][0].removesuffix("M")) * 1024 * 1024 > 100 * 1024 * 1024 + in_hand
 
 

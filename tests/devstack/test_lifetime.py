@@ -18,7 +18,7 @@ import pytest
 
 from spanbridge.devstack import Devstack, DevstackError, ServiceError, process
 from spanbridge.devstack.ports import PortLease
-from spanbridge.devstack.process import KeeperClient, Service
+from spanbridge.devstack.process import KeeperClient, ServerProcess
 
 PARENT = """
 import json, os, sys, threading, time
@@ -102,11 +102,11 @@ def test_kill_9_of_the_keeper_ends_every_broker_and_is_reported() -> None:
 
 
 def test_a_stack_outlives_the_thread_that_made_it(tmp_path: Path) -> None:
-    made: list[Service] = []
+    made: list[ServerProcess] = []
 
     def make() -> None:
         keeper = KeeperClient(tmp_path / "stack")
-        made.append(Service(keeper=keeper, name="sleep", argv=["sleep", "60"], directory=tmp_path / "stack"))
+        made.append(ServerProcess(keeper=keeper, name="sleep", argv=["sleep", "60"], directory=tmp_path / "stack"))
         made[0].start()
 
     thread = threading.Thread(target=make)
@@ -120,7 +120,7 @@ def test_a_stack_outlives_the_thread_that_made_it(tmp_path: Path) -> None:
 def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
     keeper = KeeperClient(tmp_path)
     try:
-        service = Service(keeper=keeper, name="ghost", argv=["/does/not/exist"], directory=tmp_path)
+        service = ServerProcess(keeper=keeper, name="ghost", argv=["/does/not/exist"], directory=tmp_path)
         with pytest.raises(ServiceError, match=r"ghost: .*No such file.*/does/not/exist"):
             service.start()
         assert not service.running
@@ -133,13 +133,13 @@ def test_stop_is_friendly_first_and_final_at_last(tmp_path: Path) -> None:
     keeper = KeeperClient(tmp_path)
     try:
         script = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done"
-        deaf = Service(keeper=keeper, name="deaf", argv=["sh", "-c", script], directory=tmp_path)
+        deaf = ServerProcess(keeper=keeper, name="deaf", argv=["sh", "-c", script], directory=tmp_path)
         deaf.start()
         assert wait_until(lambda: "ready" in deaf.log_tail())
         deaf.stop(timeout=0.3)
         assert "asked" in deaf.log_tail()
         assert not deaf.running
-        polite = Service(keeper=keeper, name="polite", argv=["sleep", "60"], directory=tmp_path)
+        polite = ServerProcess(keeper=keeper, name="polite", argv=["sleep", "60"], directory=tmp_path)
         polite.start()
         polite.pause()
         polite.stop(timeout=5)
@@ -172,7 +172,7 @@ def test_two_leases_never_share_a_port() -> None:
 
 def test_a_failed_start_leaves_nothing_and_shows_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(Path(tempfile.gettempdir()).glob("spanbridge-devstack-*"))
-    monkeypatch.setattr("spanbridge.devstack.mqtt_setup.Command._rumqttd", lambda _self: "not toml")
+    monkeypatch.setattr("spanbridge.devstack.mqtt_setup.BrokerCommand._rumqttd", lambda _self: "not toml")
     with pytest.raises(ServiceError, match="ended by itself") as caught:
         Devstack.up(rocketmq=False, mqtt="iotcore")
     assert "last lines of its log" in str(caught.value)

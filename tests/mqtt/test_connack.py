@@ -11,7 +11,7 @@ from paho.mqtt.client import Client, MQTTv5, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 
 from spanbridge.devstack import FaultProxy
-from spanbridge.mqtt import Subscription, Will
+from spanbridge.mqtt import Subscription, WillMessage
 
 pytestmark = pytest.mark.anyio
 
@@ -184,8 +184,10 @@ async def test_the_will_is_published_when_the_gateway_vanishes_and_not_when_it_s
     try:
         await poll(lambda: ready)
         with FaultProxy(broker.host, broker.port) as proxy:
-            will = Will(topic=topic, payload=b"gone", qos=1)
-            stopped = watch(proxy.host, proxy.port, unique("t"), will=Will(topic=topic, payload=b"stopped", qos=1))
+            will = WillMessage(topic=topic, payload=b"gone", qos=1)
+            stopped = watch(
+                proxy.host, proxy.port, unique("t"), will=WillMessage(topic=topic, payload=b"stopped", qos=1)
+            )
             await stopped.up()
             await stopped.stop()
             vanishing = watch(proxy.host, proxy.port, unique("t"), will=will)

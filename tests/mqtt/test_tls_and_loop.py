@@ -13,8 +13,9 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from spanbridge.core.errors import SourceError
+from spanbridge.core.tls import TlsOptions
 from spanbridge.devstack import FaultProxy
-from spanbridge.mqtt import MqttOptions, Subscription, TlsOptions, Will, create_source
+from spanbridge.mqtt import MqttOptions, Subscription, WillMessage, create_source
 from spanbridge.ports import Link
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
@@ -121,13 +122,13 @@ BAD = [
     (options(subscriptions=(Subscription(filter="a", share="x\0"),)), "not a topic filter"),
     (options(version="3.1.1", subscriptions=(Subscription(filter="a" * 65_530, share="x"),)), "not a topic filter"),
     (options(subscriptions=(Subscription(filter="a", qos=3),)), "qos and retain_handling are 0, 1 or 2"),
-    (options(version="3.1.1", will=Will(topic="a/#")), "n: "),
+    (options(version="3.1.1", will=WillMessage(topic="a/#")), "n: "),
     (options(host="a..b"), "n: host 'a..b' is no host name"),
     (options(tls=TlsOptions(server_name=".example")), "n: tls.server_name '.example' is no host name"),
     (options(version="3.1.1", client_id="a\0b"), "n: client_id contains a NUL"),
     (options(version="3.1.1", username="u" * 65_536), "n: username has 65536 bytes, allowed are 65535"),
     (options(version="3.1.1", username="u", password="p" * 65_536), "n: password has 65536 bytes"),
-    (options(version="3.1.1", will=Will(topic="a", payload=bytes(65_536))), "n: will payload has 65536 bytes"),
+    (options(version="3.1.1", will=WillMessage(topic="a", payload=bytes(65_536))), "n: will payload has 65536 bytes"),
 ]
 
 

@@ -9,8 +9,9 @@ import hmac
 import pytest
 
 from spanbridge.core.errors import SinkMisconfigured
+from spanbridge.core.tls import TlsOptions
 from spanbridge.rocketmq.grpc.auth import Credentials
-from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
+from spanbridge.rocketmq.options import RocketmqOptions
 
 SECRET = "s3cr3t-key"
 TOKEN = "t0ken-value"

@@ -18,8 +18,9 @@ import pytest
 from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SinkUnavailable
 from spanbridge.core.events import Event
 from spanbridge.core.message import Destination
+from spanbridge.core.tls import TlsOptions
 from spanbridge.devstack import FaultProxy
-from spanbridge.rocketmq import RocketmqOptions, TlsOptions
+from spanbridge.rocketmq import RocketmqOptions
 from spanbridge.rocketmq.grpc.producer import GrpcProducer
 
 from .reading import Reader

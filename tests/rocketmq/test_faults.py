@@ -16,7 +16,7 @@ import trustme
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkUnavailable
 from spanbridge.core.message import Destination
-from spanbridge.rocketmq import TlsOptions
+from spanbridge.core.tls import TlsOptions
 from spanbridge.rocketmq.grpc.peerlog import GrpcLogHandler, take_over
 from spanbridge.rocketmq.grpc.stubs import service
 

@@ -17,8 +17,9 @@ from grpc import aio
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
 from spanbridge.core.events import Event
 from spanbridge.core.message import Destination
+from spanbridge.core.tls import TlsOptions
 from spanbridge.ports import Link
-from spanbridge.rocketmq import RocketmqOptions, TlsOptions
+from spanbridge.rocketmq import RocketmqOptions
 from spanbridge.rocketmq.grpc.encode import DELAYED, UNORDERED
 from spanbridge.rocketmq.grpc.producer import GrpcProducer
 from spanbridge.rocketmq.grpc.routes import read_route

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from spanbridge.core.errors import SinkMisconfigured, SinkUnavailable
-from spanbridge.rocketmq import TlsOptions
+from spanbridge.core.tls import TlsOptions
 from spanbridge.rocketmq.grpc.tls import load_credentials
 
 from .fake_proxy import FakeProxy

@@ -21,7 +21,7 @@ from spanbridge.telemetry import Telemetry, TelemetrySettings
 from spanbridge.telemetry.metrics import hot
 from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram
 from spanbridge.telemetry.metrics.meter import Instruments, Temporality
-from spanbridge.telemetry.metrics.points import Scope
+from spanbridge.telemetry.metrics.points import MetricScope
 from spanbridge.telemetry.otlp.encode_metrics import encode
 
 pytestmark = pytest.mark.anyio
@@ -110,7 +110,7 @@ def test_the_sdk_would_send_the_same() -> None:
     counter.add((("reason", "r"), ("n", 1)), 3)
     data = provider_reader.get_metrics_data()
     assert data is not None
-    found = encode(instruments.reader().read(), resource, Scope("s", "1", "https://example.org/schema"))
+    found = encode(instruments.reader().read(), resource, MetricScope("s", "1", "https://example.org/schema"))
     expected = encode_metrics(data).SerializeToString()
     provider.shutdown()
     assert comparable(found) == comparable(expected)

@@ -13,7 +13,7 @@ from spanbridge.telemetry import Peer, Telemetry, TelemetrySettings
 from spanbridge.telemetry.log.reporter import EventReporter
 from spanbridge.telemetry.metrics import hot, process
 from spanbridge.telemetry.metrics.meter import Instruments
-from spanbridge.telemetry.metrics.points import Scope
+from spanbridge.telemetry.metrics.points import MetricScope
 from spanbridge.telemetry.metrics.prometheus import OPENMETRICS, TEXT, prometheus_text
 
 PLAIN = "text/plain;version=0.0.4"
@@ -100,7 +100,7 @@ def test_names_that_meet_do_not_break_the_page() -> None:
     instruments.gauge("a.b", lambda: 1)
     instruments.gauge("a_b", lambda: [(2.0, {"x.y": "1", "x_y": "2"})])
     instruments.gauge("c", lambda: 0.5, unit="1")
-    body = prometheus_text(reader.read(), {}, Scope("s"), openmetrics=True).decode()
+    body = prometheus_text(reader.read(), {}, MetricScope("s"), openmetrics=True).decode()
     found = {family.name: family for family in openmetrics_parser.text_string_to_metric_families(body)}
     assert [sample.value for sample in found["a_b"].samples] == [1, 2]
     assert found["a_b"].samples[1].labels["x_y"] == "1;2"
@@ -155,7 +155,7 @@ def test_a_gauge_that_fails_leaves_out_itself_only(caplog: pytest.LogCaptureFixt
     instruments.gauge("bad", lambda: 1 // 0)
     instruments.gauge("good", lambda: 2)
     for _ in range(2):
-        assert b"\ngood{" in prometheus_text(reader.read(), {}, Scope("s"))
+        assert b"\ngood{" in prometheus_text(reader.read(), {}, MetricScope("s"))
     assert caplog.messages == [
         "internal error: the metric bad could not be read: ZeroDivisionError: integer division or modulo by zero; "
         "messages are not affected"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from spanbridge.app import convert
-from spanbridge.config import Config, Mqtt, Route
+from spanbridge.config import Config, Mqtt, RouteSection
 from spanbridge.config.models import Section
 from spanbridge.mqtt import MqttOptions
 from spanbridge.rocketmq import RocketmqOptions
@@ -120,7 +120,7 @@ def _held(running: S, read: S, names: Iterable[str], path: str, needed: list[str
 
 def _brokers(
     running: Config, read: Config, busy: Collection[MqttOptions], needed: list[str]
-) -> tuple[list[Mqtt], list[Route]]:
+) -> tuple[list[Mqtt], list[RouteSection]]:
     former = {broker.name: broker for broker in running.mqtt}
     removed = {running.client_id(one): one for one in running.mqtt if one.name not in {new.name for new in read.mqtt}}
     taken = {text for one in busy for text in (f"name {one.name}", f"id {one.client_id}")}
@@ -146,7 +146,7 @@ def _brokers(
     return brokers, routes
 
 
-def _with_source(route: Route, name: str, former: str) -> Route:
+def _with_source(route: RouteSection, name: str, former: str) -> RouteSection:
     return route.model_copy(update={"source": former}) if route.source == name else route
 
 

@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from spanbridge import mqtt, rocketmq
-from spanbridge.config import Config, Mqtt, Route, Tls
+from spanbridge.config import Config, Mqtt, RouteSection, Tls
 from spanbridge.config.models.mqtt import DEFAULT_PORTS
 from spanbridge.core.partition import BatchLimits
 from spanbridge.core.policy import Carrier
 from spanbridge.core.rocketmq_rules import sanitise_topic
 from spanbridge.core.routes import TopicFilter, minimal_filters
 from spanbridge.core.template import Scope, Template
+from spanbridge.core.tls import TlsOptions
 from spanbridge.telemetry import Peer
 from spanbridge.uplink import UplinkSettings
 from spanbridge_context import suffix_filter
@@ -33,7 +34,7 @@ def mqtt_options(config: Config, broker: Mqtt) -> mqtt.MqttOptions:
         host=url.hostname or "",
         port=url.port or DEFAULT_PORTS[url.scheme],
         client_id=config.client_id(broker),
-        tls=mqtt.TlsOptions(**_tls(tls)) if tls is not None else None,
+        tls=TlsOptions(**_tls(tls)) if tls is not None else None,
         subscriptions=subscriptions(broker, config.routes_of(broker)),
         will=_will(broker),
         **_same(
@@ -50,7 +51,7 @@ def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
     return rocketmq.RocketmqOptions(
         topics=known_topics(config),
         kinds=known_kinds(config),
-        tls=rocketmq.TlsOptions(**_tls(cluster.tls)) if cluster.tls is not None else None,
+        tls=TlsOptions(**_tls(cluster.tls)) if cluster.tls is not None else None,
         ordered_partitions=cluster.ordered_partitions,
         **_same(
             cluster,
@@ -74,7 +75,7 @@ def uplink_settings(config: Config) -> UplinkSettings:
     )
 
 
-def subscriptions(broker: Mqtt, routes: Iterable[Route]) -> tuple[mqtt.Subscription, ...]:
+def subscriptions(broker: Mqtt, routes: Iterable[RouteSection]) -> tuple[mqtt.Subscription, ...]:
     """The fewest subscriptions that bring what is asked for, each with the highest QoS that a route of it asks for.
 
     A filter whose devices may append their context to the topic is subscribed to in that form as well.
@@ -125,7 +126,7 @@ def known_kinds(config: Config) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def _fixed_topics(config: Config, route: Route) -> Iterator[str]:
+def _fixed_topics(config: Config, route: RouteSection) -> Iterator[str]:
     """The topics of a route in whose template a device has no say: one, or one to each connection."""
     topic = Template.parse(route.topic)
     if topic.from_device:
@@ -136,11 +137,11 @@ def _fixed_topics(config: Config, route: Route) -> Iterator[str]:
             yield sanitise_topic(topic.render(scope)) if topic.fields else topic.text
 
 
-def _will(broker: Mqtt) -> mqtt.Will | None:
+def _will(broker: Mqtt) -> mqtt.WillMessage | None:
     if broker.will is None:
         return None
     payload = broker.will.payload.encode()
-    return mqtt.Will(payload=payload, **_same(broker.will, "topic qos retain delay"))
+    return mqtt.WillMessage(payload=payload, **_same(broker.will, "topic qos retain delay"))
 
 
 def _tls(tls: Tls) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 
-class Command(TyperCommand):
+class PlainCommand(TyperCommand):
     """A command whose help a person reads."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -38,7 +38,7 @@ def use_plain_help(app: typer.Typer) -> typer.Typer:
         app.info.cls = CommandGroup
     for command in app.registered_commands:
         if command.cls in (None, TyperCommand):
-            command.cls = Command
+            command.cls = PlainCommand
     for group in app.registered_groups:
         if _is_default(group.cls):
             group.cls = CommandGroup

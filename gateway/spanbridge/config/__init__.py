@@ -1,22 +1,33 @@
 """The configuration file: models, loading, checking."""
 
 from spanbridge.config.load import Report, examine, examine_text, load
-from spanbridge.config.models import Admin, Batch, Config, Mqtt, Rocketmq, Route, Telemetry, Tls, Uplink, Will
-from spanbridge.config.problems import ConfigError, Problem
+from spanbridge.config.models import (
+    Admin,
+    Batch,
+    Config,
+    Mqtt,
+    Rocketmq,
+    RouteSection,
+    TelemetrySection,
+    Tls,
+    UplinkSection,
+    Will,
+)
+from spanbridge.config.problems import InvalidConfigError, Problem
 
 __all__ = [
     "Admin",
     "Batch",
     "Config",
-    "ConfigError",
+    "InvalidConfigError",
     "Mqtt",
     "Problem",
     "Report",
     "Rocketmq",
-    "Route",
-    "Telemetry",
+    "RouteSection",
+    "TelemetrySection",
     "Tls",
-    "Uplink",
+    "UplinkSection",
     "Will",
     "examine",
     "examine_text",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from spanbridge.config.advice import advise_on_peers
-from spanbridge.config.models import Route
+from spanbridge.config.models import RouteSection
 from spanbridge.config.overlap import COPIES, more_specific, overlap, subscribed_filters
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, Loc, did_you_mean
@@ -86,7 +86,7 @@ def _sources(parts: Parts) -> Iterator[Finding]:
 
 def _route_names(parts: Parts) -> Iterator[Finding]:
     """Names are unique. A filter alone may stand for several routes, each of another broker."""
-    seen: dict[str, tuple[int, Route]] = {}
+    seen: dict[str, tuple[int, RouteSection]] = {}
     for index, route in parts.routes("name", "filter").items():
         other, earlier = seen.setdefault(route.effective_name, (index, route))
         if other != index and (route.name is not None or earlier.name is not None):
@@ -97,17 +97,17 @@ def _route_names(parts: Parts) -> Iterator[Finding]:
             )
 
 
-def _meet(a: Route, b: Route) -> bool:
+def _meet(a: RouteSection, b: RouteSection) -> bool:
     return a.source is None or b.source is None or a.source == b.source
 
 
-def _filters(parts: Parts) -> list[tuple[int, Route, TopicFilter]]:
+def _filters(parts: Parts) -> list[tuple[int, RouteSection, TopicFilter]]:
     known = parts.routes("filter", "source")
     return [(index, route, TopicFilter.parse(route.filter)) for index, route in known.items()]
 
 
 def _same_filters(parts: Parts) -> Iterator[Finding]:
-    seen: dict[tuple[str, ...], list[tuple[int, Route]]] = {}
+    seen: dict[tuple[str, ...], list[tuple[int, RouteSection]]] = {}
     for index, route, topic_filter in _filters(parts):
         same = seen.setdefault(topic_filter.levels, [])
         for other, earlier in same:

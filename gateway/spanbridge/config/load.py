@@ -20,7 +20,7 @@ from spanbridge.config.locate import line_numbers, line_of
 from spanbridge.config.lookup import path_text, shown_value, value_at
 from spanbridge.config.models import Config
 from spanbridge.config.parts import Parts
-from spanbridge.config.problems import ConfigError, Finding, Loc, Problem
+from spanbridge.config.problems import Finding, InvalidConfigError, Loc, Problem
 from spanbridge.config.repair import repair
 from spanbridge.config.variables import unknown_variables
 
@@ -64,11 +64,11 @@ class Report:
 def load(path: str | os.PathLike[str], environ: Mapping[str, str]) -> Config:
     """Read a configuration.
 
-    :raises ConfigError: the file cannot be read or anything in it is wrong; holds every problem found.
+    :raises InvalidConfigError: the file cannot be read or anything in it is wrong; holds every problem found.
     """
     report = examine(path, environ)
     if report.config is None:
-        raise ConfigError(report.problems)
+        raise InvalidConfigError(report.problems)
     return report.config
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spanbridge.config.models import Config, Mqtt, Route
+from spanbridge.config.models import Config, Mqtt, RouteSection
 from spanbridge.config.problems import Loc
 
 
@@ -26,7 +26,7 @@ class Parts:
         """The brokers of which these settings are known, all of them when none is named, by position."""
         return {i: broker for i, broker in enumerate(self.config.mqtt) if self._all_known("mqtt", i, settings)}
 
-    def routes(self, *settings: str) -> dict[int, Route]:
+    def routes(self, *settings: str) -> dict[int, RouteSection]:
         """The routes of which these settings are known, all of them when none is named, by position."""
         return {i: route for i, route in enumerate(self.config.routes) if self._all_known("routes", i, settings)}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from spanbridge.core.errors import SpanbridgeError
+from spanbridge.core.errors import ConfigError
 
 Severity = Literal["error", "warning"]
 Loc = tuple[str | int, ...]
@@ -74,10 +74,8 @@ class Problem:
         return asdict(self)
 
 
-class ConfigError(SpanbridgeError):
+class InvalidConfigError(ConfigError):
     """The configuration cannot be used. ``problems`` holds all that was found: errors first, then warnings."""
-
-    reason = "config"
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = sorted(problems, key=lambda problem: problem.severity != "error")

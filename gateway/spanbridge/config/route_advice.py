@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spanbridge.config.models import Mqtt, Route
+from spanbridge.config.models import Mqtt, RouteSection
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, Loc, warning
 from spanbridge.core.policy import ContextPolicy
@@ -34,7 +34,7 @@ def advise_on_routes(parts: Parts) -> Iterator[Finding]:
             yield from _user_properties(loc, route, sources)
 
 
-def _empty(loc: Loc, route: Route) -> Iterator[Finding]:
+def _empty(loc: Loc, route: RouteSection) -> Iterator[Finding]:
     """Templates that a device can make come out empty, although its message needs them."""
     topic_filter = TopicFilter.parse(route.filter)
     for name, outcome in _OUTCOMES.items():
@@ -80,7 +80,7 @@ def _written(field: Field) -> str:
     return {"user": f"user.{field.name}", "index": f"topic[{field.name}]"}.get(field.kind, field.name)
 
 
-def _user_properties(loc: Loc, route: Route, sources: list[Mqtt]) -> Iterator[Finding]:
+def _user_properties(loc: Loc, route: RouteSection, sources: list[Mqtt]) -> Iterator[Finding]:
     if not sources or any(broker.version == "5" for broker in sources):
         return
     templates = {

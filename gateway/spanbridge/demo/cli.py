@@ -21,7 +21,7 @@ from rich.text import Text
 from spanbridge.demo.cast import Cast, hand_instrumented, zero_code
 from spanbridge.demo.keep import look_around, next_steps, print_commands
 from spanbridge.demo.otlp import OtlpReceiver
-from spanbridge.demo.play import Outcome, play
+from spanbridge.demo.play import DemoResult, play
 from spanbridge.demo.stage import Stage
 from spanbridge.demo.view import Colours, summary_panel, trace_panel
 from spanbridge.devstack import DevstackError
@@ -58,7 +58,7 @@ def demo(
     """
     signal.signal(signal.SIGTERM, _interrupt)
     console = _console(as_json, record=svg is not None)
-    outcome: Outcome | None = None
+    outcome: DemoResult | None = None
     try:
         _require(plain=plain)
         with OtlpReceiver() as receiver, Stage(receiver) as stage:
@@ -117,7 +117,7 @@ def _console(as_json: bool, *, record: bool) -> Console:
     return Console(stderr=as_json, highlight=False, width=width, record=record)
 
 
-def _run(console: Console, stage: Stage, messages: int, *, plain: bool) -> tuple[Cast, Outcome]:
+def _run(console: Console, stage: Stage, messages: int, *, plain: bool) -> tuple[Cast, DemoResult]:
     with _act(console, "brokers", "RocketMQ 5.5, MQTT 5 and MQTT 3.1.1, real ones on free ports"):
         stage.start_brokers(for_terminal())
     cast = (zero_code if plain else hand_instrumented)(stage.places, messages)
@@ -145,20 +145,20 @@ def _quiet() -> Iterator[None]:
     yield
 
 
-def _show(console: Console, outcome: Outcome, colours: Colours) -> None:
+def _show(console: Console, outcome: DemoResult, colours: Colours) -> None:
     console.print()
     for title, trace in outcome.shown:
         console.print(trace_panel(trace, title, colours, console.width))
     console.print(summary_panel(outcome.tallies, _latency(outcome), outcome.duplicates, outcome.problems))
 
 
-def _latency(outcome: Outcome) -> tuple[float, float] | None:
+def _latency(outcome: DemoResult) -> tuple[float, float] | None:
     """Median and 99th percentile in milliseconds."""
     found = outcome.latencies_ms
     return (median(found), quantiles(found, n=100, method="inclusive")[98]) if len(found) > 1 else None
 
 
-def _as_dict(outcome: Outcome) -> dict[str, Any]:
+def _as_dict(outcome: DemoResult) -> dict[str, Any]:
     tallies = outcome.tallies
     latency = _latency(outcome)
     return {

@@ -33,9 +33,18 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from spanbridge.demo.otlp_behaviour import OK, Behaviour
-from spanbridge.demo.otlp_model import Link, Metric, Point, Span, SpanEvent, count_spans, decode_metrics, decode_spans
+from spanbridge.demo.otlp_model import (
+    Point,
+    ReceivedMetric,
+    Span,
+    SpanEvent,
+    SpanLink,
+    count_spans,
+    decode_metrics,
+    decode_spans,
+)
 
-__all__ = ["OK", "Behaviour", "Link", "Metric", "OtlpReceiver", "Point", "ReceiverTls", "Span", "SpanEvent"]
+__all__ = ["OK", "Behaviour", "OtlpReceiver", "Point", "ReceivedMetric", "ReceiverTls", "Span", "SpanEvent", "SpanLink"]
 
 _SIGNALS = {
     "/v1/traces": "traces",
@@ -173,13 +182,13 @@ class OtlpReceiver:
             return list(self._spans)
 
     @property
-    def metrics(self) -> list[Metric]:
-        """All metrics of all exports so far; ``Metric.received`` numbers the export."""
+    def metrics(self) -> list[ReceivedMetric]:
+        """All metrics of all exports so far; ``ReceivedMetric.received`` numbers the export."""
         with self._changed:
             requests = list(self._metrics)
         return [metric for number, request in requests for metric in decode_metrics(request, number)]
 
-    def metric(self, name: str) -> Metric | None:
+    def metric(self, name: str) -> ReceivedMetric | None:
         """The newest export of a metric."""
         return next((metric for metric in reversed(self.metrics) if metric.name == name), None)
 

@@ -17,7 +17,7 @@ _STATUSES = ("UNSET", "OK", "ERROR")
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class SpanLink:
     """A link of a span. ``flags`` are the OTLP span flags (bits 8 and 9: is-remote known, is-remote)."""
 
     trace_id: str
@@ -52,7 +52,7 @@ class Span:
     start_ns: int
     end_ns: int
     attributes: dict[str, Any]
-    links: tuple[Link, ...]
+    links: tuple[SpanLink, ...]
     events: tuple[SpanEvent, ...]
     status: str
     status_message: str
@@ -82,7 +82,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class ReceivedMetric:
     """One metric of one export. ``kind`` is the OTLP data type: ``sum``, ``gauge``, ``histogram`` and so on."""
 
     name: str
@@ -110,7 +110,7 @@ def decode_spans(request: ExportTraceServiceRequest) -> Iterator[Span]:
                 yield _span(span, resource, scope_spans.scope.name)
 
 
-def decode_metrics(request: ExportMetricsServiceRequest, received: int = 0) -> Iterator[Metric]:
+def decode_metrics(request: ExportMetricsServiceRequest, received: int = 0) -> Iterator[ReceivedMetric]:
     """All metrics of a request, in its order; ``received`` numbers the request."""
     for resource_metrics in request.resource_metrics:
         resource = _attributes(resource_metrics.resource.attributes)
@@ -130,7 +130,9 @@ def _span(span: trace_pb2.Span, resource: dict[str, Any], scope: str) -> Span:
         end_ns=span.end_time_unix_nano,
         attributes=_attributes(span.attributes),
         links=tuple(
-            Link(link.trace_id.hex(), link.span_id.hex(), link.trace_state, link.flags, _attributes(link.attributes))
+            SpanLink(
+                link.trace_id.hex(), link.span_id.hex(), link.trace_state, link.flags, _attributes(link.attributes)
+            )
             for link in span.links
         ),
         events=tuple(SpanEvent(e.name, e.time_unix_nano, _attributes(e.attributes)) for e in span.events),
@@ -143,11 +145,11 @@ def _span(span: trace_pb2.Span, resource: dict[str, Any], scope: str) -> Span:
     )
 
 
-def _metric(metric: metrics_pb2.Metric, resource: dict[str, Any], scope: str, received: int) -> Metric:
+def _metric(metric: metrics_pb2.Metric, resource: dict[str, Any], scope: str, received: int) -> ReceivedMetric:
     kind = metric.WhichOneof("data") or "none"
     data = getattr(metric, kind, None)
     temporality = getattr(data, "aggregation_temporality", 0)
-    return Metric(
+    return ReceivedMetric(
         name=metric.name,
         unit=metric.unit,
         description=metric.description,

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from spanbridge.demo.cast import Cast, Device
 from spanbridge.demo.stage import Stage
 from spanbridge.demo.traces import Trace, Traces
-from spanbridge.demo.view import Tally
+from spanbridge.demo.view import DeviceResult
 
 _SETTLE_SECONDS = 20.0
 
 
 @dataclass(slots=True)
-class Outcome:
+class DemoResult:
     """What came of it. ``latencies_ms`` are from the start of a device's send span to the start of the consumer's."""
 
-    tallies: list[Tally]
+    tallies: list[DeviceResult]
     traces: Traces
     shown: list[tuple[str, Trace]] = field(default_factory=list)
     latencies_ms: list[float] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Outcome:
         return not self.problems
 
 
-def play(stage: Stage, cast: Cast, settle_seconds: float = _SETTLE_SECONDS) -> Outcome:
+def play(stage: Stage, cast: Cast, settle_seconds: float = _SETTLE_SECONDS) -> DemoResult:
     """Let the devices send, wait until everything has arrived (or ``settle_seconds`` have passed), and judge.
 
     :raises ServiceError: a device failed.
@@ -55,23 +55,23 @@ def _collect(stage: Stage) -> Traces:
     return traces
 
 
-def judge(cast: Cast, printed: list[tuple[str, int]], traces: Traces) -> Outcome:
+def judge(cast: Cast, printed: list[tuple[str, int]], traces: Traces) -> DemoResult:
     """Compare what was sent with what arrived, and look for every span of every message."""
     counts = Counter(printed)
-    outcome = Outcome([], traces, duplicates=sum(counts.values()) - len(counts))
+    outcome = DemoResult([], traces, duplicates=sum(counts.values()) - len(counts))
     for device in cast.devices:
         _judge_device(device, counts, outcome)
     return outcome
 
 
-def _judge_device(device: Device, printed: Counter[tuple[str, int]], outcome: Outcome) -> None:
+def _judge_device(device: Device, printed: Counter[tuple[str, int]], outcome: DemoResult) -> None:
     expected = device.readings
     received = len(expected & printed.keys())
     trace_ids = outcome.traces.of_service(device.service)
     faults = {trace_id: outcome.traces.missing(trace_id, device.steps) for trace_id in trace_ids}
     complete = [trace_id for trace_id in trace_ids if faults[trace_id] is None]
     outcome.tallies.append(
-        Tally(
+        DeviceResult(
             device=device.about,
             carrier=device.carrier,
             sent=len(expected),

@@ -18,7 +18,7 @@ from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.devstack import Devstack, ServiceError
 from spanbridge.devstack.mqtt_setup import choice
 from spanbridge.devstack.ports import LOOPBACK, PortLease
-from spanbridge.devstack.process import KeeperClient, Service
+from spanbridge.devstack.process import KeeperClient, ServerProcess
 from spanbridge.devstack.progress import Progress, silent
 
 SPARE_GROUP = "mine"
@@ -66,8 +66,8 @@ class Stage:
         self.admin_port = self._ports.take()
         self._keeper = KeeperClient(self.directory)
         self._stack: Devstack | None = None
-        self._consumer: Service | None = None
-        self._gateway: Service | None = None
+        self._consumer: ServerProcess | None = None
+        self._gateway: ServerProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -177,16 +177,16 @@ class Stage:
 
     def _service(
         self, name: str, command: list[str], protocol: str = "http/protobuf", extra: Mapping[str, str] = _NOTHING
-    ) -> Service:
+    ) -> ServerProcess:
         # The home directory, because rocketmq-python-client logs into it.
         env: Mapping[str, str] = {
             **self.environment(name, protocol),
             "HOME": str(self.directory),
             **extra,
         }
-        return Service(keeper=self._keeper, name=name, argv=command, directory=self.directory, env=env)
+        return ServerProcess(keeper=self._keeper, name=name, argv=command, directory=self.directory, env=env)
 
-    def _await(self, service: Service, ready: Callable[[], bool]) -> None:
+    def _await(self, service: ServerProcess, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _READY_SECONDS
         while not ready():
             if not service.running:
@@ -213,7 +213,7 @@ class Stage:
         return text[: text.rfind("\n") + 1].splitlines()
 
 
-def _tail(service: Service) -> str:
+def _tail(service: ServerProcess) -> str:
     """The end of a log, short enough to be read: a line of JSON may hold a whole stack trace."""
     return "\n".join(line[:400] for line in service.log_tail(6).splitlines())
 

@@ -174,7 +174,7 @@ def _duration(nanoseconds: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class DeviceResult:
     """What became of the messages of one device."""
 
     device: str
@@ -186,7 +186,7 @@ class Tally:
 
 
 def summary_panel(
-    tallies: Sequence[Tally], latency: tuple[float, float] | None, duplicates: int, problems: Sequence[str]
+    tallies: Sequence[DeviceResult], latency: tuple[float, float] | None, duplicates: int, problems: Sequence[str]
 ) -> Panel:
     """Messages and traces, counted. ``latency``: device to consumer, median and 99th percentile, in milliseconds."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="dim")
@@ -212,15 +212,15 @@ def summary_panel(
     return Panel(Group(*parts), title=Text("Summary", "bold"), title_align="left", border_style=border, padding=(0, 1))
 
 
-def _counts(tally: Tally) -> Iterable[Text]:
+def _counts(tally: DeviceResult) -> Iterable[Text]:
     yield Text(str(tally.sent))
     yield Text(str(tally.received))
     yield Text(str(tally.lost), "bold red" if tally.lost else "green")
     yield Text(f"{tally.complete} of {tally.sent}", "green" if tally.complete == tally.sent else "bold red")
 
 
-def _total(tallies: Sequence[Tally]) -> Tally:
-    return Tally(
+def _total(tallies: Sequence[DeviceResult]) -> DeviceResult:
+    return DeviceResult(
         device="all",
         carrier="",
         sent=sum(tally.sent for tally in tallies),

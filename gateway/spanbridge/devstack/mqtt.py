@@ -7,10 +7,18 @@ from pathlib import Path
 
 from spanbridge.devstack.certificates import Certificates
 from spanbridge.devstack.errors import DevstackError, ServiceError
-from spanbridge.devstack.mqtt_setup import CAPABILITIES, Capability, Command, Kind, MqttSetup, Version, choose_kind
+from spanbridge.devstack.mqtt_setup import (
+    CAPABILITIES,
+    BrokerCommand,
+    Capability,
+    Kind,
+    MqttSetup,
+    Version,
+    choose_kind,
+)
 from spanbridge.devstack.ports import LOOPBACK, PortLease
 from spanbridge.devstack.probe import MqttTarget, mqtt_round, until
-from spanbridge.devstack.process import KeeperClient, Service
+from spanbridge.devstack.process import KeeperClient, ServerProcess
 
 _START_SECONDS = 15.0
 
@@ -42,10 +50,12 @@ class MqttBroker:
         directory.mkdir(parents=True, exist_ok=True)
         if self.setup.tls or self.setup.client_certificates:
             self.certificates = Certificates.make(directory / "tls")
-        command = Command(
+        command = BrokerCommand(
             version=version, port=self.port, setup=self.setup, certificates=self.certificates, directory=directory
         )
-        self._service = Service(keeper=keeper, name=directory.name, argv=command.of(self.kind), directory=directory)
+        self._service = ServerProcess(
+            keeper=keeper, name=directory.name, argv=command.of(self.kind), directory=directory
+        )
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -77,7 +87,7 @@ class MqttBroker:
         return self._service.running
 
     @property
-    def services(self) -> tuple[Service, ...]:
+    def services(self) -> tuple[ServerProcess, ...]:
         """The process."""
         return (self._service,)
 

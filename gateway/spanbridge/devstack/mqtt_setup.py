@@ -129,7 +129,7 @@ def choose_kind(wanted: str | None = None, version: Version = "5") -> Kind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class BrokerCommand:
     """Writes a broker's configuration into ``directory`` and makes the command that starts it."""
 
     version: Version

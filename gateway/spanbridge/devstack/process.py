@@ -76,7 +76,7 @@ class KeeperClient:
 
 
 @dataclass(kw_only=True)
-class Service:
+class ServerProcess:
     """One process of the stack: its command, where it logs, and whether it runs."""
 
     keeper: KeeperClient

@@ -15,7 +15,7 @@ from spanbridge.devstack.errors import DevstackError, ServiceError
 from spanbridge.devstack.jars import ensure_jars
 from spanbridge.devstack.ports import LOOPBACK, PortLease, accepts
 from spanbridge.devstack.probe import NotYet, until
-from spanbridge.devstack.process import KeeperClient, Service
+from spanbridge.devstack.process import KeeperClient, ServerProcess
 from spanbridge.devstack.progress import Progress, silent
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
 from spanbridge.installing import install_command
@@ -85,7 +85,7 @@ class RocketmqBroker:
         logging = f"-Drmq.logback.configurationFile={directory / 'conf' / 'logback.xml'}"
         home = (f"-Drocketmq.home.dir={directory}", f"-Duser.home={directory}", logging, "-cp", classpath)
         environment = {"RMQ_PROXY_HOME": str(directory), "CLASSPATH": ""}
-        self._namesrv = Service(
+        self._namesrv = ServerProcess(
             keeper=keeper,
             name="rocketmq-namesrv",
             argv=[
@@ -95,7 +95,7 @@ class RocketmqBroker:
             directory=directory,
             env=environment,
         )
-        self._proxy = Service(
+        self._proxy = ServerProcess(
             keeper=keeper,
             name="rocketmq",
             argv=[
@@ -119,7 +119,7 @@ class RocketmqBroker:
         return f"{self.host}:{self.namesrv_port}"
 
     @property
-    def services(self) -> tuple[Service, ...]:
+    def services(self) -> tuple[ServerProcess, ...]:
         """The processes."""
         return (self._namesrv, self._proxy)
 

@@ -13,7 +13,7 @@ from spanbridge.devstack.errors import DevstackError
 from spanbridge.devstack.mqtt import MqttBroker
 from spanbridge.devstack.mqtt_setup import MqttSetup, Version, choose_kind
 from spanbridge.devstack.ports import PortLease
-from spanbridge.devstack.process import KeeperClient, Service
+from spanbridge.devstack.process import KeeperClient, ServerProcess
 from spanbridge.devstack.progress import Progress, silent
 from spanbridge.devstack.rocketmq import RocketmqBroker
 
@@ -120,7 +120,7 @@ class Devstack:
         return self._keeper.pid
 
     @property
-    def services(self) -> list[Service]:
+    def services(self) -> list[ServerProcess]:
         """Every process of the stack."""
         return [service for broker in self._brokers for service in broker.services]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from spanbridge.core.errors import SourceError
 from spanbridge.core.hosts import is_host
-from spanbridge.mqtt.options import MAX_PACKET_SIZE, MqttOptions, Subscription, TlsOptions, Will
+from spanbridge.mqtt.options import MAX_PACKET_SIZE, MqttOptions, Subscription, WillMessage
 from spanbridge.mqtt.subscriber import MqttSubscriber
 from spanbridge.mqtt.tls import client_context
 from spanbridge.mqtt.version import Version, Version5, Version311
 from spanbridge.ports import Reporter
 
-__all__ = ["MqttOptions", "MqttSubscriber", "Subscription", "TlsOptions", "Will", "check_options", "create_source"]
+__all__ = ["MqttOptions", "MqttSubscriber", "Subscription", "WillMessage", "check_options", "create_source"]
 
 
 def create_source(options: MqttOptions, reporter: Reporter) -> MqttSubscriber:

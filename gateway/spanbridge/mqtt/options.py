@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from spanbridge.core.tls import TlsOptions
+
 Version = Literal["5", "3.1.1"]
 
 MAX_PACKET_SIZE = 268_435_460
@@ -13,23 +15,7 @@ MAX_PACKET_SIZE = 268_435_460
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TlsOptions:
-    """TLS towards the broker. Paths are PEM files; ``ca_file`` None means the system's certificate authorities.
-
-    ``cert_file`` and ``key_file`` are the client's own (mutual TLS). ``server_name`` is the name that the
-    certificate must carry when it differs from the host connected to. ``verify`` false accepts any certificate.
-    """
-
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    key_password: str | None = field(default=None, repr=False)
-    server_name: str | None = None
-    verify: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Will:
+class WillMessage:
     """The message that the broker publishes when this client vanishes (MQTT 5.0 section 3.1.2.5).
 
     ``delay`` is the Will Delay Interval in seconds; v3.1.1 has none and publishes at once.
@@ -104,7 +90,7 @@ class MqttOptions:
     topic_alias_maximum: int = 0
     maximum_packet_size: int = 16 * 1024 * 1024
     subscriptions: tuple[Subscription, ...] = ()
-    will: Will | None = None
+    will: WillMessage | None = None
     connect_timeout: float = 10.0
     backoff_initial: float = 0.25
     backoff_maximum: float = 30.0

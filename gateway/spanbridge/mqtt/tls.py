@@ -6,8 +6,8 @@ import ssl
 from collections.abc import Callable
 
 from spanbridge.core.errors import SourceError
+from spanbridge.core.tls import TlsOptions
 from spanbridge.mqtt.errors import tls_cause
-from spanbridge.mqtt.options import TlsOptions
 
 
 def client_context(options: TlsOptions) -> ssl.SSLContext:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from spanbridge.rocketmq.options import RocketmqOptions, TlsOptions
+from spanbridge.rocketmq.options import RocketmqOptions
 
 if TYPE_CHECKING:
     from spanbridge.ports import Reporter
     from spanbridge.rocketmq.grpc.producer import GrpcProducer
 
-__all__ = ["RocketmqOptions", "TlsOptions", "create_sink"]
+__all__ = ["RocketmqOptions", "create_sink"]
 
 
 def create_sink(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer:

@@ -5,27 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsOptions:
-    """TLS towards the proxy. Paths to PEM files; None means the system's CA certificates, or no client certificate.
-
-    ``server_name`` is the name to verify in the server's certificate when it differs from the endpoint's host.
-    gRPC for Python offers neither encrypted client keys nor a connection that skips verification: ``key_password``
-    and ``verify=False`` are refused with advice when the sink starts.
-    """
-
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    key_password: str | None = field(default=None, repr=False)
-    server_name: str | None = None
-    verify: bool = True
+from spanbridge.core.tls import TlsOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RocketmqOptions:
     """A RocketMQ 5 cluster as a producer sees it. Durations in seconds.
+
+    gRPC for Python offers neither encrypted client keys nor a connection that skips verification: in ``tls``,
+    ``key_password`` and ``verify=False`` are refused with advice when the sink starts.
 
     ``endpoints`` are the proxies' gRPC addresses, ``host:port`` separated by ``;``. ``topics`` are those known in
     advance; others join when first sent to. ``kinds`` pairs such topics with the message type they will be sent

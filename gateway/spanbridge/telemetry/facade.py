@@ -18,7 +18,7 @@ from spanbridge.telemetry.log.reporter import EventReporter
 from spanbridge.telemetry.metrics import process, prometheus
 from spanbridge.telemetry.metrics.hot import HotCounter
 from spanbridge.telemetry.metrics.meter import Instruments, MetricReader, Reading
-from spanbridge.telemetry.metrics.points import Scope
+from spanbridge.telemetry.metrics.points import MetricScope
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.otlp.exports import Exports
 from spanbridge.telemetry.otlp.temporality import preferred_temporality
@@ -28,7 +28,7 @@ from spanbridge.telemetry.spans import Tracer
 from spanbridge.telemetry.spans.hop import SCHEMA_URL
 from spanbridge.telemetry.uplink_metrics import UplinkMetrics
 
-_SCOPE = Scope("spanbridge", __version__, SCHEMA_URL)
+_SCOPE = MetricScope("spanbridge", __version__, SCHEMA_URL)
 _BUFFER_BYTES = 16 * 1024 * 1024
 _BATCH_BYTES = 3 * 1024 * 1024  # gRPC receivers refuse more than 4 MiB unless told otherwise
 _LOG_INTERVAL = 10.0

@@ -111,14 +111,6 @@ class SendRecovered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessagesRedelivered(Event):
-    """Redeliveries of messages that are still on their way, or through: recognised, not forwarded twice."""
-
-    name: ClassVar[str] = "messages.redelivered"
-    severity: ClassVar[Severity] = Severity.DEBUG
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DrainIncomplete(Event):
     """The deadline came before RocketMQ had everything."""
 

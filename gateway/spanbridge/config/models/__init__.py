@@ -10,8 +10,8 @@ from pydantic import Field
 from spanbridge.config.models.base import Section
 from spanbridge.config.models.mqtt import Mqtt, Tls, Will
 from spanbridge.config.models.rocketmq import Rocketmq
-from spanbridge.config.models.routes import Route
-from spanbridge.config.models.runtime import Admin, Batch, Telemetry, Uplink
+from spanbridge.config.models.routes import RouteSection
+from spanbridge.config.models.runtime import Admin, Batch, TelemetrySection, UplinkSection
 from spanbridge.core import routes as core
 
 __all__ = [
@@ -20,11 +20,11 @@ __all__ = [
     "Config",
     "Mqtt",
     "Rocketmq",
-    "Route",
+    "RouteSection",
     "Section",
-    "Telemetry",
+    "TelemetrySection",
     "Tls",
-    "Uplink",
+    "UplinkSection",
     "Will",
     "default_name",
 ]
@@ -47,20 +47,20 @@ class Config(Section):
     )
     mqtt: list[Mqtt] = Field(min_length=1, description="MQTT brokers.", examples=[[{"url": "mqtt://127.0.0.1:1883"}]])
     rocketmq: Rocketmq = Field(description="RocketMQ cluster.", examples=[{"endpoints": "127.0.0.1:8081"}])
-    routes: list[Route] = Field(
+    routes: list[RouteSection] = Field(
         min_length=1,
         description="Routes.",
         examples=[[{"filter": "devices/{device}/telemetry", "topic": "telemetry"}]],
     )
-    uplink: Uplink = Field(default_factory=Uplink, description="MQTT to RocketMQ.")
+    uplink: UplinkSection = Field(default_factory=UplinkSection, description="MQTT to RocketMQ.")
     admin: Admin = Field(default_factory=Admin, description="Admin server.")
-    telemetry: Telemetry = Field(default_factory=Telemetry, description="Logs, metrics, traces.")
+    telemetry: TelemetrySection = Field(default_factory=TelemetrySection, description="Logs, metrics, traces.")
 
     def client_id(self, broker: Mqtt) -> str:
         """The MQTT client identifier of a connection."""
         return broker.client_id or self.name
 
-    def routes_of(self, broker: Mqtt) -> list[Route]:
+    def routes_of(self, broker: Mqtt) -> list[RouteSection]:
         """The routes that apply to a connection, in the order of the file."""
         return [route for route in self.routes if route.source in (None, broker.name)]
 

@@ -96,7 +96,7 @@ GroupText = Annotated[TemplateText, _checked_literal(rules.group_problem)]
 TimestampText = Annotated[TemplateText, AfterValidator(check_timestamp)]
 
 
-class Route(Section):
+class RouteSection(Section):
     """Messages whose topic matches `filter` go to `topic`. Of several matching routes the most specific one wins."""
 
     filter: FilterText = Field(

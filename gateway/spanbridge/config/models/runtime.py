@@ -43,7 +43,7 @@ class Batch(Section):
     )
 
 
-class Uplink(Section):
+class UplinkSection(Section):
     """MQTT to RocketMQ."""
 
     max_in_flight: int = Field(
@@ -128,7 +128,7 @@ class Admin(Section):
             yield Conflict(("max_probe_age", "probe_interval"), message)
 
 
-class Telemetry(Section):
+class TelemetrySection(Section):
     """What the gateway says about itself. OpenTelemetry's OTEL_* variables set exporters, endpoints and samplers."""
 
     service_name: str | None = Field(

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 
 from spanbridge.core.errors import SinkMisconfigured
-from spanbridge.rocketmq.options import TlsOptions
+from spanbridge.core.tls import TlsOptions
 
 # OpenSSL's reasons. The rest is the same for whatever does not parse.
 _FILE_PROBLEMS = {"NO_CERTIFICATE_OR_CRL_FOUND": "no certificate in it", "KEY_VALUES_MISMATCH": "they do not match"}

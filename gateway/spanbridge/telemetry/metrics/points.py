@@ -10,7 +10,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class MetricScope:
     """The instrumentation scope: who measured."""
 
     name: str

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from spanbridge.telemetry.metrics.points import HistogramPoint, Metric, Point, Scope
+from spanbridge.telemetry.metrics.points import HistogramPoint, Metric, MetricScope, Point
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -41,7 +41,7 @@ def content_type(accept: str) -> str:
 
 
 def prometheus_text(
-    metrics: Sequence[Metric], resource: Mapping[str, Any], scope: Scope, *, openmetrics: bool = False
+    metrics: Sequence[Metric], resource: Mapping[str, Any], scope: MetricScope, *, openmetrics: bool = False
 ) -> bytes:
     """All metrics in the exposition format; ``resource`` has the attributes that ``target_info`` shows."""
     lines = _target_info(resource, openmetrics)
@@ -140,7 +140,7 @@ def _number(value: float) -> str:
     return repr(value)
 
 
-def _scope_labels(scope: Scope) -> dict[str, str]:
+def _scope_labels(scope: MetricScope) -> dict[str, str]:
     found = {"otel_scope_name": scope.name}
     if scope.version:
         found["otel_scope_version"] = scope.version

@@ -10,10 +10,10 @@ from opentelemetry.sdk.metrics import export as sdk
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from spanbridge.telemetry.metrics.points import HistogramPoint, Metric, NumberPoint, Scope
+from spanbridge.telemetry.metrics.points import HistogramPoint, Metric, MetricScope, NumberPoint
 
 
-def encode(metrics: Sequence[Metric], resource: Resource, scope: Scope) -> bytes:
+def encode(metrics: Sequence[Metric], resource: Resource, scope: MetricScope) -> bytes:
     """A serialised ``ExportMetricsServiceRequest``."""
     instrumentation = InstrumentationScope(scope.name, scope.version, scope.schema_url)
     scoped = sdk.ScopeMetrics(instrumentation, [_metric(metric) for metric in metrics], scope.schema_url)

@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from spanbridge.ports import Reporter
 from spanbridge.telemetry.env import OtlpSettings, Signal
 from spanbridge.telemetry.metrics.meter import MetricReader
-from spanbridge.telemetry.metrics.points import Scope
+from spanbridge.telemetry.metrics.points import MetricScope
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.otlp.exporter import MetricExporter, RequestSender, SpanExporter
 from spanbridge.telemetry.otlp.transport import ConsoleTransport, Transport, create_transport
@@ -35,7 +35,7 @@ class Exports:
         buffer: SpanBuffer | None,
         reader: MetricReader | None,
         resource: Resource,
-        scope: Scope,
+        scope: MetricScope,
     ) -> None:
         self._resource = resource
         self._scope = scope
