@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from spanbridge.core.delivery import Acknowledger, Delivery
+from spanbridge.core.delivery import Delivery
 from spanbridge.core.message import Publish
 from spanbridge.mqtt import diagnosis
 from spanbridge.mqtt.arrivals import SAMPLE, Arrivals
@@ -26,43 +26,16 @@ from spanbridge.mqtt.codec.packets import (
     UnsubackPacket,
 )
 from spanbridge.mqtt.errors import ConnectError, LostError, PacketError, RefusedError, protocol_error
+from spanbridge.mqtt.inbound import Inbound
 from spanbridge.mqtt.keepalive import KeepAlive
 from spanbridge.mqtt.options import MqttOptions, Subscription
-from spanbridge.mqtt.session import MqttSession, Nacked
+from spanbridge.mqtt.session import Nacked
 from spanbridge.mqtt.unread import unread_bytes
 from spanbridge.mqtt.version import Accepted, Granted, Version
-from spanbridge.ports import Deliver, Released
 
 _PINGREQ = b"\xc0\x00"
 _GOODBYE = 2.0
 """Seconds given to the broker to take the last acknowledgements and close after our DISCONNECT."""
-
-
-class Inbound:
-    """Where a source's messages go: shared by its connections, one after the other."""
-
-    __slots__ = (
-        "deliver", "delivering", "discarded", "messages", "paused", "pauses", "redelivered", "released", "session",
-        "source",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        source: Acknowledger[Publish],
-        discarded: Callable[[int], None],
-        redelivered: Callable[[int], None],
-    ) -> None:
-        self.source = source
-        self.session = MqttSession()
-        self.deliver: Deliver[Publish] | None = None
-        self.released: Released = lambda: None
-        self.delivering = True
-        self.paused = False
-        self.pauses = 0
-        """How often reading was paused: tells whether it was between two moments."""
-        self.messages = 0
-        self.discarded = discarded
-        self.redelivered = redelivered
 
 
 class Connection(asyncio.Protocol):

@@ -14,10 +14,11 @@ from spanbridge.core.errors import SourceError
 from spanbridge.core.message import Publish
 from spanbridge.core.retry import Backoff
 from spanbridge.mqtt import events
-from spanbridge.mqtt.connection import Connection, Inbound
+from spanbridge.mqtt.connection import Connection
 from spanbridge.mqtt.dial import dial
 from spanbridge.mqtt.errors import NackError, RenewedError
 from spanbridge.mqtt.failures import Failures, event_for
+from spanbridge.mqtt.inbound import Inbound
 from spanbridge.mqtt.options import MqttOptions
 from spanbridge.mqtt.subscriptions import Subscriptions
 from spanbridge.mqtt.version import Accepted, Version
