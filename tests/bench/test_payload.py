@@ -10,7 +10,7 @@ from bench.loadgen import receive_maximum
 from bench.packets import Contexts, Packets, connect, template, varint
 from bench.payload import SIZE, Phase, Stamp, pack, unpack
 from bench.shapes import SHAPES, Shape, shape
-from spanbridge_context import extract_topic, extract_user_properties
+from spanbridge_context import extract_user_properties, split_topic
 
 
 @pytest.mark.parametrize("size", [SIZE, 4096])
@@ -96,7 +96,7 @@ def test_every_shape_s_packets_decode_to_what_was_meant(of: Shape) -> None:
             context, problem = extract_user_properties(properties)
             plain = topic
         else:
-            (plain, context), problem = extract_topic(topic), None
+            plain, context, problem = split_topic(topic)
             assert plain != topic
         assert problem is None
         assert context is not None
