@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 import spanbridge
 from spanbridge.core.events import Event
 from spanbridge.core.policy import ContextPolicy
-from spanbridge.telemetry import Hop, Peer, Tracer, UplinkMetrics
+from spanbridge.telemetry import Hop, MessageMetrics, Peer, Tracer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
 
@@ -77,7 +77,7 @@ def test_every_span_attribute_is_documented() -> None:
     assert [name for name in sorted(names) if f"| `{name}` |" not in PAGE] == []
 
 
-@pytest.mark.parametrize("metric", [*UplinkMetrics().counters, *UplinkMetrics().histograms], ids=lambda m: m.name)
+@pytest.mark.parametrize("metric", [*MessageMetrics().counters, *MessageMetrics().histograms], ids=lambda m: m.name)
 def test_every_metric_is_documented(metric: object) -> None:
     name, unit = vars(metric)["name"], vars(metric)["unit"]
     (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |")]

@@ -2,14 +2,15 @@
 
 from spanbridge.telemetry.facade import Telemetry
 from spanbridge.telemetry.log.reporter import EventReporter, Recent
+from spanbridge.telemetry.metrics.messages import MessageMetrics
 from spanbridge.telemetry.peer import Peer
 from spanbridge.telemetry.settings import Settings, TelemetrySettings
 from spanbridge.telemetry.spans import Hop, MessageTrace, RecipeSpans, Tracer
-from spanbridge.telemetry.uplink_metrics import UplinkMetrics
 
 __all__ = [
     "EventReporter",
     "Hop",
+    "MessageMetrics",
     "MessageTrace",
     "Peer",
     "Recent",
@@ -18,5 +19,4 @@ __all__ = [
     "Telemetry",
     "TelemetrySettings",
     "Tracer",
-    "UplinkMetrics",
 ]

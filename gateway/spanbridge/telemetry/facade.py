@@ -17,6 +17,7 @@ from spanbridge.telemetry.log import lines
 from spanbridge.telemetry.log.reporter import EventReporter
 from spanbridge.telemetry.metrics import process, prometheus
 from spanbridge.telemetry.metrics.hot import HotCounter
+from spanbridge.telemetry.metrics.messages import MessageMetrics
 from spanbridge.telemetry.metrics.meter import Instruments, MetricReader, Reading
 from spanbridge.telemetry.metrics.points import MetricScope
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
@@ -26,7 +27,6 @@ from spanbridge.telemetry.peer import Peer
 from spanbridge.telemetry.settings import ExportPlan, Settings, TelemetrySettings, export_plan, resource
 from spanbridge.telemetry.spans import Tracer
 from spanbridge.telemetry.spans.hop import SCHEMA_URL
-from spanbridge.telemetry.uplink_metrics import UplinkMetrics
 
 _SCOPE = MetricScope("spanbridge", __version__, SCHEMA_URL)
 _BUFFER_BYTES = 16 * 1024 * 1024
@@ -76,7 +76,7 @@ class Telemetry:
         self.resource = resource(settings, environ, instance)
         self._buffer = _buffer(self._plan)
         self.tracer = Tracer(self._buffer)
-        self.metrics = UplinkMetrics(source, target)
+        self.metrics = MessageMetrics(source, target)
         self.instruments = Instruments()
         self._pulled = self.instruments.reader() if self._plan.pulled else None
         self._pushed = self._push_reader(environ)

@@ -13,7 +13,7 @@ from spanbridge.core.partition import Partition
 from spanbridge.core.policy import Carrier
 from spanbridge.core.text import quoted
 from spanbridge.ports import Clock, Reporter, Source
-from spanbridge.telemetry import MessageTrace, UplinkMetrics
+from spanbridge.telemetry import MessageMetrics, MessageTrace
 from spanbridge.uplink import events
 from spanbridge.uplink.quiet import report_fault
 from spanbridge.uplink.recipe import UNROUTABLE, Ends, Outgoing, Recipe, Recipes, Refused
@@ -40,7 +40,7 @@ class Intake:
         ends: Ends,
         *,
         rejects: Rejects,
-        metrics: UplinkMetrics,
+        metrics: MessageMetrics,
         reporter: Reporter,
         clock: Clock,
         submit: Callable[[Partition[Outgoing]], None],

@@ -13,7 +13,7 @@ from spanbridge.core.message import Destination, Publish
 from spanbridge.core.partition import BatchLimits
 from spanbridge.core.routes import Route
 from spanbridge.ports import Clock, Reporter, Sink, Source
-from spanbridge.telemetry import Peer, Tracer, UplinkMetrics
+from spanbridge.telemetry import MessageMetrics, Peer, Tracer
 from spanbridge.uplink import events
 from spanbridge.uplink.intake import Intake
 from spanbridge.uplink.recipe import UNROUTABLE, Ends, Partitions, Recipes, with_catch_all
@@ -52,7 +52,7 @@ class Uplink:
         sink: Sink[Destination],
         *,
         tracer: Tracer,
-        metrics: UplinkMetrics,
+        metrics: MessageMetrics,
         reporter: Reporter,
         clock: Clock,
         settings: UplinkSettings,

@@ -13,7 +13,7 @@ from spanbridge.core.routes import Route, TopicFilter
 from spanbridge.core.template import Template
 from spanbridge.core.text import quoted
 from spanbridge.ports import Clock, Reporter, Sink
-from spanbridge.telemetry import Hop, MessageTrace, Peer, Tracer, UplinkMetrics
+from spanbridge.telemetry import Hop, MessageMetrics, MessageTrace, Peer, Tracer
 from spanbridge.uplink import events
 from spanbridge.uplink.quiet import quietly, report_fault
 from spanbridge.uplink.recipe import Ends, Outgoing, Partitions, Recipe, send_hop
@@ -48,7 +48,7 @@ class Rejects:
         partitions: Partitions,
         *,
         tracer: Tracer,
-        metrics: UplinkMetrics,
+        metrics: MessageMetrics,
         reporter: Reporter,
         clock: Clock,
         cluster: Peer,

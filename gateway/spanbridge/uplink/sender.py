@@ -15,7 +15,7 @@ from spanbridge.core.message import Destination, Publish
 from spanbridge.core.partition import Partition
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Clock, Reporter, Sink
-from spanbridge.telemetry import Hop, Peer, Tracer, UplinkMetrics
+from spanbridge.telemetry import Hop, MessageMetrics, Peer, Tracer
 from spanbridge.uplink import events
 from spanbridge.uplink.quiet import quietly, report_fault
 from spanbridge.uplink.recipe import Outgoing, send_hop
@@ -53,7 +53,7 @@ class Sender:
         rejects: Rejects,
         *,
         tracer: Tracer,
-        metrics: UplinkMetrics,
+        metrics: MessageMetrics,
         reporter: Reporter,
         clock: Clock,
         released: Callable[[], None],

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from spanbridge.telemetry.direction import DESTINATION, TEMPLATE
 from spanbridge.telemetry.peer import Peer
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
-DESTINATION = "messaging.destination.name"
-TEMPLATE = "messaging.destination.template"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

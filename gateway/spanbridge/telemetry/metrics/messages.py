@@ -1,9 +1,10 @@
-"""What the uplink counts and measures (docs/telemetry.md has the list with attributes and units)."""
+"""What is counted and measured of messages (docs/telemetry.md has the list with attributes and units)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from spanbridge.telemetry.direction import DESTINATION, TEMPLATE, UPLINK, Direction
 from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram, Labels
 from spanbridge.telemetry.peer import Peer
 
@@ -11,7 +12,7 @@ _KNOWN = 4096
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-class UplinkMetrics:
+class MessageMetrics:
     """Hot-path metrics, cheap enough for every batch. Times are in seconds.
 
     ``template`` is a route's filter and ``topic`` a RocketMQ topic. A route may name its topic after levels of the MQTT
@@ -19,7 +20,10 @@ class UplinkMetrics:
     ``error.type``.
     """
 
-    def __init__(self, source: Peer | None = None, target: Peer | None = None) -> None:
+    def __init__(
+        self, source: Peer | None = None, target: Peer | None = None, *, direction: Direction = UPLINK
+    ) -> None:
+        self._direction = direction
         self._source = _where(source)
         self._target = _where(target)
         self._known: dict[tuple[str, str, str | None], Labels] = {}
@@ -70,8 +74,8 @@ class UplinkMetrics:
         fixes, ``rejected`` triples of template, reason and rejected topic. A counter that would get too many series
         gets none (:data:`~spanbridge.telemetry.metrics.hot.DECLARED`).
         """
-        self._consumed.declare(self._mqtt(template, None) for template in reasons)
-        self._sent.declare(self._rocketmq(topic, None) for topic in topics)
+        self._consumed.declare(self._received(template, None) for template in reasons)
+        self._sent.declare(self._requested(topic, None) for topic in topics)
         self._dropped.declare(_refused(template, reason) for template, found in reasons.items() for reason in found)
         self._rejected.declare((*_refused(template, reason), ("topic", topic)) for template, reason, topic in rejected)
         self._context.declare((("outcome", outcome),) for outcome in outcomes)
@@ -88,21 +92,21 @@ class UplinkMetrics:
 
     def consumed(self, template: str, count: int, error: str | None = None) -> None:
         """Messages that a route took from MQTT."""
-        self._consumed.add(self._mqtt(template, error), count)
+        self._consumed.add(self._received(template, error), count)
 
     def requested(self, topic: str, count: int, seconds: float, error: str | None = None) -> None:
         """One attempt to send ``count`` messages."""
-        labels = self._rocketmq(topic, error)
+        labels = self._requested(topic, error)
         self._operation.record(labels, seconds)
         self._sent.add(labels, count)
 
     def process_duration(self, template: str, seconds: float, count: int = 1, error: str | None = None) -> None:
         """From receiving a message to acknowledging it."""
-        self._process.record(self._mqtt(template, error), seconds, count)
+        self._process.record(self._received(template, error), seconds, count)
 
     def batch(self, topic: str, size: int, seconds: float | None = None) -> None:
         """A batch that RocketMQ stored; ``seconds`` since its oldest message arrived."""
-        labels = (("messaging.destination.name", topic),)
+        labels = ((DESTINATION, topic),)
         self._batch_size.record(labels, size)
         if seconds is not None:
             self._batch_duration.record(labels, seconds)
@@ -119,16 +123,18 @@ class UplinkMetrics:
         """Messages with a ``valid`` context, with none (``absent``), or with one that has a problem (its name)."""
         self._context.add((("outcome", outcome),), count)
 
-    def _mqtt(self, template: str, error: str | None) -> Labels:
-        key = ("mqtt", template, error)
-        return self._known.get(key) or self._learn(key, "process", "messaging.destination.template", self._source)
+    def _received(self, name: str, error: str | None) -> Labels:
+        key = ("process", name, error)
+        way = self._direction
+        return self._known.get(key) or self._learn(key, way.source, way.source_label, self._source)
 
-    def _rocketmq(self, topic: str, error: str | None) -> Labels:
-        key = ("rocketmq", topic, error)
-        return self._known.get(key) or self._learn(key, "send", "messaging.destination.name", self._target)
+    def _requested(self, name: str, error: str | None) -> Labels:
+        key = ("send", name, error)
+        way = self._direction
+        return self._known.get(key) or self._learn(key, way.sink, way.sink_label, self._target)
 
-    def _learn(self, key: tuple[str, str, str | None], operation: str, destination: str, where: Labels) -> Labels:
-        system, name, error = key
+    def _learn(self, key: tuple[str, str, str | None], system: str, destination: str, where: Labels) -> Labels:
+        operation, name, error = key
         labels: Labels = (
             ("messaging.system", system),
             ("messaging.operation.name", operation),
@@ -145,7 +151,7 @@ class UplinkMetrics:
 
 
 def _refused(template: str, reason: str) -> Labels:
-    return (("messaging.destination.template", template), ("reason", reason))
+    return ((TEMPLATE, template), ("reason", reason))
 
 
 def _where(peer: Peer | None) -> Labels:
