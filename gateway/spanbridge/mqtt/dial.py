@@ -7,8 +7,9 @@ import socket
 import ssl
 
 from spanbridge.mqtt.connection import Connection
-from spanbridge.mqtt.errors import ConnectError, tls_cause
+from spanbridge.mqtt.errors import ConnectError
 from spanbridge.mqtt.options import MqttOptions
+from spanbridge.mqtt.tls import tls_cause
 from spanbridge.mqtt.version import Accepted
 
 
