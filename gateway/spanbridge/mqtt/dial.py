@@ -8,9 +8,9 @@ import ssl
 
 from spanbridge.core.errors import SourceError
 from spanbridge.mqtt.connection import Connection
-from spanbridge.mqtt.errors import ConnectError, tls_cause
+from spanbridge.mqtt.errors import ConnectError
 from spanbridge.mqtt.options import MqttOptions
-from spanbridge.mqtt.tls import client_context
+from spanbridge.mqtt.tls import client_context, tls_cause
 from spanbridge.mqtt.version import Accepted
 
 

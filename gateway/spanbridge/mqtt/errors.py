@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-
 from spanbridge.core.errors import SourceError
 
 
@@ -68,8 +66,3 @@ def packet_too_large(size: int, limit: int) -> PacketError:
         code=0x95,
         reason="packet_too_large",
     )
-
-
-def tls_cause(error: ssl.SSLError, default: str = "handshake failure") -> str:
-    """What OpenSSL found, in words: the text of an ``ssl.SSLError`` repeats library names and line numbers."""
-    return (error.reason or default).replace("_", " ").lower()

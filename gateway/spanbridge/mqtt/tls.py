@@ -1,4 +1,7 @@
-"""The TLS context of a connection. Blocking, since it reads files: not for the event loop."""
+"""The TLS context of a connection, and what OpenSSL says in words.
+
+Making a context reads files and blocks: not for the event loop.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Callable
 
 from spanbridge.core.errors import SourceError
 from spanbridge.core.tls import TlsOptions
-from spanbridge.mqtt.errors import tls_cause
 
 
 def client_context(options: TlsOptions) -> ssl.SSLContext:
@@ -52,3 +54,8 @@ def _cause(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return tls_cause(error, "not a usable PEM file")
     return error.strerror or str(error)
+
+
+def tls_cause(error: ssl.SSLError, default: str = "handshake failure") -> str:
+    """What OpenSSL found, in words: the text of an ``ssl.SSLError`` repeats library names and line numbers."""
+    return (error.reason or default).replace("_", " ").lower()
