@@ -51,7 +51,7 @@ class Kind:
 class Section(BaseModel):
     """Base of every table of the file: unknown keys and wrong types are errors, values do not change afterwards."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     _takes_text: ClassVar[frozenset[str]] = frozenset()
 
