@@ -186,7 +186,7 @@ def test_a_batch_is_never_larger_than_the_queue() -> None:
 def test_span_limits_that_make_no_sense_are_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "many")
     with pytest.raises(TelemetryConfigError, match="OTEL_SPAN_LINK_COUNT_LIMIT"):
-        Telemetry(environ={})
+        Telemetry(environ={"OTEL_TRACES_EXPORTER": "console"})
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

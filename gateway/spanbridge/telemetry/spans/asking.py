@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from spanbridge.core.protobuf import text, varint
+from spanbridge.core.protobuf import text
 from spanbridge.telemetry.spans import ids, sampling, wire
 from spanbridge.telemetry.spans.hop import Hop, cut
 from spanbridge.telemetry.spans.recipe import Begun, Following, SilentSpans
@@ -116,7 +116,7 @@ class AskingSpans:
         if not verdict.sampled:
             return b""
         parts = [
-            fixed_fields(hop.name, kind, cut(dict(verdict.attributes), self._value_limit)),
+            wire.fixed_fields(hop.name, kind.value, cut(dict(verdict.attributes), self._value_limit)),
             _IDENTITY(b"\n\x10", own.trace_id.to_bytes(16), b"\x12\x08", own.span_id.to_bytes(8), 0x39, start_ns),
             wire.REMOTE if parent is not None and parent.is_remote else wire.LOCAL,
             text(3, verdict.tracestate),
@@ -128,12 +128,6 @@ class AskingSpans:
             for one in links
         ]
         return b"".join(parts)
-
-
-def fixed_fields(name: str, kind: SpanKind, attributes: dict[str, object]) -> bytes:
-    """The fields of a span that its messages share: name (5), kind (6) and attributes (9)."""
-    # The API counts kinds from INTERNAL = 0, the protocol from INTERNAL = 1.
-    return text(5, name) + b"0" + varint(kind.value + 1) + wire.attributes(9, attributes)
 
 
 def _unchanged(verdict: Verdict, seen: str, sent: str) -> Verdict:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import TYPE_CHECKING, Protocol
 
-from spanbridge.telemetry.spans import ids, sampling, wire
-from spanbridge.telemetry.spans.sampling import Bounds
+from spanbridge.telemetry.spans import ids, wire
+from spanbridge.telemetry.spans.bounds import ALWAYS, NEVER, Bounds
 from spanbridge.telemetry.spans.trace import MessageTrace
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class RecordingSpans:
         bound = self._bounds.sampled_parent if flags & _SAMPLED else self._bounds.unsampled_parent
         send_id = ids.span_id()
         tracestate = context.tracestate
-        if bound != sampling.ALWAYS and (bound == sampling.NEVER or int.from_bytes(trace_id[8:]) >= bound):
+        if bound != ALWAYS and (bound == NEVER or int.from_bytes(trace_id[8:]) >= bound):
             if following.passthrough:
                 return context.traceparent, tracestate, None
             return f"00-{trace_id.hex()}-{send_id.hex()}-{_FLAGS[flags & _RANDOM]}", tracestate, None
@@ -121,7 +121,7 @@ class RecordingSpans:
         trace_id = ids.trace_id()
         send_id = ids.span_id()
         bound = self._bounds.root
-        if bound != sampling.ALWAYS and (bound == sampling.NEVER or int.from_bytes(trace_id[8:]) >= bound):
+        if bound != ALWAYS and (bound == NEVER or int.from_bytes(trace_id[8:]) >= bound):
             return f"00-{trace_id.hex()}-{send_id.hex()}-02", "", None
         extra = b"" if linked is None else self._following.link_field(linked.trace_id_bytes, linked.span_id_bytes)
         begun = time_ns()

@@ -19,20 +19,10 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, T
 from opentelemetry.trace.span import TraceState
 from opentelemetry.util._importlib_metadata import entry_points
 
+from spanbridge.telemetry.spans.bounds import ALWAYS, NEVER, Bounds
+
 if TYPE_CHECKING:
     from spanbridge_context import TraceContext
-
-NEVER = 0
-ALWAYS = 1 << 64
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """A sampler as three numbers: for roots, for children of a sampled and of an unsampled remote parent."""
-
-    root: int
-    sampled_parent: int
-    unsampled_parent: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from opentelemetry.sdk.trace import SpanLimits
-from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import SpanKind
 
 from spanbridge.core.cache import Generations
 from spanbridge.core.policy import ContextPolicy
 from spanbridge.core.protobuf import SMALL, VARINTS, text, varint
 from spanbridge.telemetry.env import TelemetryConfigError
-from spanbridge.telemetry.spans import ids, sampling, wire
-from spanbridge.telemetry.spans.asking import AskingSpans, fixed_fields
+from spanbridge.telemetry.spans import ids, wire
 from spanbridge.telemetry.spans.hop import Hop, cut
 from spanbridge.telemetry.spans.recipe import Following, RecipeSpans, RecordingSpans, SilentSpans
 from spanbridge.telemetry.spans.trace import MessageTrace
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import SpanLimits
+    from opentelemetry.sdk.trace.sampling import Sampler
+
+    from spanbridge.telemetry.spans.bounds import Bounds
 
 _COUNTS = 1024
 """Sizes of batches whose attribute is kept in encoded form."""
@@ -44,13 +47,23 @@ class Tracer:
         self, sink: SpanSink | None, *, sampler: Sampler | None = None, limits: SpanLimits | None = None
     ) -> None:
         self._sink = sink
+        self._sampler: Sampler
+        self._bounds: Bounds | None = None
+        self._value_limit: int | None = None
+        self._max_links: int | None = None
+        self._requests: Generations[str, bytes] = Generations(_KEPT)
+        self._counts: dict[int, bytes] = {}
+        if sink is not None:
+            self._prepare(sampler, limits)
+
+    def _prepare(self, sampler: Sampler | None, limits: SpanLimits | None) -> None:
+        from spanbridge.telemetry.spans import sampling  # noqa: PLC0415 - the SDK is loaded where spans are made
+
         self._sampler = sampler or sampling.sampler_from_environment()
         self._bounds = sampling.bounds(self._sampler)
         limits = limits or _limits_from_environment()
         self._value_limit = limits.max_span_attribute_length
         self._max_links = limits.max_links
-        self._requests: Generations[str, bytes] = Generations(_KEPT)
-        self._counts: dict[int, bytes] = {}
 
     @property
     def enabled(self) -> bool:
@@ -68,6 +81,8 @@ class Tracer:
             unlinked=self._max_links == 0,
         )
         if self._bounds is None:
+            from spanbridge.telemetry.spans.asking import AskingSpans  # noqa: PLC0415 - see above
+
             return AskingSpans(process, send, self._sampler, following, self._value_limit)
         return RecordingSpans(
             self._fixed(process, SpanKind.CONSUMER), self._fixed(send, SpanKind.PRODUCER), self._bounds, following
@@ -175,10 +190,12 @@ class Tracer:
         return encoded
 
     def _fixed(self, hop: Hop, kind: SpanKind) -> bytes:
-        return fixed_fields(hop.name, kind, cut(hop.attributes(), self._value_limit))
+        return wire.fixed_fields(hop.name, kind.value, cut(hop.attributes(), self._value_limit))
 
 
 def _limits_from_environment() -> SpanLimits:
+    from opentelemetry.sdk.trace import SpanLimits  # noqa: PLC0415 - see above
+
     try:
         return SpanLimits()
     except ValueError as error:  # its text names the variable

@@ -102,6 +102,14 @@ def framed(body: bytes) -> bytes:
     return b"\x12%b%b" % (VARINTS[length] if length < SMALL else varint(length), body)
 
 
+def fixed_fields(name: str, kind: int, attributes_of_all: Mapping[str, object]) -> bytes:
+    """The fields of a span that its messages share: name (5), kind (6) and attributes (9).
+
+    ``kind`` is the API's ``SpanKind`` value: it counts from INTERNAL = 0, the protocol from INTERNAL = 1.
+    """
+    return text(5, name) + b"0" + varint(kind + 1) + attributes(9, attributes_of_all)
+
+
 class RequestFrame:
     """Wraps spans into an ``ExportTraceServiceRequest`` of one resource and one scope, both encoded once."""
 
