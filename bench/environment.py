@@ -85,7 +85,8 @@ def start_bridge(place: Place, case: Case, run_id: int) -> Child:
     if mode.bridge == "gateway":
         config = place.directory / f"{run_id}.toml"
         config.write_text(case.shape.config(place.setting(run_id)))
-        env |= {"OTEL_TRACES_EXPORTER": "otlp" if mode.exports else "none", "OTEL_METRICS_EXPORTER": "otlp"}
+        exporter = "otlp" if mode.exports else "none"  # the default is none; metrics are there for Prometheus anyway
+        env |= {"OTEL_TRACES_EXPORTER": exporter, "OTEL_METRICS_EXPORTER": exporter}
         env |= case.code.environment | case.shape.environment
         return Child(case.code.command("run", "-c", str(config)), log, env)
     command = [sys.executable, "-m", "bench.baseline", "--host", place.mqtt_host, "--port", str(place.mqtt_port)]
