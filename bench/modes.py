@@ -26,7 +26,7 @@ class Mode:
 MODES = (
     Mode(
         name="untraced", bridge="gateway", carrier="tp", sampled=100, exports=False, backlog=8000,
-        about="gateway, the same messages, no exporter, as is the default: contexts are handed on, metrics kept for Prometheus",
+        about="gateway, the same messages, nothing exported (the default): contexts handed on, metrics for Prometheus",
     ),
     Mode(
         name="sampled_10", bridge="gateway", carrier="tp", sampled=10, exports=True, backlog=8000,
