@@ -145,7 +145,7 @@ def _ask(config: Config) -> list[PeerFinding]:
     except KeyboardInterrupt:
         raise typer.Exit(exits.INTERRUPTED) from None
     except SpanbridgeError as error:
-        _complain(str(error))
+        complain(str(error))
         raise typer.Exit(exits.USAGE if isinstance(error, ConfigError) else exits.FAILURE) from None
 
 
@@ -170,7 +170,7 @@ def init(
         from spanbridge.cli.kits import write_kits  # noqa: PLC0415
 
         if file != DEFAULT_FILE:
-            _complain(f"{file}: a FILE cannot be combined with --systemd, --compose or --kubernetes")
+            complain(f"{file}: a FILE cannot be combined with --systemd, --compose or --kubernetes")
             raise typer.Exit(exits.USAGE)
         write_kits(systemd=systemd, compose=compose, kubernetes=kubernetes, force=force)
         return
@@ -183,10 +183,10 @@ def init(
         with file.open("w" if force else "x", encoding="utf-8") as stream:
             stream.write(EXAMPLE)
     except FileExistsError:
-        _complain(f"{file} exists; --force overwrites it")
+        complain(f"{file} exists; --force overwrites it")
         raise typer.Exit(exits.USAGE) from None
     except OSError as error:
-        _complain(f"cannot write {file}: {(error.strerror or str(error)).lower()}")
+        complain(f"cannot write {file}: {(error.strerror or str(error)).lower()}")
         raise typer.Exit(exits.FAILURE) from None
     sys.stdout.write(f"wrote {file}; next: spanbridge check -c {file}\n")
 
@@ -219,9 +219,5 @@ def _installed() -> Iterator[None]:
         with installed():
             yield
     except MissingPackageError as error:
-        _complain(str(error))
+        complain(str(error))
         raise typer.Exit(exits.USAGE) from None
-
-
-def _complain(text: str) -> None:
-    complain(text)

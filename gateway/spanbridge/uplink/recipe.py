@@ -170,6 +170,16 @@ class Recipes:
         """The route of a topic, or None."""
         return self._table.find(topic.split("/"))
 
+    def _taking(self, topic: str, levels: Sequence[str]) -> Route:
+        """The route that takes a topic.
+
+        :raises Refused: none does.
+        """
+        route = self._table.find(levels)
+        if route is None:
+            raise Refused("unroutable", f"no route takes topic {quoted(topic)}")
+        return route
+
     @staticmethod
     def _passed(user: Sequence[tuple[str, str]]) -> bool:
         for name, _ in user:  # noqa: SIM110 - a generator costs more
@@ -182,10 +192,7 @@ class Recipes:
         passed = mapping.passed_before(user) if user else None
         reads = self._reading.young.get(topic) or self._reading.get(topic)
         if reads is None:
-            route = self.route(topic)
-            if route is None:
-                raise Refused("unroutable", f"no route takes topic {quoted(topic)}")
-            reads = route.reads
+            reads = self._taking(topic, topic.split("/")).reads
             if reads and len(topic) <= LONGEST_CACHED:
                 self._reading.put(topic, reads)
         if not reads and passed is None:
@@ -202,9 +209,7 @@ class Recipes:
 
     def _make(self, publish: Publish, topic: str, user: Sequence[tuple[str, str]]) -> Recipe:
         levels = topic.split("/")
-        route = self._table.find(levels)
-        if route is None:
-            raise Refused("unroutable", f"no route takes topic {quoted(topic)}")
+        route = self._taking(topic, levels)
         ends, tally = self._ends, self._tallies.of_route(route)
         try:
             path = mapping.passed_gateways(user, ends.gateway)
