@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
+
+logging.getLogger("rocketmq-python-client").propagate = False
+"""Its threads outlive the tests that use it, and log into whatever test captures the log then."""
 
 pytest_plugins = ["spanbridge.devstack.pytest_plugin"]
 
