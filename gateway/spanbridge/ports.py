@@ -11,9 +11,12 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from spanbridge.core.delivery import Delivery
+from spanbridge.core.errors import SinkError
 from spanbridge.core.events import Event
+from spanbridge.core.message import Publish
 
 M = TypeVar("M")
+P = TypeVar("P", bound="Publication")
 D_contra = TypeVar("D_contra", contravariant=True)
 
 Deliver = Callable[[list[Delivery[M]]], None]
@@ -161,6 +164,74 @@ class Source(Protocol[M]):
 
         :meth:`run` returns then. Idempotent.
         """
+
+
+class QueueSource(Source[M], Protocol[M]):
+    """A source whose peer keeps unacknowledged messages in queues: it counts attempts and has dead letters.
+
+    Deliveries stay ours until they are answered, however long that takes: the source renews its hold on them.
+    A nack brings a message again after a pause that grows with its attempts, up to those that the group allows.
+    """
+
+    def reject(self, deliveries: Sequence[Delivery[M]], cause: str) -> None:
+        """These can never be handled: to the consumer group's dead letters, and do not bring them again.
+
+        Where that fails they are nacked. ``cause`` is one line for the log. Synchronous; never raises.
+        """
+
+    async def give_back(self) -> None:
+        """Before :meth:`close`: hand every unacked delivery back, so that others get it at once. Idempotent."""
+
+
+class Publication(Protocol):
+    """One message for the publisher. The caller's own class; it finds its delivery and trace in there again."""
+
+    @property
+    def publish(self) -> Publish:
+        """What is to be published; ``expiry`` is what is left of it now."""
+
+
+Published = Callable[[Sequence[P], SinkError | None], None]
+"""The outcome of publications: None when the broker took them. Synchronous, never raises. Many of one read at once."""
+
+
+class Publisher(Protocol[P]):
+    """A connection to an MQTT broker that publishes, and tells of each message once when the broker has it.
+
+    Unlike a :class:`Sink`, the broker answers message by message (PUBACK, PUBCOMP), so outcomes come by callback.
+    Messages of one MQTT topic are published in the order given, also after a reconnect (MQTT 5.0 section 4.6).
+    """
+
+    @property
+    def name(self) -> str:
+        """The configured name of the connection, used in logs and metrics."""
+
+    @property
+    def status(self) -> PeerStatus:
+        """The connection as of now."""
+
+    @property
+    def in_flight(self) -> int:
+        """Publications taken whose outcome is not known yet, those that wait for a connection included."""
+
+    async def run(self) -> None:
+        """Connect, and reconnect with jittered backoff, until :meth:`close`.
+
+        Raises only what no retry can mend. Peers that are away, hang, refuse or send malformed packets are reported.
+        """
+
+    def publish(self, publications: Sequence[P], published: Published[P]) -> None:
+        """Publish these. ``published`` is called once for each; what the broker has not answered is sent again.
+
+        The outcome is None (QoS 0: written; QoS 1: PUBACK; QoS 2: PUBCOMP), or a
+        :class:`~spanbridge.core.errors.SinkError`: ``SinkRejected`` when this message can never go (packet too large,
+        topic or payload refused), ``SinkThrottled`` (quota), ``SinkMisconfigured`` (not authorised),
+        ``SinkUnavailable`` (unspecified, or the publisher closed first), and ``NoSubscribers`` when the broker took the
+        message and says that nobody subscribes (0x10; MQTT 5.0 only). Synchronous; never raises.
+        """
+
+    async def close(self) -> None:
+        """Stop publishing, disconnect in order; unanswered publications end with ``SinkUnavailable``. Idempotent."""
 
 
 class Head(Protocol):

@@ -85,6 +85,12 @@ class SinkMisconfigured(SinkError):  # noqa: N818
         return self.reason in TOPIC_AT_FAULT
 
 
+class NoSubscribers(SinkError):  # noqa: N818
+    """The MQTT broker took a message that nobody subscribes to (MQTT 5.0 section 3.4.2.1, reason code 0x10)."""
+
+    reason = "no_matching_subscribers"
+
+
 class SinkRejected(SinkError):  # noqa: N818
     """RocketMQ will never take this content (too large, illegal key, tag or property).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -45,3 +45,33 @@ class Destination:
     group: str | None = None
     delivery_timestamp_ms: int | None = None
     properties: tuple[tuple[str, str], ...] = field(default=())
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """One RocketMQ message as a source received it. Nobody changes it after the source made it.
+
+    ``tag``, ``keys``, ``group`` (message group) and ``delivery_timestamp_ms`` are system properties, None or empty
+    where the message has none. ``properties`` are its user properties, the carriers of a trace context among them;
+    ``trace_context`` is the system property of that name. ``born_ns`` and ``stored_ns`` (by the producer's and by the
+    broker's clock) and ``received_ns`` are Unix time in nanoseconds, 0 where unknown. ``attempt`` is how often it has
+    been delivered, this time included.
+    """
+
+    topic: str
+    body: bytes
+    message_id: str = ""
+    tag: str | None = None
+    keys: Sequence[str] = ()
+    group: str | None = None
+    delivery_timestamp_ms: int | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    trace_context: str | None = None
+    born_ns: int = 0
+    stored_ns: int = 0
+    received_ns: int = 0
+    attempt: int = 1
+    queue: str = ""
+    """Broker and number of the queue that it came from, for logs: order holds within one."""
+    fault: str | None = None
+    """Why the body could not be decoded (unknown encoding, wrong digest). ``body`` is then what was stored."""
