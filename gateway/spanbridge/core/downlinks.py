@@ -41,9 +41,9 @@ class ContextForm(StrEnum):
 class Downlink:
     """What happens to messages of one RocketMQ topic that a consumer group receives.
 
-    ``filter`` is a tag expression (``*``, ``a || b``), or SQL92 when ``sql`` is true. ``publish`` is the template of the
-    MQTT topic. ``expiry`` is in seconds: the Message Expiry Interval of messages that bring none. ``broker`` names the
-    MQTT connection to publish to. ``form`` None means ``compact`` on MQTT 5.0, none on 3.1.1.
+    ``filter`` is a tag expression (``*``, ``a || b``), or SQL92 when ``sql`` is true. ``publish`` is the template of
+    the MQTT topic. ``expiry`` is in seconds: the Message Expiry Interval of messages that bring none. ``broker`` names
+    the MQTT connection to publish to. ``form`` None means ``compact`` on MQTT 5.0, none on 3.1.1.
     """
 
     name: str
