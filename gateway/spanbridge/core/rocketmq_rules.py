@@ -16,6 +16,8 @@ from spanbridge.core.message import Destination
 
 MAX_TOPIC_LENGTH = 127
 """Characters; ``Validators.TOPIC_MAX_LENGTH``."""
+MAX_CONSUMER_GROUP_LENGTH = 255
+"""Characters; ``Validators.CHARACTER_MAX_LENGTH``."""
 MAX_MESSAGE_GROUP_BYTES = 63
 """UTF-8 bytes; the proxy refuses 64 and more (``maxMessageGroupSize``)."""
 MAX_USER_PROPERTIES = 128
@@ -37,6 +39,7 @@ _SYSTEM_TOPICS = frozenset({
     "CHECKPOINT_TOPIC",
 })  # fmt: skip
 _SYSTEM_TOPIC_PREFIX = "rmq_sys_"
+_SYSTEM_GROUP_PREFIX = "CID_RMQ_SYS_"
 
 # MessageConst.STRING_HASH_SET: the proxy answers ILLEGAL_MESSAGE_PROPERTY_KEY.
 _REFUSED_NAMES = frozenset({
@@ -91,17 +94,44 @@ class Breach(NamedTuple):
 
 def topic_problem(topic: str) -> str | None:
     """Why ``topic`` cannot be a RocketMQ topic to send to, or None."""
-    if not topic:
-        return "is empty"
-    if len(topic) > MAX_TOPIC_LENGTH:
-        return f"has {len(topic)} characters, more than {MAX_TOPIC_LENGTH}"
-    if _TOPIC.fullmatch(topic) is None:
-        return "has characters other than letters, digits, '_', '-', '%' and '|'"
-    if topic in _SYSTEM_TOPICS or topic.startswith(_SYSTEM_TOPIC_PREFIX):
-        return "is a system topic"
-    if topic.startswith(("%RETRY%", "%DLQ%")):
+    problem = received_topic_problem(topic)
+    if problem is None and topic.startswith(("%RETRY%", "%DLQ%")):
         return "is a retry or dead-letter topic, which takes no batches"
+    return problem
+
+
+def received_topic_problem(topic: str) -> str | None:
+    """Why ``topic`` cannot be a RocketMQ topic to receive from, or None. Dead letters may be received."""
+    problem = _name_problem(topic, MAX_TOPIC_LENGTH)
+    if problem is None and (topic in _SYSTEM_TOPICS or topic.startswith(_SYSTEM_TOPIC_PREFIX)):
+        return "is a system topic"
+    return problem
+
+
+def consumer_group_problem(group: str) -> str | None:
+    """Why ``group`` cannot be a consumer group, or None (``Validators.checkGroup``, ``GrpcValidator``)."""
+    problem = _name_problem(group, MAX_CONSUMER_GROUP_LENGTH)
+    if problem is None and group.startswith(_SYSTEM_GROUP_PREFIX):
+        return "is a consumer group of RocketMQ's own"
+    return problem
+
+
+def _name_problem(name: str, longest: int) -> str | None:
+    if not name:
+        return "is empty"
+    if len(name) > longest:
+        return f"has {len(name)} characters, more than {longest}"
+    if _TOPIC.fullmatch(name) is None:
+        return "has characters other than letters, digits, '_', '-', '%' and '|'"
     return None
+
+
+def tag_filter_problem(expression: str) -> str | None:
+    """Why ``expression`` is no tag expression (``*``, or tags with ``||`` between them), or None: ``FilterAPI``."""
+    if expression == "*":
+        return None
+    problems = (tag_problem(tag.strip()) for tag in expression.split("||"))
+    return next((f"has a tag that {problem}" for problem in problems if problem is not None), None)
 
 
 def sanitise_topic(text: str) -> str:
