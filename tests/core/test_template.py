@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanbridge.core.template import Scope, Template, TemplateError
+from spanbridge.core.message import Message
+from spanbridge.core.template import DOWN, MessageScope, Scope, Template, TemplateError
 
 SCOPE = Scope(
     levels=("plant", "line-7", "temp"),
@@ -86,3 +87,46 @@ def test_any_text_either_parses_or_raises_the_documented_error(text: str) -> Non
 @given(st.text().map(lambda text: text.replace("{", "{{").replace("}", "}}")))
 def test_escaped_text_renders_as_itself(text: str) -> None:
     assert Template.parse(text).render(SCOPE) == text.replace("{{", "{").replace("}}", "}")
+
+
+MESSAGE = Message(
+    "commands",
+    b"{}",
+    tag="reboot",
+    keys=("pump-7", "order-1"),
+    group="pump-7",
+    properties={"site": "ulm", "mqtt.topic": "a/b", "blank": ""},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("devices/{key}/commands", "devices/pump-7/commands"),
+        ("{topic}/{tag}", "commands/reboot"),
+        ("{keys}", "pump-7 order-1"),
+        ("{message_group}", "pump-7"),
+        ("{property.mqtt.topic}", "a/b"),
+        ("{property.site}/{property.blank|all}/{property.missing|none}", "ulm/all/none"),
+        ("{{{tag}}}", "{reboot}"),
+    ],
+)
+def test_a_template_renders_a_rocketmq_message(text: str, expected: str) -> None:
+    assert Template.parse(text, DOWN).render(MessageScope(MESSAGE)) == expected
+
+
+@pytest.mark.parametrize("text", ["{tag|none}", "{key|none}", "{keys|none}", "{message_group|none}"])
+def test_what_a_rocketmq_message_has_not_takes_the_default(text: str) -> None:
+    assert Template.parse(text, DOWN).render(MessageScope(Message("t", b""))) == "none"
+
+
+@pytest.mark.parametrize("text", ["{level}", "{topic[0]}", "{user.site}", "{client_id}", "{source}", "{property.}"])
+def test_a_template_for_the_way_down_has_no_fields_of_the_way_up(text: str) -> None:
+    with pytest.raises(TemplateError, match="is not a field"):
+        Template.parse(text, DOWN)
+
+
+def test_only_the_topic_is_the_same_for_all_messages_on_the_way_down() -> None:
+    assert Template.parse("{topic}", DOWN).per_message is False
+    assert Template.parse("{tag}", DOWN).per_message is True
+    assert Template.parse("{property.a|b}", DOWN).per_message is True
