@@ -63,7 +63,8 @@ def test_the_schema_takes_one_broker_or_several() -> None:
     kinds = [option.get("type", "object") for option in schema["properties"]["mqtt"]["anyOf"]]
     assert kinds == ["object", "array"]
     assert schema["additionalProperties"] is False
-    assert set(schema["required"]) == {"mqtt", "rocketmq", "routes"}
+    assert set(schema["required"]) == {"mqtt", "rocketmq"}
+    assert schema["anyOf"] == [{"required": ["routes"]}, {"required": ["downlinks"]}]
 
 
 def test_line_numbers() -> None:

@@ -70,8 +70,9 @@ def print_json(file: Path, report: Report, peers: Sequence[PeerFinding] | None =
 
 def show_valid(file: Path, config: Config) -> None:
     """One line of praise, and what the file amounts to."""
-    brokers = _plural(len(config.mqtt), "MQTT connection")
-    sys.stdout.write(f"{file} is valid: {brokers}, {_plural(len(config.routes), 'route')}\n")
+    brokers, routes = _plural(len(config.mqtt), "MQTT connection"), _plural(len(config.routes), "route")
+    downlinks = f", {_plural(len(config.downlinks), 'downlink')}" if config.downlinks else ""
+    sys.stdout.write(f"{file} is valid: {brokers}, {routes}{downlinks}\n")
 
 
 def _counts(report: Report) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from spanbridge.config.advice import advise_on_peers
-from spanbridge.config.models import RouteSection
+from spanbridge.config.downlink_checks import check_downlinks
+from spanbridge.config.loops import advise_on_loops
+from spanbridge.config.models import Mqtt, RouteSection
 from spanbridge.config.overlap import COPIES, more_specific, overlap, subscribed_filters
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, Loc, did_you_mean
@@ -28,9 +30,11 @@ def cross_check(parts: Parts) -> list[Finding]:
         _overlaps,
         _topic_collisions,
         _topic_types,
+        check_downlinks,
         advise_on_peers,
         advise_on_routes,
         advise_on_reach,
+        advise_on_loops,
     )
     return [finding for check in checks for finding in check(parts)]
 
@@ -48,19 +52,28 @@ def _broker_names(parts: Parts) -> Iterator[Finding]:
 
 
 def _client_ids(parts: Parts) -> Iterator[Finding]:
-    config = parts.config
-    known = {
-        index: (broker.host, broker.port, config.client_id(broker))
-        for index, broker in parts.brokers("url", "client_id").items()
-        if broker.client_id is not None or parts.knows("name")
-    }
-    for (first, a), (second, b) in combinations(known.items(), 2):
-        if a == b:
+    known = [
+        (index, name, broker, client_id)
+        for index, broker in parts.brokers("url", "client_id", "publisher_client_id").items()
+        for name, client_id in _connections(parts, broker)
+    ]
+    for (first, _, a, mine), (second, setting, b, theirs) in combinations(known, 2):
+        if (a.host, a.port, mine) == (b.host, b.port, theirs):
+            which = f"mqtt[{first}] uses" if first != second else "the connection that subscribes uses"
             yield Finding(
-                loc=("mqtt", second, "client_id"),
-                message=f"mqtt[{first}] uses the same client id at the same broker: they would disconnect each other",
-                hint="give each its own `client_id` (MQTT-3.1.4-3)",
+                loc=("mqtt", second, setting),
+                message=f"{which} the same client id at the same broker: they would disconnect each other",
+                hint=f"give each its own `{setting}` (MQTT-3.1.4-3)",
             )
+
+
+def _connections(parts: Parts, broker: Mqtt) -> Iterator[tuple[str, str]]:
+    """The client ids of a broker's connections, each with the setting that decides it, as far as they are known."""
+    config, named = parts.config, parts.knows("name")
+    if named or broker.client_id is not None:
+        yield "client_id", config.client_id(broker)
+    if config.downlinks_to(broker) and (named or broker.publisher_client_id or broker.client_id):
+        yield "publisher_client_id", config.publisher_client_id(broker)
 
 
 def _sources(parts: Parts) -> Iterator[Finding]:
@@ -72,14 +85,15 @@ def _sources(parts: Parts) -> Iterator[Finding]:
         if route.source is not None and route.source not in names:
             hint = did_you_mean(route.source, names) or "known: " + ", ".join(f"`{name}`" for name in names)
             yield Finding(loc=("routes", index, "source"), message="no `[[mqtt]]` has this name", hint=hint)
-    if len(routes) < len(parts.config.routes):
+    if len(routes) < len(parts.config.routes) or len(parts.downlinks("broker")) < len(parts.config.downlinks):
         return
     for index, broker in parts.brokers("subscribe").items():
-        if not broker.subscribe and not any(route.source in (None, broker.name) for route in routes.values()):
+        used = broker.subscribe or parts.config.downlinks_to(broker)
+        if not used and not any(route.source in (None, broker.name) for route in routes.values()):
             yield Finding(
                 loc=("mqtt", index),
-                message="no route takes messages of this broker",
-                hint="name it in a route's `source`",
+                message="no route takes messages of this broker, and no downlink publishes there",
+                hint="name it in a route's `source` or in a downlink's `broker`",
                 severity="warning",
             )
 

@@ -19,6 +19,7 @@ from spanbridge.config.example import EXAMPLE
 from spanbridge.config.lookup import section_in
 from spanbridge.config.models import Config, Section
 from spanbridge.config.models.base import Kind
+from spanbridge.core.downlinks import Away, ContextForm
 from spanbridge.core.policy import Carrier, ContextPolicy
 
 _INTRODUCTION = """\
@@ -40,7 +41,9 @@ A running gateway reads it again on SIGHUP ([operations](operations.md#reading-t
 - **template**: text with fields. `{name}` is a named level of the filter, `{topic}` the whole MQTT topic, `{topic[0]}`
   one of its levels, `{source}` the `name` of the `[[mqtt]]` that brought the message, `{client_id}` the gateway's
   client id there, `{user.site}` an MQTT 5 user property. `{user.site|unknown}` gives a default for what is missing or
-  empty, as a level may be (`devices//telemetry`). `{{` and `}}` are literal braces.
+  empty, as a level may be (`devices//telemetry`). `{{` and `}}` are literal braces. The template of a downlink's
+  `mqtt_topic` is filled by a RocketMQ message: `{key}` is its first key, `{keys}` all of them with blanks between,
+  `{tag}`, `{message_group}`, `{topic}` its topic, `{property.site}` a user property; defaults are written the same way.
 
 ## The environment
 
@@ -56,6 +59,7 @@ SPANBRIDGE__MQTT__0__URL=mqtt://broker-1:1883
 SPANBRIDGE__MQTT__PLANT_A__PASSWORD=file:/run/secrets/plant-a
 SPANBRIDGE__ROUTES__0__TOPIC=telemetry
 SPANBRIDGE__ROUTES__0__KEYS='["{device}", "{topic}"]'
+SPANBRIDGE__DOWNLINKS__0__CONSUMER_GROUP=spanbridge-plant-a
 ```
 
 `SPANBRIDGE__MQTT__0__…` is the first broker, whether it is written as `[mqtt]` or as `[[mqtt]]`. With one broker,
@@ -73,6 +77,14 @@ that names the winner.
 What no route takes goes to `uplink.unroutable_topic`. The gateway subscribes to the filters of the routes only, so that
 such messages come only where more is asked for: `subscribe = ["#"]` in `[mqtt]` brings everything else (but topics that
 begin with `$`, which wildcards do not match).
+
+## Downlinks
+
+Each `[[downlinks]]` is a consumer group's subscription to one RocketMQ topic. RocketMQ keeps one subscription to a
+group, so that each downlink has a group of its own; gateways that share the work have the same. `check` tells of
+downlinks that publish what a route takes up again.
+
+A file may have routes, downlinks, or both. A broker that no route takes messages of is published to only.
 
 ## A complete file
 """
@@ -92,6 +104,7 @@ def json_schema() -> str:
     # One broker may be written as a table.
     brokers = schema["properties"]["mqtt"]
     schema["properties"]["mqtt"] = {"anyOf": [brokers["items"], brokers], "description": brokers.pop("description")}
+    schema["anyOf"] = [{"required": ["routes"]}, {"required": ["downlinks"]}]
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "spanbridge configuration"}
     return json.dumps(head | {key: value for key, value in schema.items() if key != "title"}, indent=2) + "\n"
 
@@ -145,6 +158,7 @@ def _bare(field: FieldInfo) -> bool:
     return not any(isinstance(item, Kind) for item in field.metadata)
 
 
+_WORDS = (ContextPolicy, Carrier, Away, ContextForm)
 _PLAIN = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "table of text"}
 
 
@@ -157,7 +171,7 @@ def _annotation_text(annotation: Any) -> str:
         return " or ".join(_annotation_text(part) for part in arguments if part is not NoneType)
     if origin is list:
         return f"list of {_annotation_text(arguments[0])}"
-    choices = arguments if origin is Literal else tuple(annotation) if annotation in (ContextPolicy, Carrier) else ()
+    choices = arguments if origin is Literal else tuple(annotation) if annotation in _WORDS else ()
     return ", ".join(f"`{json.dumps(choice)}`" for choice in choices) or _PLAIN.get(origin or annotation, "table")
 
 

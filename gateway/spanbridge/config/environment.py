@@ -15,7 +15,7 @@ from spanbridge.config.problems import Finding, Loc
 
 PREFIX = "SPANBRIDGE__"
 
-_LISTS = ("mqtt", "routes")
+_LISTS = ("mqtt", "routes", "downlinks")
 """Lists of tables at the top of the file. `mqtt` may also be written as one table."""
 
 # `$${` stands for a literal `${`. Names follow POSIX (IEEE Std 1003.1, section 8.1), the default syntax its shell's
@@ -136,7 +136,7 @@ def _place(data: dict[str, Any], steps: list[str], value: EnvText) -> Loc:
 def _with_index(data: dict[str, Any], steps: list[str]) -> list[str]:
     """``steps`` as the list that they lead into is written: a single broker's table has no index, a list needs one."""
     name, item, *rest = steps
-    if name == "routes":
+    if name != "mqtt":
         data.setdefault(name, [])
         return steps
     written = data.setdefault(name, {})

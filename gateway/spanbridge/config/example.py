@@ -1,7 +1,7 @@
 """The configuration that ``spanbridge init`` writes: it works as it stands, and shows what people change first."""
 
 EXAMPLE = """\
-# spanbridge: MQTT to Apache RocketMQ, with the trace context carried across.
+# spanbridge: MQTT to Apache RocketMQ and back, with the trace context carried across.
 # Check it:  spanbridge check -c spanbridge.toml
 # Run it:    spanbridge run -c spanbridge.toml
 #
@@ -42,11 +42,26 @@ keys = ["{device}"]
 # trust = true                          # false: do not believe the device's trace context
 # carriers = ["topic-suffix"]           # how MQTT 3.1.1 devices send it; also "json-payload"
 
+# Commands: what a consumer group receives is published to devices.
+# [[downlinks]]
+# topic = "commands"                    # RocketMQ topic
+# consumer_group = "spanbridge-commands"  # one for each downlink; it has to exist
+# mqtt_topic = "devices/{key}/commands" # {key}, {keys}, {tag}, {message_group}, {topic}, {property.site|none}
+# filter = "reboot || update"           # tags; SQL92 with filter_type = "sql92"
+# qos = 1
+# expiry = "1h"                         # how long a message may wait for its device
+# away = "wait"                         # or "retain", "expire", "retry": what becomes of it meanwhile
+# carrier = "compact"                   # or "w3c", "topic-suffix", "json-payload", "none"
+
 [uplink]
 # unroutable_topic = "mqtt-unroutable"  # for messages without a route, of those that `subscribe` above brings
 # rejected_topic = "mqtt-rejected"      # dead letters; without it they are dropped and counted
 # max_in_flight = 4096                  # messages received and not yet acknowledged
 # drain_timeout = "30s"
+
+[downlink]
+# max_in_flight = 1024                  # messages of one downlink received and not yet acknowledged
+# invisible_time = "1m"                 # how long RocketMQ hides a message that the gateway has
 
 [admin]
 # port = 9464                           # /livez /readyz /metrics /status on 127.0.0.1

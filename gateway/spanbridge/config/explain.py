@@ -85,7 +85,7 @@ def _type_hint(details: ErrorDetails, loc: Loc) -> str | None:
 
 def _brackets_hint(loc: Loc, kind: str) -> str:
     names = [part for part in loc if isinstance(part, str)]
-    if len(names) == 1 and names[0] in ("mqtt", "routes"):
+    if len(names) == 1 and names[0] in ("mqtt", "routes", "downlinks"):
         return f"write `[[{names[0]}]]`, with two brackets"
     if kind == "model_type":
         return f"write `[{'.'.join(names)}]`, with one bracket"
@@ -100,6 +100,9 @@ _EXAMPLES: dict[str, str] = {
     "routes": '[[routes]] with `filter = "devices/{device}/telemetry"` and `topic = "telemetry"`',
     "routes.filter": 'filter = "devices/{device}/telemetry"',
     "routes.topic": 'topic = "telemetry"',
+    "downlinks.topic": 'topic = "commands"',
+    "downlinks.consumer_group": 'consumer_group = "spanbridge-commands"',
+    "downlinks.mqtt_topic": 'mqtt_topic = "devices/{key}/commands"',
 }
 
 

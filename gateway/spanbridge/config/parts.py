@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spanbridge.config.models import Config, Mqtt, RouteSection
+from spanbridge.config.models import Config, DownlinkSection, Mqtt, RouteSection
 from spanbridge.config.problems import Loc
 
 
@@ -29,6 +29,10 @@ class Parts:
     def routes(self, *settings: str) -> dict[int, RouteSection]:
         """The routes of which these settings are known, all of them when none is named, by position."""
         return {i: route for i, route in enumerate(self.config.routes) if self._all_known("routes", i, settings)}
+
+    def downlinks(self, *settings: str) -> dict[int, DownlinkSection]:
+        """The downlinks of which these settings are known, all of them when none is named, by position."""
+        return {i: one for i, one in enumerate(self.config.downlinks) if self._all_known("downlinks", i, settings)}
 
     def _all_known(self, section: str, index: int, settings: tuple[str, ...]) -> bool:
         if not settings:

@@ -2,7 +2,7 @@
 
 Pydantic looks at a section as a whole only when each of its settings is valid, and sections are checked against each
 other only when each is. So that all errors show at once, an invalid setting is taken out, or replaced by its example
-where it is required, and the rest is looked at again. Nothing is told of what was replaced: nobody knows what it will
+where there is one, and the rest is looked at again. Nothing is told of what was replaced: nobody knows what it will
 be.
 """
 
@@ -77,7 +77,7 @@ class _Attempt:
             yield _setting_of(tuple(part for part in details["loc"] if part != "[key]"))
 
     def _replace(self, loc: Loc) -> bool:
-        """Take out what is at ``loc``, keeping the place of an item in its list; put the example of what is required.
+        """Take out what is at ``loc``, keeping the place of an item in its list; put the example where there is one.
 
         Where that is a mistyped setting, the one that was meant is not known either.
         """
@@ -87,7 +87,7 @@ class _Attempt:
             holder[key] = {}
         elif isinstance(holder, dict) and isinstance(key, str):
             setting = field_at(Config, loc)
-            if setting is not None and setting.is_required() and setting.examples:
+            if setting is not None and setting.examples:
                 holder[key] = copy.deepcopy(setting.examples[0])
             elif holder.pop(key, None) is None and loc in self.gone:
                 return False

@@ -64,4 +64,4 @@ def _paths(section: type[Section], start: tuple[str, ...] = ()) -> Iterator[tupl
         if inner is None:
             yield (*start, name)
         else:
-            yield from _paths(inner, (*start, name, "0") if name == "routes" else (*start, name))
+            yield from _paths(inner, (*start, name, "0") if name in ("routes", "downlinks") else (*start, name))

@@ -105,8 +105,8 @@ class Mqtt(Section):
     name: str = Field(
         default="mqtt",
         pattern=r"^[A-Za-z0-9_.-]+$",
-        description="Name in logs, metrics, a route's `source` and the template field `{source}`. Needed with several "
-        "brokers.",
+        description="Name in logs, metrics, a route's `source`, a downlink's `broker` and the template field "
+        "`{source}`. Needed with several brokers.",
     )
     version: Literal["5", "3.1.1"] = Field(default="5", description="MQTT version to speak.")
     client_id: str | None = Field(
@@ -114,6 +114,13 @@ class Mqtt(Section):
         min_length=1,
         max_length=255,
         description="Client identifier, the name of the session at the broker. Defaults to the gateway's `name`.",
+    )
+    publisher_client_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="Client identifier of the second connection, which publishes what downlinks bring. Defaults to the "
+        "client identifier with `-down` after it.",
     )
     username: str | None = Field(default=None, description="User name.")
     password: Secret | None = Field(default=None, description="Password; `file:PATH` reads it from a file.")
