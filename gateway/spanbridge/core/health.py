@@ -32,7 +32,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class SourceLink:
-    """An MQTT connection: whether its session stands, for how many seconds it has been so, and the last error."""
+    """A connection to a peer: whether it works, for how many seconds it has been so, and the last error."""
 
     name: str
     up: bool
@@ -42,11 +42,18 @@ class SourceLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What is known at one moment. ``oldest_unacknowledged_age`` is seconds, None when nothing waits."""
+    """What is known at one moment. Ages are seconds, None when nothing waits.
+
+    ``sources`` are the MQTT connections that subscribe, ``publishers`` those that publish, ``consumers`` what receives
+    from RocketMQ, by the names of the downlinks. ``oldest_undelivered_age`` is that of a message on its way down.
+    """
 
     probe: Probe
     sources: Sequence[SourceLink]
     oldest_unacknowledged_age: float | None = None
+    publishers: Sequence[SourceLink] = ()
+    consumers: Sequence[SourceLink] = ()
+    oldest_undelivered_age: float | None = None
     draining: bool = False
 
 
@@ -81,8 +88,14 @@ def readiness(seen: Observation, limits: Thresholds) -> Readiness:
             f"a message has been waiting for RocketMQ for {age:.1f} s, longer than {limits.max_unacknowledged_age:g} s"
         )
         reasons.append(Reason("unacknowledged", text))
+    age = seen.oldest_undelivered_age
+    if age is not None and age > limits.max_unacknowledged_age:
+        text = f"a message has been waiting for MQTT for {age:.1f} s, longer than {limits.max_unacknowledged_age:g} s"
+        reasons.append(Reason("undelivered", text))
     reasons += _probe_reasons(seen.probe, limits)
-    reasons += [_source_reason(source) for source in seen.sources if not source.up]
+    reasons += [_down("source_down", "MQTT connection", source) for source in seen.sources if not source.up]
+    reasons += [_down("publisher_down", "publishing to", one) for one in seen.publishers if not one.up]
+    reasons += [_down("consumer_down", "receiving for downlink", one) for one in seen.consumers if not one.up]
     return Readiness(tuple(reasons))
 
 
@@ -97,6 +110,6 @@ def _probe_reasons(probe: Probe, limits: Thresholds) -> list[Reason]:
     return []
 
 
-def _source_reason(source: SourceLink) -> Reason:
-    cause = f": {source.last_error}" if source.last_error else ""
-    return Reason("source_down", f"MQTT connection {source.name!r} has been down for {source.age:.1f} s{cause}")
+def _down(code: str, what: str, link: SourceLink) -> Reason:
+    cause = f": {link.last_error}" if link.last_error else ""
+    return Reason(code, f"{what} {link.name!r} has been down for {link.age:.1f} s{cause}")

@@ -70,6 +70,7 @@ class Uplink:
         self._routes: dict[Intake, list[Route]] = {}
         self._empty = asyncio.Event()
         self._empty.set()
+        self._stopped = asyncio.Event()
         self._lost_ns: int | None = None
         self._group: asyncio.TaskGroup | None = None
         self._leaving: dict[Intake, asyncio.Event] = {}
@@ -175,9 +176,10 @@ class Uplink:
         return Recipes(taken, self._sink, self._tracer, partitions=self._partitions, tallies=tallies, ends=ends)
 
     async def run(self) -> None:
-        """Forward until :meth:`drain`; returns when every source has closed."""
+        """Forward until :meth:`drain`; returns when every source has closed. Without sources it waits for some."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            group.create_task(self._stopped.wait(), name="uplink stop")
             for intake in self._intakes:
                 self._start(group, intake)
 
@@ -196,6 +198,7 @@ class Uplink:
 
         Returns how many messages stay unsent with the MQTT broker.
         """
+        self._stopped.set()
         sources = [intake.source for intake in self._intakes]
         await asyncio.gather(*(source.stop_intake() for source in sources))
         self._relieve()

@@ -1,0 +1,152 @@
+"""The two ends of the way down: who sends commands to RocketMQ, and a device that receives them over MQTT."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import paho.mqtt.client as paho
+from google.protobuf.timestamp_pb2 import Timestamp
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from rocketmq.grpc_protocol import definition_pb2 as definition
+from rocketmq.grpc_protocol import service_pb2 as service
+from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
+
+from .harness import wait_until
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One message for RocketMQ."""
+
+    body: str
+    key: str | None = None
+    tag: str | None = None
+    group: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+class Commander:
+    """Sends to RocketMQ's proxy, without a client's heartbeats and threads."""
+
+    def __init__(self, endpoints: str) -> None:
+        self._channel = grpc.insecure_channel(endpoints)
+        self._stub = MessagingServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    def send(self, topic: str, *commands: Command) -> None:
+        """Send in requests of up to 64; messages with a group one by one, as the proxy wants them."""
+        size = 1 if any(command.group for command in commands) else 64
+        for start in range(0, len(commands), size):
+            messages = [_encoded(topic, command) for command in commands[start : start + size]]
+            request = service.SendMessageRequest(messages=messages)
+            answer = self._stub.SendMessage(request, timeout=10, metadata=[("x-mq-client-id", "commander")])
+            assert answer.status.code == definition.OK, answer.status
+
+
+def _encoded(topic: str, command: Command) -> definition.Message:
+    kind = definition.MessageType.FIFO if command.group else definition.MessageType.NORMAL
+    system = definition.SystemProperties(
+        message_id=f"01{uuid.uuid4().hex.upper()}",
+        message_type=kind,
+        body_encoding=definition.Encoding.IDENTITY,
+        born_host="127.0.0.1",
+        born_timestamp=Timestamp(seconds=int(time.time())),
+        keys=[command.key] if command.key else [],
+    )
+    if command.tag:
+        system.tag = command.tag
+    if command.group:
+        system.message_group = command.group
+    return definition.Message(
+        topic=definition.Resource(name=topic),
+        user_properties=dict(command.properties),
+        system_properties=system,
+        body=command.body.encode(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One message as a device received it."""
+
+    topic: str
+    body: str
+    qos: int
+    retain: bool
+    user: tuple[tuple[str, str], ...] = ()
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+
+
+class Receiver:
+    """A device that subscribes. With a client id, its session outlives its connection."""
+
+    def __init__(
+        self, address: tuple[str, int], filters: Sequence[str], *, version: str = "5", client_id: str = "", qos: int = 1
+    ) -> None:
+        self.arrived: list[Arrived] = []
+        self._filters = [(one, qos) for one in filters]
+        self._granted: list[Any] = []
+        self._v5 = version == "5"
+        protocol = paho.MQTTv5 if self._v5 else paho.MQTTv311
+        more = {} if self._v5 else {"clean_session": not client_id}
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, **more)  # type: ignore[arg-type]
+        self._client.reconnect_delay_set(0.1, 0.5)
+        self._client.on_message = self._on_message
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = lambda _c, _u, _m, codes, _p: self._granted.append(codes)
+        self.connect(address, keep=bool(client_id))
+
+    def connect(self, address: tuple[str, int], *, keep: bool = True) -> None:
+        """Connect and wait for the subscription."""
+        properties = None
+        if self._v5:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = 3600 if keep else 0
+        self._granted.clear()
+        start: dict[str, Any] = {"clean_start": False} if self._v5 else {}
+        self._client.connect(*address, properties=properties, **start)
+        self._client.loop_start()
+        wait_until(lambda: bool(self._granted), "the device's subscription")
+
+    def leave(self) -> None:
+        """Disconnect; a session with a client id stays with the broker."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(self, client: paho.Client, *_: Any) -> None:
+        client.subscribe(self._filters)
+
+    def _on_message(self, _c: Any, _u: Any, message: paho.MQTTMessage) -> None:
+        found = message.properties
+        self.arrived.append(
+            Arrived(
+                topic=message.topic,
+                body=message.payload.decode(),
+                qos=message.qos,
+                retain=message.retain,
+                user=tuple(getattr(found, "UserProperty", ())),
+                response_topic=getattr(found, "ResponseTopic", None),
+                correlation_data=getattr(found, "CorrelationData", None),
+            )
+        )
+
+    @property
+    def bodies(self) -> list[str]:
+        """The payloads in the order in which they came."""
+        return [one.body for one in list(self.arrived)]
