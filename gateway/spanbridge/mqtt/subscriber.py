@@ -1,70 +1,37 @@
-"""The source: keeps one connection up, subscribed and accounted for. The same for both protocol versions."""
+"""The source: keeps a connection subscribed and accounted for. The same for both protocol versions."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from spanbridge.core.delivery import Delivery
-from spanbridge.core.errors import SourceError
 from spanbridge.core.message import Publish
 from spanbridge.core.retry import Backoff
 from spanbridge.mqtt import events
-from spanbridge.mqtt.connection import Connection
-from spanbridge.mqtt.dial import dial
-from spanbridge.mqtt.errors import NackError, RenewedError
-from spanbridge.mqtt.failures import Failures, event_for
+from spanbridge.mqtt.client import MqttClient
+from spanbridge.mqtt.errors import NackError
 from spanbridge.mqtt.inbound import Inbound
+from spanbridge.mqtt.incoming import IncomingConnection
 from spanbridge.mqtt.options import MqttOptions
 from spanbridge.mqtt.subscriptions import Subscriptions
 from spanbridge.mqtt.version import Accepted, Version
-from spanbridge.ports import Deliver, Link, PeerStatus, Released, Reporter
+from spanbridge.ports import Deliver, Link, Released, Reporter
 
 
-class MqttSubscriber:
+class MqttSubscriber(MqttClient[MqttOptions, IncomingConnection]):
     """Implements the ``Source`` port. Made by :func:`spanbridge.mqtt.create_source`."""
 
     def __init__(self, options: MqttOptions, reporter: Reporter, version: Version) -> None:
-        self._options = options
-        self._report = reporter.report
-        self._version = version
-        self._client_id = options.client_id
+        super().__init__(options, reporter, version)
         self._inbound = Inbound(self, self._discarded, self._redelivered)
         self._session = self._inbound.session
         self._subscriptions = Subscriptions(options, reporter)
-        self._failures = Failures(options)
-        self._connection: Connection | None = None
-        self._accepted: Accepted | None = None
-        self._stale = False
-        self._change: asyncio.Future[None] | None = None
-        self._link = Link.IDLE
-        self._since_ns = time.time_ns()
-        self._last_error: str | None = None
-        self._last_error_ns = 0
-        self._closing = False
-        self._step: asyncio.Task[None] | None = None
-        self._ended: asyncio.Event | None = None
 
     # -- the port ---------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """The configured name."""
-        return self._options.name
-
-    @property
-    def options(self) -> MqttOptions:
-        """What it was made with, or reconfigured to."""
-        return self._options
-
-    @property
-    def status(self) -> PeerStatus:
-        """The connection as of now."""
-        return PeerStatus(self.name, self._link, self._since_ns, self._last_error, self._detail(), self._last_error_ns)
 
     @property
     def unacked(self) -> int:
@@ -94,16 +61,8 @@ class MqttSubscriber:
 
         :raises RuntimeError: it runs already, or did.
         """
-        if self._ended is not None:
-            raise RuntimeError(f"source {self.name!r} was run before")
-        self._ended = asyncio.Event()
         self._inbound.deliver, self._inbound.released = deliver, released
-        try:
-            while not self._closing:
-                await self._interruptible(self._connect_and_serve())
-        finally:
-            self._set_link(Link.CLOSED)
-            self._ended.set()
+        await self._run()
 
     def ack(self, deliveries: Sequence[Delivery[Publish]]) -> None:
         """Acknowledge each as soon as order allows, in one write."""
@@ -148,16 +107,8 @@ class MqttSubscriber:
 
     async def close(self) -> None:
         """Flush, disconnect in order, keep the session."""
-        self._closing = True
         self._inbound.delivering = False
-        if self._connection is not None:
-            await self._connection.disconnect()
-        if self._step is not None:
-            self._step.cancel()
-        if self._ended is None:
-            self._set_link(Link.CLOSED)
-        else:
-            await self._ended.wait()
+        await self._close()
 
     def reconfigure(self, options: MqttOptions, *, renew: bool = False) -> None:
         """Take over other options. The session stays, and so do the deliveries in hand.
@@ -167,57 +118,16 @@ class MqttSubscriber:
         hold has changed), the connection is made anew. Name, client id and version have to be the same as before.
         Synchronous; never raises, so check options with :func:`spanbridge.mqtt.check_options` first.
         """
-        before, self._options = self._options, options
-        if before.broker != options.broker:
-            self._accepted = None
-        self._failures.use(options)
         self._subscriptions.use(options)
-        if renew or before.as_connected() != options.as_connected():
-            self._stale = True
-            self._leave_stale()
-        if self._change is not None and not self._change.done():
-            self._change.set_result(None)
+        self._use(options, renew=renew)
+        self._look_again()
 
     # -- the life of a connection -----------------------------------------------------------------------------------
 
-    async def _interruptible(self, step: Any) -> None:
-        """Await a step that :meth:`close` may cancel without cancelling the caller."""
-        self._step = task = asyncio.ensure_future(step)
-        try:
-            await asyncio.wait({task})
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
-            self._step = None
-        if not task.cancelled():
-            task.result()
+    def _connect(self) -> IncomingConnection:
+        return IncomingConnection(self._options, self._client_id, self._inbound, self._version)
 
-    async def _connect_and_serve(self) -> None:
-        """One connection from CONNECTING to its end, and the pause after it."""
-        loop = asyncio.get_running_loop()
-        self._set_link(Link.CONNECTING)
-        began: float | None = None
-        self._stale, self._change = False, loop.create_future()
-        # Known before it is up: what comes on the heels of CONNACK may be acked at once.
-        self._connection = connection = Connection(self._options, self._client_id, self._inbound, self._version)
-        try:
-            accepted = await dial(connection, turn=self._failures.turn)
-            began = loop.time()
-            await self._serve(connection, accepted)
-        except SourceError as error:
-            self._connection = None
-            if self._closing:
-                return
-            if isinstance(error, RenewedError):
-                self._report(events.ConnectionRenewed(source=self.name, broker=self._broker))
-                return
-            await self._back_off(error, None if began is None else loop.time() - began)
-        finally:
-            self._connection = None
-            await connection.abort()
-
-    async def _serve(self, connection: Connection, accepted: Accepted) -> None:
+    async def _serve(self, connection: IncomingConnection, accepted: Accepted) -> None:
         """Subscribe, then wait for the end of the connection.
 
         :raises SourceError: why it ended.
@@ -253,27 +163,6 @@ class MqttSubscriber:
         if cause is not None:
             raise cause
 
-    def _leave_stale(self) -> None:
-        """End a connection that was made with other options. One that is still being made ends once it is accepted."""
-        connection = self._connection
-        if self._stale and connection is not None and connection.accepted.done():
-            connection.leave(RenewedError(f"{self._broker}: renewing the connection, since its options changed"))
-
-    async def _back_off(self, error: SourceError, lasted: float | None) -> None:
-        """Report why there is no connection, and wait. ``lasted`` is how long there was one, in seconds."""
-        cause, delay = self._failures.failed(error, lasted, self._client_id)
-        self._note_error(cause)
-        self._set_link(Link.BACKOFF)
-        if not isinstance(error, NackError):  # reported when it came
-            kind = event_for(error, established=lasted is not None)
-            self._report(kind(source=self.name, broker=self._broker, reason=error.reason, cause=cause, retry_in=delay))
-        assert self._change is not None
-        await asyncio.wait({self._change}, timeout=delay)  # other options are tried at once
-
-    @property
-    def _broker(self) -> str:
-        return self._options.broker
-
     # -- notes ------------------------------------------------------------------------------------------------------
 
     def _note_session(self, accepted: Accepted) -> None:
@@ -298,14 +187,6 @@ class MqttSubscriber:
                 subscriptions=self._subscriptions.granted,
             )
         )
-
-    def _note_error(self, error: str) -> None:
-        self._last_error, self._last_error_ns = error, time.time_ns()
-
-    def _set_link(self, link: Link) -> None:
-        if (link is Link.UP) is not (self._link is Link.UP):
-            self._since_ns = time.time_ns()
-        self._link = link
 
     def _discarded(self, count: int) -> None:
         self._report(events.Discarded(source=self.name, broker=self._broker, count=count))

@@ -8,11 +8,13 @@ from typing import Any
 
 from spanbridge.mqtt.codec import v5, v311
 from spanbridge.mqtt.codec.packets import (
+    NO_PROPERTIES,
     ConnackPacket,
     ConnectPacket,
     DisconnectPacket,
     FilterOptions,
     PubcompPacket,
+    PubrelPacket,
     SubackPacket,
     SubscribePacket,
     UnsubscribePacket,
@@ -40,6 +42,10 @@ class Accepted:
     client_id: str
     keep_alive: int
     maximum_packet_size: int | None = None
+    receive_maximum: int = 0xFFFF
+    maximum_qos: int = 2
+    retain: bool = True
+    topic_alias_maximum: int = 0
     wildcards: bool = True
     shared: bool = True
     session_expiry: int | None = None
@@ -77,8 +83,15 @@ class Version(ABC):
         """UNSUBSCRIBE for one filter."""
 
     @abstractmethod
-    def disconnect(self, code: int) -> bytes:
-        """DISCONNECT, empty where the version has no form for this reason code."""
+    def disconnect(self, code: int, *, forget: bool = False) -> bytes:
+        """DISCONNECT, empty where the version has no form for this reason code.
+
+        ``forget``: the broker need not keep the session, which 3.1.1 cannot say.
+        """
+
+    @abstractmethod
+    def pubrel(self, packet_id: int, *, known: bool) -> bytes:
+        """PUBREL; ``known`` false when no such message of ours waits for its PUBCOMP."""
 
     @abstractmethod
     def pubcomp(self, packet_id: int, *, known: bool) -> bytes:
@@ -152,9 +165,12 @@ class Version5(Version):
     def unsubscribe(self, wire_filter: str, packet_id: int) -> bytes:
         return v5.encode(UnsubscribePacket(packet_id, (wire_filter,)))
 
-    def disconnect(self, code: int) -> bytes:
+    def disconnect(self, code: int, *, forget: bool = False) -> bytes:
         # Without a Session Expiry Interval property the one of CONNECT stays in force (section 3.14.2.2.2).
-        return v5.encode(DisconnectPacket(code))
+        return v5.encode(DisconnectPacket(code, {"session_expiry_interval": 0} if forget else NO_PROPERTIES))
+
+    def pubrel(self, packet_id: int, *, known: bool) -> bytes:
+        return v5.encode(PubrelPacket(packet_id, 0 if known else _NOT_FOUND))
 
     def pubcomp(self, packet_id: int, *, known: bool) -> bytes:
         return v5.encode(PubcompPacket(packet_id, 0 if known else _NOT_FOUND))
@@ -181,6 +197,10 @@ class Version5(Version):
             keep_alive=get("server_keep_alive", options.keep_alive),
             session_expiry=get("session_expiry_interval", options.session_expiry),
             maximum_packet_size=get("maximum_packet_size"),
+            receive_maximum=get("receive_maximum", 0xFFFF),
+            maximum_qos=get("maximum_qos", 2),
+            retain=get("retain_available", 1) == 1,
+            topic_alias_maximum=get("topic_alias_maximum", 0),
             wildcards=get("wildcard_subscription_available", 1) == 1,
             shared=get("shared_subscription_available", 1) == 1,
         )
@@ -217,9 +237,12 @@ class Version311(Version):
     def unsubscribe(self, wire_filter: str, packet_id: int) -> bytes:
         return v311.encode(UnsubscribePacket(packet_id, (wire_filter,)))
 
-    def disconnect(self, code: int) -> bytes:
+    def disconnect(self, code: int, *, forget: bool = False) -> bytes:
         # 3.1.1 has no reason codes: DISCONNECT means all is well, and errors just close (section 4.8)
         return b"" if code else v311.encode(DisconnectPacket())
+
+    def pubrel(self, packet_id: int, *, known: bool) -> bytes:
+        return v311.encode(PubrelPacket(packet_id))
 
     def pubcomp(self, packet_id: int, *, known: bool) -> bytes:
         return v311.encode(PubcompPacket(packet_id))

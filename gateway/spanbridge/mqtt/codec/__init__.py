@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spanbridge.mqtt.codec.answers import Answers
 from spanbridge.mqtt.codec.decoder import Decoder, Publishes
 
-__all__ = ["Decoder", "Publishes"]
+__all__ = ["Answers", "Decoder", "Publishes"]

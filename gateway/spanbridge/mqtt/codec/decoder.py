@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from spanbridge.core.delivery import Acknowledger
 from spanbridge.core.message import Publish
+from spanbridge.mqtt.codec.answers import KINDS, Answers, read_answers
 from spanbridge.mqtt.codec.common import decode_control
 from spanbridge.mqtt.codec.fields import ALIAS_INVALID, NO_FIELDS, Fields, check_length
 from spanbridge.mqtt.codec.layouts import Layouts
@@ -47,14 +48,18 @@ class Decoder:
     """Turns what a peer sends into packets. One per connection.
 
     ``limit`` is the largest packet that is taken, in bytes; ``alias_maximum`` the largest Topic Alias. ``source``
-    takes the acknowledgements of the deliveries. After a :class:`PacketError` nothing more may be fed.
+    takes the acknowledgements of the deliveries. With ``answers`` those that need nothing but numbers come as
+    :class:`Answers`, many at once. After a :class:`PacketError` nothing more may be fed.
     """
 
-    def __init__(self, source: Acknowledger[Publish], *, v5: bool, limit: int, alias_maximum: int = 0) -> None:
+    def __init__(
+        self, source: Acknowledger[Publish], *, v5: bool, limit: int, alias_maximum: int = 0, answers: bool = False
+    ) -> None:
         self._source = source
         self._v5 = v5
         self._limit = limit
         self._alias_maximum = alias_maximum
+        self._answers = answers
         self._aliases: dict[int, str] = {}
         self._rest = Remainder(limit)
         self._topics = Topics()
@@ -65,16 +70,13 @@ class Decoder:
         """Whether the beginning of a packet waits for its end."""
         return len(self._rest) > 0
 
-    def feed(self, data: bytes, received_ns: int = 0, arrived_ns: int = 0) -> Iterator[Packet | Publishes]:
+    def feed(self, data: bytes, received_ns: int = 0, arrived_ns: int = 0) -> Iterator[Packet | Publishes | Answers]:
         """All packets that ``data`` completes, in order. It came at ``received_ns`` (Unix), ``arrived_ns`` (monotonic).
 
         :raises PacketError: what follows the packets given so far is malformed, too large or against the protocol.
         """
         if self._rest:
-            whole = self._rest.add(data)
-            if whole is None:
-                return
-            data = whole
+            data = self._rest.add(data) or b""
         position, end = 0, len(data)
         while position < end:
             run, fault = Publishes(), None
@@ -86,6 +88,12 @@ class Decoder:
                 yield run
             if fault is not None:
                 raise fault
+            if self._answers and position < end and data[position] in KINDS:
+                answers = Answers([])
+                position = read_answers(data, position, answers.words, v5=self._v5)
+                if answers.words:
+                    yield answers
+                    continue
             stop = self._stop(data, position) if position < end else 0
             if not stop:
                 break
