@@ -84,14 +84,14 @@ class DownlinkSection(Section):
     broker: str | None = Field(
         default=None, description="`name` of the `[[mqtt]]` to publish to. Needed when there are several."
     )
-    qos: Literal[0, 1, 2] = Field(default=1, description="QoS to publish with. 0 is at most once.")
-    retain: bool = Field(default=False, description="Publish with RETAIN. Also set by a message's own `mqtt.retain`.")
+    qos: Literal[0, 1, 2] = Field(default=1, description="QoS to publish with; a message's own `mqtt.qos` goes before it. 0 is at most once.")
+    retain: bool = Field(default=False, description="Publish with RETAIN; a message's own `mqtt.retain` goes before it.")
     expiry: WholeSeconds | None = Field(
         default=None,
         ge=1,
         le=0xFFFFFFFF,
-        description="How long a message may wait for its device, from when RocketMQ stored it (Message Expiry "
-        "Interval). A message's own `mqtt.expiry` goes before it.",
+        description="How long a message is wanted, from when its producer made it (Message Expiry Interval). A "
+        "message's own `mqtt.expiry` goes before it. What is no longer wanted is dropped and counted.",
     )
     away: Away = Field(
         default=Away.WAIT,
@@ -174,9 +174,6 @@ class DownlinkBounds(Section):
         le=43200,
         description="How long RocketMQ hides a received message from others. The gateway renews it while the message "
         "is in its hands; after a crash, others get the message this much later.",
-    )
-    polling_time: Duration = Field(
-        default=20.0, ge=5, le=20, description="How long one request waits at RocketMQ for messages."
     )
     drain_timeout: Duration = Field(
         default=10.0,
