@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,20 +25,49 @@ S = TypeVar("S", bound=Section)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration, what adapters make of it, and a digest of each TLS file as it was when it was loaded."""
+    """A configuration, what adapters make of it, and a digest of each TLS file as it was when it was loaded.
+
+    ``mqtt`` are the connections that subscribe, ``publishers`` those that publish, both by the names of their brokers.
+    """
 
     config: Config
     mqtt: Mapping[str, MqttOptions]
     rocketmq: RocketmqOptions
     files: Mapping[str, str]
+    publishers: Mapping[str, MqttOptions] = field(default_factory=dict)
+    downlinks: Mapping[str, convert.DownlinkPlan] = field(default_factory=dict)
 
 
 def loaded(config: Config) -> Loaded:
     """A configuration with what belongs to it. Blocking: it reads TLS files."""
-    options = {broker.name: convert.mqtt_options(config, broker) for broker in config.mqtt}
+    options = {one.name: convert.mqtt_options(config, one) for one in config.mqtt if config.subscribes(one)}
+    publishers = {one.name: convert.publisher_options(config, one) for one in config.mqtt if config.downlinks_to(one)}
     cluster = convert.rocketmq_options(config)
-    paths = {path for one in options.values() for path in _tls_files(one)} | set(_tls_files(cluster))
-    return Loaded(config, options, cluster, {path: _digest(path) for path in paths})
+    connections = [*options.values(), *publishers.values(), cluster]
+    files = {path: _digest(path) for path in {path for one in connections for path in _tls_files(one)}}
+    return Loaded(config, options, cluster, files, publishers, convert.downlink_plans(config, publishers))
+
+
+@dataclass(frozen=True, slots=True)
+class DownlinkChanges:
+    """The difference between two configurations' downlinks, by their names; each is in one of the tuples at most.
+
+    ``renewed`` are those whose consumer or publisher is another one now, ``changed`` those that only treat their
+    messages differently. ``publishers`` are the brokers for which a publisher is to be made, ``publishers_gone`` those
+    whose former one is left.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    publishers: tuple[str, ...] = ()
+    publishers_gone: tuple[str, ...] = ()
+
+    def words(self) -> list[str]:
+        """For the log."""
+        kinds = ("added", self.added), ("removed", self.removed), ("renewed", self.renewed), ("changed", self.changed)
+        return [f"downlink {name} {what}" for what, names in kinds for name in names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +86,8 @@ class Changes:
     routes: bool = False
     uplink: bool = False
     health: bool = False
+    bounds: bool = False
+    downlinks: DownlinkChanges = DownlinkChanges()
 
     def words(self) -> str:
         """For the log."""
@@ -67,6 +98,8 @@ class Changes:
         )  # fmt: skip
         found += [f"connection {name} {what}" for what, names in connections for name in names]
         found += ["connection to RocketMQ renewed"] if self.cluster else []
+        found += self.downlinks.words()
+        found += ["limits of downlinks"] if self.bounds else []
         found += ["limits of health"] if self.health else []
         return ", ".join(found) or "nothing has changed"
 
@@ -86,6 +119,35 @@ def compare(before: Loaded, after: Loaded) -> Changes:
         routes=old.routes != new.routes,
         uplink=old.uplink != new.uplink,
         health=old.admin != new.admin,
+        bounds=old.downlink != new.downlink,
+        downlinks=_downlinks(before, after),
+    )
+
+
+def _downlinks(before: Loaded, after: Loaded) -> DownlinkChanges:
+    old, new = before.downlinks, after.downlinks
+    other = {
+        name
+        for name, options in after.publishers.items()
+        if before.publishers.get(name) != options or _other_files(before, after, options)
+    }
+    cluster = _other_files(before, after, after.rocketmq)
+    both = [name for name in new if name in old]
+    renewed = [
+        name
+        for name in both
+        if cluster
+        or old[name].consumer != new[name].consumer
+        or old[name].downlink.broker != new[name].downlink.broker
+        or new[name].downlink.broker in other
+    ]
+    return DownlinkChanges(
+        added=tuple(name for name in new if name not in old),
+        removed=tuple(name for name in old if name not in new),
+        renewed=tuple(renewed),
+        changed=tuple(name for name in both if name not in renewed and old[name] != new[name]),
+        publishers=tuple(other),
+        publishers_gone=tuple(name for name in before.publishers if name in other or name not in after.publishers),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,18 +13,29 @@ from pydantic import SecretStr
 from spanbridge import mqtt, rocketmq
 from spanbridge.config import Config, Mqtt, RouteSection, Tls
 from spanbridge.config.models.mqtt import DEFAULT_PORTS
+from spanbridge.core.downlinks import Downlink
 from spanbridge.core.partition import BatchLimits
 from spanbridge.core.policy import Carrier
 from spanbridge.core.rocketmq_rules import sanitise_topic
 from spanbridge.core.routes import TopicFilter, minimal_filters
 from spanbridge.core.template import Scope, Template
 from spanbridge.core.tls import TlsOptions
+from spanbridge.downlink import DownlinkEnds, DownlinkSettings
 from spanbridge.telemetry import Peer
 from spanbridge.uplink import UplinkSettings
 from spanbridge_context import suffix_filter
 
 _EXTRA_QOS = 1
 """QoS of subscriptions that no route asks for: nothing that they bring is lost on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownlinkPlan:
+    """A downlink, what its consumer is made from, and who is at its ends."""
+
+    downlink: Downlink
+    consumer: rocketmq.ConsumerOptions
+    ends: DownlinkEnds
 
 
 def mqtt_options(config: Config, broker: Mqtt) -> mqtt.MqttOptions:
@@ -43,6 +55,40 @@ def mqtt_options(config: Config, broker: Mqtt) -> mqtt.MqttOptions:
             "topic_alias_maximum maximum_packet_size connect_timeout backoff_initial backoff_maximum",
         ),
     )
+
+
+def publisher_options(config: Config, broker: Mqtt) -> mqtt.MqttOptions:
+    """The connection that publishes to a broker: one of its own, with a session of its own."""
+    options = replace(mqtt_options(config, broker), subscriptions=(), will=None)
+    return replace(options, client_id=config.publisher_client_id(broker))
+
+
+def downlink_plans(config: Config, publishers: Mapping[str, mqtt.MqttOptions]) -> dict[str, DownlinkPlan]:
+    """All downlinks by their names."""
+    cluster, bounds = replace(rocketmq_options(config), topics=(), kinds=()), config.downlink
+    target = peers(config)[1]
+    plans = {}
+    for one in config.build_downlinks():
+        publisher = publishers[one.broker]
+        ends = DownlinkEnds(
+            gateway=config.name, cluster=target, broker=mqtt_peer(publisher), v5=publisher.version == "5"
+        )
+        consumer = rocketmq.ConsumerOptions(
+            cluster=cluster,
+            group=one.group,
+            topic=one.topic,
+            filter=one.filter,
+            sql=one.sql,
+            invisible=bounds.invisible_time,
+            max_unacked=bounds.max_in_flight,
+        )
+        plans[one.name] = DownlinkPlan(one, consumer, ends)
+    return plans
+
+
+def downlink_settings(config: Config) -> DownlinkSettings:
+    """Bounds of the way down."""
+    return DownlinkSettings(**_same(config.downlink, "max_in_flight max_in_flight_bytes"))
 
 
 def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
