@@ -9,6 +9,7 @@ from spanbridge.config import Config
 from spanbridge.core.routes import Route
 from spanbridge.mqtt import events as mqtt
 from spanbridge.telemetry import Telemetry
+from spanbridge.telemetry.events import InternalError
 from spanbridge.uplink import events
 from spanbridge.uplink.reasons import NEVER_REJECTED, UNROUTED, known_reasons
 from spanbridge.uplink.recipe import UNROUTABLE, with_catch_all
@@ -57,7 +58,7 @@ def _declare_events(
     tell(events.MessagesDiverted, *({"reason": reason, "topic": topic} for reason, topic in diverted))
     tell(events.PropertiesDropped, *({"route": route.name} for route in routes))
     tell(events.SendRecovered, *({"topic": topic} for topic in convert.known_topics(config)))
-    tell(events.InternalError, *({"where": where} for where in _FAULTY))
+    tell(InternalError, *({"where": where} for where in _FAULTY))
     tell(events.DrainIncomplete)
     for kind in _OF_SOURCE:
         tell(kind, *({"source": broker.name} for broker in config.mqtt))

@@ -22,8 +22,8 @@ from spanbridge.mqtt import MqttSubscriber, check_options, create_source
 from spanbridge.ports import Clock
 from spanbridge.rocketmq import create_sink
 from spanbridge.telemetry import Telemetry
+from spanbridge.telemetry.quiet import report_fault
 from spanbridge.uplink import Uplink
-from spanbridge.uplink.quiet import report_fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

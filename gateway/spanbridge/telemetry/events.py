@@ -62,3 +62,19 @@ class ReceiverWarned(_SignalEvent):
 
     def text(self) -> str:
         return f"the OTLP receiver took the {self.signal} and says: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InternalError(Event):
+    """A fault of ours. Messages that it stops are nacked: the source brings them again."""
+
+    name: ClassVar[str] = "internal.errors"
+    severity: ClassVar[Severity] = Severity.ERROR
+    labelled: ClassVar[tuple[str, ...]] = ("where",)
+
+    where: str
+    cause: str
+
+    def text(self) -> str:
+        """The exception's type and text; please report it."""
+        return f"internal error in {self.where}: {self.cause}; please report it"

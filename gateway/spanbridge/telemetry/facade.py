@@ -16,6 +16,7 @@ from spanbridge.telemetry import events, faults
 from spanbridge.telemetry.log import lines
 from spanbridge.telemetry.log.reporter import EventReporter
 from spanbridge.telemetry.metrics import process, prometheus
+from spanbridge.telemetry.metrics.downlink import DownlinkMetrics
 from spanbridge.telemetry.metrics.hot import HotCounter
 from spanbridge.telemetry.metrics.messages import MessageMetrics
 from spanbridge.telemetry.metrics.meter import Instruments, MetricReader, Reading
@@ -51,6 +52,13 @@ class Load(Protocol):
         """Seconds since the oldest of them arrived; 0 or None when there is none."""
 
 
+class DownlinkLoads(Protocol):
+    """What gauges show of the downlinks."""
+
+    def readings(self) -> Sequence[tuple[str, int, float, bool]]:
+        """Each one's name, messages in flight, age of the oldest in seconds, and whether it is paused."""
+
+
 class Telemetry:
     """Tracer, metrics, reporter, logging and their export. One per process.
 
@@ -77,6 +85,7 @@ class Telemetry:
         self._buffer = _buffer(self._plan)
         self.tracer = Tracer(self._buffer)
         self.metrics = MessageMetrics(source, target)
+        self.downlink_metrics = DownlinkMetrics(self.metrics.convention, target, source)
         self.instruments = Instruments()
         self._pulled = self.instruments.reader() if self._plan.pulled else None
         self._pushed = self._push_reader(environ)
@@ -92,10 +101,16 @@ class Telemetry:
         return self._reporter
 
     async def start(
-        self, uplink: Load | None = None, sources: Sequence[Source[Any]] = (), sink: Sink[Any] | None = None
+        self,
+        uplink: Load | None = None,
+        sources: Sequence[Source[Any]] = (),
+        sink: Sink[Any] | None = None,
+        downlinks: DownlinkLoads | None = None,
     ) -> None:
         """Start exporting; what is handed over is shown in gauges."""
         self._register_gauges(uplink, sources, sink)
+        if downlinks is not None:
+            self._register_downlinks(downlinks)
         self._exports.start()
         self._flusher = asyncio.create_task(self._flush_forever(), name="flush-log")
 
@@ -155,7 +170,7 @@ class Telemetry:
             self.instruments.counter(counter)
 
     def _register_metrics(self) -> None:
-        for counter in self.metrics.counters:
+        for counter in (*self.metrics.counters, *self.downlink_metrics.counters):
             self._export_counter(counter)
         for histogram in self.metrics.histograms:
             self.instruments.histogram(histogram)
@@ -192,12 +207,26 @@ class Telemetry:
             text = "1 while RocketMQ can be reached, else 0."
             self.gauge("spanbridge.sink.up", lambda: int(target.status.link is Link.UP), description=text)
 
+    def _register_downlinks(self, downlinks: DownlinkLoads) -> None:
+        text = "RocketMQ messages received and not yet acknowledged, by downlink."
+        name = "spanbridge.downlink.in_flight"
+        self.gauge(name, lambda: _by_downlink(downlinks, 1), unit="{message}", description=text)
+        text = "Time since the oldest unacknowledged message of a downlink arrived; 0 when there is none."
+        name = "spanbridge.downlink.oldest_unacknowledged.age"
+        self.gauge(name, lambda: _by_downlink(downlinks, 2), unit="s", description=text)
+        text = "1 while a downlink receives nothing because it holds as much as it may, else 0."
+        self.gauge("spanbridge.downlink.paused", lambda: _by_downlink(downlinks, 3), description=text)
+
     async def _flush_forever(self) -> None:
         while True:
             await asyncio.sleep(_FLUSH_PERIOD)
             with faults.told("the log could not be flushed"):
                 self._exports.tell_dropped()
                 self._reporter.flush()
+
+
+def _by_downlink(downlinks: DownlinkLoads, at: int) -> list[tuple[float, dict[str, str]]]:
+    return [(float(reading[at]), {"downlink": reading[0]}) for reading in downlinks.readings()]
 
 
 def _up(source: Source[Any]) -> tuple[float, dict[str, str]]:

@@ -120,19 +120,3 @@ class DrainIncomplete(Event):
     def text(self) -> str:
         """What stays where."""
         return f"stopping with {self.count} message(s) unsent: they stay with the MQTT broker, which sends them again"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InternalError(Event):
-    """A fault of ours. Messages that it stops are nacked: the source brings them again."""
-
-    name: ClassVar[str] = "internal.errors"
-    severity: ClassVar[Severity] = Severity.ERROR
-    labelled: ClassVar[tuple[str, ...]] = ("where",)
-
-    where: str
-    cause: str
-
-    def text(self) -> str:
-        """The exception's type and text; please report it."""
-        return f"internal error in {self.where}: {self.cause}; please report it"

@@ -14,8 +14,8 @@ from spanbridge.core.policy import Carrier
 from spanbridge.core.text import quoted
 from spanbridge.ports import Clock, Reporter, Source
 from spanbridge.telemetry import MessageMetrics, MessageTrace
+from spanbridge.telemetry.quiet import report_fault
 from spanbridge.uplink import events
-from spanbridge.uplink.quiet import report_fault
 from spanbridge.uplink.recipe import UNROUTABLE, Ends, Outgoing, Recipe, Recipes, Refused
 from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.tally import Tallies, Tally

@@ -14,8 +14,8 @@ from spanbridge.core.template import Template
 from spanbridge.core.text import quoted
 from spanbridge.ports import Clock, Reporter, Sink
 from spanbridge.telemetry import Hop, MessageMetrics, MessageTrace, Peer, Tracer
+from spanbridge.telemetry.quiet import quietly, report_fault
 from spanbridge.uplink import events
-from spanbridge.uplink.quiet import quietly, report_fault
 from spanbridge.uplink.recipe import Ends, Outgoing, Partitions, Recipe, send_hop
 from spanbridge.uplink.tally import Tally
 from spanbridge_context import split_user_properties

@@ -16,8 +16,8 @@ from spanbridge.core.partition import Partition
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Clock, Reporter, Sink
 from spanbridge.telemetry import Hop, MessageMetrics, Peer, Tracer
+from spanbridge.telemetry.quiet import quietly, report_fault
 from spanbridge.uplink import events
-from spanbridge.uplink.quiet import quietly, report_fault
 from spanbridge.uplink.recipe import Outgoing, send_hop
 from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.tally import Tally

@@ -1,14 +1,14 @@
-"""What is counted and measured of messages (docs/telemetry.md has the list with attributes and units)."""
+"""What is counted and measured of messages on the way up (docs/telemetry.md has the list with attributes and units)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from spanbridge.telemetry.direction import DESTINATION, TEMPLATE, UPLINK, Direction
+from spanbridge.telemetry.direction import DESTINATION, TEMPLATE, UPLINK
+from spanbridge.telemetry.metrics.convention import Convention, OperationLabels
 from spanbridge.telemetry.metrics.hot import HotCounter, HotHistogram, Labels
 from spanbridge.telemetry.peer import Peer
 
-_KNOWN = 4096
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -21,33 +21,18 @@ class MessageMetrics:
     """
 
     def __init__(
-        self, source: Peer | None = None, target: Peer | None = None, *, direction: Direction = UPLINK
+        self, source: Peer | None = None, target: Peer | None = None, *, convention: Convention | None = None
     ) -> None:
-        self._direction = direction
-        self._source = _where(source)
-        self._target = _where(target)
-        self._known: dict[tuple[str, str, str | None], Labels] = {}
-        self._consumed = HotCounter(
-            "messaging.client.consumed.messages",
-            "{message}",
-            "Number of messages that were delivered to the application.",
-        )
-        self._sent = HotCounter(
-            "messaging.client.sent.messages",
-            "{message}",
-            "Number of messages producer attempted to send to the broker.",
-        )
+        """Measure the way up; ``convention`` are the instruments that the way down shares."""
+        self.convention = convention or Convention()
+        self._labels = OperationLabels(UPLINK, source, target)
+        self._consumed, self._sent = self.convention.consumed, self.convention.sent
+        self._operation, self._process = self.convention.operation, self.convention.process
         self._dropped = HotCounter("spanbridge.dropped", "{message}", "Messages dropped on purpose.")
         self._rejected = HotCounter("spanbridge.rejected", "{message}", "Messages stored in the rejected topic.")
         self._context = HotCounter(
             "spanbridge.context", "{message}", "Messages by the trace context that they carried."
         )
-        self._operation = HotHistogram(
-            "messaging.client.operation.duration",
-            "s",
-            "Duration of messaging operation initiated by a producer or consumer client.",
-        )
-        self._process = HotHistogram("messaging.process.duration", "s", "Duration of processing operation.")
         self._batch_size = HotHistogram(
             "spanbridge.batch.size", "{message}", "Messages in one request to RocketMQ.", _BATCH_SIZES
         )
@@ -57,8 +42,7 @@ class MessageMetrics:
 
     def use(self, source: Peer | None, target: Peer | None) -> None:
         """Name these peers from now on: the configuration was read again."""
-        self._source, self._target = _where(source), _where(target)
-        self._known.clear()
+        self._labels.use(source, target)
 
     def declare(
         self,
@@ -74,8 +58,8 @@ class MessageMetrics:
         fixes, ``rejected`` triples of template, reason and rejected topic. A counter that would get too many series
         gets none (:data:`~spanbridge.telemetry.metrics.hot.DECLARED`).
         """
-        self._consumed.declare(self._received(template, None) for template in reasons)
-        self._sent.declare(self._requested(topic, None) for topic in topics)
+        self._consumed.declare(self._labels.received(template, None) for template in reasons)
+        self._sent.declare(self._labels.requested(topic, None) for topic in topics)
         self._dropped.declare(_refused(template, reason) for template, found in reasons.items() for reason in found)
         self._rejected.declare((*_refused(template, reason), ("topic", topic)) for template, reason, topic in rejected)
         self._context.declare((("outcome", outcome),) for outcome in outcomes)
@@ -92,17 +76,17 @@ class MessageMetrics:
 
     def consumed(self, template: str, count: int, error: str | None = None) -> None:
         """Messages that a route took from MQTT."""
-        self._consumed.add(self._received(template, error), count)
+        self._consumed.add(self._labels.received(template, error), count)
 
     def requested(self, topic: str, count: int, seconds: float, error: str | None = None) -> None:
         """One attempt to send ``count`` messages."""
-        labels = self._requested(topic, error)
+        labels = self._labels.requested(topic, error)
         self._operation.record(labels, seconds)
         self._sent.add(labels, count)
 
     def process_duration(self, template: str, seconds: float, count: int = 1, error: str | None = None) -> None:
         """From receiving a message to acknowledging it."""
-        self._process.record(self._received(template, error), seconds, count)
+        self._process.record(self._labels.received(template, error), seconds, count)
 
     def batch(self, topic: str, size: int, seconds: float | None = None) -> None:
         """A batch that RocketMQ stored; ``seconds`` since its oldest message arrived."""
@@ -123,37 +107,6 @@ class MessageMetrics:
         """Messages with a ``valid`` context, with none (``absent``), or with one that has a problem (its name)."""
         self._context.add((("outcome", outcome),), count)
 
-    def _received(self, name: str, error: str | None) -> Labels:
-        key = ("process", name, error)
-        way = self._direction
-        return self._known.get(key) or self._learn(key, way.source, way.source_label, self._source)
-
-    def _requested(self, name: str, error: str | None) -> Labels:
-        key = ("send", name, error)
-        way = self._direction
-        return self._known.get(key) or self._learn(key, way.sink, way.sink_label, self._target)
-
-    def _learn(self, key: tuple[str, str, str | None], system: str, destination: str, where: Labels) -> Labels:
-        operation, name, error = key
-        labels: Labels = (
-            ("messaging.system", system),
-            ("messaging.operation.name", operation),
-            ("messaging.operation.type", operation),
-            (destination, name),
-            *where,
-        )
-        if error is not None:
-            labels += (("error.type", error),)
-        if len(self._known) >= _KNOWN:
-            self._known.clear()
-        self._known[key] = labels
-        return labels
-
 
 def _refused(template: str, reason: str) -> Labels:
     return ((TEMPLATE, template), ("reason", reason))
-
-
-def _where(peer: Peer | None) -> Labels:
-    attributes = peer.attributes() if peer is not None else {}
-    return tuple((name, value) for name, value in attributes.items() if name.startswith("server."))

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from spanbridge.telemetry.direction import DESTINATION, TEMPLATE
 from spanbridge.telemetry.peer import Peer
 
+_TYPES = {"ack": "settle"}
+"""Operation types where they are called otherwise than the operation."""
+
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hop:
-    """What is done where: ``operation`` (process, send) at a ``destination`` of a messaging ``system``.
+    """What is done where: ``operation`` (receive, process, send, ack) at a ``destination`` of a messaging ``system``.
 
     ``template`` stands for destinations of high cardinality (raw MQTT topics): then the span is named by it.
     ``extra`` holds further attributes.
@@ -36,7 +39,7 @@ class Hop:
         found: dict[str, object] = {
             "messaging.system": self.system,
             "messaging.operation.name": self.operation,
-            "messaging.operation.type": self.operation,
+            "messaging.operation.type": _TYPES.get(self.operation, self.operation),
         }
         if self.template is not None:
             found[TEMPLATE] = self.template

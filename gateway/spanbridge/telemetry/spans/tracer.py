@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanKind
 
@@ -12,6 +12,8 @@ from spanbridge.core.policy import ContextPolicy
 from spanbridge.core.protobuf import SMALL, VARINTS, text, varint
 from spanbridge.telemetry.env import TelemetryConfigError
 from spanbridge.telemetry.spans import ids, wire
+from spanbridge.telemetry.spans.calls import CallLimits, CallSpans, SpanSink
+from spanbridge.telemetry.spans.describe import Descriptions
 from spanbridge.telemetry.spans.hop import Hop, cut
 from spanbridge.telemetry.spans.recipe import Following, RecipeSpans, RecordingSpans, SilentSpans
 from spanbridge.telemetry.spans.trace import MessageTrace
@@ -20,19 +22,13 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanLimits
     from opentelemetry.sdk.trace.sampling import Sampler
 
+    from spanbridge.core.message import Message
     from spanbridge.telemetry.spans.bounds import Bounds
 
 _COUNTS = 1024
 """Sizes of batches whose attribute is kept in encoded form."""
 _KEPT = 2048
 """Destinations whose request spans are prepared at a time: devices may have a say in a topic's name."""
-
-
-class SpanSink(Protocol):
-    """Takes framed spans that have ended. Never blocks, never raises."""
-
-    def add(self, spans: Sequence[bytes]) -> None:
-        """Take them."""
 
 
 class Tracer:
@@ -51,8 +47,9 @@ class Tracer:
         self._bounds: Bounds | None = None
         self._value_limit: int | None = None
         self._max_links: int | None = None
-        self._requests: Generations[str, bytes] = Generations(_KEPT)
+        self._requests: Generations[tuple[str, str, str], bytes] = Generations(_KEPT)
         self._counts: dict[int, bytes] = {}
+        self._descriptions = Descriptions(None)
         if sink is not None:
             self._prepare(sampler, limits)
 
@@ -64,6 +61,7 @@ class Tracer:
         limits = limits or _limits_from_environment()
         self._value_limit = limits.max_span_attribute_length
         self._max_links = limits.max_links
+        self._descriptions = Descriptions(self._value_limit)
 
     @property
     def enabled(self) -> bool:
@@ -87,6 +85,18 @@ class Tracer:
         return RecordingSpans(
             self._fixed(process, SpanKind.CONSUMER), self._fixed(send, SpanKind.PRODUCER), self._bounds, following
         )
+
+    def calls(self, hop: Hop) -> CallSpans | None:
+        """The spans of calls that concern several messages, such as ``receive``; None when tracing is off."""
+        if self._sink is None:
+            return None
+        limits = CallLimits(self._value_limit, self._max_links)
+        return CallSpans(hop, self._sink, self._sampler, self._bounds, limits)
+
+    def describe(self, trace: MessageTrace | None, message: Message) -> None:
+        """Say on the ``process`` span what a RocketMQ message is called. Hot path."""
+        if trace is not None:
+            trace.describe(self._descriptions.of(message))
 
     def requested(
         self,
@@ -157,7 +167,7 @@ class Tracer:
         """A child of the message's span when it is alone, else a root of its own, since it belongs to all of them."""
         own = ids.span_id()
         only = linked[0] if count == 1 else None
-        parts = [self._requests.young.get(hop.destination) or self._request_fields(hop)]
+        parts = [self._requests.young.get((hop.system, hop.operation, hop.destination)) or self._request_fields(hop)]
         if only is not None:
             parts.append(wire.identity(only.trace_id, own, only.send_id, start_ns, end_ns))
             if only.tracestate:
@@ -183,10 +193,11 @@ class Tracer:
         return [*self._links(linked[over:]), b"p" + varint(over)]
 
     def _request_fields(self, hop: Hop) -> bytes:
-        encoded = self._requests.get(hop.destination)
+        key = (hop.system, hop.operation, hop.destination)
+        encoded = self._requests.get(key)
         if encoded is None:
             encoded = self._fixed(hop, SpanKind.CLIENT) + wire.LOCAL
-            self._requests.put(hop.destination, encoded)
+            self._requests.put(key, encoded)
         return encoded
 
     def _fixed(self, hop: Hop, kind: SpanKind) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import ParamSpec
 
 from spanbridge.ports import Reporter
-from spanbridge.uplink.events import InternalError
+from spanbridge.telemetry.events import InternalError
 
 P = ParamSpec("P")
 

@@ -1,0 +1,71 @@
+"""Writing a trace context into an MQTT message, in the form that the downlink asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from spanbridge.core.downlinks import ContextForm
+from spanbridge.core.mapping_down import CARRIERS
+from spanbridge_context import TraceContextError, inject_json, inject_topic, parse_compact, parse_traceparent
+from spanbridge_context.compact import encode
+
+IN_PROPERTIES = frozenset({ContextForm.COMPACT, ContextForm.W3C})
+"""Forms that are user properties, which MQTT 3.1.1 has not."""
+
+
+def form_of(form: ContextForm | None, *, v5: bool) -> ContextForm:
+    """The form for a version of MQTT: ``compact`` unless another one is asked for, none where there is no place."""
+    form = form or ContextForm.COMPACT
+    return ContextForm.NONE if form in IN_PROPERTIES and not v5 else form
+
+
+def add_context(
+    user: list[tuple[str, str]], form: ContextForm, traceparent: str, tracestate: str, baggage: str
+) -> None:
+    """Append a context to user properties. ``traceparent`` is of this gateway's making, or checked. Hot path."""
+    if form is ContextForm.COMPACT:
+        user.append(("tp", encode(bytes.fromhex(traceparent.replace("-", "")))))
+    else:
+        user.append(("traceparent", traceparent))
+    if tracestate:
+        user.append(("tracestate", tracestate))
+    if baggage:
+        user.append(("baggage", baggage))
+
+
+def with_context(  # noqa: PLR0917
+    form: ContextForm,
+    topic: str,
+    payload: bytes,
+    traceparent: str,
+    tracestate: str,
+    retain: bool,
+) -> tuple[str, bytes]:
+    """Topic and payload with a context in one of them. Where it has no place the message goes without.
+
+    A message to be retained has no suffix: its broker would keep one message for each trace.
+    """
+    context = parse_traceparent(traceparent)
+    if form is ContextForm.TOPIC_SUFFIX:
+        return (topic if retain else inject_topic(topic, context)), payload
+    return topic, inject_json(payload, context.replace(tracestate=tracestate))
+
+
+def without_forged(user: Iterable[tuple[str, str]], *, injected: bool) -> list[tuple[str, str]]:
+    """User properties without those that a receiver would take for a context of the gateway's.
+
+    What is called like a carrier and is none stays: a ``tp`` that does not decode, and a ``tracestate`` or ``baggage``
+    where no context is ``injected`` beside it.
+    """
+    return [item for item in user if item[0] not in CARRIERS or _is_own(item, injected=injected)]
+
+
+def _is_own(item: tuple[str, str], *, injected: bool) -> bool:
+    name, value = item
+    if name == "tp":
+        try:
+            parse_compact(value)
+        except TraceContextError:
+            return True
+        return False
+    return name != "traceparent" and not injected
