@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -40,6 +40,7 @@ class Downlinks:
         self._watch = Watch(clock)
         self._running: set[int] = set()
         self._group: asyncio.TaskGroup | None = None
+        self._stopped = asyncio.Event()
 
     def attach(
         self,
@@ -69,22 +70,19 @@ class Downlinks:
         if self._group is not None:
             self._start(self._group, forwarder)
 
-    async def detach(self, name: str) -> None:
-        """Take nothing more for a downlink, finish what it brought, however long that takes, then forget it.
+    async def detach(self, name: str, deadline: float) -> None:
+        """Take nothing more for a downlink, finish what it brought within ``deadline`` seconds, then forget it.
 
-        Its publisher is closed when no other downlink uses it.
+        What is unanswered then is given back to RocketMQ. Its publisher is closed when no other downlink uses it.
         """
         forwarder = self._forwarders[name]
-        await forwarder.source.stop_intake()
-        forwarder.relieve()
-        await forwarder.empty.wait()
-        await forwarder.stop()
-        await forwarder.source.close()
+        await self._settle([forwarder], deadline)
         del self._forwarders[name]
         publisher = forwarder.publisher
         if all(other.publisher is not publisher for other in self._forwarders.values()):
             await publisher.close()
             self._running.discard(id(publisher))
+        await forwarder.source.close()
 
     def use(
         self,
@@ -107,6 +105,7 @@ class Downlinks:
         """Forward until :meth:`drain`; returns when every source and publisher has closed."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            group.create_task(self._stopped.wait(), name="downlinks stop")
             for forwarder in self._forwarders.values():
                 self._start(group, forwarder)
 
@@ -123,7 +122,16 @@ class Downlinks:
 
         ``deadline`` is in seconds. What is unanswered then is given back to RocketMQ at once. Returns how much that is.
         """
+        self._stopped.set()
         forwarders = list(self._forwarders.values())
+        left = await self._settle(forwarders, deadline)
+        publishers = {id(forwarder.publisher): forwarder.publisher for forwarder in forwarders}
+        await asyncio.gather(*(publisher.close() for publisher in publishers.values()))
+        await asyncio.gather(*(forwarder.source.close() for forwarder in forwarders))
+        return left
+
+    async def _settle(self, forwarders: Sequence[Forwarder], deadline: float) -> int:
+        """Take nothing more, wait for answers, give back what has none; returns how much that is."""
         await asyncio.gather(*(forwarder.source.stop_intake() for forwarder in forwarders))
         for forwarder in forwarders:
             forwarder.relieve()
@@ -138,9 +146,6 @@ class Downlinks:
                 left += unanswered
                 self._reporter.report(events.DownlinkIncomplete(downlink=forwarder.downlink.name, count=unanswered))
         await asyncio.gather(*(forwarder.source.give_back() for forwarder in forwarders))
-        publishers = {id(forwarder.publisher): forwarder.publisher for forwarder in forwarders}
-        await asyncio.gather(*(publisher.close() for publisher in publishers.values()))
-        await asyncio.gather(*(forwarder.source.close() for forwarder in forwarders))
         return left
 
     @property
