@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from spanbridge.app import convert
 from spanbridge.config import Config
 from spanbridge.core.routes import Route
+from spanbridge.downlink import events as downward
 from spanbridge.mqtt import events as mqtt
 from spanbridge.telemetry import Telemetry
 from spanbridge.telemetry.events import InternalError
@@ -26,6 +27,12 @@ _OF_SOURCE = (
     mqtt.MessagesNacked,
     mqtt.MessagesLost,
 )
+_DOWNWARD = {
+    downward.DownlinkRejected: ("no_topic", "bad_topic", "malformed", "internal"),
+    downward.DownlinkDropped: ("expired",),
+    downward.DownlinkNacked: ("unavailable", "throttled", "internal", "order"),
+}
+"""What can happen to a message on its way down, for reasons of the gateway's own."""
 _FAULTY = ("uplink.intake", "uplink.sender", "uplink.rejects", "telemetry")
 
 
@@ -46,7 +53,15 @@ def declare(config: Config, telemetry: Telemetry) -> None:
         if dead is not None and reason not in NEVER_REJECTED
     ]
     telemetry.metrics.declare(reasons, topics, rejected=rejected, outcomes=OUTCOMES)
+    _declare_downlinks(config, telemetry)
     _declare_events(config, telemetry, routes, dict.fromkeys((reason, topic) for _, reason, topic in rejected))
+
+
+def _declare_downlinks(config: Config, telemetry: Telemetry) -> None:
+    for one in config.downlinks:
+        telemetry.downlink_metrics.declare(one.topic, one.consumer_group, one.mqtt_topic)
+        for kind, reasons in _DOWNWARD.items():
+            telemetry.reporter.declare(kind, *({"downlink": one.effective_name, "reason": why} for why in reasons))
 
 
 def _declare_events(

@@ -19,10 +19,14 @@ class GatewayStarted(Event):
     brokers: str
     cluster: str
     routes: int
+    downlinks: int = 0
 
     def text(self) -> str:
-        """What it connects."""
-        what = f"{self.brokers} -> {self.cluster}, {self.routes} route(s)"
+        """What it connects, and which way messages go."""
+        counts = {"route(s)": self.routes, "downlink(s)": self.downlinks}
+        arrow = "<->" if all(counts.values()) else "<-" if self.downlinks else "->"
+        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        what = f"{self.brokers} {arrow} {self.cluster}, {told}"
         return f"spanbridge {__version__} {self.gateway!r} started: {what}"
 
 
@@ -35,10 +39,13 @@ class GatewayStopping(Event):
     cause: str
     in_flight: int
     deadline: float
+    downward: int = 0
 
     def text(self) -> str:
-        """How long that may take."""
-        return f"stopping ({self.cause}): sending {self.in_flight} message(s) in flight, for up to {self.deadline:g} s"
+        """How long that may take. ``downward`` are messages on their way to MQTT."""
+        down = f", publishing {self.downward}" if self.downward else ""
+        what = f"sending {self.in_flight} message(s) in flight{down}"
+        return f"stopping ({self.cause}): {what}, for up to {self.deadline:g} s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +57,17 @@ class GatewayStopped(Event):
 
     sent: int
     left: int
+    published: int = 0
+    given_back: int = 0
 
     def text(self) -> str:
         """The tally."""
-        return f"stopped: {self.sent} message(s) sent, {self.left} left with the MQTT broker"
+        down = f"; {self.published} published, {self.given_back} given back to RocketMQ" if self._downward else ""
+        return f"stopped: {self.sent} message(s) sent, {self.left} left with the MQTT broker{down}"
+
+    @property
+    def _downward(self) -> int:
+        return self.published + self.given_back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

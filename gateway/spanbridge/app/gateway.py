@@ -10,13 +10,16 @@ from spanbridge.admin import AdminServer
 from spanbridge.app import changes, convert
 from spanbridge.app.clock import SystemClock
 from spanbridge.app.declare import declare
-from spanbridge.app.events import GatewayStarted, GatewayStopped, GatewayStopping
+from spanbridge.app.downlinks import DownlinkPeers
+from spanbridge.app.events import GatewayStarted
+from spanbridge.app.forwarding import Deadlines, Forwarding
 from spanbridge.app.reload import Reload, Running
 from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
 from spanbridge.app.switch import SinkSwitch
 from spanbridge.app.watch import Watch
 from spanbridge.config import Config, Report, examine
 from spanbridge.core.health import Thresholds
+from spanbridge.downlink import Downlinks
 from spanbridge.mqtt import create_source
 from spanbridge.ports import Service
 from spanbridge.rocketmq import create_sink
@@ -60,6 +63,15 @@ class Gateway:
         for source in sources:
             peer = convert.mqtt_peer(loaded.mqtt[source.name])
             self.uplink.attach(source, routes, peer, several=len(sources) > 1)
+        self.downlinks = Downlinks(
+            tracer=telemetry.tracer,
+            metrics=telemetry.downlink_metrics,
+            reporter=self._reporter,
+            clock=clock,
+            settings=convert.downlink_settings(config),
+        )
+        peers = DownlinkPeers(self.downlinks, telemetry)
+        peers.attach(loaded.downlinks, peers.make(loaded))
         thresholds = Thresholds(config.admin.max_unacknowledged_age, config.admin.max_probe_age)
         self.watch = Watch(
             sources,
@@ -69,22 +81,27 @@ class Gateway:
             thresholds=thresholds,
             name=config.name,
             recent=telemetry.reporter.recent,
+            downlinks=self.downlinks,
+            publishers=peers.publishers,
+            consumers=peers.consumers,
         )
         probe = ProbeService(sink, self.watch, clock, config.admin.probe_interval)
         running = Running(
             sources=sources,
             sink=sink,
             uplink=self.uplink,
+            downlinks=peers,
             watch=self.watch,
             probe=probe,
             telemetry=telemetry,
             clock=clock,
         )
         self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
-        found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink)]
+        found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink, self.downlinks)]
         found += [self._admin(config)] if config.admin.enabled else []
         found += [SinkService(sink), probe, RatesService(self.watch.read_rates), self.reload]
         self._services = Services(found, self._reporter)
+        peers.show()
         self.watch.show("config", self.reload.show)
         self.watch.show("services", self._services.status)
 
@@ -110,8 +127,14 @@ class Gateway:
         try:
             await self._services.start()
             brokers = ", ".join(f"{broker.host}:{broker.port}" for broker in config.mqtt)
-            cluster, routes = config.rocketmq.endpoints, len(config.routes)
-            self._reporter.report(GatewayStarted(gateway=config.name, brokers=brokers, cluster=cluster, routes=routes))
+            started = GatewayStarted(
+                gateway=config.name,
+                brokers=brokers,
+                cluster=config.rocketmq.endpoints,
+                routes=len(config.routes),
+                downlinks=len(config.downlinks),
+            )
+            self._reporter.report(started)
             await self._forward(stop, cause)
         finally:
             await self._services.stop()
@@ -122,26 +145,12 @@ class Gateway:
         return f"{count} message(s) wait, the oldest for {self.uplink.oldest_age():.0f} s" if count else ""
 
     async def _forward(self, stop: asyncio.Event, cause: Callable[[], str]) -> None:
-        forwarding = asyncio.create_task(self.uplink.run(), name="uplink")
-        stopping = asyncio.create_task(stop.wait(), name="stop")
-        try:
-            await asyncio.wait({forwarding, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            self.watch.draining = True
-            deadline = self.reload.config.uplink.drain_timeout
-            self._telemetry.flush_log()
-            if stop.is_set():
-                self._reporter.report(
-                    GatewayStopping(cause=cause(), in_flight=self.uplink.in_flight, deadline=deadline)
-                )
-            left = await self.uplink.drain(deadline)
-            self._telemetry.flush_log()
-            self._reporter.report(GatewayStopped(sent=self.uplink.sender.sent, left=left))
-            await forwarding
-        finally:
-            stopping.cancel()
-            forwarding.cancel()
-            await self.uplink.abandon()  # after a second signal, requests must not hold up the end
-            await asyncio.gather(forwarding, stopping, return_exceptions=True)
+        def deadlines() -> Deadlines:
+            config = self.reload.config
+            return Deadlines(config.uplink.drain_timeout, config.downlink.drain_timeout)
+
+        forwarding = Forwarding(self.uplink, self.downlinks, self.watch, self._telemetry)
+        await forwarding.run(stop, cause, deadlines)
 
 
 def _reader(file: Path | None, environ: Mapping[str, str]) -> Callable[[], Report] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from spanbridge.app import changes, convert
 from spanbridge.app.declare import declare
+from spanbridge.app.downlinks import DownlinkAdapters, DownlinkPeers
 from spanbridge.app.events import ConfigNeedsRestart, ConfigProblem, ConfigRefused, ConfigReloaded
 from spanbridge.app.services import Periodic, ProbeService
 from spanbridge.app.switch import SinkSwitch
@@ -33,6 +34,7 @@ class Running:
     sources: list[MqttSubscriber]
     sink: SinkSwitch
     uplink: Uplink
+    downlinks: DownlinkPeers
     watch: Watch
     probe: ProbeService
     telemetry: Telemetry
@@ -110,7 +112,7 @@ class Reload(Periodic):
         held, needed = changes.hold(self.config, read, [source.options for source in self._leaving.values()])
         after = await asyncio.to_thread(changes.loaded, held)
         found = changes.compare(self._loaded, after)
-        added = await asyncio.to_thread(self._prepare, after, found)
+        added, made = await asyncio.to_thread(self._prepare, after, found)
         running = self._running
         producer = create_sink(after.rocketmq, running.telemetry.reporter) if found.cluster else None
         if producer is not None:
@@ -126,17 +128,22 @@ class Reload(Periodic):
             if producer is not None:
                 await producer.close()
         self._change_connections(after, found, added)
+        await self._change_downlinks(after, found, made)
         await self._finish(after, found)
         self._tell(found, needed, warnings)
 
-    def _prepare(self, after: changes.Loaded, found: changes.Changes) -> list[MqttSubscriber]:
-        """See that other options can work, and make the sources that are new. Blocking.
+    def _prepare(
+        self, after: changes.Loaded, found: changes.Changes
+    ) -> tuple[list[MqttSubscriber], DownlinkAdapters]:
+        """See that other options can work, and make the adapters that are new. Blocking.
 
         :raises SpanbridgeError: they cannot.
         """
         for name in (*found.renewed, *found.subscribed):
             check_options(after.mqtt[name])
-        return [create_source(after.mqtt[name], self._running.telemetry.reporter) for name in found.added]
+        down = found.downlinks
+        made = self._running.downlinks.make(after, down.publishers, (*down.added, *down.renewed))
+        return [create_source(after.mqtt[name], self._running.telemetry.reporter) for name in found.added], made
 
     def _reroute(self, after: changes.Loaded) -> None:
         """Routes and settings first: what new subscriptions bring finds its route.
@@ -166,6 +173,11 @@ class Reload(Periodic):
             running.sources.append(source)
         for source in [source for source in running.sources if source.name in found.removed]:
             self._leave(source)
+
+    async def _change_downlinks(self, after: changes.Loaded, found: changes.Changes, made: DownlinkAdapters) -> None:
+        if found.bounds or found.downlinks != changes.DownlinkChanges():
+            settings = convert.downlink_settings(after.config)
+            await self._running.downlinks.change(after, found.downlinks, made, settings)
 
     def _leave(self, source: MqttSubscriber) -> None:
         task = asyncio.create_task(self._drained(source), name=f"leave {source.name}")

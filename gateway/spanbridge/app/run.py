@@ -41,8 +41,9 @@ def run(config: Config, file: Path) -> int:
         telemetry.log_fatal("; ".join(str(error) for error in _leaves(known)))
         return EXIT_FAILED
     except asyncio.CancelledError:
-        left = gateway.uplink.in_flight
-        telemetry.log_fatal(f"stopped at once by a second signal: {left} message(s) stay with the MQTT broker")
+        left, down = gateway.uplink.in_flight, gateway.downlinks.in_flight
+        told = f"{left} message(s) stay with the MQTT broker" + (f", {down} with RocketMQ" if down else "")
+        telemetry.log_fatal(f"stopped at once by a second signal: {told}")
         return EXIT_FAILED
     return EXIT_OK
 

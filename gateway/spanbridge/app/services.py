@@ -9,6 +9,7 @@ from typing import Any
 from spanbridge.app.events import ServiceStopFailed
 from spanbridge.app.watch import Watch
 from spanbridge.core.errors import SinkError
+from spanbridge.downlink import Downlinks
 from spanbridge.ports import Clock, Reporter, Service, Sink, Source
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
@@ -77,10 +78,17 @@ class TelemetryService:
 
     name = "telemetry"
 
-    def __init__(self, telemetry: Telemetry, uplink: Uplink, sources: Sequence[Source[Any]], sink: Sink[Any]) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        uplink: Uplink,
+        sources: Sequence[Source[Any]],
+        sink: Sink[Any],
+        downlinks: Downlinks | None = None,
+    ) -> None:
         """Show those in gauges. ``sources`` is a live view."""
         self._telemetry = telemetry
-        self._shown = (uplink, sources, sink)
+        self._shown = (uplink, sources, sink, downlinks)
 
     async def start(self) -> None:
         """Start exporting."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from spanbridge import __version__
 from spanbridge.app.rates import Rates
 from spanbridge.core.health import Observation, Probe, Readiness, SourceLink, Thresholds, readiness
-from spanbridge.ports import Clock, Link, PeerStatus, Sink, Source
+from spanbridge.downlink import Downlinks
+from spanbridge.ports import Clock, Link, PeerStatus, Publisher, Sink, Source
 from spanbridge.telemetry import Recent
 from spanbridge.uplink import Uplink
 
@@ -27,8 +29,14 @@ class Watch:
         thresholds: Thresholds,
         name: str = "",
         recent: Iterable[Recent] = (),
+        downlinks: Downlinks | None = None,
+        publishers: Mapping[str, Publisher[Any]] = MappingProxyType({}),
+        consumers: Mapping[str, Source[Any]] = MappingProxyType({}),
     ) -> None:
-        """Watch those. ``sources`` and ``recent`` (the last warnings and errors, oldest first) are live views."""
+        """Watch those. ``sources`` and ``recent`` (the last warnings and errors, oldest first) are live views.
+
+        So are ``publishers`` by the names of their brokers and ``consumers`` by those of their downlinks.
+        """
         self.draining = False
         self.thresholds = thresholds
         self.probe_error: str | None = None
@@ -42,6 +50,9 @@ class Watch:
         self._good_ns: int | None = None  # monotonic, as the ages that readiness rests on are: Unix time may be set
         self._recent = recent
         self._rates = Rates(self._started_ns)
+        self._downlinks = downlinks
+        self._publishers = publishers
+        self._consumers = consumers
 
     def show(self, name: str, read: Callable[[], Mapping[str, Any]]) -> None:
         """Show one more thing on /status."""
@@ -59,11 +70,13 @@ class Watch:
         counters: dict[Hashable, float] = {"received": status["received"], "sent": status["sent"]}
         for row in self._uplink.routes():
             counters[row["source"], row["filter"]] = row["received"]
+        for row in self._downlinks.rows() if self._downlinks is not None else ():
+            counters["down", row["name"]] = row["published"]
         self._rates.read(self._clock.now_ns(), counters | self._uplink.batches())
 
     def liveness(self) -> str | None:
         """Why the gateway is stuck, for /livez; None while it is not. Waiting for a peer is no reason."""
-        return self._uplink.stuck()
+        return self._uplink.stuck() or (self._downlinks.stuck() if self._downlinks is not None else None)
 
     def readiness(self) -> Readiness:
         """The verdict for /readyz."""
@@ -71,9 +84,12 @@ class Watch:
         good_age = None if self._good_ns is None else (self._clock.monotonic_ns() - self._good_ns) / 1e9
         seen = Observation(
             probe=Probe(good_age, self.probe_error),
-            sources=[self._source_link(source.status) for source in self._sources],
+            sources=[self._link(source.name, source.status) for source in self._sources],
             oldest_unacknowledged_age=oldest or None,
             draining=self.draining,
+            publishers=[self._link(name, one.status) for name, one in self._publishers.items()],
+            consumers=[self._link(name, one.status) for name, one in self._consumers.items()],
+            oldest_undelivered_age=self._downlinks.oldest_age() or None if self._downlinks is not None else None,
         )
         return readiness(seen, self.thresholds)
 
@@ -95,10 +111,24 @@ class Watch:
                 for row in self._uplink.routes()
             ],
             "batches": self._batches(),
+            **self._down(),
             "mqtt": [self._peer(source.status) for source in self._sources],
             "rocketmq": {**self._peer(self._sink.status), "probe_error": self.probe_error},
             **{name: read() for name, read in self._more.items()},
             "last_errors": [self._line(one) for one in reversed(list(self._recent))],
+        }
+
+    def _down(self) -> dict[str, Any]:
+        """The way down, where there is one: totals, each downlink, and the connections that are its own."""
+        if self._downlinks is None or not self._consumers:
+            return {}
+        rows = self._downlinks.rows()
+        rates = [self._rates.per_second(("down", row["name"])) for row in rows]
+        return {
+            "downlink": {**self._downlinks.status(), "published_per_s": round(sum(rates), 1)},
+            "downlinks": [{**row, "published_per_s": rate} for row, rate in zip(rows, rates, strict=True)],
+            "publishers": [self._peer(one.status) for one in self._publishers.values()],
+            "consumers": [{**self._peer(one.status), "name": name} for name, one in self._consumers.items()],
         }
 
     def _batches(self) -> dict[str, Any]:
@@ -124,8 +154,8 @@ class Watch:
             "message": one.text,
         }
 
-    def _source_link(self, status: PeerStatus) -> SourceLink:
-        return SourceLink(status.name, status.link is Link.UP, self._age(status.since_ns), status.last_error)
+    def _link(self, name: str, status: PeerStatus) -> SourceLink:
+        return SourceLink(name, status.link is Link.UP, self._age(status.since_ns), status.last_error)
 
     def _peer(self, status: PeerStatus) -> dict[str, Any]:
         error_ns = status.last_error_ns

@@ -67,7 +67,7 @@ class Downlinks:
             clock=self._clock,
         )
         self._forwarders[downlink.name] = forwarder
-        if self._group is not None:
+        if self._group is not None and not self._stopped.is_set():
             self._start(self._group, forwarder)
 
     async def detach(self, name: str, deadline: float) -> None:
