@@ -1,16 +1,29 @@
-"""MQTT adapters: sources for v5 and v3.1.1."""
+"""MQTT adapters: sources and publishers for v5 and v3.1.1."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from spanbridge.core.errors import SourceError
 from spanbridge.core.hosts import is_host
-from spanbridge.mqtt.options import MAX_PACKET_SIZE, MqttOptions, Subscription, WillMessage
+from spanbridge.mqtt.options import MAX_PACKET_SIZE, MqttOptions, PublisherOptions, Subscription, WillMessage
+from spanbridge.mqtt.publisher import MqttPublisher
 from spanbridge.mqtt.subscriber import MqttSubscriber
 from spanbridge.mqtt.tls import client_context
 from spanbridge.mqtt.version import Version, Version5, Version311
 from spanbridge.ports import Reporter
 
-__all__ = ["MqttOptions", "MqttSubscriber", "Subscription", "WillMessage", "check_options", "create_source"]
+__all__ = [
+    "MqttOptions",
+    "MqttPublisher",
+    "MqttSubscriber",
+    "PublisherOptions",
+    "Subscription",
+    "WillMessage",
+    "check_options",
+    "create_publisher",
+    "create_source",
+]
 
 
 def create_source(options: MqttOptions, reporter: Reporter) -> MqttSubscriber:
@@ -20,6 +33,18 @@ def create_source(options: MqttOptions, reporter: Reporter) -> MqttSubscriber:
     """
     check_options(options)
     return MqttSubscriber(options, reporter, _version(options))
+
+
+def create_publisher(options: MqttOptions, reporter: Reporter) -> MqttPublisher[Any]:
+    """Make a publisher; nothing is connected before ``run``. Reads the TLS files, so call it where blocking is allowed.
+
+    Of a source's options it makes its own: see :meth:`PublisherOptions.beside`.
+
+    :raises SourceError: an option cannot work, or a TLS file cannot be used.
+    """
+    own = PublisherOptions.beside(options)
+    check_options(own)
+    return MqttPublisher(own, reporter, _version(own))
 
 
 def check_options(options: MqttOptions) -> None:
@@ -70,6 +95,10 @@ def _check(options: MqttOptions) -> None:
         "topic_alias_maximum": (options.topic_alias_maximum, 0, 0xFFFF),
         "maximum_packet_size": (options.maximum_packet_size, 128, MAX_PACKET_SIZE),
     }
+    if isinstance(options, PublisherOptions):
+        limits["topic_aliases"] = (options.topic_aliases, 0, 0xFFFF)
+        if options.answer_timeout <= 0:
+            raise SourceError(f"{options.name}: answer_timeout is {options.answer_timeout}", reason="config")
     for name, (value, low, high) in limits.items():
         if not low <= value <= high:
             raise SourceError(f"{options.name}: {name} is {value}, allowed are {low} to {high}", reason="config")

@@ -6,13 +6,13 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from spanbridge.core.errors import SourceError
 from spanbridge.mqtt import events
 from spanbridge.mqtt.connection import Connection
 from spanbridge.mqtt.dial import dial
-from spanbridge.mqtt.errors import NackError, RenewedError
+from spanbridge.mqtt.errors import NackError, RenewedError, StaleSessionError
 from spanbridge.mqtt.failures import Failures, event_for
 from spanbridge.mqtt.options import MqttOptions
 from spanbridge.mqtt.version import Accepted, Version
@@ -24,6 +24,9 @@ C = TypeVar("C", bound=Connection)
 
 class MqttClient(ABC, Generic[O, C]):
     """What the source and the publisher share: the life of their connections, one after the other."""
+
+    _kept: ClassVar[str] = "unacknowledged messages stay with the broker"
+    """What becomes of messages when a connection ends."""
 
     def __init__(self, options: O, reporter: Reporter, version: Version) -> None:
         self._options = options
@@ -150,6 +153,8 @@ class MqttClient(ABC, Generic[O, C]):
             self._connection = None
             if self._closing:
                 return
+            if isinstance(error, StaleSessionError):
+                return
             if isinstance(error, RenewedError):
                 self._report(events.ConnectionRenewed(source=self.name, broker=self._broker))
                 return
@@ -171,7 +176,8 @@ class MqttClient(ABC, Generic[O, C]):
         self._set_link(Link.BACKOFF)
         if not isinstance(error, NackError):  # reported when it came
             kind = event_for(error, established=lasted is not None)
-            self._report(kind(source=self.name, broker=self._broker, reason=error.reason, cause=cause, retry_in=delay))
+            told = {"reason": error.reason, "cause": cause, "retry_in": delay, "kept": self._kept}
+            self._report(kind(source=self.name, broker=self._broker, **told))
         assert self._change is not None
         await asyncio.wait({self._change}, timeout=delay)  # other options are tried at once
 

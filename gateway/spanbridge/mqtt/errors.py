@@ -35,6 +35,12 @@ class RenewedError(SourceError):
     reason = "renewed"
 
 
+class StaleSessionError(RenewedError):
+    """We ended the connection to be rid of a session that knows of messages which we do not."""
+
+    reason = "stale_session"
+
+
 class PacketError(SourceError):
     """The broker sent something it must not. ``code`` goes into our DISCONNECT (MQTT 5.0 section 3.14.2.1).
 

@@ -1,4 +1,4 @@
-"""What an MQTT source reports. Labels stay low in cardinality; texts name the cause first, then what happens next."""
+"""What MQTT connections report. Labels stay low in cardinality; texts name the cause first, then what happens next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spanbridge.core.events import Event, Phase, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _SourceEvent(Event):
+class MqttEvent(Event):
     """``source`` is the configured name of the connection, ``broker`` its host and port."""
 
     labelled: ClassVar[tuple[str, ...]] = ("source",)
@@ -20,7 +20,7 @@ class _SourceEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Failure(_SourceEvent):
+class _Failure(MqttEvent):
     """``reason`` is the stable word of the error, ``cause`` one line for people, ``retry_in`` seconds."""
 
     labelled: ClassVar[tuple[str, ...]] = ("source", "reason")
@@ -29,6 +29,8 @@ class _Failure(_SourceEvent):
     reason: str
     cause: str
     retry_in: float
+    kept: str = "unacknowledged messages stay with the broker"
+    """What becomes of messages that are under way."""
 
 
 def again(seconds: float) -> str:
@@ -39,7 +41,7 @@ def again(seconds: float) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connected(_SourceEvent):
+class Connected(MqttEvent):
     """The broker accepted the connection and answered every subscription."""
 
     name: ClassVar[str] = "mqtt.connected"
@@ -48,18 +50,17 @@ class Connected(_SourceEvent):
 
     client_id: str
     session_present: bool
-    subscriptions: int
+    subscriptions: int | None
+    """None: the connection is for publishing."""
 
     def text(self) -> str:
         session = "resumed the session" if self.session_present else "with a new session"
-        return (
-            f"{self.source}: connected to {self.broker} as {self.client_id!r}, {session}, "
-            f"{self.subscriptions} subscription(s)"
-        )
+        use = "to publish" if self.subscriptions is None else f"{self.subscriptions} subscription(s)"
+        return f"{self.source}: connected to {self.broker} as {self.client_id!r}, {session}, {use}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionRenewed(_SourceEvent):
+class ConnectionRenewed(MqttEvent):
     """We ended the connection to make it anew with other options (credentials, certificates, ...)."""
 
     name: ClassVar[str] = "mqtt.renewed"
@@ -92,16 +93,13 @@ class ConnectRefused(_Failure):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disconnected(_Failure):
-    """An established connection ended without our asking. The broker keeps what is unacknowledged."""
+    """An established connection ended without our asking. What is unacknowledged stays where it is."""
 
     name: ClassVar[str] = "mqtt.disconnected"
     severity: ClassVar[Severity] = Severity.WARNING
 
     def text(self) -> str:
-        return (
-            f"{self.source}: {self.cause}; unacknowledged messages stay with the broker, "
-            f"connecting again {again(self.retry_in)}"
-        )
+        return f"{self.source}: {self.cause}; {self.kept}, connecting again {again(self.retry_in)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +115,7 @@ class BadPacket(_Failure):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionRefused(_SourceEvent):
+class SubscriptionRefused(MqttEvent):
     """The broker does not grant a subscription. The others work on; this one is asked for again."""
 
     name: ClassVar[str] = "mqtt.subscription.refused"
@@ -137,7 +135,7 @@ class SubscriptionRefused(_SourceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionDowngraded(_SourceEvent):
+class SubscriptionDowngraded(MqttEvent):
     """The broker grants less than the QoS asked for."""
 
     name: ClassVar[str] = "mqtt.subscription.downgraded"
@@ -158,7 +156,7 @@ class SubscriptionDowngraded(_SourceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionLost(_SourceEvent):
+class SessionLost(MqttEvent):
     """A reconnect found no session where there had been one: the broker dropped what it kept for us."""
 
     name: ClassVar[str] = "mqtt.session.lost"
@@ -172,7 +170,7 @@ class SessionLost(_SourceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionShortened(_SourceEvent):
+class SessionShortened(MqttEvent):
     """The broker keeps the session for less time than asked (MQTT 5.0 section 3.2.2.3.2).
 
     ``asked`` and ``granted`` are seconds.
@@ -192,7 +190,7 @@ class SessionShortened(_SourceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Discarded(_SourceEvent):
+class Discarded(MqttEvent):
     """QoS 0 messages that arrived while intake was stopped; the broker sends QoS 1 and 2 again later."""
 
     name: ClassVar[str] = "mqtt.discarded"
@@ -206,7 +204,7 @@ class Discarded(_SourceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessagesRedelivered(_SourceEvent):
+class MessagesRedelivered(MqttEvent):
     """Redeliveries of messages that are still in hand, or through: recognised, not handed over twice."""
 
     name: ClassVar[str] = "messages.redelivered"
@@ -217,7 +215,7 @@ class MessagesRedelivered(_SourceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessagesNacked(_SourceEvent):
+class MessagesNacked(MqttEvent):
     """Messages that could not be handled. The broker still has them, and sends them again on a new connection."""
 
     name: ClassVar[str] = "messages.nacked"
@@ -233,7 +231,7 @@ class MessagesNacked(_SourceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessagesLost(_SourceEvent):
+class MessagesLost(MqttEvent):
     """Messages that could not be handled and that the broker has no copy of: QoS 0, or its session was lost."""
 
     name: ClassVar[str] = "messages.lost"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from spanbridge.core.tls import TlsOptions
@@ -108,3 +108,27 @@ class MqttOptions:
     def as_connected(self) -> MqttOptions:
         """The options without those that a living connection does not depend on: two that are equal may share it."""
         return replace(self, subscriptions=(), connect_timeout=1.0, backoff_initial=1.0, backoff_maximum=1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherOptions(MqttOptions):
+    """The connection of a publisher: no subscriptions and no will.
+
+    ``answer_timeout`` is in seconds: a broker that answers pings, and no PUBLISH for so long, is connected to anew.
+    ``topic_aliases`` is how many topic aliases are given at most, where the broker takes any; 0 gives none.
+    ``clean_start`` matters in 3.1.1 only, where it gives up resumed sessions: a publisher's first connection always
+    begins a session, and the later ones resume it.
+    """
+
+    answer_timeout: float = 30.0
+    topic_aliases: int = 1024
+
+    @classmethod
+    def beside(cls, options: MqttOptions) -> PublisherOptions:
+        """Those of a publisher that connects where a source does: name and client id end in ``-down``."""
+        if isinstance(options, PublisherOptions):
+            return options
+        own = {entry.name: getattr(options, entry.name) for entry in fields(MqttOptions)}
+        client_id = f"{options.client_id}-down" if options.client_id else ""
+        own |= {"name": f"{options.name}-down", "client_id": client_id, "subscriptions": (), "will": None}
+        return cls(**own)
