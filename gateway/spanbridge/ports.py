@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SinkError
 from spanbridge.core.events import Event
-from spanbridge.core.message import Publish
+from spanbridge.core.message import Message, Publish
 
 M = TypeVar("M")
 P = TypeVar("P", bound="Publication")
@@ -27,6 +27,14 @@ Released = Callable[[], None]
 
 Synchronous, never raises, never blocks.
 """
+
+
+Received = Callable[[Sequence[Message], int, int], None]
+"""A call that brought messages: these, and when it began and ended (Unix time, ns). Synchronous, never raises."""
+
+Acked = Callable[[str, int, int, int, str | None], None]
+"""A call that acknowledged: RocketMQ topic, how many messages, when it began and ended (Unix time, ns), and why it
+failed as a whole (a reason; None: it did not). Synchronous, never raises."""
 
 
 class Link(StrEnum):

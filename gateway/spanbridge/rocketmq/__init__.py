@@ -1,17 +1,21 @@
-"""RocketMQ 5 adapter: an asyncio gRPC producer."""
+"""RocketMQ 5 adapter: an asyncio gRPC producer, and a consumer."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from spanbridge.rocketmq.options import RocketmqOptions
+from spanbridge.rocketmq.options import ConsumerOptions, RocketmqOptions
 
 if TYPE_CHECKING:
-    from spanbridge.ports import Reporter
+    from collections.abc import Sequence
+
+    from spanbridge.core.message import Message
+    from spanbridge.ports import Acked, Received, Reporter
+    from spanbridge.rocketmq.grpc.consumer import GrpcConsumer
     from spanbridge.rocketmq.grpc.producer import GrpcProducer
 
-__all__ = ["RocketmqOptions", "create_sink"]
+__all__ = ["ConsumerOptions", "RocketmqOptions", "create_consumer", "create_sink"]
 
 
 def create_sink(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer:
@@ -19,8 +23,39 @@ def create_sink(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer:
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
-    # gRPC's C core writes to standard error by itself, past our log and its rate limits. It reads this when it loads.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from spanbridge.rocketmq.grpc.producer import GrpcProducer  # noqa: PLC0415 - see above
+    _silence_grpc()
+    from spanbridge.rocketmq.grpc.producer import GrpcProducer  # noqa: PLC0415 - loads gRPC
 
     return GrpcProducer(options, reporter)
+
+
+def _unheard_received(messages: Sequence[Message], began_ns: int, ended_ns: int) -> None:
+    pass
+
+
+def _unheard_acked(topic: str, count: int, began_ns: int, ended_ns: int, error: str | None) -> None:
+    pass
+
+
+def create_consumer(
+    options: ConsumerOptions,
+    reporter: Reporter,
+    *,
+    received: Received = _unheard_received,
+    acked: Acked = _unheard_acked,
+) -> GrpcConsumer:
+    """A source of what a consumer group receives from one topic. Loads gRPC and protobuf only now.
+
+    ``received`` and ``acked`` are told of calls, for telemetry.
+
+    :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
+    """
+    _silence_grpc()
+    from spanbridge.rocketmq.grpc.consumer import GrpcConsumer  # noqa: PLC0415 - loads gRPC
+
+    return GrpcConsumer(options, reporter, received, acked)
+
+
+def _silence_grpc() -> None:
+    """gRPC's C core writes to standard error, past our log and its rate limits. It reads this when it loads."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

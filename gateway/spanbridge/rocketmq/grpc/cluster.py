@@ -14,7 +14,7 @@ from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
 from spanbridge.rocketmq.grpc.ids import client_id
 from spanbridge.rocketmq.grpc.peerlog import take_over
-from spanbridge.rocketmq.grpc.routes import ProxyRoute, ProxyRoutes, addresses_of, read_route
+from spanbridge.rocketmq.grpc.routes import ProxyRoute, ProxyRoutes, addresses_of, read_origins, read_route
 from spanbridge.rocketmq.grpc.session import ClientRole, ClientSession, access_point
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.grpc.tls import TlsFiles
@@ -79,6 +79,12 @@ class Cluster:
             session.start()
         return endpoint
 
+    async def introduced(self, address: str) -> Endpoint:
+        """The endpoint at an address, once it has answered our settings: before, it refuses a consumer's requests."""
+        endpoint = self.endpoint(address)
+        await self._sessions[address].told.wait()
+        return endpoint
+
     def peers(self) -> dict[str, dict[str, Any]]:
         """The endpoints for /status."""
         return {
@@ -137,7 +143,8 @@ class Cluster:
         response = await endpoint.call(
             "QueryRoute", request, service.QueryRouteResponse, f"route of topic {topic!r}", timeout
         )
-        return read_route(topic, response, None if self._options.follow_routes else self.addresses)
+        read = read_route if self._role.group is None else read_origins
+        return read(topic, response, None if self._options.follow_routes else self.addresses)
 
     def _announce(self) -> None:
         for session in self._sessions.values():

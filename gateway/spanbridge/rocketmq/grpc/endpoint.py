@@ -18,6 +18,7 @@ from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
 from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE, judge_code, judge_grpc, plain, unresolved
 from spanbridge.rocketmq.grpc.auth import Credentials
 from spanbridge.rocketmq.grpc.background import guarded
+from spanbridge.rocketmq.grpc.calls import Calls
 from spanbridge.rocketmq.grpc.stubs import SERVICE, code_name, service
 from spanbridge.rocketmq.grpc.tls import TlsFiles
 from spanbridge.rocketmq.options import RocketmqOptions
@@ -97,6 +98,8 @@ class Endpoint:
         self._retired: dict[asyncio.Task[None], Any] = {}
         self._made = 0.0
         self._channel, self._send = self._connect()
+        self.calls = Calls(address, options, headers, lambda: certificates.context)
+        """For what a consumer does with messages, past gRPC's own channel."""
 
     def _connect(self) -> tuple[Any, Any]:
         self._made = asyncio.get_running_loop().time()
@@ -149,7 +152,7 @@ class Endpoint:
         handle = self._channel.unary_unary(SERVICE + method)
         response = await self._answered(handle, request.SerializeToString(), response_type, what, timeout)
         if response.status.code != OK:
-            raise self._refused(response.status, what, judge_code(response.status.code, response.status.message))
+            raise self.refused(response.status, what)
         return response
 
     def _decoded(self, raw: bytes, response_type: Any, what: str) -> Any:
@@ -214,6 +217,10 @@ class Endpoint:
         elif unresolved(details) and asyncio.get_running_loop().time() - self._made >= _RESOLVE_AGAIN:
             self._reconnect()
 
+    def refused(self, status: Any, what: str) -> SinkError:
+        """The error that a ``Status`` other than OK is."""
+        return self._refused(status, what, judge_code(status.code, status.message))
+
     def _refused(self, status: Any, what: str, judgement: Judgement) -> SinkError:
         text = self._headers.redact(clean(status.message))
         name = code_name(status.code)
@@ -240,6 +247,7 @@ class Endpoint:
         self._silent = 0
         old = self._channel
         self._channel, self._send = self._connect()
+        self.calls.renew()
         task = asyncio.get_running_loop().create_task(self._retire(old))
         self._retired[task] = old
         task.add_done_callback(lambda done: self._retired.pop(done, None))
@@ -250,6 +258,7 @@ class Endpoint:
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel and those it replaced; calls under way have ``grace`` seconds to finish."""
+        await self.calls.close()
         retired = dict(self._retired)
         for task in retired:
             task.cancel()

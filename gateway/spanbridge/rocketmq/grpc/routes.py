@@ -14,6 +14,7 @@ from spanbridge.rocketmq.grpc.answers import CONNECTION_AT_FAULT
 from spanbridge.rocketmq.grpc.stubs import definition, type_name
 
 _WRITABLE = frozenset({definition.Permission.Value("WRITE"), definition.Permission.Value("READ_WRITE")})
+_READABLE = frozenset({definition.Permission.Value("READ"), definition.Permission.Value("READ_WRITE")})
 _REFRESHES_AT_ONCE = 8
 
 
@@ -26,12 +27,24 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """A broker with queues to read, and the proxies that lead to it."""
+
+    broker: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyRoute:
-    """A topic's route. ``types`` are ``MessageType`` values that every writable queue takes."""
+    """A topic's route. ``types`` are ``MessageType`` values that every writable queue takes.
+
+    A consumer's has ``origins`` and counts the queues that can be read.
+    """
 
     topic: str
     targets: tuple[Target, ...]
     types: frozenset[int]
+    origins: tuple[Origin, ...] = ()
 
     @property
     def queues(self) -> int:
@@ -57,6 +70,35 @@ class ProxyRoute:
             "message.type.",
             reason="message_property_conflict_with_type",
         )
+
+
+def read_origins(topic: str, response: Any, only: tuple[str, ...] | None) -> ProxyRoute:
+    """A consumer's route from a ``QueryRouteResponse``: the brokers to receive from, sorted by name.
+
+    A receive call names a broker, and gets messages of all its queues.
+
+    :raises SinkMisconfigured: there is no queue to read.
+    """
+    found: dict[str, set[str]] = {}
+    queues = 0
+    for queue in response.message_queues:
+        if queue.permission not in _READABLE or queue.broker.id:
+            continue
+        addresses = only or tuple(
+            _join(a.host, a.port) for a in queue.broker.endpoints.addresses if a.host and 0 < a.port < 65536
+        )
+        if addresses:
+            found.setdefault(queue.broker.name, set()).update(addresses)
+            queues += 1
+    if not found:
+        raise SinkMisconfigured(
+            f"topic {topic!r} has no readable queue at an address: check its permission (mqadmin updateTopicPerm) "
+            "and the brokers'",
+            reason="no_readable_queue",
+        )
+    origins = tuple(Origin(broker, tuple(sorted(found[broker]))) for broker in sorted(found))
+    addresses = tuple(sorted(set().union(*found.values())))
+    return ProxyRoute(topic, (Target(addresses, queues),), frozenset(), origins)
 
 
 def read_route(topic: str, response: Any, only: tuple[str, ...] | None) -> ProxyRoute:
@@ -153,7 +195,10 @@ class ProxyRoutes:
         route = await self._query(topic)
         before, self._known[topic] = self._known.get(topic), route
         if before != route:
-            self._reporter.report(RouteLearned(topic=topic, queues=route.queues, types=", ".join(route.type_names)))
+            types = ", ".join(route.type_names)
+            self._reporter.report(
+                RouteLearned(topic=topic, queues=route.queues, types=types, reading=bool(route.origins))
+            )
         return route
 
     def invalidate(self, topic: str) -> None:

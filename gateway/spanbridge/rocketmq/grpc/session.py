@@ -83,15 +83,20 @@ def settings_command(options: RocketmqOptions, addresses: Iterable[str], client_
 
 @dataclass(frozen=True, slots=True)
 class ClientRole:
-    """What a client is to RocketMQ: its ``ClientType``, its settings as of now, and what takes the server's."""
+    """What a client is to RocketMQ: its ``ClientType``, its settings as of now, and what takes the server's.
+
+    ``group`` is the consumer group, None for a producer.
+    """
 
     client_type: int
     settings: Callable[[], Any]
     on_settings: Callable[[Any], None]
+    group: Any = None
+    """``Resource`` of definition.proto."""
 
 
 class ClientSession:
-    """Keeps one endpoint told who we are. ``stream_up`` says whether its telemetry stream is open and answered."""
+    """Keeps one endpoint told who we are."""
 
     def __init__(
         self,
@@ -101,7 +106,8 @@ class ClientSession:
         reporter: Reporter,
     ) -> None:
         self.endpoint = endpoint
-        self.stream_up = False
+        self.told = asyncio.Event()
+        """Set while the telemetry stream is open and the server has answered our settings."""
         self._options = options
         self._role = role
         self._reporter = reporter
@@ -113,6 +119,11 @@ class ClientSession:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._keep_stream()), loop.create_task(self._keep_heartbeat())]
 
+    @property
+    def stream_up(self) -> bool:
+        """Whether the telemetry stream is open and answered."""
+        return self.told.is_set()
+
     def announce(self) -> None:
         """Send the settings again soon: the topics changed."""
         self._announce.set()
@@ -122,7 +133,7 @@ class ClientSession:
         while True:
             with guarded("telemetry stream", self._reporter):
                 await self._stream_once(backoff)
-            self.stream_up = False
+            self.told.clear()
             await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
 
     async def _stream_once(self, backoff: Backoff) -> None:
@@ -166,8 +177,8 @@ class ClientSession:
         """Act on what the server sent. False when the stream is to be opened anew."""
         kind = command.WhichOneof("command")
         if kind == "settings":
-            self.stream_up = True
             self._role.on_settings(command.settings)
+            self.told.set()
         elif kind == "reconnect_endpoints_command":
             self.endpoint.replace("asked to reconnect")
             return False
@@ -193,7 +204,7 @@ class ClientSession:
 
         :raises SinkError: the endpoint did not answer, or refuses this client.
         """
-        request = service.HeartbeatRequest(client_type=self._role.client_type)
+        request = service.HeartbeatRequest(client_type=self._role.client_type, group=self._role.group)
         try:
             await self.endpoint.call("Heartbeat", request, service.HeartbeatResponse, "heartbeat", timeout)
         except SinkError as error:
@@ -209,7 +220,7 @@ class ClientSession:
         self._tasks = []
         self.endpoint.leaving = True
         if self.endpoint.up:
-            request = service.NotifyClientTerminationRequest()
+            request = service.NotifyClientTerminationRequest(group=self._role.group)
             response = service.NotifyClientTerminationResponse
             try:
                 await self.endpoint.call("NotifyClientTermination", request, response, "goodbye", 1.0)

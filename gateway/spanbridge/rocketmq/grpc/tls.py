@@ -41,30 +41,40 @@ def load_credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
             raise SinkMisconfigured(f"rocketmq tls: {path}: {error.strerror}", reason="tls") from None
 
     credentials = grpc.ssl_channel_credentials(read(tls.ca_file), read(tls.key_file), read(tls.cert_file))
-    _check_files(tls)
+    load_context(tls)
     return credentials
 
 
-def _check_files(tls: TlsOptions) -> None:
-    """Let OpenSSL read the files: gRPC says no more of a broken one than that it cannot make a handshaker."""
+def load_context(tls: TlsOptions) -> ssl.SSLContext:
+    """The same files for connections that are not gRPC's own. Blocking.
+
+    OpenSSL says what is wrong with a file; gRPC says no more of it than that it cannot make a handshaker.
+
+    :raises SinkMisconfigured: a file cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["h2"])
     files = tls.ca_file
     try:
         if tls.ca_file is not None:
             context.load_verify_locations(tls.ca_file)
+        else:
+            context.load_default_certs()
         if tls.cert_file is not None:
             files = f"{tls.cert_file} with {tls.key_file}"
             context.load_cert_chain(tls.cert_file, tls.key_file, password="")  # a password, or it asks the terminal
     except ssl.SSLError as error:
         cause = _FILE_PROBLEMS.get(error.reason or "", "no PEM file, or an encrypted key")
         raise SinkMisconfigured(f"rocketmq tls: {files} cannot be used: {cause}", reason="tls") from None
+    return context
 
 
 class TlsFiles:
-    """What new connections use. ``credentials`` is None without TLS, and until :meth:`load`."""
+    """What new connections use. ``credentials`` and ``context`` are None without TLS, and until :meth:`load`."""
 
     def __init__(self, tls: TlsOptions | None) -> None:
         self.credentials: grpc.ChannelCredentials | None = None
+        self.context: ssl.SSLContext | None = None
         self._tls = tls
         self._seen: tuple[tuple[int, int], ...] = ()
 
@@ -78,7 +88,9 @@ class TlsFiles:
         seen = self._stamps(self._tls)
         if self.credentials is not None and seen == self._seen:
             return False
-        self.credentials = load_credentials(self._tls)
+        credentials = load_credentials(self._tls)
+        self.context = load_context(self._tls)
+        self.credentials = credentials
         self._seen = seen
         return True
 

@@ -1,0 +1,63 @@
+"""Requests to a broker by its name, through a proxy that leads to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from spanbridge.rocketmq.errors import build
+from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE
+from spanbridge.rocketmq.grpc.cluster import Cluster
+from spanbridge.rocketmq.grpc.endpoint import Endpoint
+from spanbridge.rocketmq.grpc.routes import Origin
+from spanbridge.rocketmq.grpc.stubs import definition
+
+MULTIPLE_RESULTS: int = definition.Code.MULTIPLE_RESULTS
+
+
+class Brokers:
+    """The brokers of a route. Those that have left it are still known: messages of theirs may be in our hands."""
+
+    def __init__(self, cluster: Cluster, timeout: float) -> None:
+        self._cluster = cluster
+        self._timeout = timeout
+        self._addresses: dict[str, tuple[str, ...]] = {}
+
+    def learn(self, origins: Sequence[Origin]) -> None:
+        """Take over where brokers are now."""
+        self._addresses |= {origin.broker: origin.addresses for origin in origins}
+
+    async def endpoint(self, broker: str) -> Endpoint:
+        """A proxy that leads to a broker and knows us; of several, one that answers."""
+        addresses = self._addresses[broker]
+        known = self._cluster.peers()
+        address = min(addresses, key=lambda address: known.get(address, {}).get("up") is False)
+        return await self._cluster.introduced(address)
+
+    async def ask(self, broker: str, method: str, request: Any, response_type: Any, what: str) -> Any:
+        """The answer to a unary request. That of its parts differs (MULTIPLE_RESULTS) is no error here.
+
+        :raises SinkError: there was none, or it says no.
+        """
+        endpoint = await self.endpoint(broker)
+        answers: list[bytes] = []
+        await endpoint.calls.call(method, request.SerializeToString(), answers.extend, what, self._timeout)
+        response = decoded(answers, response_type, what, endpoint)
+        if response.status.code not in {OK, MULTIPLE_RESULTS}:
+            raise endpoint.refused(response.status, what)
+        return response
+
+
+def decoded(answers: list[bytes], response_type: Any, what: str, endpoint: Endpoint) -> Any:
+    """The one message of an answer.
+
+    :raises SinkUnavailable: there is none, or it does not decode.
+    """
+    try:
+        if len(answers) == 1:
+            return response_type.FromString(answers[0])
+    except DecodeError:
+        pass
+    raise build(UNDECODABLE, what, endpoint.address, "an answer that does not decode") from None
