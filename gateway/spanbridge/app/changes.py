@@ -11,7 +11,7 @@ from typing import TypeVar
 from spanbridge.app import convert
 from spanbridge.config import Config, Mqtt, RouteSection
 from spanbridge.config.models import Section
-from spanbridge.mqtt import MqttOptions
+from spanbridge.mqtt import MqttOptions, PublisherOptions
 from spanbridge.rocketmq import RocketmqOptions
 
 # Changed while it runs, each of these would cost more than a restart: the identity that sessions and loop prevention go
@@ -34,7 +34,7 @@ class Loaded:
     mqtt: Mapping[str, MqttOptions]
     rocketmq: RocketmqOptions
     files: Mapping[str, str]
-    publishers: Mapping[str, MqttOptions] = field(default_factory=dict)
+    publishers: Mapping[str, PublisherOptions] = field(default_factory=dict)
     downlinks: Mapping[str, convert.DownlinkPlan] = field(default_factory=dict)
 
 
@@ -43,7 +43,7 @@ def loaded(config: Config) -> Loaded:
     options = {one.name: convert.mqtt_options(config, one) for one in config.mqtt if config.subscribes(one)}
     publishers = {one.name: convert.publisher_options(config, one) for one in config.mqtt if config.downlinks_to(one)}
     cluster = convert.rocketmq_options(config)
-    connections = [*options.values(), *publishers.values(), cluster]
+    connections: list[MqttOptions | RocketmqOptions] = [*options.values(), *publishers.values(), cluster]
     files = {path: _digest(path) for path in {path for one in connections for path in _tls_files(one)}}
     return Loaded(config, options, cluster, files, publishers, convert.downlink_plans(config, publishers))
 
@@ -53,8 +53,8 @@ class DownlinkChanges:
     """The difference between two configurations' downlinks, by their names; each is in one of the tuples at most.
 
     ``renewed`` are those whose consumer or publisher is another one now, ``changed`` those that only treat their
-    messages differently. ``publishers`` are the brokers for which a publisher is to be made, ``publishers_gone`` those
-    whose former one is left.
+    messages differently. ``publishers`` are the brokers for which a publisher is to be made, ``reconnected`` those
+    whose publisher connects anew, ``publishers_gone`` those whose former publisher is left.
     """
 
     added: tuple[str, ...] = ()
@@ -62,12 +62,14 @@ class DownlinkChanges:
     renewed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     publishers: tuple[str, ...] = ()
+    reconnected: tuple[str, ...] = ()
     publishers_gone: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
         """For the log."""
         kinds = ("added", self.added), ("removed", self.removed), ("renewed", self.renewed), ("changed", self.changed)
-        return [f"downlink {name} {what}" for what, names in kinds for name in names]
+        told = [f"downlink {name} {what}" for what, names in kinds for name in names]
+        return told + [f"connection that publishes to {name} renewed" for name in self.reconnected]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +128,8 @@ def compare(before: Loaded, after: Loaded) -> Changes:
 
 def _downlinks(before: Loaded, after: Loaded) -> DownlinkChanges:
     old, new = before.downlinks, after.downlinks
-    other = {
-        name
-        for name, options in after.publishers.items()
-        if before.publishers.get(name) != options or _other_files(before, after, options)
-    }
+    made = [name for name, options in after.publishers.items() if _is_another(before.publishers.get(name), options)]
+    kept = [name for name in after.publishers if name not in made]
     cluster = _other_files(before, after, after.rocketmq)
     both = [name for name in new if name in old]
     renewed = [
@@ -139,16 +138,26 @@ def _downlinks(before: Loaded, after: Loaded) -> DownlinkChanges:
         if cluster
         or old[name].consumer != new[name].consumer
         or old[name].downlink.broker != new[name].downlink.broker
-        or new[name].downlink.broker in other
+        or new[name].downlink.broker in made
     ]
     return DownlinkChanges(
         added=tuple(name for name in new if name not in old),
         removed=tuple(name for name in old if name not in new),
         renewed=tuple(renewed),
         changed=tuple(name for name in both if name not in renewed and old[name] != new[name]),
-        publishers=tuple(other),
-        publishers_gone=tuple(name for name in before.publishers if name in other or name not in after.publishers),
+        publishers=tuple(made),
+        reconnected=tuple(
+            name
+            for name in kept
+            if before.publishers[name] != after.publishers[name] or _other_files(before, after, after.publishers[name])
+        ),
+        publishers_gone=tuple(name for name in before.publishers if name not in kept),
     )
+
+
+def _is_another(before: PublisherOptions | None, after: PublisherOptions) -> bool:
+    """Whether a publisher cannot become the other one: sessions go by the client id, and are of one version."""
+    return before is None or (before.client_id, before.version) != (after.client_id, after.version)
 
 
 def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> tuple[Config, tuple[str, ...]]:

@@ -57,13 +57,13 @@ def mqtt_options(config: Config, broker: Mqtt) -> mqtt.MqttOptions:
     )
 
 
-def publisher_options(config: Config, broker: Mqtt) -> mqtt.MqttOptions:
+def publisher_options(config: Config, broker: Mqtt) -> mqtt.PublisherOptions:
     """The connection that publishes to a broker: one of its own, with a session of its own."""
-    options = replace(mqtt_options(config, broker), subscriptions=(), will=None)
-    return replace(options, client_id=config.publisher_client_id(broker))
+    beside = mqtt.PublisherOptions.beside(mqtt_options(config, broker))
+    return replace(beside, client_id=config.publisher_client_id(broker))
 
 
-def downlink_plans(config: Config, publishers: Mapping[str, mqtt.MqttOptions]) -> dict[str, DownlinkPlan]:
+def downlink_plans(config: Config, publishers: Mapping[str, mqtt.PublisherOptions]) -> dict[str, DownlinkPlan]:
     """All downlinks by their names."""
     cluster, bounds = replace(rocketmq_options(config), topics=(), kinds=()), config.downlink
     target = peers(config)[1]

@@ -10,8 +10,8 @@ from spanbridge.app.changes import DownlinkChanges, Loaded
 from spanbridge.app.convert import DownlinkPlan
 from spanbridge.core.message import Message
 from spanbridge.downlink import ConsumerCalls, Downlinks, DownlinkSettings, Outbound
-from spanbridge.mqtt import MqttOptions, create_publisher
-from spanbridge.ports import Link, Publisher, QueueSource
+from spanbridge.mqtt import MqttPublisher, check_options, create_publisher
+from spanbridge.ports import Link, QueueSource
 from spanbridge.rocketmq import create_consumer
 from spanbridge.telemetry import Telemetry
 
@@ -20,7 +20,7 @@ from spanbridge.telemetry import Telemetry
 class DownlinkAdapters:
     """What was made and is not yet in use: publishers by broker, consumers by downlink."""
 
-    publishers: dict[str, Publisher[Outbound]] = field(default_factory=dict)
+    publishers: dict[str, MqttPublisher[Outbound]] = field(default_factory=dict)
     consumers: dict[str, QueueSource[Message]] = field(default_factory=dict)
 
 
@@ -32,7 +32,7 @@ class DownlinkPeers:
 
     def __init__(self, downlinks: Downlinks, telemetry: Telemetry) -> None:
         self.downlinks = downlinks
-        self.publishers: dict[str, Publisher[Outbound]] = {}
+        self.publishers: dict[str, MqttPublisher[Outbound]] = {}
         self.consumers: dict[str, QueueSource[Message]] = {}
         self._telemetry = telemetry
 
@@ -45,15 +45,13 @@ class DownlinkPeers:
         """
         made = DownlinkAdapters()
         for name, options in loaded.publishers.items():
+            check_options(options)
             if publishers is None or name in publishers:
-                made.publishers[name] = self._publisher(options)
+                made.publishers[name] = create_publisher(options, self._telemetry.reporter)
         for name, plan in loaded.downlinks.items():
             if downlinks is None or name in downlinks:
                 made.consumers[name] = self._consumer(plan)
         return made
-
-    def _publisher(self, options: MqttOptions) -> Publisher[Outbound]:
-        return create_publisher(options, self._telemetry.reporter)
 
     def _consumer(self, plan: DownlinkPlan) -> QueueSource[Message]:
         telemetry = self._telemetry
@@ -64,9 +62,7 @@ class DownlinkPeers:
             metrics=telemetry.downlink_metrics,
             reporter=telemetry.reporter,
         )
-        return create_consumer(
-            plan.consumer, telemetry.reporter, name=plan.downlink.name, received=calls.received, acked=calls.acked
-        )
+        return create_consumer(plan.consumer, telemetry.reporter, received=calls.received, acked=calls.acked)
 
     def attach(self, plans: Mapping[str, DownlinkPlan], made: DownlinkAdapters) -> None:
         """Take these adapters into use; they run as long as the downlinks do."""
@@ -90,6 +86,8 @@ class DownlinkPeers:
             del self.consumers[name]
         for name in found.publishers_gone:
             self.publishers.pop(name, None)
+        for name in found.reconnected:
+            self.publishers[name].reconfigure(after.publishers[name], renew=True)
         plans = after.downlinks
         self.downlinks.use(
             [plans[name].downlink for name in plans if name not in made.consumers],

@@ -132,9 +132,7 @@ class Reload(Periodic):
         await self._finish(after, found)
         self._tell(found, needed, warnings)
 
-    def _prepare(
-        self, after: changes.Loaded, found: changes.Changes
-    ) -> tuple[list[MqttSubscriber], DownlinkAdapters]:
+    def _prepare(self, after: changes.Loaded, found: changes.Changes) -> tuple[list[MqttSubscriber], DownlinkAdapters]:
         """See that other options can work, and make the adapters that are new. Blocking.
 
         :raises SpanbridgeError: they cannot.

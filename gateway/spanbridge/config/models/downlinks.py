@@ -84,8 +84,12 @@ class DownlinkSection(Section):
     broker: str | None = Field(
         default=None, description="`name` of the `[[mqtt]]` to publish to. Needed when there are several."
     )
-    qos: Literal[0, 1, 2] = Field(default=1, description="QoS to publish with; a message's own `mqtt.qos` goes before it. 0 is at most once.")
-    retain: bool = Field(default=False, description="Publish with RETAIN; a message's own `mqtt.retain` goes before it.")
+    qos: Literal[0, 1, 2] = Field(
+        default=1, description="QoS to publish with; a message's own `mqtt.qos` goes before it. 0 is at most once."
+    )
+    retain: bool = Field(
+        default=False, description="Publish with RETAIN; a message's own `mqtt.retain` goes before it."
+    )
     expiry: WholeSeconds | None = Field(
         default=None,
         ge=1,
