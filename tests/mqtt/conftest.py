@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 from spanbridge.core.delivery import Delivery
 from spanbridge.core.events import Event
 from spanbridge.core.message import Publish
-from spanbridge.mqtt import MqttOptions, Subscription, create_source
+from spanbridge.mqtt import MqttOptions, PublisherOptions, Subscription, create_source
 from spanbridge.ports import Link
 
 DEADLINE = 6.0
@@ -162,6 +162,34 @@ async def watch(anyio_backend: object, version: str, unique: Callable[[str], str
     yield make
     for watched in made:
         await watched.stop()
+
+
+@pytest.fixture
+async def publishing(
+    anyio_backend: object, version: str, unique: Callable[[str], str]
+) -> AsyncIterator[Callable[..., Any]]:
+    """``publishing(host, port, start=True, **options)`` makes a publisher; all are closed at the end."""
+    from .publishing import Publishing
+
+    made: list[Publishing] = []
+
+    def make(host: str, port: int, *, start: bool = True, **options: Any) -> Publishing:
+        settings: dict[str, Any] = {
+            "name": "test-down",
+            "version": version,
+            "client_id": unique("d"),
+            "backoff_initial": 0.05,
+            "backoff_maximum": 0.2,
+        }
+        one = Publishing(PublisherOptions(host=host, port=port, **(settings | options)))
+        made.append(one)
+        if start:
+            one.start()
+        return one
+
+    yield make
+    for one in made:
+        await one.stop()
 
 
 @pytest.fixture

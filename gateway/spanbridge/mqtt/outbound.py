@@ -31,7 +31,8 @@ CHUNK = 65_536
 """Bytes that are made at a time: as much as a transport takes before it says that it is full."""
 _PUBACK, _PUBREC = 0x40, 0x50
 _TAKEN = _PUBACK << 24 | 1 << 16
-"""Answers below this are PUBACKs with reason code 0."""
+_REFUSED = _PUBACK << 24 | 0x80 << 16
+"""Answers below these are PUBACKs with reason code 0, and those with which the broker took the message."""
 
 
 class Outbound(Generic[P]):
@@ -154,15 +155,18 @@ class Outbound(Generic[P]):
         """Encode what is in the queue, as long as it may leave; return the size of all chunks. The hot path."""
         encode, unanswered, suspects = self._encoder.encode, self._unanswered, self._suspects
         highest, retain = self._accepted.maximum_qos, self._accepted.retain
+        append, quota, packet_id = chunks.append, self._quota, self._packet_id
         while queue and size < CHUNK:
             pending = queue[0]
             message = pending.message
-            qos, packet_id, expiry = message.qos, 0, None
-            qos = min(qos, highest)
+            qos = message.qos if message.qos <= highest else highest
+            expiry = None
             if qos:
-                if self._quota <= 0 or len(unanswered) == 0xFFFF:
+                if quota <= 0 or len(unanswered) == 0xFFFF:
                     break
-                packet_id = self._next_id()
+                packet_id = packet_id % 0xFFFF + 1
+                while packet_id in unanswered:
+                    packet_id = packet_id % 0xFFFF + 1
             queue.popleft()
             try:
                 if pending.expires_ns is not None or (message.retain and not retain):
@@ -174,7 +178,7 @@ class Outbound(Generic[P]):
             if qos:
                 pending.qos, pending.packet_id = qos, packet_id
                 unanswered[packet_id] = pending
-                self._quota -= 1
+                quota -= 1
                 if suspects.watching:
                     suspects.sent(pending)
             else:
@@ -182,8 +186,9 @@ class Outbound(Generic[P]):
                 self.outcomes.of(pending.published, None).append(pending.publication)
             if qos != message.qos:
                 self.lowered += 1
-            chunks.append(data)
+            append(data)
             size += len(data)
+        self._quota, self._packet_id = quota, packet_id
         return size
 
     def _resend(self, chunks: list[bytes], now_ns: int) -> int:
@@ -236,14 +241,6 @@ class Outbound(Generic[P]):
             raise SinkRejected("expired before it could be sent", reason="expired")
         return left
 
-    def _next_id(self) -> int:
-        """A packet identifier that is not in use; there is one."""
-        packet_id = self._packet_id % 0xFFFF + 1
-        while packet_id in self._unanswered:
-            packet_id = packet_id % 0xFFFF + 1
-        self._packet_id = packet_id
-        return packet_id
-
     # -- answers that come ------------------------------------------------------------------------------------------
 
     def answers(self, words: Sequence[int]) -> bytes:
@@ -253,9 +250,15 @@ class Outbound(Generic[P]):
         """
         unanswered, suspects = self._unanswered, self._suspects
         pubrels = bytearray()
-        last, taken, through = None, list[P](), 0
+        last: Published[P] | None = None
+        group: list[P] = []
+        through = last_code = code = 0
         for word in words:
-            if word >= _TAKEN:
+            if word < _TAKEN:
+                code = 0
+            elif word < _REFUSED:
+                code = word >> 16 & 0xFF
+            else:
                 pubrels += self.answer(word >> 24, word & 0xFFFF, word >> 16 & 0xFF)
                 continue
             pending = unanswered.get(word & 0xFFFF)
@@ -264,10 +267,10 @@ class Outbound(Generic[P]):
                 continue
             del unanswered[word & 0xFFFF]
             through += 1
-            if pending.published is not last:
-                last = pending.published
-                taken = self.outcomes.of(last, None)
-            taken.append(pending.publication)
+            if pending.published is not last or code != last_code:
+                last, last_code = pending.published, code
+                group = self.outcomes.answered(last, code)
+            group.append(pending.publication)
             if suspects.watching:
                 self._cleared(pending)
         self.published += through

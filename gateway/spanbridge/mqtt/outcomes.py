@@ -28,7 +28,7 @@ _KINDS: dict[int, type[SinkError]] = {
 
 def error_for(code: int, said: str = "") -> SinkError | None:
     """What a reason code means; None: the broker has the message. ``said`` is the broker's Reason String."""
-    if not code:
+    if code < 0x80 and code not in _KINDS:
         return None
     reason = v5.REASONS.get(code, "unspecified_error")
     text = f"the broker answers PUBLISH with {reason.replace('_', ' ')} (0x{code:02X})"

@@ -8,8 +8,10 @@ from spanbridge.mqtt.codec.aliases import Aliases
 from spanbridge.mqtt.codec.strings import PropertyNames, TopicNames, encoded, fault
 from spanbridge.mqtt.codec.wire import MAX_REMAINING, variable
 
-_HEADS = [bytes((head,)) for head in range(256)]
-_LENGTHS = [variable(length) for length in range(2048)]
+_TABLE = 2048
+_HEADS = [bytes((0x30 | flags,)) for flags in range(16)]
+_LENGTHS = [variable(length) for length in range(_TABLE)]
+_TWO = [length.to_bytes(2, "big") for length in range(_TABLE)]
 _EMPTY = b"\x00\x00"
 
 
@@ -38,74 +40,76 @@ class PublishEncoder:
         :raises SinkRejected: ``bad_topic``, ``bad_property`` or ``packet_too_large``. Nothing is to be sent then.
         """
         topic = self._topics[message.topic]
-        head = 0x30 | dup << 3 | qos << 1 | message.retain
-        number = packet_id.to_bytes(2, "big") if qos else b""
+        parts = [_HEADS[dup << 3 | qos << 1 | message.retain], b"", topic, packet_id.to_bytes(2, "big") if qos else b""]
         if not self._v5:
-            return self._frame(head, topic, number, b"", message.payload)
-        fields = self._fields(message, expiry)
+            return self._whole(parts, len(topic) + len(parts[3]), message.payload)
+        parts.append(b"")
+        fields = self._fields(message, expiry, parts)
         aliases = self._aliases
         if aliases is not None and len(topic) > aliases.SHORTEST:
-            known = aliases.known(topic)
-            if known is not None:
-                return self._frame(head, _EMPTY, number, _counted(known + fields), message.payload)
-            new = aliases.wanted(topic)
-            if new is not None:
-                try:
-                    data = self._frame(head, topic, number, _counted(new + fields), message.payload)
-                except SinkRejected:  # without the alias it may just fit
-                    pass
-                else:
+            alias = aliases.known(topic)
+            if alias is not None:
+                parts[2] = topic = _EMPTY
+            else:
+                alias = aliases.wanted(topic)
+                if alias is not None and not self._fits(parts, message.payload, len(alias)):
+                    alias = None
+                if alias is not None:
                     aliases.assign(topic)
-                    return data
-        return self._frame(head, topic, number, _counted(fields), message.payload)
+            if alias is not None:
+                parts.append(alias)
+                fields += 3
+        parts[4] = properties = _LENGTHS[fields] if fields < _TABLE else variable(fields)
+        return self._whole(parts, len(topic) + len(parts[3]) + len(properties) + fields, message.payload)
 
-    def _fields(self, message: Publish, expiry: int | None) -> bytes:
-        """The properties without their length. Most messages have user properties only.
+    def _fields(self, message: Publish, expiry: int | None, parts: list[bytes]) -> int:
+        """Append the properties; return their size. Most messages have user properties only.
 
         :raises SinkRejected: one does not fit, or has a character that brokers refuse.
         """
-        names = self._names
-        parts: list[bytes] = []
+        names, size = self._names, 0
         for name, value in message.user_properties:
             if not (value.isascii() and value.isprintable()) and (wrong := fault(value)):
                 raise _bad_property(f"user property {name[:100]!r}", wrong)
-            data = value.encode()
-            if len(data) > 0xFFFF:
-                raise _bad_property(f"user property {name[:100]!r}", f"{len(data)} bytes, allowed are 65535")
-            parts += (names[name], len(data).to_bytes(2, "big"), data)
+            key, data = names[name], value.encode()
+            length = len(data)
+            if length > 0xFFFF:
+                raise _bad_property(f"user property {name[:100]!r}", f"{length} bytes, allowed are 65535")
+            parts += (key, _TWO[length] if length < _TABLE else length.to_bytes(2, "big"), data)
+            size += len(key) + 2 + length
         if expiry is not None:
             parts.append(b"\x02" + min(expiry, 0xFFFF_FFFF).to_bytes(4, "big"))
+            size += 5
         if (
             message.content_type is not None
             or message.response_topic is not None
             or message.correlation_data is not None
             or message.payload_format is not None
         ):
-            parts += _others(message)
-        return b"".join(parts)
+            others = _others(message)
+            parts += others
+            size += sum(map(len, others))
+        if size > MAX_REMAINING:
+            raise _too_large(size, MAX_REMAINING)
+        return size
 
-    def _frame(self, head: int, topic: bytes, number: bytes, properties: bytes, payload: bytes) -> bytes:
-        """The packet from its parts.
+    def _whole(self, parts: list[bytes], length: int, payload: bytes) -> bytes:
+        """The packet: ``length`` bytes of parts behind the fixed header, and the payload.
 
         :raises SinkRejected: it is larger than the broker takes, or than MQTT has.
         """
-        length = len(topic) + len(number) + len(properties) + len(payload)
-        try:
-            size = _LENGTHS[length] if length < 2048 else variable(length)
-        except ValueError:
-            raise _too_large(length, MAX_REMAINING) from None
+        length += len(payload)
+        if length > MAX_REMAINING:
+            raise _too_large(length, MAX_REMAINING)
+        parts[1] = size = _LENGTHS[length] if length < _TABLE else variable(length)
         if length + 1 + len(size) > self._limit:
             raise _too_large(length + 1 + len(size), self._limit)
-        return b"".join((_HEADS[head], size, topic, number, properties, payload))
+        parts.append(payload)
+        return b"".join(parts)
 
-
-def _counted(fields: bytes) -> bytes:
-    """Properties with their length in front."""
-    length = len(fields)
-    try:
-        return (_LENGTHS[length] if length < 2048 else variable(length)) + fields
-    except ValueError:
-        raise _too_large(length, MAX_REMAINING) from None
+    def _fits(self, parts: list[bytes], payload: bytes, more: int) -> bool:
+        """Whether the packet is within the limit with so many bytes more; lengths are counted at their longest."""
+        return sum(map(len, parts)) + len(payload) + more + 9 <= self._limit
 
 
 def _others(message: Publish) -> list[bytes]:
@@ -115,7 +119,7 @@ def _others(message: Publish) -> list[bytes]:
     """
     parts: list[bytes] = []
     if message.payload_format is not None:
-        parts.append(b"\x01" + _HEADS[1 if message.payload_format else 0])
+        parts.append(b"\x01\x01" if message.payload_format else b"\x01\x00")
     if message.content_type is not None:
         parts.append(b"\x03" + encoded(message.content_type, "bad_property", "the content type"))
     if message.response_topic is not None:
