@@ -20,15 +20,13 @@ from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.decode import read_message
-from spanbridge.rocketmq.grpc.held import Answer, Held, ReceivedMessage
+from spanbridge.rocketmq.grpc.held import Answer, Arrival, Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.receipts import Receipts
 from spanbridge.rocketmq.grpc.receive import Receiver
 from spanbridge.rocketmq.grpc.session import ClientRole
 from spanbridge.rocketmq.grpc.subscription import CLIENT_TYPE, Subscription
 from spanbridge.rocketmq.options import ConsumerOptions
 
-_OVERHEAD = 1024
-"""Bytes of memory that a message takes besides its body, about."""
 _LOOK = 1.0
 """Seconds between looks at the route, which is refreshed elsewhere."""
 
@@ -198,27 +196,17 @@ class GrpcConsumer:
     def take(self, broker: str, messages: list[Any], began_ns: int) -> list[Message]:
         """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
         now, now_ns = time.monotonic_ns(), time.time_ns()
-        visible_ns = began_ns + int(self._options.invisible * 1e9)
+        arrival = Arrival(self, broker, now, began_ns + int(self._options.invisible * 1e9))
+        limit = self._options.max_body_bytes
+        take = self._held.take
         fresh: list[Delivery[Message]] = []
         taken: list[Message] = []
-        limit = self._options.max_body_bytes
-        held = self._held
         for raw in messages:
             message = read_message(raw, broker, now_ns, limit)
             system = raw.system_properties
-            delivery = ReceivedMessage(
-                message,
-                self,
-                len(message.body) + _OVERHEAD,
-                now,
-                broker=broker,
-                handle=system.receipt_handle,
-                offset=system.queue_offset,
-                visible_ns=visible_ns,
-            )
+            delivery = ReceivedMessage(message, arrival, system.receipt_handle, system.queue_offset)
             taken.append(message)
-            known = held.take(delivery)
-            if known is None:
+            if take(delivery) is None:
                 fresh.append(delivery)
         self._messages += len(fresh)
         if again := len(taken) - len(fresh):
