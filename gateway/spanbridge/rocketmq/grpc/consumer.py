@@ -41,7 +41,7 @@ class GrpcConsumer:
         self._reporter = reporter
         self._received = received
         self._subscription = Subscription(options)
-        role = ClientRole(CLIENT_TYPE, self._settings, self._subscription.take, self._subscription.group)
+        role = ClientRole(CLIENT_TYPE, self._settings, self._subscription.take, self._subscription.group, self._refused)
         connection = replace(options.cluster, topics=(options.topic,), kinds=())
         self._cluster = Cluster(connection, role, reporter)
         self._brokers = Brokers(self._cluster, options.cluster.request_timeout)
@@ -220,9 +220,13 @@ class GrpcConsumer:
         self._judge_gate()
         return taken
 
+    def _refused(self, error: SinkError) -> None:
+        self.fails("", error, self._options.cluster.heartbeat_interval)
+
     def works(self, broker: str) -> None:
         """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
         self._failing.pop(broker, None)
+        self._failing.pop("", None)
         if broker not in self._working:
             self._working.add(broker)
             self._reporter.report(events.ReceiveWorks(group=self._group, topic=self._topic, broker=broker))
@@ -257,7 +261,6 @@ class GrpcConsumer:
                     self.fails("", bare(error), pause)
                 else:
                     backoff.reset()
-                    self._failing.pop("", None)
                     self._brokers.learn(route.origins)
                     await self._adjust({origin.broker for origin in route.origins})
             await asyncio.sleep(pause)
