@@ -25,6 +25,8 @@ class Judgement:
 CONTENT = "This message can never be stored as it is."
 ACCESS = "Check the access key, its secret, and that the account may publish (PUB) to the topic."
 _CREATE = "Create the topic (mqadmin updateTopic) or correct the route."
+_GROUP = "Create the consumer group (mqadmin updateSubGroup) or correct its name."
+NO_GROUP = "consumer_group_not_found"
 _TYPE = (
     "The topic's message.type does not fit: a message group needs FIFO, a delivery timestamp DELAY, neither NORMAL "
     "(mqadmin updateTopic -a +message.type=...)."
@@ -36,6 +38,12 @@ _MISCONFIGURED: dict[str, str] = {
     "TOPIC_NOT_FOUND": _CREATE,
     "NOT_FOUND": _CREATE,
     "MESSAGE_PROPERTY_CONFLICT_WITH_TYPE": _TYPE,
+    "CONSUMER_GROUP_NOT_FOUND": _GROUP,
+    "ILLEGAL_CONSUMER_GROUP": "Correct the consumer group.",
+    "ILLEGAL_FILTER_EXPRESSION": "Correct the filter; SQL92 needs enablePropertyFilter=true at the brokers.",
+    "ILLEGAL_POLLING_TIME": "The proxy wants longer polls (grpcClientConsumerMinLongPollingTimeoutMillis).",
+    "ILLEGAL_INVISIBLE_TIME": "The proxy wants another invisible time (minInvisibleTimeMillsForRecv).",
+    "INVALID_RECEIPT_HANDLE": "",
     "UNAUTHORIZED": ACCESS,
     "FORBIDDEN": "Check the topic's write permission and the account's rights.",
     "PAYMENT_REQUIRED": "The account is suspended.",
@@ -112,6 +120,11 @@ _REMARKS: tuple[tuple[re.Pattern[str], Judgement], ...] = tuple(
             r"message store.*so putMessage is forbidden|disk is full|mapped file failed"
             r"|service not available|SERVICE_NOT_AVAILABLE",
             Judgement(SinkUnavailable, "store_unavailable", "Look at the broker's disk and store."),
+        ),
+        (r"subscription group.* not exist|group not found", Judgement(SinkMisconfigured, NO_GROUP, _GROUP)),
+        (
+            r"does not support consumer to filter message by SQL92|[Ff]ilter(ing)? .*SQL",
+            Judgement(SinkMisconfigured, "illegal_filter_expression", "Set enablePropertyFilter=true at the brokers."),
         ),
         (
             r"is forbidden|[Nn]o permission|not has permission",

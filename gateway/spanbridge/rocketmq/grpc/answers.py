@@ -7,7 +7,7 @@ import re
 from grpc import StatusCode
 
 from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
-from spanbridge.rocketmq.errors import ACCESS, CONTENT, Judgement, clean, judge_name
+from spanbridge.rocketmq.errors import ACCESS, CONTENT, Judgement, clean, judge_name, judge_remark
 from spanbridge.rocketmq.grpc.stubs import code_name, definition
 
 _C = definition.Code
@@ -91,6 +91,11 @@ def judge_grpc(code: StatusCode, details: str) -> Judgement:
     """The judgement on a call that ended without a response of RocketMQ."""
     if code is StatusCode.UNAVAILABLE and _TLS.search(details):
         return _TLS_JUDGEMENT
+    if code is StatusCode.INVALID_ARGUMENT:
+        # What the proxy refuses of a consumer's settings it says in words alone.
+        remark = judge_remark(details)
+        if remark is not None:
+            return remark
     if code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(details):
         return Judgement(SinkRejected, "payload_too_large", CONTENT)
     return _GRPC.get(code) or Judgement(SinkUnavailable, code.name.lower())

@@ -20,15 +20,13 @@ from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.decode import read_message
-from spanbridge.rocketmq.grpc.held import Answer, Held, ReceivedMessage
+from spanbridge.rocketmq.grpc.held import Answer, Arrival, Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.receipts import Receipts
 from spanbridge.rocketmq.grpc.receive import Receiver
 from spanbridge.rocketmq.grpc.session import ClientRole
 from spanbridge.rocketmq.grpc.subscription import CLIENT_TYPE, Subscription
 from spanbridge.rocketmq.options import ConsumerOptions
 
-_OVERHEAD = 1024
-"""Bytes of memory that a message takes besides its body, about."""
 _LOOK = 1.0
 """Seconds between looks at the route, which is refreshed elsewhere."""
 
@@ -43,7 +41,7 @@ class GrpcConsumer:
         self._reporter = reporter
         self._received = received
         self._subscription = Subscription(options)
-        role = ClientRole(CLIENT_TYPE, self._settings, self._subscription.take, self._subscription.group)
+        role = ClientRole(CLIENT_TYPE, self._settings, self._subscription.take, self._subscription.group, self._refused)
         connection = replace(options.cluster, topics=(options.topic,), kinds=())
         self._cluster = Cluster(connection, role, reporter)
         self._brokers = Brokers(self._cluster, options.cluster.request_timeout)
@@ -198,27 +196,17 @@ class GrpcConsumer:
     def take(self, broker: str, messages: list[Any], began_ns: int) -> list[Message]:
         """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
         now, now_ns = time.monotonic_ns(), time.time_ns()
-        visible_ns = began_ns + int(self._options.invisible * 1e9)
+        arrival = Arrival(self, broker, now, began_ns + int(self._options.invisible * 1e9))
+        limit = self._options.max_body_bytes
+        take = self._held.take
         fresh: list[Delivery[Message]] = []
         taken: list[Message] = []
-        limit = self._options.max_body_bytes
-        held = self._held
         for raw in messages:
             message = read_message(raw, broker, now_ns, limit)
             system = raw.system_properties
-            delivery = ReceivedMessage(
-                message,
-                self,
-                len(message.body) + _OVERHEAD,
-                now,
-                broker=broker,
-                handle=system.receipt_handle,
-                offset=system.queue_offset,
-                visible_ns=visible_ns,
-            )
+            delivery = ReceivedMessage(message, arrival, system.receipt_handle, system.queue_offset)
             taken.append(message)
-            known = held.take(delivery)
-            if known is None:
+            if take(delivery) is None:
                 fresh.append(delivery)
         self._messages += len(fresh)
         if again := len(taken) - len(fresh):
@@ -232,9 +220,13 @@ class GrpcConsumer:
         self._judge_gate()
         return taken
 
+    def _refused(self, error: SinkError) -> None:
+        self.fails("", error, self._options.cluster.heartbeat_interval)
+
     def works(self, broker: str) -> None:
         """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
         self._failing.pop(broker, None)
+        self._failing.pop("", None)
         if broker not in self._working:
             self._working.add(broker)
             self._reporter.report(events.ReceiveWorks(group=self._group, topic=self._topic, broker=broker))
@@ -269,7 +261,6 @@ class GrpcConsumer:
                     self.fails("", bare(error), pause)
                 else:
                     backoff.reset()
-                    self._failing.pop("", None)
                     self._brokers.learn(route.origins)
                     await self._adjust({origin.broker for origin in route.origins})
             await asyncio.sleep(pause)

@@ -196,11 +196,16 @@ class Endpoint:
             self._set(True, None, "")
         return response
 
+    def judged(self, error: aio.AioRpcError, what: str) -> SinkError:
+        """What a call that ended without an answer means."""
+        code, details = error.code(), error.details() or ""
+        cause = self._headers.redact(f"{code.name} ({plain(details or 'no details')})")
+        return build(judge_grpc(code, details), what, self.address, cause)
+
     def _failed(self, error: aio.AioRpcError, what: str, channel: Any) -> SinkError:
         """Take note of a call on ``channel`` that ended without an answer, and say what it means."""
         code = error.code()
-        cause = self._headers.redact(f"{code.name} ({plain(error.details() or 'no details')})")
-        mapped = build(judge_grpc(code, error.details() or ""), what, self.address, cause)
+        mapped = self.judged(error, what)
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
             self._set(False, str(mapped), mapped.reason)
         # Many requests may hang at once: those of a connection that is replaced already say nothing of the new one.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 
 from spanbridge.core.delivery import Acknowledger, Delivery
 from spanbridge.core.message import Message
+
+_OVERHEAD = 1024
+"""Bytes of memory that a message takes besides its body, about."""
 
 
 class Answer(IntEnum):
@@ -16,6 +20,16 @@ class Answer(IntEnum):
     ACK = 1
     NACK = 2
     REJECT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What messages of one read share. Both times are monotonic, in nanoseconds."""
+
+    source: Acknowledger[Message]
+    broker: str
+    arrived_ns: int
+    visible_ns: int
 
 
 class ReceivedMessage(Delivery[Message]):
@@ -28,27 +42,17 @@ class ReceivedMessage(Delivery[Message]):
 
     __slots__ = ("answer", "broker", "changing", "handle", "key", "lost", "offset", "visible_ns")
 
-    def __init__(
-        self,
-        message: Message,
-        source: Acknowledger[Message],
-        size: int,
-        arrived_ns: int,
-        *,
-        broker: str,
-        handle: str,
-        offset: int,
-        visible_ns: int,
-    ) -> None:
+    def __init__(self, message: Message, arrival: Arrival, handle: str, offset: int) -> None:
+        # Not through super(): once a message.
         self.message = message
-        self.source = source
-        self.size = size
-        self.arrived_ns = arrived_ns
+        self.source = arrival.source
+        self.size = len(message.body) + _OVERHEAD
+        self.arrived_ns = arrival.arrived_ns
         self.expires_ns = None
-        self.broker = broker
+        self.broker = arrival.broker
         self.handle = handle
         self.offset = offset
-        self.visible_ns = visible_ns
+        self.visible_ns = arrival.visible_ns
         self.key: str = message.message_id
         self.answer = Answer.NONE
         self.changing = False

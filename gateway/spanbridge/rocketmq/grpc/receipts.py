@@ -143,7 +143,8 @@ class Receipts:
             self._reporter.report(DeadLetterFailed(reason=error.reason, cause=str(bare(error))))
             await self._nack(delivery)
         else:
-            self._held.forget(delivery)
+            # A FIFO group's queue stays locked by what is in the dead letters, until that is acknowledged too.
+            self._acks.add((delivery,))
 
     @property
     def busy(self) -> bool:

@@ -64,16 +64,16 @@ class Reception:
         """Take the frames of one read."""
         self.touched = True
         messages = []
+        read = service.ReceiveMessageResponse.FromString
         for frame in frames:
             try:
-                response = service.ReceiveMessageResponse.FromString(frame)
+                response = read(frame)
             except DecodeError:
                 self.broken = True
                 continue
-            kind = response.WhichOneof("content")
-            if kind == "message":
+            if response.HasField("message"):
                 messages.append(response.message)
-            elif kind == "status":
+            elif response.HasField("status"):
                 self.status = response.status
         if messages:
             self.messages += self.inbox.take(self.broker, messages, self.began_ns)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from grpc import aio
+from grpc import StatusCode, aio
 
 from spanbridge import __version__
 from spanbridge.core.errors import SinkError
@@ -28,6 +28,8 @@ from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.options import RocketmqOptions
 
 _UNSUPPORTED = definition.Status(code=definition.Code.UNSUPPORTED, message="this gateway does not do this")
+
+_REFUSALS = frozenset({StatusCode.INVALID_ARGUMENT, StatusCode.PERMISSION_DENIED, StatusCode.UNAUTHENTICATED})
 
 _GATHER = 0.1
 """Seconds in which new topics gather before the settings, which hold all of them, are sent again."""
@@ -93,6 +95,8 @@ class ClientRole:
     on_settings: Callable[[Any], None]
     group: Any = None
     """``Resource`` of definition.proto."""
+    on_refused: Callable[[SinkError], None] | None = None
+    """Takes why a proxy does not want this client, each time that it says so."""
 
 
 class ClientSession:
@@ -139,7 +143,8 @@ class ClientSession:
     async def _stream_once(self, backoff: Backoff) -> None:
         try:
             await self._stream(backoff)
-        except aio.AioRpcError:
+        except aio.AioRpcError as error:
+            self._note_refusal(error)
             # A stream may end for many reasons. Whether the endpoint still answers, a heartbeat tells.
             await self._heartbeat_quietly()
         except (asyncio.InvalidStateError, aio.BaseError):
@@ -147,6 +152,11 @@ class ClientSession:
         except asyncio.CancelledError:
             if cancelled_from_outside():
                 raise
+
+    def _note_refusal(self, error: aio.AioRpcError) -> None:
+        """A proxy ends the stream of a consumer whose group is not there, or whose settings it does not like."""
+        if self._role.on_refused is not None and error.code() in _REFUSALS:
+            self._role.on_refused(self.endpoint.judged(error, "settings"))
 
     async def _stream(self, backoff: Backoff) -> None:
         stream = self.endpoint.telemetry()
