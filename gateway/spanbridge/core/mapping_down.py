@@ -32,7 +32,8 @@ _FIELDS = frozenset({
 """Properties that stand for MQTT 5 properties of the PUBLISH. One that cannot be read stays a user property."""
 
 _USER = re.compile(r"mqtt\.user(?:\[([1-9][0-9]{0,5})\])?\.(.*)\Z", re.DOTALL)
-_ILLEGAL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_NO_CHARACTERS = "\ufdd0-\ufdef" + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_ILLEGAL = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff{_NO_CHARACTERS}]")
 _MOST_BYTES = 65_535
 _LONGEST_EXPIRY = 2**32 - 1
 _LONGEST_KNOWN = 128
