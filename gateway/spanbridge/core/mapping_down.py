@@ -32,7 +32,8 @@ _FIELDS = frozenset({
 """Properties that stand for MQTT 5 properties of the PUBLISH. One that cannot be read stays a user property."""
 
 _USER = re.compile(r"mqtt\.user(?:\[([1-9][0-9]{0,5})\])?\.(.*)\Z", re.DOTALL)
-_ILLEGAL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_NO_CHARACTERS = "\ufdd0-\ufdef" + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_ILLEGAL = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff{_NO_CHARACTERS}]")
 _MOST_BYTES = 65_535
 _LONGEST_EXPIRY = 2**32 - 1
 _LONGEST_KNOWN = 128
@@ -71,13 +72,17 @@ _places: Generations[str, Place] = Generations(4096)
 def topic(downlink: Downlink, message: Message) -> str:
     """The MQTT topic of a message.
 
-    :raises Unroutable: the template came out empty (``no_topic``), or as what is no topic name (``bad_topic``: MQTT 5.0
-        section 4.7, and brokers end the connection over control characters, section 1.5.4).
+    :raises Unroutable: the template, or a field of it, came out empty (``no_topic``), or as what is no topic name
+        (``bad_topic``: MQTT 5.0 section 4.7; brokers end the connection over control characters, section 1.5.4).
     """
-    name = downlink.publish.render(MessageScope(message))
+    scope = MessageScope(message)
+    name = downlink.publish.render(scope)
     where = f"downlink {downlink.name!r}: publish {downlink.publish.text!r}"
     if not name:
         raise Unroutable(f"{where} is empty for this message", "no_topic")
+    for field in downlink.publish.fields:
+        if not field.value(scope):  # an empty level is legal, but nobody means it
+            raise Unroutable(f"{where}: this message has no {field.kind} {field.name!r}, and no default", "no_topic")
     if "+" in name or "#" in name:
         raise Unroutable(f"{where} gives {quoted(name)}, which has a wildcard", "bad_topic")
     if not is_text(name):

@@ -182,8 +182,13 @@ class Forwarder:
         try:
             while self._ready:
                 batch = self._take_ready()
-                if batch:
+                if not batch:
+                    continue
+                try:
                     self.publisher.publish(batch, self.published)
+                except Exception as fault:  # noqa: BLE001 - the source brings again what is not answered
+                    cause = self.accounts.fault(fault, "downlink.forwarder", len(batch))
+                    self._give_up([outbound for outbound in batch if outbound in self.under_way], "internal", cause)
         finally:
             self._publishing = False
 

@@ -46,7 +46,7 @@ class Parking:
         self._clock = clock
         self._retry = retry
         self._draw = draw
-        self._tasks: dict[asyncio.Task[None], Outbound] = {}
+        self._held: dict[Outbound, asyncio.Task[None]] = {}
 
     def use(self, settings: DownlinkSettings) -> None:
         """Park by these from now on."""
@@ -62,23 +62,23 @@ class Parking:
         if backoff.failures >= settings.attempts:
             return False
         pause = max(settings.pause, backoff.next_delay(self._draw()))
-        task = asyncio.get_running_loop().create_task(self._hold(outbound, pause))
-        self._tasks[task] = outbound
-        task.add_done_callback(self._tasks.pop)
+        self._held[outbound] = asyncio.get_running_loop().create_task(self._hold(outbound, pause))
         return True
 
     async def stop(self) -> None:
         """Hold nothing any longer, and retry nothing. Idempotent."""
-        for task in self._tasks:
+        held, self._held = self._held, {}
+        for task in held.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*held.values(), return_exceptions=True)
 
     def __len__(self) -> int:
         """Messages that are held."""
-        return len(self._tasks)
+        return len(self._held)
 
     async def _hold(self, outbound: Outbound, pause: float) -> None:
         await self._clock.sleep(pause)
+        del self._held[outbound]
         self._retry(outbound)
 
 

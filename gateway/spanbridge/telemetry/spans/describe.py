@@ -22,6 +22,7 @@ class Descriptions:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
+        self._heads: dict[int, bytes] = {}
         self._known: Generations[Named, bytes] = Generations(_KEPT)
 
     def of(self, message: Message) -> bytes:
@@ -45,4 +46,14 @@ class Descriptions:
         return known
 
     def _identity(self, identity: str) -> bytes:
-        return field(9, _KEY + field(2, field(1, identity[: self._limit].encode("utf-8", "replace"))))
+        value = identity[: self._limit].encode("utf-8", "replace")
+        length = len(value)
+        return (self._heads.get(length) or self._head(length)) + value
+
+    def _head(self, length: int) -> bytes:
+        """What stands before a message id of that many bytes."""
+        whole = field(9, _KEY + field(2, field(1, bytes(length))))
+        head = whole[: len(whole) - length]
+        if len(self._heads) < _KEPT:
+            self._heads[length] = head
+        return head

@@ -11,7 +11,7 @@ class MessageTrace:
     """A message with spans. Ids are bytes; times are Unix time in nanoseconds; ``size`` is the body's in bytes.
 
     ``process`` and ``send`` are the fixed parts of the two spans, ``parent_id`` is empty for a root. ``extra`` is what
-    only this message's process span has (a link, attributes). ``tried`` says that sending was tried: then the send span
+    only this message's process span has (a link). ``tried`` says that sending was tried: then the send span
     shows up also when the message is dropped.
     """
 
@@ -52,7 +52,8 @@ class MessageTrace:
 
     def describe(self, attributes: bytes) -> None:
         """Give the ``process`` span some more attributes, encoded."""
-        self.extra += attributes
+        if self.process:
+            self.process += attributes
 
     def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
         """The spans, framed. ``error`` becomes their ``error.type``."""
@@ -82,11 +83,6 @@ class AskedTrace(MessageTrace):
     __slots__ = ()
 
     plain = False
-
-    def describe(self, attributes: bytes) -> None:
-        """See the base class."""
-        if self.process:
-            self.process += attributes
 
     def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
         """See the base class."""
