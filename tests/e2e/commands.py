@@ -100,29 +100,38 @@ class Receiver:
         self, address: tuple[str, int], filters: Sequence[str], *, version: str = "5", client_id: str = "", qos: int = 1
     ) -> None:
         self.arrived: list[Arrived] = []
+        self._address = address
         self._filters = [(one, qos) for one in filters]
         self._granted: list[Any] = []
+        self._client_id = client_id
         self._v5 = version == "5"
-        protocol = paho.MQTTv5 if self._v5 else paho.MQTTv311
-        more = {} if self._v5 else {"clean_session": not client_id}
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, **more)  # type: ignore[arg-type]
-        self._client.reconnect_delay_set(0.1, 0.5)
-        self._client.on_message = self._on_message
-        self._client.on_connect = self._on_connect
-        self._client.on_subscribe = lambda _c, _u, _m, codes, _p: self._granted.append(codes)
-        self.connect(address, keep=bool(client_id))
+        self.connect()
 
-    def connect(self, address: tuple[str, int], *, keep: bool = True) -> None:
+    def connect(self) -> None:
         """Connect and wait for the subscription."""
-        properties = None
+        self._client = self._make()
+        self._granted.clear()
         if self._v5:
             properties = Properties(PacketTypes.CONNECT)
-            properties.SessionExpiryInterval = 3600 if keep else 0
-        self._granted.clear()
-        start: dict[str, Any] = {"clean_start": False} if self._v5 else {}
-        self._client.connect(*address, properties=properties, **start)
+            properties.SessionExpiryInterval = 3600 if self._client_id else 0
+            self._client.connect(*self._address, clean_start=False, properties=properties)
+        else:
+            self._client.connect(*self._address)
         self._client.loop_start()
         wait_until(lambda: bool(self._granted), "the device's subscription")
+
+    def _make(self) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
+            clean_session=None if self._v5 else not self._client_id,
+        )
+        client.reconnect_delay_set(1, 1)
+        client.on_message = self._on_message
+        client.on_connect = self._on_connect
+        client.on_subscribe = lambda _c, _u, _m, codes, _p: self._granted.append(codes)
+        return client
 
     def leave(self) -> None:
         """Disconnect; a session with a client id stays with the broker."""

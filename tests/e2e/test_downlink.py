@@ -170,7 +170,7 @@ def test_a_device_that_is_away_gets_its_commands_when_it_is_back(
     commander.send(topic, *commands)
     wait_until(lambda: len(other.bodies) == 5, "the commands of the one that is there", gateway=gateway)
     wait_until(lambda: gateway.status["downlink"]["in_flight"] == 0, "all to be acknowledged", gateway=gateway)
-    device.connect((devstack.mqtt_v5.host, devstack.mqtt_v5.port))
+    device.connect()
     wait_until(lambda: len(device.bodies) == 5, "the commands that waited", gateway=gateway)
     assert device.bodies == [f"a{number}" for number in range(5)]
     assert other.bodies == [f"b{number}" for number in range(5)]

@@ -24,6 +24,8 @@ from spanbridge.rocketmq.grpc.subscription import SHORTEST_POLL, Subscription
 from spanbridge.rocketmq.options import ConsumerOptions
 
 _NOTHING: int = definition.Code.MESSAGE_NOT_FOUND
+_TAKEN = 1.0
+"""Seconds after which a call counts as taken: what a proxy refuses (a missing group or topic), it refuses at once."""
 _SLACK = 5.0
 """Seconds by which a call's deadline exceeds its long poll."""
 
@@ -38,7 +40,7 @@ class Inbox(Protocol):
         """Take ``Message``s of definition.proto asked for at a moment (monotonic, ns). Never raises."""
 
     def works(self, broker: str) -> None:
-        """A call ended as it should."""
+        """A call ended as it should, or waits for messages."""
 
     def fails(self, broker: str, error: SinkError, retry_in: float) -> None:
         """A call failed."""
@@ -163,6 +165,7 @@ class Receiver:
         task = asyncio.current_task()
         assert task is not None
         self._tasks[task] = reception
+        taken = asyncio.get_running_loop().call_later(_TAKEN, self._inbox.works, self.broker)
         try:
             await endpoint.calls.call("ReceiveMessage", request, reception.arrived, what, long_poll + _SLACK)
             if reception.broken:
@@ -171,6 +174,7 @@ class Receiver:
             if status is not None and status.code not in {OK, _NOTHING}:
                 raise endpoint.refused(status, what)
         finally:
+            taken.cancel()
             self._tasks[task] = None
             if reception.messages:
                 self._received(reception.messages, reception.started_ns, time.time_ns())
