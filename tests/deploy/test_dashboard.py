@@ -19,6 +19,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import spanbridge
+from spanbridge.app.downlinks import DownlinkPeers
 from spanbridge.core.events import Event
 from spanbridge.ports import Link
 from spanbridge.telemetry import Peer, Telemetry
@@ -49,7 +50,15 @@ async def served(anyio_backend: str) -> Samples:
     telemetry = Telemetry(source=Peer("mqtt", 1883), target=Peer("rmq", 8081), environ=environ)
     up: Any = SimpleNamespace(name="m", status=SimpleNamespace(link=Link.UP))
     load: Any = SimpleNamespace(in_flight=1, paused=False, oldest_age=lambda: 1.0)
-    await telemetry.start(load, [up], up)
+    down: Any = SimpleNamespace(readings=lambda: [("commands", 1, 1.0, False)])
+    await telemetry.start(load, [up], up, down)
+    peers = DownlinkPeers(down, telemetry)
+    peers.consumers["commands"] = peers.publishers["m"] = up
+    peers.show()
+    telemetry.downlink_metrics.consumed("t", "g", 1)
+    telemetry.downlink_metrics.published("d/{key}", 0.1)
+    telemetry.downlink_metrics.published("d/{key}", 0.1, error="throttled")
+    telemetry.downlink_metrics.process_duration("t", "g", 0.1)
     telemetry.metrics.consumed("a/+", 1)
     telemetry.metrics.requested("t", 1, 0.1)
     telemetry.metrics.requested("t", 1, 0.1, "throttled")
@@ -71,7 +80,7 @@ async def served(anyio_backend: str) -> Samples:
 
 def every_event() -> Iterator[Event]:
     modules = pkgutil.walk_packages(spanbridge.__path__, "spanbridge.")
-    wanted = ("app", "mqtt", "rocketmq", "telemetry", "uplink")
+    wanted = ("app", "downlink", "mqtt", "rocketmq", "telemetry", "uplink")
     parts = [found.name for found in modules if found.name.split(".")[1] in wanted]
     for kind in sorted({kind for name in parts for kind in events_of(importlib.import_module(name))}, key=repr):
         values: dict[str, Any] = {"int": 1, "float": 1.0, "bool": True}
@@ -130,7 +139,7 @@ async def test_an_unknown_name_would_be_found(served: Samples) -> None:
 def test_legends_use_labels_that_the_query_keeps(panel: dict[str, Any], target: dict[str, Any]) -> None:
     wanted = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
     aggregated = re.match(r"\s*(sum|min|max|histogram_quantile)\b", target["expr"])
-    kept = grouped(target["expr"]) if aggregated else {"instance", "source"}
+    kept = grouped(target["expr"]) if aggregated else {"instance", "source", "downlink", "broker"}
     assert wanted <= kept, panel["title"]
 
 
@@ -138,7 +147,8 @@ def test_shows_what_an_operator_asks_first() -> None:
     asked = " ".join(target["expr"] for panel in PANELS for target in panel["targets"])
     for name in (
         "messaging_client_consumed_messages_total",
-        'messaging_client_sent_messages_total{instance=~"$instance", error_type!=""}',
+        'messaging_client_sent_messages_total{messaging_system="rocketmq", instance=~"$instance", error_type!=""}',
+        'messaging_client_sent_messages_total{messaging_system="mqtt", instance=~"$instance", error_type=""}',
         "messaging_process_duration_seconds_bucket",
         "spanbridge_in_flight",
         "spanbridge_oldest_unacknowledged_age_seconds",
@@ -148,6 +158,10 @@ def test_shows_what_an_operator_asks_first() -> None:
         "process_resident_memory_bytes",
         "spanbridge_source_up",
         "spanbridge_sink_up",
+        "spanbridge_downlink_in_flight",
+        "spanbridge_downlink_rejected_total",
+        "spanbridge_consumer_up",
+        "spanbridge_publisher_up",
     ):
         assert name in asked
 
