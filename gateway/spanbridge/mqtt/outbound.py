@@ -88,6 +88,8 @@ class Outbound(Generic[P]):
         self._window = self._quota = 1 if self._suspects.careful else accepted.receive_maximum
         if resumed:
             self._again = deque(self._unanswered.values())
+            # Section 4.9 lets these not count; a broker that counts what it holds would see too many all the same.
+            self._quota -= sum(pending.received for pending in self._again)
             return 0
         lost = len(self._unanswered)
         for pending in reversed(self._unanswered.values()):

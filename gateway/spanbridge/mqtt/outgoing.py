@@ -127,12 +127,14 @@ class OutgoingConnection(Connection, Generic[P]):
                 self._answered = True
                 said = packet.properties.get("reason_string", "")
                 self.write(self._outbound.answer(_KINDS[type(packet)], packet.packet_id, packet.code, said))
+            case Answers() if self.accepted.done():  # before anything was sent
+                self._outbound.stray += len(packet.words)
             case Publishes() if self.accepted.done():
                 self._decline(packet)
             case PubrelPacket() if self.accepted.done():
                 self.write(self._version.pubcomp(packet.packet_id, known=True))
-            case Publishes():
-                raise protocol_error("packet type 3 before CONNACK")
+            case Publishes() | Answers():
+                raise protocol_error("a message or an answer before CONNACK")
             case _:
                 super()._control(packet)
 
