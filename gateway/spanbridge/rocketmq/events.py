@@ -188,7 +188,8 @@ class ReceiveWorks(Event):
     broker: str
 
     def text(self) -> str:
-        return f"Group {self.group!r} receives from RocketMQ topic {self.topic!r} ({self.broker})"
+        where = f" ({self.broker})" if self.broker else ""
+        return f"Group {self.group!r} receives from RocketMQ topic {self.topic!r}{where}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

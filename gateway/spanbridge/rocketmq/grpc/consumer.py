@@ -225,12 +225,12 @@ class GrpcConsumer:
 
     def works(self, broker: str) -> None:
         """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
-        self._failing.pop(broker, None)
-        self._failing.pop("", None)
+        over = [part for part in ("", broker) if self._failing.pop(part, None) is not None]
         if broker not in self._working:
             self._working.add(broker)
-            self._reporter.report(events.ReceiveWorks(group=self._group, topic=self._topic, broker=broker))
-        self._judge_link()
+            over = [*over, broker] if broker not in over else over
+        for part in over:
+            self._reporter.report(events.ReceiveWorks(group=self._group, topic=self._topic, broker=part))
 
     def fails(self, broker: str, error: SinkError, retry_in: float) -> None:
         """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
@@ -244,7 +244,6 @@ class GrpcConsumer:
             )
         )  # fmt: skip
         self._cluster.routes.suspect(self._topic)
-        self._judge_link()
 
     # -- the route --------------------------------------------------------------------------------------------------
 
@@ -286,9 +285,12 @@ class GrpcConsumer:
         else:
             self.open.clear()
 
-    def _judge_link(self) -> None:
-        if self._link is not Link.CLOSED:
-            self._set_link(Link.UP if self._working else Link.BACKOFF if self._failing else Link.CONNECTING)
+    def _link_now(self) -> Link:
+        if self._link in {Link.IDLE, Link.CLOSED}:
+            return self._link
+        if self._working and self._cluster.link is Link.UP:
+            return Link.UP
+        return Link.BACKOFF if self._failing or self._cluster.link is Link.BACKOFF else Link.CONNECTING
 
     def _set_link(self, link: Link) -> None:
         if (link is Link.UP) is not (self._link is Link.UP):
@@ -310,6 +312,7 @@ class GrpcConsumer:
     def status(self) -> PeerStatus:
         """The connection as of now."""
         cluster, subscription = self._cluster, self._subscription
+        self._set_link(self._link_now())
         failing = next(iter(self._failing.values()), None)
         return PeerStatus(
             name=self.name,

@@ -28,6 +28,8 @@ _TAKEN = 1.0
 """Seconds after which a call counts as taken: what a proxy refuses (a missing group or topic), it refuses at once."""
 _SLACK = 5.0
 """Seconds by which a call's deadline exceeds its long poll."""
+_ACCEPTED = 1.0
+"""Seconds after which a call counts as accepted."""
 
 
 class Inbox(Protocol):
@@ -121,6 +123,8 @@ class Receiver:
             await self._inbox.open.wait()
             pause = self._options.backoff_maximum
             with guarded("receiving", self._reporter):
+                # A call that is not refused at once is a long poll, and its end may be 20 s away.
+                accepted = asyncio.get_running_loop().call_later(_ACCEPTED, self._accepted)
                 try:
                     brought = await self._receive(self._subscription.long_poll)
                 except SinkError as error:
@@ -131,9 +135,15 @@ class Receiver:
                     self._inbox.works(self.broker)
                     self._ask_beside(brought)
                     continue
+                finally:
+                    accepted.cancel()
             if self._stopping:
                 return
             await asyncio.sleep(pause)
+
+    def _accepted(self) -> None:
+        if any(reception is not None for reception in self._tasks.values()):
+            self._inbox.works(self.broker)
 
     def _ask_beside(self, brought: int) -> None:
         """Where there is more than one call brings, several are under way. Order allows but one."""

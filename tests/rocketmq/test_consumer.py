@@ -1,0 +1,225 @@
+"""The consumer on a real RocketMQ: what any implementation of the port ``QueueSource`` has to do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import anyio.to_thread
+import pytest
+
+from spanbridge.core.message import Destination
+from spanbridge.ports import Link
+from spanbridge.rocketmq import RocketmqOptions
+from spanbridge.rocketmq.grpc.producer import GrpcProducer
+
+from .consuming import Recorder, consuming, sending
+
+pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_every_part_of_a_message_arrives(devstack: Any) -> None:
+    topic, group, endpoints = devstack.topic(), devstack.group(), devstack.rocketmq.endpoints
+    sink = GrpcProducer(RocketmqOptions(endpoints=endpoints, request_timeout=20.0), Recorder())
+    await sink.start()
+    head = sink.head(Destination(topic, tag="tag-ü", keys=("k1", "k2"), properties=(("mqtt.topic", "a/ü"),)))
+    born_ns = time.time_ns()
+    bodies = [b"\x00", b"\xff" * 3_000_000, *(b"%d" % n for n in range(70))]
+    await sink.send(topic, -1, [head.encode(body, PARENT, [("n", str(n))], born_ns) for n, body in enumerate(bodies)])
+    await sink.close()
+    async with consuming(endpoints, group, topic) as taker:
+        deliveries = await taker.have(len(bodies))
+        assert sorted(taker.bodies) == sorted(bodies)
+        assert taker.source.unacked == taker.source.held == len(bodies)
+        assert taker.source.held_bytes > sum(map(len, bodies))
+        oldest = taker.source.oldest_ns()
+        assert oldest is not None
+        assert oldest <= min(delivery.arrived_ns for delivery in deliveries)
+        for delivery in deliveries:
+            message = delivery.message
+            number = bodies.index(message.body)
+            assert (message.topic, message.tag, list(message.keys)) == (topic, "tag-ü", ["k1", "k2"])
+            assert dict(message.properties) == {"mqtt.topic": "a/ü", "traceparent": PARENT, "n": str(number)}
+            assert (message.group, message.delivery_timestamp_ms, message.fault) == (None, None, None)
+            assert message.born_ns == born_ns // 1_000_000 * 1_000_000
+            assert message.stored_ns
+            assert message.received_ns > born_ns
+            assert message.attempt == 1
+            assert len(message.message_id) == 34
+            assert delivery.expires_ns is None
+        taker.source.ack(deliveries)
+        taker.source.ack(deliveries)  # a second answer changes nothing
+        await taker.nothing_held()
+        assert taker.source.status.link is Link.UP
+        assert sum(map(len, taker.received)) == len(bodies)
+        assert {(named, error) for named, _, error in taker.acked} == {(topic, None)}
+        assert sum(count for _, count, _ in taker.acked) == len(bodies)
+        assert taker.source.oldest_ns() is None
+    async with consuming(endpoints, group, topic) as taker, sending(endpoints, topic) as send:
+        await send(b"next")
+        await taker.have(1)
+        assert taker.bodies == [b"next"], "what was acknowledged does not come again"
+        taker.source.ack(taker.deliveries)
+        await taker.nothing_held()
+
+
+async def test_a_tag_expression_chooses(devstack: Any) -> None:
+    topic, group, endpoints = devstack.topic(queues=1), devstack.group(), devstack.rocketmq.endpoints
+    async with (
+        consuming(endpoints, group, topic, filter="a || b") as taker,
+        sending(endpoints, topic) as send,
+    ):
+        taker.automatic = True
+        for tag in "abca":
+            await send(tag.encode(), tag=tag)
+        await taker.have(3)
+        await taker.nothing_held()
+        assert sorted(taker.bodies) == [b"a", b"a", b"b"]
+
+
+async def test_nacked_messages_come_again_and_count(devstack: Any) -> None:
+    topic, group, endpoints = devstack.topic(queues=1), devstack.group(), devstack.rocketmq.endpoints
+    async with consuming(endpoints, group, topic) as taker, sending(endpoints, topic) as send:
+        await send(b"good", b"bad")
+        await taker.have(2)
+        taker.source.ack(taker.named(b"good"))
+        taker.source.nack(taker.named(b"bad"), "the test says so")
+        await taker.have(3)
+        (again,) = taker.named(b"bad")
+        assert again is taker.deliveries[2]
+        assert again.message.attempt == 2
+        taker.source.ack([again])
+        await taker.nothing_held()
+        assert "rocketmq.messages.nacked" in taker.recorder.names()
+
+
+async def test_what_is_held_longer_than_its_invisible_time_stays_ours(devstack: Any) -> None:
+    topic, group, endpoints = devstack.topic(queues=1), devstack.group(), devstack.rocketmq.endpoints
+    async with (
+        consuming(endpoints, group, topic, invisible=2.0) as taker,
+        consuming(endpoints, group, topic) as other,
+        sending(endpoints, topic) as send,
+    ):
+        await send(*(b"%d" % n for n in range(8)))
+        await taker.until(lambda: len(taker.deliveries) + len(other.deliveries) == 8)
+        renewed = [delivery.handle for delivery in taker.deliveries]  # type: ignore[attr-defined]
+        if taker.deliveries:
+            await taker.until(
+                lambda: all(
+                    delivery.handle != before  # type: ignore[attr-defined]
+                    for delivery, before in zip(taker.deliveries, renewed, strict=True)
+                )
+            )
+        await asyncio.sleep(4)
+        taker.source.ack(taker.deliveries)
+        other.source.ack(other.deliveries)
+        await taker.nothing_held()
+        await other.nothing_held()
+        assert len(taker.deliveries) + len(other.deliveries) == 8
+        assert "rocketmq.acks.late" not in taker.recorder.names()
+
+
+@pytest.mark.parametrize("fifo", [False, True], ids=["normal", "fifo"])
+async def test_rejected_messages_are_dead_letters(devstack: Any, fifo: bool) -> None:
+    topic, endpoints = devstack.topic("FIFO" if fifo else "NORMAL", queues=1), devstack.rocketmq.endpoints
+    group, reader = devstack.group(fifo=fifo), devstack.group()
+    ordered = {"group": "d1"} if fifo else {}
+    async with sending(endpoints, topic) as send:
+        # All before it begins: what is unacked locks a FIFO group's queue, so that the others would not come.
+        await send(b"1", b"never", b"3", **ordered)
+    async with consuming(endpoints, group, topic) as taker, sending(endpoints, topic) as send:
+        await taker.have(3)
+        taker.source.reject(taker.named(b"never"), "the test says so")
+        taker.source.ack(taker.named(b"1", b"3"))
+        await taker.nothing_held()
+        await send(b"4", **ordered)
+        await taker.have(4)
+        assert taker.bodies == [b"1", b"never", b"3", b"4"], "nothing came again"
+        taker.source.ack(taker.named(b"4"))
+        await taker.nothing_held()
+        assert "rocketmq.dead_letters.failures" not in taker.recorder.names()
+    async with consuming(endpoints, reader, f"%DLQ%{group}") as taker:
+        await taker.have(1)
+        assert taker.bodies == [b"never"]
+        taker.source.ack(taker.deliveries)
+        await taker.nothing_held()
+
+
+@pytest.mark.parametrize("fifo", [False, True], ids=["normal", "fifo"])
+async def test_what_is_given_back_comes_to_another_at_once(devstack: Any, fifo: bool) -> None:
+    topic, endpoints = devstack.topic("FIFO" if fifo else "NORMAL", queues=1), devstack.rocketmq.endpoints
+    group = devstack.group(fifo=fifo)
+    ordered = {"group": "d1"} if fifo else {}
+    async with sending(endpoints, topic) as send:
+        await send(*(b"%d" % n for n in range(6)), **ordered)
+    async with consuming(endpoints, group, topic, invisible=3600.0) as taker:
+        await taker.have(6)
+        taker.source.ack(taker.named(b"0"))
+        await taker.source.stop_intake()
+        await taker.source.give_back()
+        assert taker.source.held == taker.source.unacked == 0
+        taker.source.ack(taker.deliveries)  # too late, and without effect
+        async with consuming(endpoints, group, topic) as other:
+            await other.have(5)
+            assert sorted(other.bodies) == [b"%d" % n for n in range(1, 6)]
+            other.source.ack(other.deliveries)
+            await other.nothing_held()
+
+
+async def test_a_fifo_group_keeps_the_order_of_a_queue(devstack: Any) -> None:
+    topic, endpoints = devstack.topic("FIFO", queues=2), devstack.rocketmq.endpoints
+    group = devstack.group(fifo=True)
+    async with consuming(endpoints, group, topic) as taker, sending(endpoints, topic) as send:
+        taker.automatic = True
+        for number in range(0, 60, 3):
+            for device in ("d1", "d2", "d3"):
+                for offset in range(3):
+                    await send(b"%d" % (number + offset), group=device)
+        await taker.have(180)
+        await taker.nothing_held()
+        assert taker.source.status.detail["fifo"] is True
+        for device in ("d1", "d2", "d3"):
+            order = [int(each.message.body) for each in taker.deliveries if each.message.group == device]
+            assert order == list(range(60))
+
+
+async def test_paused_it_asks_for_nothing(devstack: Any) -> None:
+    topic, group, endpoints = devstack.topic(queues=1), devstack.group(), devstack.rocketmq.endpoints
+    async with (
+        consuming(endpoints, group, topic, max_unacked=10) as taker,
+        sending(endpoints, topic) as send,
+    ):
+        await send(*(b"%d" % n for n in range(200)))
+        await taker.have(10)
+        # At the bound itself: the calls under way may bring a batch each.
+        assert taker.source.unacked <= 10 + 4 * 32
+        taker.source.pause()
+        taker.automatic = True
+        taker.source.ack(taker.deliveries)
+        await taker.until(lambda: taker.source.status.detail["paused"])
+        await taker.nothing_held()
+        taker.source.resume()
+        await taker.have(200)
+        assert len(set(taker.bodies)) == 200
+        await taker.nothing_held()
+
+
+async def test_what_an_operator_has_to_mend(devstack: Any) -> None:
+    endpoints, missing, group = devstack.rocketmq.endpoints, devstack.unique("missing"), devstack.group()
+    async with consuming(endpoints, group, missing) as taker:
+        await taker.until(lambda: taker.source.status.link is Link.BACKOFF)
+        assert missing in (taker.source.status.last_error or "")
+        await anyio.to_thread.run_sync(devstack.rocketmq.create_topic, missing)
+        await taker.until(lambda: taker.source.status.link is Link.UP)
+    nobody = devstack.unique("nobody")
+    async with consuming(endpoints, nobody, missing, heartbeat_interval=0.5) as taker:
+        await taker.until(lambda: taker.source.status.link is Link.BACKOFF)
+        assert f"group not found: {nobody}" in (taker.source.status.last_error or "")
+        await anyio.to_thread.run_sync(devstack.rocketmq.create_group, nobody)
+        await taker.until(lambda: taker.source.status.link is Link.UP)
+    async with consuming(endpoints, group, missing, filter="n > 1", sql=True) as taker:
+        await taker.until(lambda: taker.source.status.link is Link.BACKOFF)
+        assert "enablePropertyFilter" in (taker.source.status.last_error or "")
