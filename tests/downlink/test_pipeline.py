@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from spanbridge.core.downlinks import Away, Downlink
@@ -281,6 +283,38 @@ class TestMessageGroups:
             assert (rig.queue.nacked, rig.queue.acked) == (["m1", "m2"], ["m3"])
 
 
+OUTCOMES: list[SinkError | None] = [None, NoSubscribers("nobody"), SinkUnavailable("away"), SinkRejected("no")]
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([None, "a", "b", "c"]), min_size=1, max_size=8), min_size=1, max_size=4),
+    st.lists(st.tuples(st.sampled_from(OUTCOMES), st.integers(1, 5)), max_size=30),
+)
+def test_no_message_overtakes_another_of_its_group_and_each_is_answered_once(
+    reads: list[list[str | None]], answers: list[tuple[SinkError | None, int]]
+) -> None:
+    rig = Rig(downlink(away=Away.RETRY), attempts=0)
+    forwarder = rig.downlinks._forwarders["commands"]
+    groups: dict[str, str | None] = {}
+    turns = iter(answers)
+    for read in reads:
+        deliveries = [rig.message(group=group) for group in read]
+        groups |= {one.id: one.message.group for one in deliveries}
+        rig.queue.open.update(dict.fromkeys(deliveries))
+        forwarder.deliver(list(deliveries))
+        rig.publisher.answer(*next(turns, (None, 1)))
+    for error, count in turns:
+        rig.publisher.answer(error, count)
+    while rig.publisher.waiting:
+        rig.publisher.answer()
+    rig.at_rest()
+    queue = rig.queue
+    assert sorted(queue.acked + queue.nacked + queue.rejected) == sorted(groups)
+    for group in ("a", "b", "c"):
+        mine = [int(one[1:]) for one in queue.acked if groups[one] == group]
+        assert mine == sorted(mine)
+
+
 class TestRefused:
     async def test_a_message_without_an_mqtt_topic_goes_to_the_dead_letters_alone(self) -> None:
         async with running() as rig:
@@ -393,7 +427,7 @@ class TestStopping:
         await task
         assert (rig.queue.acked, rig.queue.given_back, rig.queue.nacked) == (["m3"], ["m1", "m2", "m4"], [])
         assert rig.queue.steps == ["stop_intake", "give_back", "close"]
-        assert [name for name in rig.events.names() if "nacked" not in name] == ["downlink.incomplete"]
+        assert rig.events.names() == ["downlink.parked", "downlink.incomplete"]
 
     async def test_answers_that_come_before_the_deadline_are_taken(self) -> None:
         rig = Rig(downlink())

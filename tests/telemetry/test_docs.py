@@ -13,15 +13,20 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 import spanbridge
+from spanbridge.core.downlinks import Downlink
 from spanbridge.core.events import Event
+from spanbridge.core.message import Message
 from spanbridge.core.policy import ContextPolicy
-from spanbridge.telemetry import Hop, MessageMetrics, Peer, Tracer
+from spanbridge.core.template import DOWN, Template
+from spanbridge.downlink.recipe import queue_hop
+from spanbridge.telemetry import DownlinkMetrics, Hop, MessageMetrics, Peer, Tracer
+from spanbridge.telemetry.metrics.convention import Convention
 
 PAGE = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
 
 
 def events() -> Iterator[type[Event]]:
-    for package in ("admin", "app", "mqtt", "rocketmq", "telemetry", "uplink"):
+    for package in ("admin", "app", "downlink", "mqtt", "rocketmq", "telemetry", "uplink"):
         root = importlib.import_module(f"spanbridge.{package}")
         for module in pkgutil.walk_packages(root.__path__, f"{root.__name__}."):
             for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
@@ -67,17 +72,28 @@ def test_every_span_attribute_is_documented() -> None:
     _, _, message = ours.spans(process, send, policy=ContextPolicy.CONTINUE, trust=True).begin(None, 1, 0)
     ours.requested(send, [message], 1, 2, "x")
     ours.dropped(message, 3, "x")
+    made = Downlink(name="d", topic="t", group="g", broker="b", publish=Template.parse("f", DOWN))
+    process = queue_hop("process", made, PEER)
+    _, _, message = ours.spans(process, process, policy=ContextPolicy.CONTINUE, trust=True).begin(None, 1, 0)
+    ours.describe(message, Message("t", b"", message_id="m", tag="x", keys=("x",), group="x"))
+    ours.stored([message], 3)
+    calls = ours.calls(queue_hop("receive", made, PEER))
+    assert calls is not None
+    calls.record(1, 1, 2, error="x")
     names = {
         attribute.key
         for framed in sink.framed
         for span in ScopeSpans.FromString(framed).spans
         for attribute in span.attributes
     }
-    assert len(names) == 16
+    assert len(names) == 18
     assert [name for name in sorted(names) if f"| `{name}` |" not in PAGE] == []
 
 
-@pytest.mark.parametrize("metric", [*MessageMetrics().counters, *MessageMetrics().histograms], ids=lambda m: m.name)
+METRICS = [*MessageMetrics().counters, *MessageMetrics().histograms, *DownlinkMetrics(Convention()).counters]
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_every_metric_is_documented(metric: object) -> None:
     name, unit = vars(metric)["name"], vars(metric)["unit"]
     (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |")]

@@ -72,6 +72,28 @@ async def test_gauges_show_what_was_handed_over() -> None:
     await telemetry.shutdown(1)
 
 
+class Downlinks:
+    def readings(self) -> list[tuple[str, int, float, bool]]:
+        return [("commands", 3, 1.5, True), ("config", 0, 0.0, False)]
+
+
+async def test_both_directions_share_the_conventions_metrics_and_downlinks_have_gauges_of_their_own() -> None:
+    telemetry = Telemetry(environ={})
+    await telemetry.start(downlinks=Downlinks())
+    assert value(telemetry, 'spanbridge_downlink_in_flight{downlink="commands"') == ["3"]
+    assert value(telemetry, "spanbridge_downlink_oldest_unacknowledged_age_seconds") == ["1.5", "0.0"]
+    assert value(telemetry, "spanbridge_downlink_paused") == ["1", "0"]
+    telemetry.metrics.consumed("plant/#", 2)
+    telemetry.downlink_metrics.declare("commands", "gw", "devices/{key}")
+    telemetry.downlink_metrics.consumed("commands", "gw", 5)
+    telemetry.downlink_metrics.published("devices/{key}", 0.1, 4)
+    telemetry.downlink_metrics.context("valid")
+    assert sorted(value(telemetry, "messaging_client_consumed_messages_total")) == ["2", "5"]
+    assert value(telemetry, "messaging_client_sent_messages_total") == ["4"]
+    assert value(telemetry, "spanbridge_downlink_context_total") == ["1"]
+    await telemetry.shutdown(1)
+
+
 def test_events_with_known_labels_stand_at_zero_from_the_start() -> None:
     environ = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1"}
     found = [line for line in Telemetry(environ=environ).prometheus()[0].decode().splitlines() if line[0] != "#"]

@@ -56,6 +56,11 @@ class Accounts:
             if outbound.trace is not None:
                 outbound.trace.tried = True
 
+    def parked(self, outbound: Outbound, reason: str, cause: str) -> None:
+        """The MQTT broker did not take this one, and it is tried again here."""
+        self.failed(outbound, reason)
+        self._reporter.report(events.DownlinkParked(downlink=self.downlink.name, reason=reason, cause=cause))
+
     def ended(self, outbound: Outbound, reason: str) -> None:
         """This one is not published, or not now: its spans end with an error."""
         quietly(self._reporter, self._tracer.dropped, outbound.trace, self._clock.now_ns(), reason)

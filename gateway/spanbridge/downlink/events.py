@@ -66,6 +66,25 @@ class DownlinkNacked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DownlinkParked(Event):
+    """A message of a message group that cannot go now. It is held and tried again here; other groups go on."""
+
+    name: ClassVar[str] = "downlink.parked"
+    labelled: ClassVar[tuple[str, ...]] = ("downlink", "reason")
+
+    downlink: str
+    reason: str
+    cause: str
+
+    def text(self) -> str:
+        """Cause, and what happens next."""
+        return (
+            f"downlink {self.downlink!r}: {self.count} message(s) held for another attempt ({self.reason}): "
+            f"{self.cause}; those of other message groups go on"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DownlinkPropertiesDropped(Event):
     """Properties that MQTT cannot carry; their messages were published without them."""
 

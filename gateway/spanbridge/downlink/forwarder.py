@@ -161,7 +161,7 @@ class Forwarder:
     def _hindered(self, outbound: Outbound, error: SinkError) -> None:
         """A message of a group cannot go now. Its whole queue would wait while it is nacked, so it is parked first."""
         if self.parking.park(outbound):
-            self.accounts.failed(outbound, error.reason)
+            self.accounts.parked(outbound, error.reason, str(error))
         elif is_the_devices(error, outbound, self._worked_ns):
             cause = f"MQTT topic {quoted(outbound.made.topic)}: {error}, after {self.settings.attempts} more attempt(s)"
             self._reject(outbound, error.reason, cause)

@@ -14,7 +14,7 @@ from spanbridge.downlink.forwarder import Forwarder
 from spanbridge.downlink.outbound import Outbound
 from spanbridge.downlink.parking import DownlinkSettings
 from spanbridge.downlink.recipe import DownlinkEnds
-from spanbridge.downlink.rows import Watch, row_of
+from spanbridge.downlink.rows import DownlinkWatch, row_of
 from spanbridge.ports import Clock, Publisher, QueueSource, Reporter
 from spanbridge.telemetry import DownlinkMetrics, Tracer
 
@@ -37,7 +37,7 @@ class Downlinks:
         self._clock = clock
         self._settings = settings or DownlinkSettings()
         self._forwarders: dict[str, Forwarder] = {}
-        self._watch = Watch(clock)
+        self._watch = DownlinkWatch(clock)
         self._running: set[int] = set()
         self._group: asyncio.TaskGroup | None = None
         self._stopped = asyncio.Event()

@@ -35,7 +35,7 @@ def row_of(forwarder: Forwarder, now_ns: int, age: float) -> dict[str, Any]:
     }
 
 
-class Watch:
+class DownlinkWatch:
     """Tells how old messages are, and whether some are in nobody's hands."""
 
     def __init__(self, clock: Clock) -> None:

@@ -52,11 +52,15 @@ class Load(Protocol):
         """Seconds since the oldest of them arrived; 0 or None when there is none."""
 
 
+DownlinkReading = tuple[str, int, float, bool]
+"""A downlink's name, messages in flight, age of the oldest in seconds, and whether it is paused."""
+
+
 class DownlinkLoads(Protocol):
     """What gauges show of the downlinks."""
 
-    def readings(self) -> Sequence[tuple[str, int, float, bool]]:
-        """Each one's name, messages in flight, age of the oldest in seconds, and whether it is paused."""
+    def readings(self) -> Sequence[DownlinkReading]:
+        """Each downlink's numbers now."""
 
 
 class Telemetry:
@@ -210,12 +214,14 @@ class Telemetry:
     def _register_downlinks(self, downlinks: DownlinkLoads) -> None:
         text = "RocketMQ messages received and not yet acknowledged, by downlink."
         name = "spanbridge.downlink.in_flight"
-        self.gauge(name, lambda: _by_downlink(downlinks, 1), unit="{message}", description=text)
+        self.gauge(name, lambda: _by_downlink(downlinks, lambda one: one[1]), unit="{message}", description=text)
         text = "Time since the oldest unacknowledged message of a downlink arrived; 0 when there is none."
         name = "spanbridge.downlink.oldest_unacknowledged.age"
-        self.gauge(name, lambda: _by_downlink(downlinks, 2), unit="s", description=text)
+        self.gauge(name, lambda: _by_downlink(downlinks, lambda one: one[2]), unit="s", description=text)
         text = "1 while a downlink receives nothing because it holds as much as it may, else 0."
-        self.gauge("spanbridge.downlink.paused", lambda: _by_downlink(downlinks, 3), description=text)
+        self.gauge(
+            "spanbridge.downlink.paused", lambda: _by_downlink(downlinks, lambda one: int(one[3])), description=text
+        )
 
     async def _flush_forever(self) -> None:
         while True:
@@ -225,8 +231,10 @@ class Telemetry:
                 self._reporter.flush()
 
 
-def _by_downlink(downlinks: DownlinkLoads, at: int) -> list[tuple[float, dict[str, str]]]:
-    return [(float(reading[at]), {"downlink": reading[0]}) for reading in downlinks.readings()]
+def _by_downlink(
+    downlinks: DownlinkLoads, read: Callable[[DownlinkReading], float]
+) -> list[tuple[float, dict[str, str]]]:
+    return [(read(reading), {"downlink": reading[0]}) for reading in downlinks.readings()]
 
 
 def _up(source: Source[Any]) -> tuple[float, dict[str, str]]:
