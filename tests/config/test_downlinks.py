@@ -188,7 +188,6 @@ def test_mqtt_311_does_not_know_expiry() -> None:
     [
         (downlink("qos = 0"), "qos"),
         (downlink("trust = false", 'context = "passthrough"'), "context"),
-        (downlink(mqtt_topic="{property.to}"), "mqtt_topic"),
         (downlink(mqtt_topic="$SYS/{key}"), "mqtt_topic"),
     ],
 )
@@ -262,6 +261,7 @@ def test_topics_and_filters_that_never_meet(filter_: str, mqtt_topic: str) -> No
         ("devices/#", "devices"),
         ("devices/d-1/commands", "devices/d-{key}/{tag}"),
         ("#", "{key}"),
+        ("devices/+/commands", "{property.mqtt.topic}"),
     ],
 )
 def test_topics_and_filters_that_meet(filter_: str, mqtt_topic: str) -> None:

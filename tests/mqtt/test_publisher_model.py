@@ -17,7 +17,7 @@ from spanbridge.core.errors import NoSubscribers, SinkError, SinkUnavailable
 from spanbridge.core.message import Publish
 from spanbridge.mqtt.codec import Answers, Decoder, Publishes
 from spanbridge.mqtt.codec.packets import PubrelPacket
-from spanbridge.mqtt.outbound import Outbound
+from spanbridge.mqtt.outbound import OutboundSession
 from spanbridge.mqtt.version import Accepted, Version5, Version311
 
 from .publishing import Command
@@ -121,7 +121,7 @@ class Story:
 
     def __init__(self, *, v5: bool) -> None:
         self.version = Version5() if v5 else Version311()
-        self.outbound: Outbound[Command] = Outbound(self.version)
+        self.outbound: OutboundSession[Command] = OutboundSession(self.version)
         self.broker = ModelReceiver(v5=v5)
         self.commands: list[Command] = []
         self.numbers: dict[Command, int] = {}

@@ -84,7 +84,7 @@ class Watch:
         good_age = None if self._good_ns is None else (self._clock.monotonic_ns() - self._good_ns) / 1e9
         seen = Observation(
             probe=Probe(good_age, self.probe_error),
-            sources=[self._link(source.name, source.status) for source in self._sources],
+            sources=[self._link(status.name, status) for status in (source.status for source in self._sources)],
             oldest_unacknowledged_age=oldest or None,
             draining=self.draining,
             publishers=[self._link(name, one.status) for name, one in self._publishers.items()],

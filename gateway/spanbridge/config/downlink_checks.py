@@ -10,7 +10,6 @@ from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, Loc, did_you_mean, warning
 from spanbridge.core.downlinks import Away
 from spanbridge.core.policy import ContextPolicy
-from spanbridge.core.template import DOWN, Field, Template
 
 
 def check_downlinks(parts: Parts) -> Iterator[Finding]:
@@ -125,23 +124,3 @@ def _advice(loc: Loc, downlink: DownlinkSection) -> Iterator[Finding]:
         yield warning(
             (*loc, "mqtt_topic"), "begins with `$`, where brokers rarely let clients publish", show_value=True
         )
-    parts = Template.parse(downlink.mqtt_topic, DOWN).parts
-    emptied = [part for part in parts if isinstance(part, Field) and not part.default and part.kind != "topic"]
-    if emptied and len(emptied) == len(parts):
-        yield warning(
-            (*loc, "mqtt_topic"),
-            f"comes out empty for messages without {_needs(emptied[0])}, which are rejected",
-            f"give a default, as in `{{{_written(emptied[0])}|none}}`",
-            show_value=True,
-        )
-
-
-_NEEDS = {"tag": "a tag", "key": "a key", "keys": "keys", "message_group": "a message group"}
-
-
-def _needs(field: Field) -> str:
-    return _NEEDS.get(field.kind) or f"the property `{field.name}`"
-
-
-def _written(field: Field) -> str:
-    return f"property.{field.name}" if field.kind == "property" else field.kind

@@ -96,6 +96,8 @@ def _way_back(start: int, feeds: Mapping[int, list[_Feed]], *, marked: bool) -> 
 def _takes_up(route: RouteSection, downlink: DownlinkSection) -> bool:
     """Whether a topic that a downlink may publish to matches a route's filter."""
     levels = TopicFilter.parse(route.filter).levels
+    if len(Template.parse(downlink.mqtt_topic, DOWN).parts) == 1 and downlink.mqtt_topic.startswith("{"):
+        return True  # the message brings the whole topic
     written = _levels(downlink.mqtt_topic)
     if downlink.carrier is ContextForm.TOPIC_SUFFIX and Carrier.TOPIC_SUFFIX not in route.carriers:
         written = [*written, re.escape("~tp"), ".*"]

@@ -35,7 +35,7 @@ _REFUSED = _PUBACK << 24 | 0x80 << 16
 """Answers below these are PUBACKs with reason code 0, and those with which the broker took the message."""
 
 
-class Outbound(Generic[P]):
+class OutboundSession(Generic[P]):
     """See the module's text. What became of messages is collected in ``outcomes``, for the caller to tell."""
 
     def __init__(self, version: Version) -> None:

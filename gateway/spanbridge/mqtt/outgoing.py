@@ -1,4 +1,4 @@
-"""The connection of a publisher: writes what :class:`spanbridge.mqtt.outbound.Outbound` has, reads the answers."""
+"""The connection of a publisher: writes what :class:`spanbridge.mqtt.outbound.OutboundSession` has, reads the answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spanbridge.mqtt.codec.packets import (
 from spanbridge.mqtt.connection import Connection
 from spanbridge.mqtt.errors import LostError, protocol_error
 from spanbridge.mqtt.options import PublisherOptions
-from spanbridge.mqtt.outbound import Outbound
+from spanbridge.mqtt.outbound import OutboundSession
 from spanbridge.mqtt.version import Version
 from spanbridge.ports import P
 
@@ -45,7 +45,13 @@ class OutgoingConnection(Connection, Generic[P]):
     _publishes: ClassVar[bool] = True
 
     def __init__(
-        self, options: PublisherOptions, client_id: str, outbound: Outbound[P], version: Version, *, clean_start: bool
+        self,
+        options: PublisherOptions,
+        client_id: str,
+        outbound: OutboundSession[P],
+        version: Version,
+        *,
+        clean_start: bool,
     ) -> None:
         super().__init__(options, client_id, version, _Nobody(), clean_start=clean_start)
         self.unasked = 0

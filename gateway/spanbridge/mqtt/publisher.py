@@ -13,7 +13,7 @@ from spanbridge.mqtt import events, publisher_events
 from spanbridge.mqtt.client import MqttClient
 from spanbridge.mqtt.errors import LostError, StaleSessionError
 from spanbridge.mqtt.options import PublisherOptions
-from spanbridge.mqtt.outbound import Outbound
+from spanbridge.mqtt.outbound import OutboundSession
 from spanbridge.mqtt.outgoing import OutgoingConnection
 from spanbridge.mqtt.version import Accepted, Version
 from spanbridge.ports import Link, P, Published, Reporter
@@ -32,7 +32,7 @@ class MqttPublisher(MqttClient[PublisherOptions, OutgoingConnection[P]], Generic
 
     def __init__(self, options: PublisherOptions, reporter: Reporter, version: Version) -> None:
         super().__init__(options, reporter, version)
-        self._outbound: Outbound[P] = Outbound(version)
+        self._outbound: OutboundSession[P] = OutboundSession(version)
         self._fresh = True
         self._clean = False
         self._session_present: bool | None = None

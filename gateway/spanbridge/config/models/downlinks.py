@@ -71,7 +71,7 @@ class DownlinkSection(Section):
     )
     mqtt_topic: PublishText = Field(
         description="MQTT topic to publish to: `{key}` (the first), `{keys}`, `{tag}`, `{message_group}`, `{topic}`, "
-        "`{property.NAME}`. A message for which it comes out empty, or with `+`, `#` or NUL in it, is rejected.",
+        "`{property.NAME}`. A message that lacks a field without a default, or for which it is no topic, is rejected.",
         examples=["devices/{key}/commands"],
     )
     name: str | None = Field(default=None, min_length=1, description="Name in metrics and logs. Defaults to the topic.")
