@@ -41,10 +41,11 @@ class Lab:
 
 
 class Uplink:
-    """MQTT to RocketMQ: devices, a broker of their own, a gateway behind two fault proxies, a topic.
+    """MQTT to RocketMQ: devices, a broker of their own, a gateway behind fault proxies, a topic.
 
-    The topic has one queue, or four and message groups with ``fifo``: then, order is promised and judged.
-    ``settings`` are more lines for the top of the configuration, ``route`` more of the route.
+    There is a second address of RocketMQ, ``rocketmq_spare``, that refuses. The topic has one queue, or four and
+    message groups with ``fifo``: then, order is promised and judged. ``settings`` are more lines for the top of the
+    configuration, ``route`` more of the route.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class Uplink:
         self.mqtt: MqttBroker = stack.mqtt_v5
         self.mqtt_proxy = exits.enter_context(FaultProxy(self.mqtt.host, self.mqtt.port))
         self.rocketmq_proxy = exits.enter_context(FaultProxy(lab.rocketmq.endpoints))
+        self.rocketmq_spare = exits.enter_context(FaultProxy(lab.rocketmq.endpoints))
+        self.rocketmq_spare.refuse()
         self._begin = self._offsets() if topic is None else [0] * self._queues
         config = self._config(settings, route)
         directory = lab.directory / self.run
@@ -97,7 +100,7 @@ url = "mqtt://{self.mqtt_proxy.endpoints}"
 backoff_maximum = 1
 keep_alive = 5
 [rocketmq]
-endpoints = "{self.rocketmq_proxy.endpoints}"
+endpoints = "{self.rocketmq_proxy.endpoints};{self.rocketmq_spare.endpoints}"
 follow_routes = false
 [[routes]]
 filter = "{self.run}/{{device}}/t"

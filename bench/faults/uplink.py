@@ -288,3 +288,31 @@ def many_topics(lab: Lab, name: str) -> Row:
     with lab.uplink(rate=2000, devices=20_000) as way:
         way.steady(max(11.0, lab.seconds))
     return way.row(name)
+
+
+@scenario("rocketmq-moved", "the first of two RocketMQ addresses goes away, and the second one comes")
+def rocketmq_moved(lab: Lab, name: str) -> Row:
+    with lab.uplink(fifo=True) as way:
+        way.steady()
+        way.rocketmq_proxy.refuse()
+        time.sleep(lab.seconds)
+        way.rocketmq_spare.resume()
+        way.returned()
+        way.steady(5)
+    return way.row(name)
+
+
+@scenario("clock-set", "the gateway's clock is set a day ahead, a day back, and right again")
+def clock_set(lab: Lab, name: str) -> Row:
+    file = lab.directory / f"{name}.clock"
+    file.write_text("0")
+    shim = str(Path(__file__).with_name("clock"))
+    environment = {"PYTHONPATH": shim, "SPANBRIDGE_FAULTS_CLOCK": str(file)}
+    with lab.uplink(fifo=True, environment=environment) as way:
+        for days in (1, -1, 0):
+            way.steady()
+            file.write_text(str(days * 86_400))
+            way.steady(3)
+            way.expect(f"ready with the clock set by {days} days", way.gateway.is_ready())
+            way.expect(f"alive with the clock set by {days} days", way.gateway.get("/livez")[0] == 200)
+    return way.row(name)
