@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import random
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -182,3 +184,33 @@ def test_closing_amid_connections_is_silent(echo: int, mode: str, caplog: pytest
             client.close()
         assert proxy.connections == 0
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_throttled_data_arrives_whole(proxy: FaultProxy) -> None:
+    with connect(proxy) as connection:
+        proxy.throttle(200_000)
+        assert ask(connection, b"x" * 20_000) == b"x" * 20_000
+        proxy.resume()
+        assert ask(connection) == b"hello"
+
+
+def test_a_half_closed_client_hears_the_end_and_may_still_write(proxy: FaultProxy) -> None:
+    with connect(proxy) as connection:
+        assert ask(connection) == b"hello"
+        before = proxy.forwarded["up"]
+        proxy.half_close()
+        assert connection.recv(1) == b""
+        connection.sendall(b"still here")
+        while proxy.forwarded["up"] == before:
+            time.sleep(0.01)
+    with connect(proxy) as connection:
+        assert ask(connection) == b"hello"
+
+
+def test_a_share_of_the_pieces_is_corrupted(proxy: FaultProxy) -> None:
+    with connect(proxy) as connection:
+        proxy.corrupt_share(1.0, random.Random(1))
+        answer = ask(connection)
+        assert sum(a != b for a, b in zip(answer, b"hello", strict=True)) == 1
+        proxy.resume()
+        assert ask(connection) == b"hello"

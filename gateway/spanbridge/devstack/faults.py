@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 import threading
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from spanbridge.devstack.ports import LOOPBACK
+from spanbridge.devstack.tamper import Side, Tamper, Tampering
 
 _CHUNK = 65536
 _LAST_TURNS = 5
@@ -40,18 +42,6 @@ class Mode(StrEnum):
     """Accept, then reset at once."""
 
 
-Side = str
-"""``up`` is from the client to the upstream, ``down`` the way back."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Tamper:
-    """One change to make to the next bytes of a direction."""
-
-    after: int
-    change: Callable[[bytes], bytes | None]
-
-
 @dataclass(slots=True, eq=False)
 class _Link:
     """One client's connection and its counterpart."""
@@ -59,6 +49,8 @@ class _Link:
     accepted: socket.socket
     client: asyncio.StreamWriter | None = None
     upstream: asyncio.StreamWriter | None = None
+    halved: bool = False
+    """Its client was told the end of the stream: nothing more goes there."""
     doomed: bool = False
     """To be reset as soon as the streams on the accepted socket are made: nobody else may close it meanwhile."""
 
@@ -98,7 +90,8 @@ class FaultProxy:
         self._upstream = (host, port)
         self._mode = Mode.PASS
         self._delay = 0.0
-        self._tampers: dict[Side, list[_Tamper]] = {"up": [], "down": []}
+        self._rate = 0.0
+        self._tampering: dict[Side, Tampering] = {"up": Tampering(), "down": Tampering()}
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         # asyncio's server of CPython 3.11 leaks connections that it accepts while it is being closed.
@@ -130,8 +123,10 @@ class FaultProxy:
         return len(self._links)
 
     def resume(self) -> None:
-        """Forward again, without delay; connections that were held go on, with nothing lost."""
-        self._delay = 0.0
+        """Forward again, fast and unchanged; connections that were held go on, with nothing lost."""
+        self._delay = self._rate = 0.0
+        for side in self._tampering.values():
+            side.share = 0.0
         self._set(Mode.PASS)
 
     def hang(self) -> None:
@@ -158,9 +153,22 @@ class FaultProxy:
         """Hold back every piece of data, both ways, for this long (0 ends it)."""
         self._delay = seconds
 
+    def throttle(self, bytes_per_second: float) -> None:
+        """Forward no faster than this, each way of each connection (0 ends it)."""
+        self._rate = bytes_per_second
+
+    def half_close(self) -> None:
+        """Say the end of the stream to the clients that are connected now, and go on reading what they send."""
+        self._call(self._half_close)
+
+    def corrupt_share(self, share: float, rng: random.Random, side: Side = "down") -> None:
+        """Invert one byte in this share of the pieces of data of a direction, until :meth:`resume`."""
+        self._tampering[side].rng = rng
+        self._tampering[side].share = share
+
     def truncate(self, side: Side = "down", after: int = 0) -> None:
         """Forward ``after`` more bytes in this direction, then close the connection (once)."""
-        self._call(self._add_tamper, side, _Tamper(after=after, change=lambda _rest: None))
+        self._call(self._add_tamper, side, Tamper(after=after, change=lambda _rest: None))
 
     def corrupt(self, side: Side = "down", after: int = 0, flip: int = 0xFF) -> None:
         """Forward ``after`` more bytes in this direction, then invert the bits ``flip`` of the next byte (once)."""
@@ -168,7 +176,7 @@ class FaultProxy:
         def change(rest: bytes) -> bytes:
             return bytes([rest[0] ^ flip]) + rest[1:]
 
-        self._call(self._add_tamper, side, _Tamper(after=after, change=change))
+        self._call(self._add_tamper, side, Tamper(after=after, change=change))
 
     def close(self) -> None:
         """Close everything. Idempotent."""
@@ -229,8 +237,14 @@ class FaultProxy:
         for link in tuple(self._links):
             link.reset()
 
-    async def _add_tamper(self, side: Side, tamper: _Tamper) -> None:
-        self._tampers[side].append(tamper)
+    async def _half_close(self) -> None:
+        for link in tuple(self._links):
+            if link.client is not None and not link.client.is_closing():
+                link.client.write_eof()
+                link.halved = True
+
+    async def _add_tamper(self, side: Side, tamper: Tamper) -> None:
+        self._tampering[side].once.append(tamper)
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -280,9 +294,11 @@ class FaultProxy:
                     if writer.can_write_eof() and not writer.is_closing():
                         writer.write_eof()
                     return
-                if self._mode is Mode.BLACKHOLE:
+                if self._mode is Mode.BLACKHOLE or (link.halved and side == "down"):
                     continue
-                chunk, whole = self._tampered(side, chunk)
+                if self._rate:
+                    await asyncio.sleep(len(chunk) / self._rate)
+                chunk, whole = self._tampering[side].apply(chunk)
                 writer.write(chunk)
                 await writer.drain()
                 self.forwarded[side] += len(chunk)
@@ -294,19 +310,6 @@ class FaultProxy:
     async def _open_gate(self) -> None:
         while self._mode is Mode.HANG:
             await self._changed.wait()
-
-    def _tampered(self, side: Side, chunk: bytes) -> tuple[bytes, bool]:
-        """The chunk with what was ordered done to it, and whether the connection goes on."""
-        waiting = self._tampers[side]
-        while waiting and waiting[0].after < len(chunk):
-            tamper = waiting.pop(0)
-            rest = tamper.change(chunk[tamper.after :])
-            if rest is None:
-                return chunk[: tamper.after], False
-            chunk = chunk[: tamper.after] + rest
-        for tamper in waiting:
-            tamper.after -= len(chunk)
-        return chunk, True
 
     async def _close(self) -> None:
         self._stop_listening()

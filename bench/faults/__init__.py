@@ -1,0 +1,1 @@
+"""The fault table: what becomes of numbered messages when something breaks, on the real brokers."""
