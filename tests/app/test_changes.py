@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spanbridge.app.changes import Changes, compare, hold, loaded
+from spanbridge.app.changes import Changes, DownlinkChanges, compare, hold, loaded
 from spanbridge.config import Config
 
 BASE = """
@@ -142,3 +142,68 @@ def test_a_restart_is_asked_for_until_the_setting_is_as_it_runs() -> None:
     held, _ = hold(read(), read(admin={"port": 1}))
     assert hold(held, read(admin={"port": 1}))[1] == ("admin.port",)
     assert hold(held, read())[1] == ()
+
+
+DOWN = """
+[[downlinks]]
+topic = "commands"
+consumer_group = "g"
+mqtt_topic = "d/{key}"
+broker = "b"
+"""
+
+
+def down(text: str, new: str) -> tuple[Changes, tuple[str, ...]]:
+    return changes(read(new), read(text))
+
+
+def test_a_downlink_more_or_less_touches_nothing_else() -> None:
+    more, needed = down(BASE, BASE + DOWN)
+    assert (more, needed) == (Changes(downlinks=DownlinkChanges(added=("commands",), publishers=("b",))), ())
+    assert more.words() == "downlink commands added"
+    less = down(BASE + DOWN, BASE)[0].downlinks
+    assert less == DownlinkChanges(removed=("commands",), publishers_gone=("b",))
+
+
+@pytest.mark.parametrize("line", ["qos = 2", 'away = "retry"', 'carrier = "w3c"', "expiry = 60", "trust = false"])
+def test_how_a_downlink_treats_messages_changes_without_a_connection(line: str) -> None:
+    assert down(BASE + DOWN, f"{BASE}{DOWN}{line}\n")[0].downlinks == DownlinkChanges(changed=("commands",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"g"', '"h"'), ('broker = "b"', 'broker = "b"\nfilter = "x"'), ("cluster.e", "other.e")]
+)
+def test_another_subscription_or_cluster_renews_a_downlink(old: str, new: str) -> None:
+    found = down(BASE + DOWN, (BASE + DOWN).replace(old, new, 1))[0].downlinks
+    assert (found.renewed, found.publishers, found.publishers_gone) == (("commands",), (), ())
+
+
+def test_another_broker_renews_a_downlink_and_its_publisher() -> None:
+    found = down(BASE + DOWN, (BASE + DOWN).replace('broker = "b"', 'broker = "a"'))[0].downlinks
+    assert (found.renewed, found.publishers, found.publishers_gone) == (("commands",), ("a",), ("b",))
+
+
+def test_other_options_of_a_publisher_keep_what_it_has() -> None:
+    url = 'url = "mqtt://b.example"'
+    found = down(BASE + DOWN, (BASE + DOWN).replace(url, f'{url}\nusername = "u"'))[0]
+    assert found.downlinks == DownlinkChanges(reconnected=("b",))
+    assert "connection that publishes to b renewed" in found.words()
+
+
+def test_another_client_id_is_another_publisher() -> None:
+    url = 'url = "mqtt://b.example"'
+    found = down(BASE + DOWN, (BASE + DOWN).replace(url, f'{url}\npublisher_client_id = "p"'))[0].downlinks
+    assert (found.renewed, found.publishers, found.publishers_gone) == (("commands",), ("b",), ("b",))
+
+
+def test_bounds_of_downlinks_are_told() -> None:
+    found = down(BASE + DOWN, BASE + DOWN + "[downlink]\nmax_in_flight = 7\n")[0]
+    assert found.bounds
+    assert "limits of downlinks" in found.words()
+
+
+def test_a_downlink_follows_its_broker_that_keeps_its_former_name() -> None:
+    text = BASE + DOWN.replace('"b"', '"a"')
+    found, needed = changes(read(text.replace('"a"', '"c"')), read(text))
+    assert needed == ("mqtt[0].name",)
+    assert found.downlinks == DownlinkChanges()

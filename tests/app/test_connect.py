@@ -154,3 +154,20 @@ def filters_in(subscribe: bytes) -> int:
         position += 3 + int.from_bytes(subscribe[position : position + 2])
         count += 1
     return count
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_downlinks_are_asked_about_without_receiving_or_publishing(devstack: SharedStack, version: str) -> None:
+    topic, missing = devstack.topic(), devstack.unique("missing")
+    downlinks = "".join(
+        f'[[downlinks]]\ntopic = "{name}"\nconsumer_group = "{name}-group"\nmqtt_topic = "d/{{key}}"\n'
+        for name in (topic, missing)
+    )
+    found = by_subject(ask_both_sides(configuration(devstack, downlinks, version)))
+    assert {key: finding.state for key, finding in found.items()} == {
+        ("mqtt", "publishing"): "ok",
+        ("rocketmq", "connection"): "ok",
+        ("rocketmq", f"topic {topic}"): "ok",
+        ("rocketmq", f"topic {missing}"): "failed",
+    }
+    assert "'gw-down-check-" in found["mqtt", "publishing"].text

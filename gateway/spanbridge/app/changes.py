@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from spanbridge.app import convert
-from spanbridge.config import Config, Mqtt, RouteSection
+from spanbridge.config import Config, DownlinkSection, Mqtt
 from spanbridge.config.models import Section
 from spanbridge.mqtt import MqttOptions, PublisherOptions
 from spanbridge.rocketmq import RocketmqOptions
@@ -170,14 +170,15 @@ def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> t
     admin = _held(running.admin, read.admin, _ADMIN, "admin", needed)
     telemetry = _held(running.telemetry, read.telemetry, type(read.telemetry).model_fields, "telemetry", needed)
     rocketmq = _held(running.rocketmq, read.rocketmq, _ROCKETMQ, "rocketmq", needed)
-    brokers, routes = _brokers(running, read, busy, needed)
+    brokers, renamed = _brokers(running, read, busy, needed)
     update = {
         "name": running.name,
         "admin": admin,
         "telemetry": telemetry,
         "rocketmq": rocketmq,
         "mqtt": brokers,
-        "routes": routes,
+        "routes": [_renamed(route, "source", renamed) for route in read.routes],
+        "downlinks": _held_downlinks(read, brokers, renamed, needed),
     }
     return read.model_copy(update=update), tuple(needed)
 
@@ -191,11 +192,13 @@ def _held(running: S, read: S, names: Iterable[str], path: str, needed: list[str
 
 def _brokers(
     running: Config, read: Config, busy: Collection[MqttOptions], needed: list[str]
-) -> tuple[list[Mqtt], list[RouteSection]]:
+) -> tuple[list[Mqtt], dict[str, str]]:
+    """The brokers that can be in force, and the former names of those that were renamed."""
     former = {broker.name: broker for broker in running.mqtt}
     removed = {running.client_id(one): one for one in running.mqtt if one.name not in {new.name for new in read.mqtt}}
     taken = {text for one in busy for text in (f"name {one.name}", f"id {one.client_id}")}
-    brokers, routes = [], list(read.routes)
+    brokers: list[Mqtt] = []
+    renamed: dict[str, str] = {}
     for index, broker in enumerate(read.mqtt):
         path = f"mqtt[{index}]" if len(read.mqtt) > 1 else "mqtt"
         client_id = broker.client_id or running.name
@@ -203,7 +206,7 @@ def _brokers(
         if before is None and client_id in removed:  # renamed: under its client id, there is one session
             before = removed.pop(client_id)
             needed.append(f"{path}.name")
-            routes = [_with_source(route, broker.name, before.name) for route in routes]
+            renamed[broker.name] = before.name
         if before is None:
             if taken & {f"name {broker.name}", f"id {client_id}"}:
                 needed.append(f"{path} (its former connection still sends what it holds)")
@@ -214,11 +217,27 @@ def _brokers(
             needed.append(f"{path}.client_id")
         held = _held(before, broker, _MQTT, path, needed)
         brokers.append(held.model_copy(update={"name": before.name, "client_id": before.client_id}))
-    return brokers, routes
+    return brokers, renamed
 
 
-def _with_source(route: RouteSection, name: str, former: str) -> RouteSection:
-    return route.model_copy(update={"source": former}) if route.source == name else route
+def _held_downlinks(
+    read: Config, brokers: Collection[Mqtt], renamed: Mapping[str, str], needed: list[str]
+) -> list[DownlinkSection]:
+    """The downlinks whose brokers can be in force."""
+    names = {None, *(broker.name for broker in brokers)} if brokers else set()
+    held = []
+    for index, one in enumerate(read.downlinks):
+        downlink = _renamed(one, "broker", renamed)
+        if downlink.broker in names:
+            held.append(downlink)
+        else:
+            needed.append(f"downlinks[{index}] (its broker)")
+    return held
+
+
+def _renamed(section: S, setting: str, renamed: Mapping[str, str]) -> S:
+    former = renamed.get(getattr(section, setting))
+    return section if former is None else section.model_copy(update={setting: former})
 
 
 def _has_changed(name: str, before: Loaded, after: Loaded) -> bool:

@@ -2,24 +2,25 @@
 
 Nothing of the gateway's own is touched, which may be running meanwhile. Each MQTT connection has a client id of its
 own, a session that ends with it, and a share group of its own (in the gateway's, it would take messages that the
-gateway never sees). RocketMQ is asked for routes; nothing is sent.
+gateway never sees). RocketMQ is asked for routes; nothing is sent, published or received.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from spanbridge.app import convert
-from spanbridge.config import Config
+from spanbridge.config import Config, DownlinkSection, Mqtt
+from spanbridge.core.downlinks import Away
 from spanbridge.core.errors import SinkError, SpanbridgeError
 from spanbridge.core.events import Event
 from spanbridge.core.message import Destination, Publish
-from spanbridge.mqtt import MqttOptions, Subscription, create_source
+from spanbridge.mqtt import MqttOptions, MqttPublisher, Subscription, create_publisher, create_source
 from spanbridge.ports import Link, PeerStatus, Sink, Source
 from spanbridge.rocketmq import RocketmqOptions, create_sink
 
@@ -51,6 +52,17 @@ class PeerFinding:
         return self.state in ("ok", "warning")
 
 
+class _Client(Protocol):
+    """A connection that tells how it is."""
+
+    @property
+    def status(self) -> PeerStatus:
+        """As of now."""
+
+    async def close(self) -> None:
+        """End it."""
+
+
 class _Silent:
     """A reporter for whom nothing is news: the status of a connection says the same."""
 
@@ -60,9 +72,10 @@ class _Silent:
 
 def ask_both_sides(config: Config) -> list[PeerFinding]:
     """Ask every MQTT broker and RocketMQ, side by side. Call it outside an event loop: TLS files are read."""
-    sources = [_mqtt_check(convert.mqtt_options(config, broker)) for broker in config.mqtt]
-    cluster = _rocketmq_check(convert.rocketmq_options(config))
-    return asyncio.run(_together([*sources, cluster]))
+    sources = [_mqtt_check(convert.mqtt_options(config, one)) for one in config.mqtt if config.subscribes(one)]
+    publishers = [_publisher_check(config, broker) for broker in config.mqtt if config.downlinks_to(broker)]
+    cluster = _rocketmq_check(convert.rocketmq_options(config), config.downlinks)
+    return asyncio.run(_together([*sources, *publishers, cluster]))
 
 
 _Check = Callable[[], Coroutine[Any, Any, list[PeerFinding]]]
@@ -110,17 +123,64 @@ def _harmless(subscription: Subscription) -> Subscription:
 
 
 async def _ask_broker(source: Source[Publish], options: MqttOptions) -> list[PeerFinding]:
+    status, took = await _connected(source, source.run(_ignore, _ignore), options)
+    return _of_broker(status, options, took)
+
+
+async def _connected(client: _Client, run: Coroutine[Any, Any, None], options: MqttOptions) -> tuple[PeerStatus, float]:
+    """How a connection is once that is decided, and how many milliseconds that took. It is closed."""
     began = monotonic()
-    running = asyncio.create_task(source.run(_ignore, _ignore))
+    running = asyncio.create_task(run)
     try:
-        while not _is_decided(source.status) and not running.done():
+        while not _is_decided(client.status) and not running.done():
             if monotonic() - began > options.connect_timeout + _GRACE:
                 break
             await asyncio.sleep(_LOOK_EVERY)
-        return _of_broker(source.status, options, _milliseconds(began))
+        return client.status, _milliseconds(began)
     finally:
-        await source.close()
+        await client.close()
         await asyncio.gather(running, return_exceptions=True)
+
+
+def _publisher_check(config: Config, broker: Mqtt) -> _Check:
+    options = convert.publisher_options(config, broker)
+    harmless = replace(
+        options,
+        client_id=f"{options.client_id}-check-{secrets.token_hex(2)}",
+        session_expiry=0,
+        clean_start=True,
+        backoff_initial=_NEVER_AGAIN,
+        backoff_maximum=_NEVER_AGAIN,
+    )
+    try:
+        publisher = create_publisher(harmless, _Silent())
+    except SpanbridgeError as error:
+        failed = PeerFinding(broker.name, "publishing", "failed", str(error))
+        return lambda: _nothing(failed)
+    return lambda: _ask_publisher(publisher, harmless, broker.name, config.downlinks_to(broker))
+
+
+async def _ask_publisher(
+    publisher: MqttPublisher[Any], options: MqttOptions, name: str, downlinks: Sequence[DownlinkSection]
+) -> list[PeerFinding]:
+    status, took = await _connected(publisher, publisher.run(), options)
+    if status.link is not Link.UP:
+        cause = status.last_error or f"{options.broker} did not answer within {options.connect_timeout + _GRACE:g} s"
+        return [PeerFinding(name, "publishing", "failed", cause)]
+    text = f"{options.broker} took MQTT {options.version}, as client {options.client_id!r}; rights show with a message"
+    return [
+        PeerFinding(name, "publishing", "ok", text, took),
+        *(finding for one in downlinks for finding in _of_limits(name, one, status.detail)),
+    ]
+
+
+def _of_limits(name: str, downlink: DownlinkSection, told: dict[str, Any]) -> Iterator[PeerFinding]:
+    """Where the broker does less than a downlink asks for (MQTT 5.0 sections 3.2.2.3.4 and 3.2.2.3.5)."""
+    subject, most = f"downlink {downlink.effective_name}", told.get("maximum_qos")
+    if most is not None and most < downlink.qos:
+        yield PeerFinding(name, subject, "warning", f"the broker takes QoS {most} at most, asked for {downlink.qos}")
+    if told.get("retain_available") is False and (downlink.retain or downlink.away is Away.RETAIN):
+        yield PeerFinding(name, subject, "failed", "the broker retains no messages (Retain Available)")
 
 
 def _ignore(*_: object) -> None:
@@ -156,13 +216,14 @@ def _of_subscription(name: str, asked: Subscription, answer: dict[str, Any]) -> 
 # -- RocketMQ ----------------------------------------------------------------------------------------------------------
 
 
-def _rocketmq_check(options: RocketmqOptions) -> _Check:
-    return lambda: _ask_cluster(options)
+def _rocketmq_check(options: RocketmqOptions, downlinks: Sequence[DownlinkSection]) -> _Check:
+    received = [one.topic for one in downlinks]
+    return lambda: _ask_cluster(options, received)
 
 
-async def _ask_cluster(options: RocketmqOptions) -> list[PeerFinding]:
+async def _ask_cluster(options: RocketmqOptions, received: Sequence[str]) -> list[PeerFinding]:
     """The cluster by itself first: what does not answer need not be asked for topics."""
-    topics = options.topics
+    topics = tuple(dict.fromkeys([*options.topics, *received]))
     reachable = await _probe(replace(options, topics=(), kinds=()), "connection", options.endpoints)
     if not reachable.ok:
         skipped = "not asked: the cluster did not answer"

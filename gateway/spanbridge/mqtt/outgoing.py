@@ -1,4 +1,4 @@
-"""The connection of a publisher: writes what :class:`spanbridge.mqtt.outbound.OutboundSession` has, reads the answers."""
+"""The connection of a publisher: writes what the :mod:`spanbridge.mqtt.outbound` session has, reads the answers."""
 
 from __future__ import annotations
 
