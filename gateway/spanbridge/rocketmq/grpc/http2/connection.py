@@ -12,8 +12,21 @@ from spanbridge.rocketmq.grpc.http2 import hpack
 from spanbridge.rocketmq.grpc.http2.call import Call, Outcome
 from spanbridge.rocketmq.grpc.http2.errors import Http2Error
 from spanbridge.rocketmq.grpc.http2.frames import (
-    ACK, DEFAULT_FRAME, DEFAULT_WINDOW, END_HEADERS, END_STREAM, HEAD, PADDED, PREFACE, Kind, Setting, frame, read_settings,
-    settings, unpadded, window_update,
+    ACK,
+    DEFAULT_FRAME,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    HEAD,
+    PADDED,
+    PREFACE,
+    Kind,
+    Setting,
+    frame,
+    read_settings,
+    settings,
+    unpadded,
+    window_update,
 )  # fmt: skip
 
 _WINDOW = 4 * 1024 * 1024
