@@ -14,7 +14,7 @@ from spanbridge.core.errors import SinkError
 from spanbridge.rocketmq.errors import build
 from spanbridge.rocketmq.grpc.answers import judge_grpc, plain
 from spanbridge.rocketmq.grpc.auth import Credentials
-from spanbridge.rocketmq.grpc.http2.call import Arrived, Call, Outcome
+from spanbridge.rocketmq.grpc.http2.call import Arrived, CallEnd, GrpcCall
 from spanbridge.rocketmq.grpc.http2.connection import Http2Connection
 from spanbridge.rocketmq.grpc.stubs import SERVICE
 from spanbridge.rocketmq.options import RocketmqOptions
@@ -47,8 +47,8 @@ class Calls:
         :raises SinkError: it did not end in order.
         """
         connection = await self._connected(what)
-        ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        call = Call(request, arrived, lambda outcome: None if ended.done() else ended.set_result(outcome), _LARGEST)
+        ended: asyncio.Future[CallEnd] = asyncio.get_running_loop().create_future()
+        call = GrpcCall(request, arrived, lambda outcome: None if ended.done() else ended.set_result(outcome), _LARGEST)
         deadline = ("grpc-timeout", f"{int(timeout * 1000)}m")
         connection.begin(call, SERVICE + method, (deadline, *self._headers.metadata()))
         try:
@@ -56,7 +56,7 @@ class Calls:
                 outcome = await ended
         except TimeoutError:
             self._drop(connection)
-            outcome = Outcome(StatusCode.DEADLINE_EXCEEDED, "no answer in time")
+            outcome = CallEnd(StatusCode.DEADLINE_EXCEEDED, "no answer in time")
         finally:
             connection.leave(call)
         if outcome.code is not StatusCode.OK:
@@ -104,6 +104,12 @@ class Calls:
     def _drop(self, connection: Http2Connection) -> None:
         """It has not answered: whatever else is under way on it will not be either."""
         connection.close()
+
+    async def settled(self, timeout: float) -> None:
+        """Wait until what the proxy wrote before now is here, for so many seconds at most."""
+        connection = self._connection
+        if connection is not None and not connection.closed.done():
+            await asyncio.wait({connection.ping()}, timeout=timeout)
 
     def renew(self) -> None:
         """Make later calls on a new connection. Those under way end on the old one."""
