@@ -238,6 +238,14 @@ async def test_a_proxy_that_goes_and_comes_back() -> None:
             assert [one.receipt_handle for one in again.acks] == ["handle-0", "handle-1"]
 
 
+async def test_nobody_there_is_told_in_plain_words() -> None:
+    async with consuming("127.0.0.1:1", "g", "t", heartbeat_interval=0.1, backoff_initial=0.01) as taker:
+        await taker.until(lambda: taker.source.status.link is Link.BACKOFF)
+        assert "connection refused" in (taker.source.status.last_error or "")
+    await taker.source.close()
+    assert taker.source.status.link is Link.CLOSED
+
+
 async def test_brokers_come_and_go_with_the_route() -> None:
     async with FakeProxy() as one, FakeProxy() as other, taking(one) as taker:
         one.put(b"0")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +25,23 @@ _LARGEST = 16 * 1024 * 1024
 """Bytes of one message of an answer."""
 _GRACE = 0.5
 """Seconds by which a deadline of ours is later than the one that the proxy is told."""
+
+
+def cancelled_from_outside() -> bool:
+    """Whether a CancelledError is meant for this task. Others come of what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _why(error: OSError) -> str:
+    """Why there is no connection, in gRPC's words where these are known."""
+    if isinstance(error, TimeoutError):
+        return "connection attempt timed out"
+    if isinstance(error, socket.gaierror):
+        return "Domain name not found"
+    if isinstance(error, ssl.SSLError) or not error.errno:
+        return str(error)
+    return os.strerror(error.errno)
 
 
 class Calls:
@@ -78,9 +97,12 @@ class Calls:
                 self._dialling.add_done_callback(self._dialled)
             try:
                 await asyncio.shield(self._dialling)
-            except (OSError, TimeoutError) as error:
-                text = "connection attempt timed out" if isinstance(error, TimeoutError) else str(error)
-                raise self._error(StatusCode.UNAVAILABLE, text, what) from None
+            except OSError as error:  # TimeoutError is one
+                raise self._error(StatusCode.UNAVAILABLE, _why(error), what) from None
+            except asyncio.CancelledError:
+                if cancelled_from_outside():
+                    raise
+                raise self._error(StatusCode.CANCELLED, "the client is closed", what) from None
 
     def _dialled(self, task: asyncio.Task[Http2Connection]) -> None:
         self._dialling = None

@@ -109,6 +109,8 @@ class GrpcConsumer:
         if self._deliver is not None:
             raise RuntimeError(f"source {self.name!r} was run before")
         self._deliver = deliver
+        if self._link is Link.CLOSED:
+            return
         self._set_link(Link.CONNECTING)
         await self._cluster.start()
         loop = asyncio.get_running_loop()

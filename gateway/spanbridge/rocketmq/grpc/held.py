@@ -101,7 +101,7 @@ class Held:
 
     def answer(self, delivery: ReceivedMessage, answer: DeliveryAnswer) -> bool:
         """Note an answer. False when there was one before."""
-        if delivery.answer is not DeliveryAnswer.NONE or delivery.key not in self._known:
+        if delivery.answer is not DeliveryAnswer.NONE or self._known.get(delivery.key) is not delivery:
             return False
         delivery.answer = answer
         self.unacked -= 1

@@ -108,7 +108,9 @@ class Receipts:
             if delivery.answer is DeliveryAnswer.ACK and not delivery.lost:
                 acks.append(delivery)
             elif delivery.lost:
-                self._acks.late([delivery])
+                if delivery.answer is DeliveryAnswer.ACK:
+                    self._acks.late([delivery])
+                self._held.forget(delivery)  # it comes again anyway
             else:
                 delivery.changing = True
                 self._start(self._reject if delivery.answer is DeliveryAnswer.REJECT else self._nack, delivery)
