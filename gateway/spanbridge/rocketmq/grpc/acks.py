@@ -12,13 +12,13 @@ from typing import Any
 from spanbridge.core.errors import SinkError, bare
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Acked, Reporter
-from spanbridge.rocketmq.events import AckLate, AckRetried
 from spanbridge.rocketmq.grpc.answers import OK, judge_code
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.held import Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.grpc.subscription import GroupSubscription
+from spanbridge.rocketmq.receive_events import AckLate, AckRetried
 
 _TOGETHER = 64
 """Messages in one request. The proxy acknowledges them one by one inside."""

@@ -15,7 +15,7 @@ from spanbridge.core.errors import SinkError, bare
 from spanbridge.core.message import Message
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Acked, Deliver, Link, PeerStatus, Received, Released, Reporter
-from spanbridge.rocketmq import events
+from spanbridge.rocketmq import receive_events as events
 from spanbridge.rocketmq.grpc.acks import Acks
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers

@@ -9,13 +9,13 @@ from typing import Any
 
 from spanbridge.core.errors import SinkError, bare
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.events import DeadLetterFailed, HoldLost, NackFailed, RenewalFailed
 from spanbridge.rocketmq.grpc.acks import Acks
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.held import DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.stubs import service
 from spanbridge.rocketmq.grpc.subscription import GroupSubscription
+from spanbridge.rocketmq.receive_events import DeadLetterFailed, HoldLost, NackFailed, RenewalFailed
 
 _AT_ONCE = 32
 """Requests under way at once; each is for one message."""
