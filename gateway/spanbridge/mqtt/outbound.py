@@ -30,6 +30,8 @@ from spanbridge.ports import P, Published
 CHUNK = 65_536
 """Bytes that are made at a time: as much as a transport takes before it says that it is full."""
 _PUBACK, _PUBREC = 0x40, 0x50
+_PUBREL = b"\x62\x02"
+"""Before the packet identifier; a remaining length of 2 is reason code 0x00 (MQTT 5.0 section 3.6.2.1)."""
 _TAKEN = _PUBACK << 24 | 1 << 16
 _REFUSED = _PUBACK << 24 | 0x80 << 16
 """Answers below these are PUBACKs with reason code 0, and those with which the broker took the message."""
@@ -220,7 +222,7 @@ class OutboundSession(Generic[P]):
         :raises SinkError: this broker does not take it any more.
         """
         if pending.received:
-            return self._version.pubrel(pending.packet_id, known=True)
+            return _PUBREL + pending.packet_id.to_bytes(2, "big")
         if pending.message.retain and not self._accepted.retain:
             raise _no_retain()
         pending.qos = min(pending.qos, self._accepted.maximum_qos) or 1
@@ -287,12 +289,12 @@ class OutboundSession(Generic[P]):
         pending = self._unanswered.get(packet_id)
         if pending is None or (pending.qos == 1) is not (kind == _PUBACK):
             self._misfit(pending, kind)
-            return self._version.pubrel(packet_id, known=False) if kind == _PUBREC else b""
+            return self._version.unknown_pubrel(packet_id) if kind == _PUBREC else b""
         if kind == _PUBREC and code < 0x80:
             if not pending.received:
                 pending.received, pending.code = True, code
                 self._suspects.answered(pending)
-            return self._version.pubrel(packet_id, known=True)
+            return _PUBREL + packet_id.to_bytes(2, "big")
         if kind != _PUBACK and (kind == _PUBREC) is pending.received:
             raise protocol_error(f"{_NAMES[kind]} for a message {'after' if pending.received else 'before'} its PUBREC")
         if pending.received:  # a PUBCOMP with 0x92 says that it was through already

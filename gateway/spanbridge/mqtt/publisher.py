@@ -12,7 +12,7 @@ from spanbridge.core.errors import SinkUnavailable
 from spanbridge.mqtt import events, publisher_events
 from spanbridge.mqtt.client import MqttClient
 from spanbridge.mqtt.errors import LostError, StaleSessionError
-from spanbridge.mqtt.options import PublisherOptions
+from spanbridge.mqtt.options import MqttOptions, PublisherOptions
 from spanbridge.mqtt.outbound import OutboundSession
 from spanbridge.mqtt.outgoing import OutgoingConnection
 from spanbridge.mqtt.version import Accepted, Version
@@ -68,16 +68,18 @@ class MqttPublisher(MqttClient[PublisherOptions, OutgoingConnection[P]], Generic
         await self._close(forget=True)
         self._end()
 
-    def reconfigure(self, options: PublisherOptions, *, renew: bool = False) -> None:
-        """Take over other options; what waits and what is unanswered stays, and is sent on the next connection.
+    def reconfigure(self, options: MqttOptions, *, renew: bool = False) -> None:
+        """Take over other options, of a source's as :meth:`PublisherOptions.beside` has them.
 
+        What waits and what is unanswered stays, and is sent on the next connection.
         Where they differ in more than pauses and timeouts, or with ``renew`` (what TLS files hold has changed), the
         connection is made anew. Name, client id and version have to be the same as before. Synchronous; never raises,
         so check options with :func:`spanbridge.mqtt.check_options` first.
         """
-        if options.broker != self._options.broker:
+        own = PublisherOptions.beside(options)
+        if own.broker != self._options.broker:
             self._fresh = True
-        self._use(options, renew=renew)
+        self._use(own, renew=renew)
         self._look_again()
 
     # -- the life of a connection -----------------------------------------------------------------------------------

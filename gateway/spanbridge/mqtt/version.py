@@ -90,8 +90,8 @@ class Version(ABC):
         """
 
     @abstractmethod
-    def pubrel(self, packet_id: int, *, known: bool) -> bytes:
-        """PUBREL; ``known`` false when no such message of ours waits for its PUBCOMP."""
+    def unknown_pubrel(self, packet_id: int) -> bytes:
+        """PUBREL for a PUBREC that answers no message of ours, so that the broker may forget it."""
 
     @abstractmethod
     def pubcomp(self, packet_id: int, *, known: bool) -> bytes:
@@ -169,8 +169,8 @@ class Version5(Version):
         # Without a Session Expiry Interval property the one of CONNECT stays in force (section 3.14.2.2.2).
         return v5.encode(DisconnectPacket(code, {"session_expiry_interval": 0} if forget else NO_PROPERTIES))
 
-    def pubrel(self, packet_id: int, *, known: bool) -> bytes:
-        return v5.encode(PubrelPacket(packet_id, 0 if known else _NOT_FOUND))
+    def unknown_pubrel(self, packet_id: int) -> bytes:
+        return v5.encode(PubrelPacket(packet_id, _NOT_FOUND))
 
     def pubcomp(self, packet_id: int, *, known: bool) -> bytes:
         return v5.encode(PubcompPacket(packet_id, 0 if known else _NOT_FOUND))
@@ -241,7 +241,7 @@ class Version311(Version):
         # 3.1.1 has no reason codes: DISCONNECT means all is well, and errors just close (section 4.8)
         return b"" if code else v311.encode(DisconnectPacket())
 
-    def pubrel(self, packet_id: int, *, known: bool) -> bytes:
+    def unknown_pubrel(self, packet_id: int) -> bytes:
         return v311.encode(PubrelPacket(packet_id))
 
     def pubcomp(self, packet_id: int, *, known: bool) -> bytes:

@@ -57,12 +57,11 @@ class Aliases:
             number = len(self._topics)
             self._topics.append(topic)
             self._codes.append(_property(number + 1))
-            self._used.append(True)
+            self._used.append(False)
         else:
             number = self._hand
             del self._numbers[self._topics[number]]
             self._topics[number] = topic
-            self._used[number] = True
             self._hand = (number + 1) % self._maximum
         self._numbers[topic] = number
 
