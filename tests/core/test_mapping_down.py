@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from spanbridge.core import mapping, mapping_down
@@ -18,6 +18,9 @@ from spanbridge.core.message import Destination, Message, Publish
 from spanbridge.core.template import DOWN, Template
 
 from .test_mapping import PUBLISHES, SHORT, carried, is_subsequence, size
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no fault."""
 
 
 def downlink(publish: str = "{property.mqtt.topic}", **settings: Any) -> Downlink:
@@ -57,6 +60,7 @@ def crosses(item: tuple[str, str]) -> bool:
     return all(map(mapping_down.is_text, item))
 
 
+@PATIENT
 @given(PUBLISHES)
 @example(Publish("t", b"", user_properties=[("\ufdd0", "x"), ("a", "\U0001ffff"), ("b", "y")], content_type="\uffff"))
 def test_what_goes_up_comes_down_again(sent: Publish) -> None:
@@ -90,6 +94,7 @@ NAMES = st.one_of(
 STORED = st.dictionaries(NAMES, st.text("ab19=+/# \u00e4", min_size=1, max_size=8), max_size=12)
 
 
+@PATIENT
 @given(st.binary(min_size=1, max_size=4), STORED)
 def test_what_comes_down_goes_up_again(body: bytes, stored: dict[str, str]) -> None:
     """Every value is there again; a producer's own properties are then user properties of MQTT's."""
@@ -266,6 +271,7 @@ def test_what_came_down_is_refused_on_its_way_up_through_the_same_gateway_alone(
         assert mapping.passed_gateways([(mapping.PATH, path)], "next") == f"{path},next"
 
 
+@PATIENT
 @given(st.dictionaries(SHORT, st.one_of(SHORT, st.text(max_size=40)), max_size=30))
 def test_no_properties_make_a_packet_that_a_broker_refuses(found: dict[str, str]) -> None:
     got, _ = down(message(properties=found))

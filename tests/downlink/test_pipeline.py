@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
@@ -31,6 +31,10 @@ from spanbridge_context import TraceContext, extract_user_properties
 from .fakes import FakeEvents, FakePublisher, FakeQueue, FakeTime, QueueDelivery, downlink
 
 pytestmark = pytest.mark.anyio
+
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no fault."""
 
 CONTEXT = TraceContext.new()
 
@@ -286,6 +290,7 @@ class TestMessageGroups:
 OUTCOMES: list[SinkError | None] = [None, NoSubscribers("nobody"), SinkUnavailable("away"), SinkRejected("no")]
 
 
+@PATIENT
 @given(
     st.lists(st.lists(st.sampled_from([None, "a", "b", "c"]), min_size=1, max_size=8), min_size=1, max_size=4),
     st.lists(st.tuples(st.sampled_from(OUTCOMES), st.integers(1, 5)), max_size=30),
