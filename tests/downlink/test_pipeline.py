@@ -453,7 +453,7 @@ class TestStopping:
             rig.downlinks.attach(other, queue, rig.publisher, rig.ends)
             await rig.until(lambda: queue.running)
             queue.deliver([QueueDelivery(Message("t", b"", keys=("k",)), queue, 1, rig.clock.monotonic_ns())])
-            leaving = asyncio.create_task(rig.downlinks.detach("second"))
+            leaving = asyncio.create_task(rig.downlinks.detach("second", 30))
             await rig.until(lambda: queue.steps == ["stop_intake"])
             rig.publisher.answer()
             await leaving
