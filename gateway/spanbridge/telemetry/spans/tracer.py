@@ -9,7 +9,8 @@ from opentelemetry.trace import SpanKind
 
 from spanbridge.core.cache import Generations
 from spanbridge.core.policy import ContextPolicy
-from spanbridge.core.protobuf import SMALL, VARINTS, text, varint
+from spanbridge.core.protobuf import SMALL, text, varint
+from spanbridge.telemetry.direction import DESTINATION
 from spanbridge.telemetry.env import TelemetryConfigError
 from spanbridge.telemetry.spans import ids, wire
 from spanbridge.telemetry.spans.hop import Hop, cut
@@ -26,6 +27,11 @@ _COUNTS = 1024
 """Sizes of batches whose attribute is kept in encoded form."""
 _KEPT = 2048
 """Destinations whose request spans are prepared at a time: devices may have a say in a topic's name."""
+
+
+_LINK = b"j\x21" + wire.TRACE
+_LINK_LOCAL = b"5\x00\x01\x00\x00"
+"""Before and behind the ids of a ``Span.links`` field (13) to a span of our own."""
 
 
 class SpanSink(Protocol):
@@ -52,6 +58,7 @@ class Tracer:
         self._value_limit: int | None = None
         self._max_links: int | None = None
         self._requests: Generations[str, bytes] = Generations(_KEPT)
+        self._shared: Generations[bytes, bytes] = Generations(_KEPT)
         self._counts: dict[int, bytes] = {}
         if sink is not None:
             self._prepare(sampler, limits)
@@ -85,7 +92,7 @@ class Tracer:
 
             return AskingSpans(process, send, self._sampler, following, self._value_limit)
         return RecordingSpans(
-            self._fixed(process, SpanKind.CONSUMER), self._fixed(send, SpanKind.PRODUCER), self._bounds, following
+            self._parts(process, SpanKind.CONSUMER), self._parts(send, SpanKind.PRODUCER), self._bounds, following
         )
 
     def requested(
@@ -109,34 +116,42 @@ class Tracer:
         if error is not None:
             for trace in recorded:
                 trace.tried = True
-        linked = [trace for trace in recorded if trace.send]
+        linked = [trace for trace in recorded if type(trace) is MessageTrace or trace.sends]
         if linked:
             self._sink.add((self._request_span(hop, linked, len(traces), start_ns, end_ns, error),))
 
     def stored(self, traces: Sequence[MessageTrace | None], end_ns: int) -> None:
-        """End the spans of messages that are stored. Hot path."""
+        """End the spans of messages that are stored. Hot path.
+
+        A span is joined of pieces, most of which it shares with many others.
+        """
         if self._sink is None:
             return
         out: list[bytes] = []
-        add, child, root, sizes = out.append, wire.CHILD, wire.ROOT, wire.SIZES.young
-        a, b, c = wire.TRACE, wire.SPAN, wire.PARENT
+        add, join, frames, sizes, times = out.append, b"".join, wire.FRAMES, wire.SIZES.young, wire.TIMES
+        remote, local, span, unset = wire.REMOTE_PARENT, wire.LOCAL_PARENT, wire.SPAN, wire.STATUS_UNSET
+        received_ns, lived = -1, b""
         for trace in traces:
             if trace is None:
                 continue
-            if not trace.plain or trace.tracestate or trace.extra:
+            if type(trace) is not MessageTrace or trace.tracestate or trace.extra:
                 out += trace.finish(end_ns)
                 continue
-            trace_id, own, parent, start = trace.trace_id, trace.process_id, trace.parent_id, trace.received_ns
-            rest = (sizes.get(trace.size) or wire.size_attribute(trace.size)) + wire.STATUS_UNSET
-            if parent:
-                times = child(a, trace_id, b, own, c, parent, 0x39, start, 0x41, end_ns)
-            else:
-                times = root(a, trace_id, b, own, 0x39, start, 0x41, end_ns)
-            length = len(trace.process) + len(times) + len(rest)
-            add(b"\x12%b%b%b%b" % (VARINTS[length] if length < SMALL else varint(length), trace.process, times, rest))
-            times = child(a, trace_id, b, trace.send_id, c, own, 0x39, trace.begun_ns, 0x41, end_ns)
-            length = len(trace.send) + wire.CHILD_LENGTH + len(rest)
-            add(b"\x12%b%b%b%b" % (VARINTS[length] if length < SMALL else varint(length), trace.send, times, rest))
+            fixed, trace_id, own, parent = trace.spans, trace.trace_id, trace.process_id, trace.parent_id
+            size = sizes.get(trace.size) or wire.size_attribute(trace.size)
+            if trace.received_ns != received_ns:  # all of one read have the same
+                received_ns = trace.received_ns
+                lived = times(0x39, received_ns, 0x41, end_ns, unset)
+            length = (fixed.process_size if parent else fixed.process_size - wire.PARENT_SIZE) + len(size)
+            add(join((
+                frames[length] if length < SMALL else wire.frame(length), fixed.process_shared, fixed.process_own,
+                trace_id, span, own, remote if parent else wire.LOCAL, parent, lived, size,
+            )))  # fmt: skip
+            length = fixed.send_size + len(size)
+            add(join((
+                frames[length] if length < SMALL else wire.frame(length), fixed.send_shared, fixed.send_own,
+                trace_id, span, trace.send_id, local, own, times(0x39, trace.begun_ns, 0x41, end_ns, unset), size,
+            )))  # fmt: skip
         if out:
             self._sink.add(out)
 
@@ -178,7 +193,7 @@ class Tracer:
     def _links(self, linked: list[MessageTrace]) -> list[bytes]:
         over = len(linked) - self._max_links if self._max_links is not None else 0
         if over <= 0:
-            return [b"j\x21\n\x10%b\x12\x08%b5\x00\x01\x00\x00" % (one.trace_id, one.send_id) for one in linked]
+            return [piece for one in linked for piece in (_LINK, one.trace_id, wire.SPAN, one.send_id, _LINK_LOCAL)]
         # As in the SDK, the last ones stay: dropped_links_count (14) says how many are missing.
         return [*self._links(linked[over:]), b"p" + varint(over)]
 
@@ -188,6 +203,17 @@ class Tracer:
             encoded = self._fixed(hop, SpanKind.CLIENT) + wire.LOCAL
             self._requests.put(hop.destination, encoded)
         return encoded
+
+    def _parts(self, hop: Hop, kind: SpanKind) -> tuple[bytes, bytes]:
+        """The fixed fields of a hop's spans: those that it has in common with other hops, and its own."""
+        attributes = cut(hop.attributes(), self._value_limit)
+        own = {name: attributes.pop(name) for name in (DESTINATION, *hop.extra)}
+        shared = wire.fixed_fields(hop.name, kind.value, attributes)
+        known = self._shared.get(shared)
+        if known is None:
+            known = shared
+            self._shared.put(shared, shared)
+        return known, wire.attributes(9, own)
 
     def _fixed(self, hop: Hop, kind: SpanKind) -> bytes:
         return wire.fixed_fields(hop.name, kind.value, cut(hop.attributes(), self._value_limit))
