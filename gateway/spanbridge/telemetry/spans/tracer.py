@@ -29,11 +29,6 @@ _KEPT = 2048
 """Destinations whose request spans are prepared at a time: devices may have a say in a topic's name."""
 
 
-_LINK = b"j\x21" + wire.TRACE
-_LINK_LOCAL = b"5\x00\x01\x00\x00"
-"""Before and behind the ids of a ``Span.links`` field (13) to a span of our own."""
-
-
 class SpanSink(Protocol):
     """Takes framed spans that have ended. Never blocks, never raises."""
 
@@ -109,14 +104,12 @@ class Tracer:
         """
         if self._sink is None:
             return
-        recorded = [trace for trace in traces if trace is not None]
-        if not recorded:
-            return
-        error = error[: self._value_limit] if error is not None else None
         if error is not None:
-            for trace in recorded:
-                trace.tried = True
-        linked = [trace for trace in recorded if type(trace) is MessageTrace or trace.sends]
+            error = error[: self._value_limit]
+            for trace in traces:
+                if trace is not None:
+                    trace.tried = True
+        linked = [trace for trace in traces if trace is not None and (type(trace) is MessageTrace or trace.sends)]
         if linked:
             self._sink.add((self._request_span(hop, linked, len(traces), start_ns, end_ns, error),))
 
@@ -193,7 +186,7 @@ class Tracer:
     def _links(self, linked: list[MessageTrace]) -> list[bytes]:
         over = len(linked) - self._max_links if self._max_links is not None else 0
         if over <= 0:
-            return [piece for one in linked for piece in (_LINK, one.trace_id, wire.SPAN, one.send_id, _LINK_LOCAL)]
+            return [b"j\x21\n\x10%b\x12\x08%b5\x00\x01\x00\x00" % (one.trace_id, one.send_id) for one in linked]
         # As in the SDK, the last ones stay: dropped_links_count (14) says how many are missing.
         return [*self._links(linked[over:]), b"p" + varint(over)]
 
