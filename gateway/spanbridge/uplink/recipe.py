@@ -53,9 +53,9 @@ class Recipe:
 
     ``head`` encodes them, ``partition`` batches them, ``spans`` traces them, ``tally`` counts them. ``room`` is in
     bytes: what a message's own properties may take. ``cut`` counts fixed properties that RocketMQ cannot carry.
-    ``reads`` says that the route's templates read user properties, ``by_device`` that devices have a say in the RocketMQ topic's name, ``special`` that
-    each message needs a closer look (a payload limit, no route, something cut). ``rejected`` is why messages go to the
-    rejected topic, with ``shortened`` as how far they were shortened for it.
+    ``reads`` says that templates read user properties, ``by_device`` that devices have a say in the RocketMQ topic's
+    name, ``special`` that each message needs a closer look (a payload limit, no route, something cut). ``rejected`` is
+    why messages go to the rejected topic, with ``shortened`` as how far they were shortened for it.
     """
 
     route: Route
@@ -198,7 +198,7 @@ class Recipes:
                 if reads and len(topic) <= LONGEST_CACHED:
                     self._reading.put(topic, reads)
             values = tuple(map(given.get, reads))
-            if passed is not None or any(value is not None for value in values):
+            if passed is not None or values.count(None) < len(values):
                 key = (topic, flags, passed, values)
         recipe = self._recipes.young.get(key) or self._recipes.get(key)
         if recipe is None:
