@@ -76,7 +76,8 @@ class RecordingSpans:
     """
 
     __slots__ = (
-        "_bounds", "_following", "process_own", "process_shared", "process_size", "send_own", "send_shared", "send_size",
+        "_bounds", "_following", "process_own", "process_shared", "process_size", "send_own", "send_shared",
+        "send_size",
     )  # fmt: skip
 
     def __init__(
@@ -150,8 +151,6 @@ class RecordingSpans:
         trace.received_ns = received_ns or begun
         trace.size = size
         trace.tracestate = ""
-        trace.extra = (
-            b"" if linked is None else self._following.link_field(linked.trace_id_bytes, linked.span_id_bytes)
-        )
+        trace.extra = b"" if linked is None else self._following.link_field(linked.trace_id_bytes, linked.span_id_bytes)
         trace.tried = False
         return f"00-{trace_id.hex()}-{send_id.hex()}-03", "", trace
