@@ -54,6 +54,7 @@ class Tracer:
         self._max_links: int | None = None
         self._requests: Generations[str, bytes] = Generations(_KEPT)
         self._shared: Generations[bytes, bytes] = Generations(_KEPT)
+        self._followings: dict[tuple[ContextPolicy, bool], Following] = {}
         self._counts: dict[int, bytes] = {}
         if sink is not None:
             self._prepare(sampler, limits)
@@ -76,12 +77,7 @@ class Tracer:
         """The spans of messages that are processed at one hop and sent to the other."""
         if self._sink is None:
             return SilentSpans(trust=trust)
-        following = Following(
-            follow=trust and policy is not ContextPolicy.LINK,
-            link=trust and policy is ContextPolicy.LINK,
-            passthrough=policy is ContextPolicy.PASSTHROUGH,
-            unlinked=self._max_links == 0,
-        )
+        following = self._following(policy, trust=trust)
         if self._bounds is None:
             from spanbridge.telemetry.spans.asking import AskingSpans  # noqa: PLC0415 - see above
 
@@ -89,6 +85,17 @@ class Tracer:
         return RecordingSpans(
             self._parts(process, SpanKind.CONSUMER), self._parts(send, SpanKind.PRODUCER), self._bounds, following
         )
+
+    def _following(self, policy: ContextPolicy, *, trust: bool) -> Following:
+        following = self._followings.get((policy, trust))
+        if following is None:
+            following = self._followings[policy, trust] = Following(
+                follow=trust and policy is not ContextPolicy.LINK,
+                link=trust and policy is ContextPolicy.LINK,
+                passthrough=policy is ContextPolicy.PASSTHROUGH,
+                unlinked=self._max_links == 0,
+            )
+        return following
 
     def requested(
         self,
