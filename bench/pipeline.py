@@ -1,9 +1,9 @@
 """CPU time of the gateway's own way of a message, without MQTT broker, RocketMQ and network.
 
-``python -m bench.pipeline`` feeds the bytes of PUBLISH packets to decoder and session, and on through intake and sender
-into a sink that takes every batch at once; spans go as far as encoded requests. ``--against REV`` lets the code of
-another commit take turns with this checkout's, each in a process of its own: what slows the machine slows both. The last
-line is one JSON object.
+``python -m bench.pipeline`` feeds the bytes of PUBLISH packets to decoder and session, and on through intake and
+sender into a sink that takes every batch at once; spans go as far as encoded requests. ``--against REV`` lets the code
+of another commit take turns with this checkout's, each in a process of its own: what slows the machine slows both. The
+last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from bench.revision import THIS, Code, checked_out
 from bench.shapes import SHAPES
@@ -70,7 +70,7 @@ class Worker:
             raise RuntimeError("a worker ended")
         return answer
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,8 +1,8 @@
-"""``pipeline_worker.py SHAPE MODE MESSAGES``: the pipeline that :mod:`bench.pipeline` measures, in a process of its own.
+"""``pipeline_worker.py SHAPE MODE MESSAGES``: the pipeline that :mod:`bench.pipeline` measures, in its own process.
 
 A first line on standard input has it encode ``MESSAGES`` packets, a second one take them through the pipeline: it is
-answered with microseconds of CPU a message. Everything from the packets' bytes to encoded batches and encoded OTLP requests is the gateway's own code; broker, RocketMQ and the
-OTLP receiver are replaced by what takes everything at once.
+answered with microseconds of CPU a message. Everything from the packets' bytes to encoded batches and encoded OTLP
+requests is the gateway's own code; broker, RocketMQ and OTLP receiver are replaced by what takes everything at once.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Pipeline:
         started = time.process_time()
         for data in reads:
             self.source.feed(data)
-            while self.uplink.in_flight:
+            while self.uplink.in_flight:  # noqa: ASYNC110 - the sender's tasks run, and nothing is waited for
                 await asyncio.sleep(0)
             while self.buffer.batch_is_full:
                 self.exported += len(self.frame.wrap(self.buffer.take()[0]))

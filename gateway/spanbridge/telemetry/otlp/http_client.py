@@ -26,7 +26,7 @@ class NoAnswerError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """What the server said. Names of ``headers`` are in lower case; ``body`` is its beginning, or empty."""
 
     status: int
@@ -35,7 +35,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class HttpServer:
     """Where to connect. ``authorization`` is basic authentication by the URL's user name and password, or ""."""
 
     host: str
@@ -55,7 +55,7 @@ class Server:
         return self.address.removesuffix(":443" if self.secure else ":80")
 
 
-def server(url: SplitResult) -> Server:
+def server(url: SplitResult) -> HttpServer:
     """The server of a URL.
 
     :raises ValueError: it has none, or a port that is no number.
@@ -66,12 +66,12 @@ def server(url: SplitResult) -> Server:
     if url.username is not None:
         pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
         authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
-    found = Server(url.hostname, url.port or _PORTS[url.scheme], url.scheme == "https", authorization)
+    found = HttpServer(url.hostname, url.port or _PORTS[url.scheme], url.scheme == "https", authorization)
     found.name  # noqa: B018 - a host that has no name in DNS is found now
     return found
 
 
-def proxy_for(target: Server) -> Server | None:
+def proxy_for(target: HttpServer) -> HttpServer | None:
     """The proxy that ``http_proxy``, ``https_proxy`` and ``no_proxy`` in the environment name for a server.
 
     :raises ValueError: what they hold is no URL.
@@ -109,7 +109,7 @@ class HttpClient:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
 
-    async def post(self, body: bytes) -> Answer:
+    async def post(self, body: bytes) -> HttpAnswer:
         """Send a request and read its answer. Nothing is sent a second time.
 
         :raises OSError: no connection, or it broke; also where TLS fails.
@@ -171,7 +171,7 @@ class HttpClient:
                 self._abort()
                 raise
 
-    async def _tunnel(self, proxy: Server) -> None:
+    async def _tunnel(self, proxy: HttpServer) -> None:
         """Have the proxy connect us to the server (RFC 9110 section 9.3.6), and speak TLS through it.
 
         :raises OSError: the proxy refuses.
@@ -189,7 +189,7 @@ class HttpClient:
         await self._writer.start_tls(self._tls, server_hostname=self._server.host)
         self._protocol = h11.Connection(h11.CLIENT)
 
-    async def _answer(self) -> tuple[Answer, bool]:
+    async def _answer(self) -> tuple[HttpAnswer, bool]:
         """Read an answer; and whether the connection can be used again.
 
         :raises h11.RemoteProtocolError: what comes is no HTTP.
@@ -208,17 +208,17 @@ class HttpClient:
                 status = event.status_code
                 headers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
                 if headers.get("content-encoding", "identity").lower() != "identity":
-                    return Answer(status, headers, b""), False  # compressed, which nobody asked for
+                    return HttpAnswer(status, headers, b""), False  # compressed, which nobody asked for
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) >= _LONGEST_ANSWER:
-                    return Answer(status, headers, bytes(body[:_LONGEST_ANSWER])), False
+                    return HttpAnswer(status, headers, bytes(body[:_LONGEST_ANSWER])), False
             elif isinstance(event, h11.EndOfMessage) or event is h11.PAUSED:
                 again = protocol.our_state is h11.DONE and protocol.their_state is h11.DONE
                 if again:
                     protocol.start_next_cycle()
-                return Answer(status, headers, bytes(body)), again
+                return HttpAnswer(status, headers, bytes(body)), again
 
 
-def _proxy_headers(proxy: Server) -> Headers:
+def _proxy_headers(proxy: HttpServer) -> Headers:
     return [("proxy-authorization", proxy.authorization)] if proxy.authorization else []

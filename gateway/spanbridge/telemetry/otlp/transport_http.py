@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from spanbridge.telemetry.env import OtlpSettings, TelemetryConfigError
-from spanbridge.telemetry.otlp.http_client import Answer, HttpClient, NoAnswerError
+from spanbridge.telemetry.otlp.http_client import HttpAnswer, HttpClient, NoAnswerError
 from spanbridge.telemetry.otlp.transport import Outcome, one_line, partial_success, tls_context
 
 _RETRYABLE = frozenset({429, 502, 503, 504})
@@ -61,7 +61,7 @@ class HttpTransport:
             return bytes(compress(body, 1))
         return bytes(await asyncio.to_thread(compress, body, 1))
 
-    def _outcome(self, answer: Answer) -> Outcome:
+    def _outcome(self, answer: HttpAnswer) -> Outcome:
         status = answer.status
         if 200 <= status < 300:
             return partial_success(self._settings, answer.body)
