@@ -457,7 +457,7 @@ class TestStopping:
             await rig.until(lambda: queue.steps == ["stop_intake"])
             rig.publisher.answer()
             await leaving
-            assert queue.steps == ["stop_intake", "close"]
+            assert queue.steps == ["stop_intake", "give_back", "close"]
             assert not rig.publisher.closed.is_set(), "another downlink uses it"
             assert [row["name"] for row in rig.downlinks.rows()] == ["commands"]
             with pytest.raises(ValueError, match="already"):
