@@ -45,6 +45,13 @@ class Counts:
         """All samples."""
         return self.linked + self.without_span + self.unknown + self.lost
 
+    def add(self, other: Counts) -> None:
+        """Count those as well."""
+        self.linked += other.linked
+        self.without_span += other.without_span
+        self.unknown += other.unknown
+        self.lost += other.lost
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from spanbridge.config.models.base import Section
 from spanbridge.config.models.mqtt import Mqtt, Tls, Will
+from spanbridge.config.models.profiling import Profiling
 from spanbridge.config.models.rocketmq import Rocketmq
 from spanbridge.config.models.routes import RouteSection
 from spanbridge.config.models.runtime import Admin, Batch, TelemetrySection, UplinkSection
@@ -19,6 +20,7 @@ __all__ = [
     "Batch",
     "Config",
     "Mqtt",
+    "Profiling",
     "Rocketmq",
     "RouteSection",
     "Section",
@@ -55,6 +57,7 @@ class Config(Section):
     uplink: UplinkSection = Field(default_factory=UplinkSection, description="MQTT to RocketMQ.")
     admin: Admin = Field(default_factory=Admin, description="Admin server.")
     telemetry: TelemetrySection = Field(default_factory=TelemetrySection, description="Logs, metrics, traces.")
+    profiling: Profiling = Field(default_factory=Profiling, description="Profiles of the gateway itself.")
 
     def client_id(self, broker: Mqtt) -> str:
         """The MQTT client identifier of a connection."""
