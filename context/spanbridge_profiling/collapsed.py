@@ -11,10 +11,8 @@ def write_collapsed(profile: Profile) -> str:
     """``outermost;...;innermost microseconds``, sorted."""
     lines: Counter[str] = Counter()
     for sample in profile.samples:
-        names = [f"{frame.function} ({_short(frame.file)})" for frame in reversed(sample.frames)]
-        lines[";".join([sample.thread, *names]).replace("\n", " ")] += sample.cpu_ns // 1000
+        names = [f"{frame.function} ({'/'.join(frame.file.rsplit('/', 2)[-2:])})" for frame in reversed(sample.frames)]
+        stack = [name.replace(";", ":").replace("\n", " ") for name in (sample.thread, *names)]
+        lines[";".join(stack)] += sample.cpu_ns // 1000
     return "".join(f"{stack} {cpu}\n" for stack, cpu in sorted(lines.items()))
 
-
-def _short(file: str) -> str:
-    return "/".join(file.replace(";", ":").rsplit("/", 2)[-2:])

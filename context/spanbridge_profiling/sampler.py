@@ -7,6 +7,7 @@ thread, which looks at the thread that ticked. All timers count CPU time: nothin
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import signal
@@ -71,11 +72,18 @@ class Sampler:
         signal.signal(clocks.SIGNAL, self._on_tick)
         signal.siginterrupt(clocks.SIGNAL, False)
         os.register_at_fork(after_in_child=self._forked)
+        atexit.register(self._exit)  # the interpreter takes its handlers off at its end: a tick would kill the process
 
     @property
     def runs(self) -> bool:
         """Whether somebody collects."""
         return bool(self._collections)
+
+    @property
+    def watched(self) -> int:
+        """Threads beside the main one that are looked after."""
+        worker = self._worker
+        return 0 if worker is None else worker.threads.count
 
     def open(self) -> Collection:
         """Begin to collect.
@@ -130,6 +138,10 @@ class Sampler:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.end()
+
+    def _exit(self) -> None:
+        for collection in self._collections:
+            self.close(collection)
 
     def _forked(self) -> None:
         """In the child: timers and the sampling thread stayed with the parent."""

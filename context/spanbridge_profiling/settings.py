@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from spanbridge_profiling.sampler import DEFAULT_RATE
 
-SWITCH = "SPANBRIDGE_PROFILING"
-RATE = "SPANBRIDGE_PROFILING_RATE"
-INTERVAL = "SPANBRIDGE_PROFILING_INTERVAL"
-DIRECTORY = "SPANBRIDGE_PROFILING_DIRECTORY"
+ENV_SWITCH: Final = "SPANBRIDGE_PROFILING"
+ENV_RATE: Final = "SPANBRIDGE_PROFILING_RATE"
+ENV_INTERVAL: Final = "SPANBRIDGE_PROFILING_INTERVAL"
+ENV_DIRECTORY: Final = "SPANBRIDGE_PROFILING_DIRECTORY"
 MOST = 1000
 _DEFAULT_INTERVAL = 15.0
 _PATH = "/v1development/profiles"
@@ -44,17 +45,17 @@ def read_settings(environ: Mapping[str, str]) -> Settings | None:
 
     :raises SettingError: a value that cannot be used.
     """
-    switch = environ.get(SWITCH, "").strip().lower()
+    switch = environ.get(ENV_SWITCH, "").strip().lower()
     if switch in ("", "0", "false", "off", "none") or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
     ways = tuple(way.strip() for way in switch.split(","))
     if not set(ways) <= set(_WAYS):
-        raise SettingError(f"{SWITCH}={switch!r} is none of off, otlp, file (or otlp,file)")
+        raise SettingError(f"{ENV_SWITCH}={switch!r} is none of off, otlp, file (or otlp,file)")
     found = Settings(
         ways=ways,
-        rate=round(_number(environ, RATE, DEFAULT_RATE, 1, MOST)),
-        interval=_number(environ, INTERVAL, _DEFAULT_INTERVAL, 1, 3600),
-        directory=environ.get(DIRECTORY, "").strip() or ".",
+        rate=round(_number(environ, ENV_RATE, DEFAULT_RATE, 1, MOST)),
+        interval=_number(environ, ENV_INTERVAL, _DEFAULT_INTERVAL, 1, 3600),
+        directory=environ.get(ENV_DIRECTORY, "").strip() or ".",
     )
     return found if "otlp" not in ways else _with_receiver(found, environ)
 

@@ -49,6 +49,11 @@ class Threads:
         self.unwatched = 0
         """Threads that could not be watched: no more timers."""
 
+    @property
+    def count(self) -> int:
+        """How many are watched."""
+        return len(self._watched)
+
     def find(self) -> None:
         """Watch all threads that :mod:`threading` knows, forget those that have ended."""
         with self._lock:
