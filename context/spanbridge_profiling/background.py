@@ -68,10 +68,10 @@ class Background:
         if self._ended:
             return
         self._ended = True
+        self._sampler.close(self._collection)
         self._stopping.set()
         self._collection.wake()
         self._thread.join(2 * self._settings.timeout)
-        self._sampler.close(self._collection)
 
     def _begin(self) -> None:
         self._thread = OwnThread(target=self._run, name="spanbridge-profiles", daemon=True)
@@ -93,6 +93,7 @@ class Background:
             self._stopping.wait(self._settings.interval)
             self._sampler.find_threads()
             self._export(self._collection.take())
+        self._export(self._collection.take())  # what came while the last one was on its way
 
     def _export(self, profile: Profile) -> None:
         if not profile.samples:

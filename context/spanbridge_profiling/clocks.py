@@ -12,6 +12,9 @@ import struct
 import time
 
 SIGNAL = signal.SIGPROF
+END = signal.SIGURG
+"""Ends the waiting for ticks. Not the timers' own signal: a second one of a kind is left out while one is pending, and
+the pending one is dropped by the kernel when its timer is deleted. Nobody would be woken."""
 
 _SIGEV_THREAD_ID = 4  # sigevent(3type): the signal goes to one thread
 _SFD_CLOEXEC = os.O_CLOEXEC
@@ -113,13 +116,13 @@ class Timers:
         self._timers.timer_delete(timer)
 
     def open(self) -> int:
-        """A file descriptor from which a thread reads its ticks; the thread has to block :data:`SIGNAL`.
+        """A file descriptor from which a thread reads its ticks; the thread has to block both signals.
 
         :raises OSError: the process has too many open files.
         """
         words = (ctypes.c_ulong * (1024 // _WORD))()
-        bit = SIGNAL - 1
-        words[bit // _WORD] |= 1 << (bit % _WORD)
+        for bit in (SIGNAL - 1, END - 1):
+            words[bit // _WORD] |= 1 << (bit % _WORD)
         descriptor = self._libc.signalfd(-1, ctypes.byref(words), _SFD_CLOEXEC)
         self._check(min(descriptor, 0))
         return int(descriptor)

@@ -15,4 +15,3 @@ def write_collapsed(profile: Profile) -> str:
         stack = [name.replace(";", ":").replace("\n", " ") for name in (sample.thread, *names)]
         lines[";".join(stack)] += sample.cpu_ns // 1000
     return "".join(f"{stack} {cpu}\n" for stack, cpu in sorted(lines.items()))
-

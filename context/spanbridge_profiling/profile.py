@@ -97,11 +97,7 @@ class Collection:
                 self._lock.release()
         else:
             self._late.append((key, cpu_ns))
-        if self._filled.locked():
-            try:
-                self._filled.release()
-            except RuntimeError:  # somebody was faster
-                return
+        self.wake()
 
     def lost(self) -> None:
         """One sample could not be taken."""
@@ -112,9 +108,12 @@ class Collection:
         self._filled.acquire()
 
     def wake(self) -> None:
-        """End :meth:`wait` without a sample."""
+        """End :meth:`wait`. It takes no lock that the code under a signal handler may hold."""
         if self._filled.locked():
-            self._filled.release()
+            try:
+                self._filled.release()
+            except RuntimeError:  # somebody was faster
+                return
 
     def take(self) -> Profile:
         """What has come together. The collection begins anew."""

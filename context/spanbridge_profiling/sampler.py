@@ -233,7 +233,7 @@ class _Worker:
         self.threads.clear()
         self._ends = True
         if self._thread.is_alive():
-            signal.pthread_kill(self._thread.ident or 0, clocks.SIGNAL)
+            signal.pthread_kill(self._thread.ident or 0, clocks.END)
             self._thread.join()
         self.forget()
 
@@ -244,7 +244,7 @@ class _Worker:
             os.close(descriptor)
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {clocks.SIGNAL})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {clocks.SIGNAL, clocks.END})
         self._ready.set()
         while not self._ends:
             self._turn(clocks.read_ticks(self._descriptor))

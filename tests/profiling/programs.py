@@ -1,4 +1,4 @@
-"""Code that uses the CPU under spans of its own, for the tests of who is charged for it. Sized by CPU time, not by time."""
+"""Code that uses the CPU under spans of its own, for tests of who is charged. Sized by CPU time, not by time."""
 
 from __future__ import annotations
 

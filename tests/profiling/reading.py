@@ -1,4 +1,4 @@
-"""A reader of pprof's format that shares nothing with the writer: protobuf's wire format, and field numbers as literals."""
+"""A reader of pprof's format that shares nothing with the writer: field numbers are literals."""
 
 from __future__ import annotations
 

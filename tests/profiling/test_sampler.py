@@ -218,7 +218,7 @@ def test_frames_name_function_file_and_line(sampler: Sampler) -> None:
     assert frame.file.endswith("tests/profiling/programs.py")
     assert frame.first_line == burn.__code__.co_firstlineno
     assert frame.first_line <= frame.line < frame.first_line + 6
-    assert 'test_frames_name_function_file_and_line' in [frame.function for frame in sample.frames]
+    assert "test_frames_name_function_file_and_line" in [frame.function for frame in sample.frames]
 
 
 def test_only_one_profiler_at_a_time(sampler: Sampler) -> None:
@@ -306,3 +306,25 @@ def test_no_descriptors_are_left(sampler: Sampler) -> None:
     for _ in range(20):
         sampler.close(sampler.open())
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_sampling_ends_while_threads_tick() -> None:
+    """A tick that is pending when its timer goes must not keep the sampling thread waiting."""
+    sampler = Sampler(1000)
+    stopping = False
+
+    def work() -> None:
+        while not stopping:
+            burn(0.005)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(60):
+        collection = sampler.open()
+        burn(0.005)
+        sampler.close(collection)
+    stopping = True
+    for thread in threads:
+        thread.join()
+    assert not sampler.runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -15,6 +16,10 @@ from typing import Any, cast
 import pytest
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceRequest
 
+from spanbridge_profiling import auto
+from spanbridge_profiling.background import begin
+from spanbridge_profiling.settings import read_settings
+from tests.profiling.programs import burn
 from tests.profiling.reading import read_pprof
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -110,11 +115,17 @@ def judge(request: Any, told: dict[str, tuple[str, str]]) -> None:
     assert links == set(told.values())
 
 
-@pytest.mark.parametrize("switch", ["", "off"])
-def test_it_is_off_unless_asked_for(switch: str, tmp_path: Path) -> None:
-    done = run(SPANBRIDGE_PROFILING=switch, SPANBRIDGE_PROFILING_DIRECTORY=str(tmp_path))
-    assert (done.returncode, done.stderr) == (3, "")
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("variables", [{}, {"SPANBRIDGE_PROFILING": "off"}, {"OTEL_SDK_DISABLED": "true"}])
+def test_it_is_off_unless_asked_for(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPANBRIDGE_PROFILING", "OTEL_SDK_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    if "OTEL_SDK_DISABLED" in variables:
+        monkeypatch.setenv("SPANBRIDGE_PROFILING", "file")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    auto.start()
+    assert "spanbridge-profiles" not in [thread.name for thread in threading.enumerate()]
+    auto.stop()
 
 
 @pytest.mark.parametrize(
@@ -123,20 +134,59 @@ def test_it_is_off_unless_asked_for(switch: str, tmp_path: Path) -> None:
         ({"SPANBRIDGE_PROFILING": "yes"}, "SPANBRIDGE_PROFILING='yes' is none of off, otlp, file"),
         ({"SPANBRIDGE_PROFILING": "file", "SPANBRIDGE_PROFILING_RATE": "0"}, "no number from 1 to 1000"),
         ({"SPANBRIDGE_PROFILING": "otlp", "OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT": "ftp://x"}, "is no http://"),
+        ({"SPANBRIDGE_PROFILING": "otlp", "OTEL_EXPORTER_OTLP_HEADERS": "secret"}, "no list of name=value pairs"),
+        ({"SPANBRIDGE_PROFILING": "otlp", "OTEL_EXPORTER_OTLP_TIMEOUT": "-1"}, "no number of milliseconds"),
+        ({"SPANBRIDGE_PROFILING": "otlp", "OTEL_EXPORTER_OTLP_CERTIFICATE": "/none"}, "No such file"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(variables: dict[str, str], told: str) -> None:
-    done = run(**variables)
-    assert done.returncode == 3
-    assert len(done.stderr.splitlines()) == 1
-    assert told in done.stderr
+def test_what_is_wrong_is_told_in_one_line(
+    variables: dict[str, str], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert begin(variables) is None
+    [record] = [record for record in caplog.records if record.name == "spanbridge_profiling"]
+    assert told in record.getMessage()
+    assert "secret" not in record.getMessage()
+    assert record.exc_info is None
 
 
-def test_a_receiver_that_refuses_is_told_once_and_stops_nothing(receiver: Receiver) -> None:
+def test_a_receiver_that_refuses_is_told_once_and_stops_nothing(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
     receiver.status = 404
-    done = run(SPANBRIDGE_PROFILING="otlp", OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT=f"{receiver.url}/x?key=secret")
-    assert done.returncode == 3
-    assert len(done.stderr.splitlines()) == 1
-    assert "the receiver answered 404" in done.stderr
-    assert "secret" not in done.stderr
-    assert receiver.taken[0][0] == "/x?key=secret"
+    endpoint = f"{receiver.url}/x?key=secret"
+    background = begin(
+        {
+            "SPANBRIDGE_PROFILING": "otlp",
+            "SPANBRIDGE_PROFILING_INTERVAL": "1",
+            "OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT": endpoint,
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+        }
+    )
+    assert background is not None
+    while len(receiver.taken) < 2:
+        burn(0.05)
+    background.stop()
+    background.stop()
+    [record] = [record for record in caplog.records if record.name == "spanbridge_profiling"]
+    assert "the receiver answered 404" in record.getMessage()
+    assert "secret" not in record.getMessage()
+    path, _, body = receiver.taken[0]
+    assert path == "/x?key=secret"
+    ExportProfilesServiceRequest.FromString(gzip.decompress(body))
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({}, "http://localhost:4318/v1development/profiles"),
+        ({"ENDPOINT": "http://c:4317"}, "http://c:4318/v1development/profiles"),
+        ({"ENDPOINT": "http://c:4317", "PROTOCOL": "http/protobuf"}, "http://c:4317/v1development/profiles"),
+        ({"ENDPOINT": "https://c/otlp/"}, "https://c/otlp/v1development/profiles"),
+        ({"PROFILES_ENDPOINT": "https://p/in", "ENDPOINT": "http://c"}, "https://p/in"),
+    ],
+)
+def test_where_profiles_go(variables: dict[str, str], endpoint: str) -> None:
+    named = {f"OTEL_EXPORTER_OTLP_{name}": value for name, value in variables.items()}
+    settings = read_settings({"SPANBRIDGE_PROFILING": "otlp", **named})
+    assert settings is not None
+    assert settings.endpoint == endpoint
