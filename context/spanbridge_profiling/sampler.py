@@ -25,8 +25,8 @@ from spanbridge_profiling.spans import NO_SPAN, UNKNOWN, running_span
 from spanbridge_profiling.stacks import Codes, Peek
 from spanbridge_profiling.threads import Beginnings, OwnThread, Threads, Watched
 
-DEFAULT_RATE = 100
-"""Samples per second of CPU time."""
+DEFAULT_RATE = 25
+"""Samples per second of CPU time of a thread (docs/adr/0143)."""
 
 
 class ProfilingUnavailable(Exception):  # noqa: N818 - a state of the process rather than a fault

@@ -10,7 +10,7 @@ DEEPEST = 128
 """Frames kept of a stack; those nearest to the root are left out."""
 
 Stack = tuple[int, ...]
-"""Innermost frame first, two numbers each: the code object's identity, and the instruction in it."""
+"""The identities of the code objects, innermost frame first, then the instruction in each."""
 
 Peek = Callable[[FrameType], str]
 """Reads what a frame works on: a short text of few different values. "" for nothing. It runs while sampling."""
@@ -38,22 +38,32 @@ class Codes:
 
     def walk(self, frame: FrameType | None) -> tuple[Stack, str]:
         """A frame and its callers, and what the innermost frame with a peek works on."""
-        stack: list[int] = []
-        codes, peeks = self._codes, self._peeks
-        note = ""
-        while frame is not None and len(stack) < 2 * DEEPEST:
-            code = frame.f_code
-            key = id(code)
-            codes[key] = code
-            stack += (key, frame.f_lasti)
-            if not note and key in peeks:
-                note = peeks[key](frame)
+        codes: list[CodeType] = []
+        places: list[int] = []
+        innermost, left = frame, DEEPEST
+        while frame is not None and left:
+            codes.append(frame.f_code)
+            places.append(frame.f_lasti)
             frame = frame.f_back
-        return tuple(stack), note
+            left -= 1
+        keys = tuple(map(id, codes))
+        self._codes.update(zip(keys, codes, strict=True))
+        note = "" if self._peeks.keys().isdisjoint(keys) else self._peek(innermost)
+        return keys + tuple(places), note
+
+    def _peek(self, frame: FrameType | None) -> str:
+        """What the innermost frame that can tell works on."""
+        while frame is not None:
+            peek = self._peeks.get(id(frame.f_code))
+            if peek is not None and (note := peek(frame)):
+                return note
+            frame = frame.f_back
+        return ""
 
     def read(self, stack: Stack) -> tuple[Frame, ...]:
         """The frames of a stack, innermost first."""
-        return tuple(self._frame(stack[at], stack[at + 1]) for at in range(0, len(stack), 2))
+        middle = len(stack) // 2
+        return tuple(map(self._frame, stack[:middle], stack[middle:]))
 
     def _frame(self, key: int, instruction: int) -> Frame:
         found = self._lines.get((key, instruction))

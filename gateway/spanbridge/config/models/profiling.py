@@ -32,7 +32,9 @@ class Profiling(Section):
             "later is needed."
         ),
     )
-    rate: int = Field(default=100, ge=1, le=1000, description="Samples per second of CPU time.")
+    rate: int = Field(
+        default=25, ge=1, le=1000, description="Samples per second of CPU time. More for a closer look, at its cost."
+    )
     interval: Duration = Field(default=15.0, ge=1, le=3600, description="Pause between two profiles that are pushed.")
 
     def conflicts(self) -> Iterator[Conflict]:
