@@ -247,6 +247,7 @@ async def profiler_of_another() -> AsyncIterator[tuple[ProfilerService, Events]]
         (["core/health.py", "app/watch.py"], "core"),
         (["/usr/lib/python3/json/decoder.py", "uplink/intake.py"], "uplink"),
         (["/usr/lib/python3/asyncio/events.py"], "runtime"),
+        (["/usr/lib/python3/asyncio/runners.py", "app/run.py", "cli/running.py"], "runtime"),
         (["/x/spanbridge_context/compact.py", "uplink/intake.py"], "context"),
         ([], "runtime"),
     ],

@@ -15,6 +15,8 @@ OUTSIDE = "runtime"
 
 _ROOT = f"{Path(spanbridge.__file__).parent}/"
 _DEEP = ("mqtt/codec", "rocketmq/grpc", "rocketmq/remoting", "telemetry/spans", "telemetry/metrics", "telemetry/otlp")
+_ROOTS = ("cli", "app/run.py", "app/gateway.py")
+"""Outermost frames of everything: they say nothing."""
 _SHARED = ("core", "app", "ports")
 """Code that several stages call: the stage is the caller's."""
 
@@ -46,7 +48,10 @@ def _package(file: str) -> str:
         return "context"
     if not file.startswith(_ROOT):
         return ""
-    folder, _, name = file.removeprefix(_ROOT).rpartition("/")
+    inside = file.removeprefix(_ROOT)
+    if inside.startswith(_ROOTS):
+        return ""
+    folder, _, name = inside.rpartition("/")
     if folder in _DEEP:
         return folder.replace("/", ".")
     return folder.partition("/")[0] or name.removesuffix(".py")
