@@ -317,10 +317,10 @@ def test_sampling_ends_while_threads_tick() -> None:
         while not stopping:
             burn(0.005)
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for _ in range(60):
+    for _ in range(20):
         collection = sampler.open()
         burn(0.005)
         sampler.close(collection)
