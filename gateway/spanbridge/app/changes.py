@@ -99,12 +99,14 @@ def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> t
     admin = _held(running.admin, read.admin, _ADMIN, "admin", needed)
     telemetry = _held(running.telemetry, read.telemetry, type(read.telemetry).model_fields, "telemetry", needed)
     rocketmq = _held(running.rocketmq, read.rocketmq, _ROCKETMQ, "rocketmq", needed)
+    needed += [] if read.lag == running.lag else ["lag"]
     brokers, routes = _brokers(running, read, busy, needed)
     update = {
         "name": running.name,
         "admin": admin,
         "telemetry": telemetry,
         "rocketmq": rocketmq,
+        "lag": running.lag,
         "mqtt": brokers,
         "routes": routes,
     }

@@ -11,6 +11,7 @@ from spanbridge.app import changes, convert
 from spanbridge.app.clock import SystemClock
 from spanbridge.app.declare import declare
 from spanbridge.app.events import GatewayStarted, GatewayStopped, GatewayStopping
+from spanbridge.app.lag import lag_service
 from spanbridge.app.reload import Reload, Running
 from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
 from spanbridge.app.switch import SinkSwitch
@@ -83,7 +84,11 @@ class Gateway:
         self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink)]
         found += [self._admin(config)] if config.admin.enabled else []
-        found += [SinkService(sink), probe, RatesService(self.watch.read_rates), self.reload]
+        found += [SinkService(sink), probe, RatesService(self.watch.read_rates)]
+        if (lag := lag_service(config, telemetry, clock)) is not None:
+            found.append(lag)
+            self.watch.show("lag", lag.show)
+        found.append(self.reload)
         self._services = Services(found, self._reporter)
         self.watch.show("config", self.reload.show)
         self.watch.show("services", self._services.status)

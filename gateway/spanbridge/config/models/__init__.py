@@ -8,6 +8,7 @@ import socket
 from pydantic import Field
 
 from spanbridge.config.models.base import Section
+from spanbridge.config.models.lag import LagGroup, LagSection
 from spanbridge.config.models.mqtt import Mqtt, Tls, Will
 from spanbridge.config.models.rocketmq import Rocketmq
 from spanbridge.config.models.routes import RouteSection
@@ -18,6 +19,8 @@ __all__ = [
     "Admin",
     "Batch",
     "Config",
+    "LagGroup",
+    "LagSection",
     "Mqtt",
     "Rocketmq",
     "RouteSection",
@@ -53,6 +56,7 @@ class Config(Section):
         examples=[[{"filter": "devices/{device}/telemetry", "topic": "telemetry"}]],
     )
     uplink: UplinkSection = Field(default_factory=UplinkSection, description="MQTT to RocketMQ.")
+    lag: LagSection | None = Field(default=None, description="Consumer lag. Without this table it is not watched.")
     admin: Admin = Field(default_factory=Admin, description="Admin server.")
     telemetry: TelemetrySection = Field(default_factory=TelemetrySection, description="Logs, metrics, traces.")
 
