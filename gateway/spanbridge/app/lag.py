@@ -39,7 +39,8 @@ def lag_options(config: Config) -> LagOptions:
     if section is None:
         return LagOptions(groups=own, topics=topics)
     groups = [
-        WatchedGroup(one.name, tuple(one.topics) or topics, pops=one.protocol == "grpc") for one in section.groups
+        WatchedGroup(one.name, tuple(one.topics) or topics, pops=one.protocol == "grpc", ordered=one.ordered)
+        for one in section.groups
     ]
     return LagOptions(
         groups=_joined(groups, own),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _MEANS: Final = {"not_delivered": "not delivered", "not_acknowledged": "not acknowledged", "unknown": "unknown"}
 _STATES: Final = {
     "consumed": "",
-    "no_consumer": "no consumer online",
+    "no_consumer": "brokers know no consumer",
     "never_committed": "never committed",
     "no_group": "no such group",
     "no_topic": "no such topic",
@@ -41,13 +41,13 @@ def show_lag(reading: LagReading, *, stream: TextIO, queues: bool = False, clear
 def _lines(row: TopicLag, reading: LagReading, *, queues: bool) -> Iterator[str]:
     lag = "-" if row.lag is None else str(row.lag)
     notes = "; ".join(_notes(row, reading))
-    text = f"{row.group}: {row.topic}: lag {lag} ({_MEANS[row.means]}), oldest {_age(row.age, row.lag)}"
+    text = f"{row.group}: {row.topic}: lag {lag} ({_MEANS[row.means]}){_oldest(row.age, row.lag)}"
     yield f"{text}: {notes}" if notes else text
     if queues:
         for queue in row.queues:
             behind = "-" if queue.lag is None else str(queue.lag)
             place = f"{queue.queue.broker}/{queue.queue.queue}"
-            yield f"{row.group}: {row.topic}: {place}: lag {behind}, oldest {_age(queue.age, queue.lag)}"
+            yield f"{row.group}: {row.topic}: {place}: lag {behind}{_oldest(queue.age, queue.lag)}"
 
 
 def _show_table(reading: LagReading, stream: TextIO, *, queues: bool) -> None:
@@ -122,9 +122,13 @@ def _remarks(reading: LagReading) -> Iterator[str]:
     yield from (f"could not be read: {text}" for text, _ in reading.errors if text not in shown)
 
 
+def _oldest(age: float | None, lag: int | None) -> str:
+    return f", oldest {text}" if (text := _age(age, lag)) else ""
+
+
 def _age(age: float | None, lag: int | None) -> str:
     if age is None:
-        return "-" if lag is None or lag else ""
+        return "-" if lag else ""
     for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
         if age >= 2 * seconds:
             return f"{age / seconds:.0f} {unit}"

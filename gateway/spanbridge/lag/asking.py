@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from spanbridge.core.errors import OffsetsError
@@ -55,14 +55,16 @@ class Asking:
     async def members(self, group: str, broker: str) -> int | None:
         """As the port says; None where that is refused, since rights may not go so far."""
         try:
-            return await self._once(("members", group, broker), lambda: self._offsets.members(group, broker), broker)
+            key = ("members", group, broker)
+            return await self._once(key, lambda: self._offsets.members(group, broker), broker, optional=True)
         except OffsetsError:
             return None
 
     async def ordered(self, broker: str) -> Mapping[str, bool] | None:
         """As the port says; None where that is refused."""
         try:
-            return await self._once(("ordered", broker), lambda: self._offsets.ordered(broker), broker)
+            key = ("ordered", broker)
+            return await self._once(key, lambda: self._offsets.ordered(broker), broker, optional=True)
         except OffsetsError:
             return None
 
@@ -77,16 +79,16 @@ class Asking:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _once(self, key: Hashable, ask: Callable[[], Awaitable[T]], broker: str) -> T:
+    async def _once(self, key: Hashable, ask: Callable[[], Awaitable[T]], broker: str, *, optional: bool = False) -> T:
         task = self._answers.get(key)
         if task is None:
-            task = self._answers[key] = asyncio.create_task(cast(Coroutine[Any, Any, T], self._ask(ask, broker)))
+            task = self._answers[key] = asyncio.create_task(self._ask(ask, broker, optional=optional))
         answer = await asyncio.shield(task)
         if isinstance(answer, OffsetsError):
             raise OffsetsError(str(answer), reason=answer.reason)
         return cast(T, answer)
 
-    async def _ask(self, ask: Callable[[], Awaitable[T]], broker: str) -> T | OffsetsError:
+    async def _ask(self, ask: Callable[[], Awaitable[T]], broker: str, *, optional: bool) -> T | OffsetsError:
         """The answer, or why there is none: an exception that nobody waits for any more would be logged."""
         if broker in self._away:
             return self._away[broker]
@@ -98,6 +100,8 @@ class Asking:
         except OffsetsError as error:
             if broker and error.reason in _OF_BROKERS:
                 self._away.setdefault(broker, error)
+            elif optional:
+                return error
             return self._failed(error)
 
     def _failed(self, error: OffsetsError) -> OffsetsError:

@@ -11,11 +11,13 @@ class WatchedGroup:
 
     ``pops`` is true for a group whose consumers receive by POP, as gRPC clients do: unless it receives in order, what
     it commits is what was delivered. Consumers of the older remoting protocol commit what they have acknowledged.
+    ``ordered`` says whether the group receives in order; None asks the brokers.
     """
 
     name: str
     topics: tuple[str, ...]
     pops: bool = True
+    ordered: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,10 +85,12 @@ class LagReader:
             return TopicLag(group=group.name, topic=topic, state=state, means=means, retry=retry, error=str(error))
         brokers = list(dict.fromkeys(queue.broker for queue in found))
         configured = [await asking.ordered(broker) for broker in brokers]
-        members = _sum([await asking.members(group.name, broker) for broker in brokers])
+        counts = [await asking.members(group.name, broker) for broker in brokers]
+        members = max((count for count in counts if count is not None), default=None)  # each consumer is at all brokers
         known = [each[group.name] for each in configured if each is not None and group.name in each]
-        if group.pops and known:
-            means = Meaning.NOT_ACKNOWLEDGED if any(known) else Meaning.NOT_DELIVERED
+        ordered = group.ordered if group.ordered is not None else any(known) if known else None
+        if group.pops and ordered is not None:
+            means = Meaning.NOT_ACKNOWLEDGED if ordered else Meaning.NOT_DELIVERED
         missing = not known and all(each is not None for each in configured)
         return TopicLag(
             group=group.name,
@@ -111,7 +113,7 @@ class LagReader:
         if group.pops:
             names = [f"{RETRY}{group.name}{mark}{topic}" for topic in group.topics for mark in "_+"]
         rows = [await self._topic(asking, group, name, retry=True) for name in names]
-        return [row for row in rows if row.state not in (LagState.NO_TOPIC, LagState.NEVER_COMMITTED)]
+        return [row for row in rows if row.lag is not None]
 
     async def _with_ages(self, asking: Asking, row: TopicLag, now_ms: int) -> TopicLag:
         if not row.lag:
@@ -142,11 +144,6 @@ def _state(queues: Iterable[QueueLag], members: int | None, *, missing: bool) ->
     if all(queue.committed is None for queue in queues):
         return LagState.NO_GROUP if missing else LagState.NEVER_COMMITTED
     return LagState.NO_CONSUMER if members == 0 else LagState.CONSUMED
-
-
-def _sum(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return max(known, default=None) if len(known) == len(counts) else None
 
 
 async def _held(asking: Asking, topic: str) -> int | None:

@@ -25,6 +25,11 @@ class LagGroup(Section):
         description="How its consumers receive. With `grpc`, lag counts what was not *delivered*, unless the group "
         "receives in order; with `remoting` (RocketMQ 4 clients), what was not *acknowledged*.",
     )
+    ordered: bool | None = Field(
+        default=None,
+        description="Whether the group receives in order (`consumeMessageOrderly`). By default brokers are asked; "
+        "proxies do not say.",
+    )
 
 
 class LagSection(Section):
@@ -32,7 +37,8 @@ class LagSection(Section):
 
     name_servers: str = Field(
         description="Addresses of the name servers, `host:port` (9876 by default), several separated by `;`. Brokers "
-        "are asked at the addresses that these announce.",
+        "are asked at the addresses that these announce. In cluster mode the proxies' remoting port (8080 by default) "
+        "does as well; `groups` are to be given then.",
         examples=["127.0.0.1:9876"],
     )
     groups: list[LagGroup] = Field(
