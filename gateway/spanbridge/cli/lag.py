@@ -30,7 +30,7 @@ EPILOG = (
 
 def lag(  # noqa: PLR0917 - the options of a command
     groups: Annotated[
-        list[str] | None, typer.Argument(metavar="[GROUP]...", help="Consumer groups. Default: those of the file.")
+        list[str] | None, typer.Argument(metavar="GROUP", help="Consumer groups. Default: those of the file.")
     ] = None,
     config: Annotated[
         Path,

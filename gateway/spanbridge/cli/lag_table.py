@@ -104,7 +104,9 @@ def _notes(row: TopicLag, reading: LagReading) -> Iterator[str]:
         yield state
     if row.retry:
         yield "waits for redelivery"
-    if row.uncommitted:
+    if row.uncommitted and all(queue.committed is None for queue in row.queues):
+        yield f"the topic holds {row.uncommitted:,}"
+    elif row.uncommitted:
         yield f"{row.uncommitted:,} in queues it never committed in"
     if row.expired:
         yield f"{row.expired:,} deleted before it got them"
