@@ -62,7 +62,7 @@ class InFlight:
             held.pop(former[1], None)
 
     def settle(self, message: object) -> None:
-        """The message was acknowledged, or given back."""
+        """The message was acknowledged."""
         entry = self._messages.get(id(message))
         if entry is not None and entry[0]() is message:
             self._messages.pop(id(message), None)

@@ -163,7 +163,7 @@ def replace_settlement(name: str, original: Original) -> Original:
     def settle(consumer: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
         operation = _settlement(name, consumer, message, args, kwargs)
         result = call(operation, original, consumer, message, *args, **kwargs)
-        if operation is not None:
+        if operation is not None and name == "ack":  # a longer hold is none, and what is given back is soon let go of
             operation.instrumentation.telemetry.in_flight.settle(message)
         if operation is not None and not watch(result, lambda _, error: operation.end(error)):
             operation.end()

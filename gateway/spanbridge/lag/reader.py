@@ -30,7 +30,7 @@ class LagReader:
 
     async def read(self) -> LagReading:
         """Ask for everything once. What cannot be read is in the result as such. Never raises ``OffsetsError``."""
-        began, at_ns = self._clock.monotonic_ns(), self._clock.now_ns()
+        began, at_ns, before = self._clock.monotonic_ns(), self._clock.now_ns(), self._offsets.requests
         asking = Asking(self._offsets, self._options.max_requests)
         try:
             rows, dead = await self._read_all(asking, at_ns // _MS)
@@ -41,7 +41,7 @@ class LagReader:
         return LagReading(
             at_ns=at_ns,
             took=(self._clock.monotonic_ns() - began) / 1e9,
-            requests=asking.asked,
+            requests=self._offsets.requests - before,
             rows=tuple(rows),
             dead_letters=dead,
             errors=tuple(asking.errors.items()),
