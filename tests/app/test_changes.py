@@ -142,3 +142,11 @@ def test_a_restart_is_asked_for_until_the_setting_is_as_it_runs() -> None:
     held, _ = hold(read(), read(admin={"port": 1}))
     assert hold(held, read(admin={"port": 1}))[1] == ("admin.port",)
     assert hold(held, read())[1] == ()
+
+
+def test_another_lag_takes_a_restart() -> None:
+    watched = read(lag={"name_servers": "a:9876"})
+    held, needed = hold(read(), watched)
+    assert (held.lag, needed) == (None, ("lag",))
+    held, needed = hold(watched, read())
+    assert (held.lag, needed) == (watched.lag, ("lag",))

@@ -12,6 +12,8 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
 
 Labels = Mapping[str, AttributeValue]
+_Key = frozenset[tuple[str, AttributeValue]]
+_MOST_KEYS: Final = 512
 
 
 class InFlight:
@@ -22,19 +24,28 @@ class InFlight:
     """
 
     def __init__(self) -> None:
-        self._known: dict[frozenset[tuple[str, AttributeValue]], Labels] = {}
-        self._held: dict[int, tuple[frozenset[tuple[str, AttributeValue]], float]] = {}
+        self._known: dict[_Key, Labels] = {}
+        self._keys: dict[int, tuple[Labels, _Key]] = {}
+        self._held: dict[int, tuple[_Key, float]] = {}
         self._messages: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._tokens: Final = count()
 
     def add(self, labels: Labels) -> int:
-        """One more message; the token is for :meth:`remove`."""
-        key = frozenset(labels.items())
-        if key not in self._known:
-            self._known[key] = labels
+        """One more message; the token is for :meth:`remove`. The labels are not to be changed afterwards."""
+        found = self._keys.get(id(labels))
+        key = self._learn(labels) if found is None or found[0] is not labels else found[1]
         token = next(self._tokens)
         self._held[token] = (key, perf_counter())
         return token
+
+    def _learn(self, labels: Labels) -> _Key:
+        """The key of these labels, remembered by the object: instrumentors hand over the same ones again and again."""
+        if len(self._keys) >= _MOST_KEYS:
+            self._keys = {}
+        key = frozenset(labels.items())
+        self._keys[id(labels)] = (labels, key)
+        self._known.setdefault(key, labels)
+        return key
 
     def remove(self, token: int) -> None:
         """The application is done with it. Does nothing the second time."""
