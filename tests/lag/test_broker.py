@@ -101,6 +101,7 @@ def cluster() -> Iterator[RocketmqBroker]:
         yield stack.rocketmq
 
 
+@pytest.mark.timeout(500)  # three JVMs start one after the other: 150 s were seen on two cores with a load of 20
 async def test_by_a_proxy_in_cluster_mode(cluster: RocketmqBroker) -> None:
     topic, group, idle = await anyio.to_thread.run_sync(prepare, cluster)
     proxy = f"{cluster.host}:{cluster.remoting_port}"
