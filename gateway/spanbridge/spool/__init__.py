@@ -1,0 +1,4 @@
+"""The spool: messages on disk while RocketMQ is away.
+
+``disk`` is the file layer, ``records`` the bytes, ``store`` the numbered records of a directory.
+"""
