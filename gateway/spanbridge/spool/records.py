@@ -18,6 +18,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
+from spanbridge.core.spooled import Lost, Record
+
 if TYPE_CHECKING:
     from spanbridge.spool.disk import SpoolFile
 
@@ -38,24 +40,6 @@ _SLOT = Struct("<4sIQQ")
 SLOT_BYTES = _SLOT.size + _CHECKSUM.size
 SLOT_AT = (0, 4096)
 """Where the two slots are: on pages of their own, so that one torn write spoils one of them."""
-
-
-class Record(NamedTuple):
-    """What a segment holds: a sequence number, a kind (1 to 255), and bytes that are the caller's business."""
-
-    number: int
-    kind: int
-    body: bytes
-
-
-class Lost(NamedTuple):
-    """Records that cannot be read, by their sequence numbers: from ``first`` to before ``end``."""
-
-    first: int
-    end: int
-
-    def __len__(self) -> int:
-        return self.end - self.first
 
 
 class Name(NamedTuple):

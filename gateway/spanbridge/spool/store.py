@@ -13,10 +13,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from spanbridge.core.spooled import Lost, Record
 from spanbridge.spool import records as form
 from spanbridge.spool.disk import Disk, SpoolFile
 from spanbridge.spool.errors import SpoolFault, SpoolFull, SpoolRefused, fault_of
-from spanbridge.spool.records import Lost, Mark, Name, Place, Record
+from spanbridge.spool.records import Mark, Name, Place
 
 VERSION = 1
 _VERSION_FILE = "version"
@@ -398,16 +399,21 @@ class Store:
         index = self._index(number)
         return {} if index is None else self.segments[index].meta
 
+    def first_segment(self) -> range:
+        """The numbers in the oldest segment that are not done."""
+        if not self.segments:
+            return range(0)
+        end = self.segments[1].first if len(self.segments) > 1 else self.next
+        return range(max(self.watermark, self.segments[0].first), end)
+
     def drop_first(self) -> range:
         """Give up the oldest segment; return the numbers that it held and that were not done.
 
         :raises SpoolFault: the disk fails; nothing is given up then.
         """
-        if not self.segments:
-            return range(0)
-        end = self.segments[1].first if len(self.segments) > 1 else self.next
-        dropped = range(max(self.watermark, self.segments[0].first), end)
-        self.mark(end, tidy=True)
+        dropped = self.first_segment()
+        if dropped:
+            self.mark(dropped.stop, tidy=True)
         return dropped
 
     def close(self) -> None:
