@@ -7,8 +7,8 @@ import errno
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from spanbridge.core.spooled import Lost
 from spanbridge.spool.errors import SpoolFault
-from spanbridge.spool.records import Lost, Record
 from spanbridge.spool.store import Store, StoreLimits
 
 from .simulated import SimulatedDisk

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from spanbridge.app import convert
 from spanbridge.config import Config, Mqtt, RouteSection
-from spanbridge.config.models import Section
+from spanbridge.config.models import Section, SpoolSection
 from spanbridge.mqtt import MqttOptions
 from spanbridge.rocketmq import RocketmqOptions
 
@@ -19,6 +19,7 @@ from spanbridge.rocketmq import RocketmqOptions
 _ADMIN = ("enabled", "host", "port", "allow_remote")
 _MQTT = ("version", "clean_start")
 _ROCKETMQ = ("ordered_partitions",)
+_SPOOL = ("path", "max_bytes", "reserve", "segment_bytes")
 
 S = TypeVar("S", bound=Section)
 
@@ -84,7 +85,7 @@ def compare(before: Loaded, after: Loaded) -> Changes:
         cluster=_without_topics(before.rocketmq) != _without_topics(after.rocketmq)
         or _other_files(before, after, before.rocketmq),
         routes=old.routes != new.routes,
-        uplink=old.uplink != new.uplink,
+        uplink=old.uplink != new.uplink or old.spool != new.spool,
         health=old.admin != new.admin,
     )
 
@@ -99,16 +100,25 @@ def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> t
     admin = _held(running.admin, read.admin, _ADMIN, "admin", needed)
     telemetry = _held(running.telemetry, read.telemetry, type(read.telemetry).model_fields, "telemetry", needed)
     rocketmq = _held(running.rocketmq, read.rocketmq, _ROCKETMQ, "rocketmq", needed)
+    spool = _spool(running, read, needed)
     brokers, routes = _brokers(running, read, busy, needed)
     update = {
         "name": running.name,
         "admin": admin,
         "telemetry": telemetry,
         "rocketmq": rocketmq,
+        "spool": spool,
         "mqtt": brokers,
         "routes": routes,
     }
     return read.model_copy(update=update), tuple(needed)
+
+
+def _spool(running: Config, read: Config, needed: list[str]) -> SpoolSection | None:
+    if running.spool is None or read.spool is None:
+        needed += ["spool"] if running.spool != read.spool else []
+        return running.spool
+    return _held(running.spool, read.spool, _SPOOL, "spool", needed)
 
 
 def _held(running: S, read: S, names: Iterable[str], path: str, needed: list[str]) -> S:

@@ -20,6 +20,7 @@ from spanbridge.core.health import Thresholds
 from spanbridge.mqtt import create_source
 from spanbridge.ports import Service
 from spanbridge.rocketmq import create_sink
+from spanbridge.spool import SegmentSpool
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
 
@@ -47,6 +48,8 @@ class Gateway:
         clock, loaded = SystemClock(), changes.loaded(config)
         sink = SinkSwitch(create_sink(loaded.rocketmq, self._reporter))
         sources = [create_source(one, self._reporter) for one in loaded.mqtt.values()]
+        spool_options = convert.spool_options(config)
+        spool = None if spool_options is None else SegmentSpool(spool_options, self._reporter)
         self.uplink = Uplink(
             sink,
             tracer=telemetry.tracer,
@@ -55,6 +58,8 @@ class Gateway:
             clock=clock,
             settings=convert.uplink_settings(config),
             cluster=convert.peers(config)[1],
+            spool=spool,
+            boot_ns=clock.boot_ns,
         )
         routes = config.build_routes()
         for source in sources:
@@ -83,6 +88,7 @@ class Gateway:
         self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink)]
         found += [self._admin(config)] if config.admin.enabled else []
+        found += [spool] if spool is not None else []
         found += [SinkService(sink), probe, RatesService(self.watch.read_rates), self.reload]
         self._services = Services(found, self._reporter)
         self.watch.show("config", self.reload.show)

@@ -345,6 +345,8 @@ class Store:
         found: list[Record | Lost] = []
         number, segment, offset = cursor.number, cursor.segment, cursor.offset
         try:
+            if cursor.number < self.watermark:
+                cursor.number, cursor.segment = self.watermark, None
             while len(found) < count and size > 0 and cursor.number < self.next:
                 size -= self._read_segment(cursor, found, count, size)
         except OSError as error:

@@ -123,6 +123,20 @@ class DrainIncomplete(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolUnreadable(Event):
+    """The spool cannot be read now, or a record of it is no message."""
+
+    name: ClassVar[str] = "spool.unreadable"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    cause: str
+
+    def text(self) -> str:
+        """Cause, and what happens next."""
+        return f"the spool cannot be read: {self.cause}; what can be read goes on, and it is tried again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InternalError(Event):
     """A fault of ours. Messages that it stops are nacked: the source brings them again."""
 

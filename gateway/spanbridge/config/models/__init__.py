@@ -12,6 +12,7 @@ from spanbridge.config.models.mqtt import Mqtt, Tls, Will
 from spanbridge.config.models.rocketmq import Rocketmq
 from spanbridge.config.models.routes import RouteSection
 from spanbridge.config.models.runtime import Admin, Batch, TelemetrySection, UplinkSection
+from spanbridge.config.models.spool import SpoolSection
 from spanbridge.core import routes as core
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Rocketmq",
     "RouteSection",
     "Section",
+    "SpoolSection",
     "TelemetrySection",
     "Tls",
     "UplinkSection",
@@ -53,6 +55,7 @@ class Config(Section):
         examples=[[{"filter": "devices/{device}/telemetry", "topic": "telemetry"}]],
     )
     uplink: UplinkSection = Field(default_factory=UplinkSection, description="MQTT to RocketMQ.")
+    spool: SpoolSection | None = Field(default=None, description="Messages on disk while RocketMQ is away.")
     admin: Admin = Field(default_factory=Admin, description="Admin server.")
     telemetry: TelemetrySection = Field(default_factory=TelemetrySection, description="Logs, metrics, traces.")
 

@@ -50,22 +50,21 @@ class MessageTrace:
         self.extra = extra
         self.tried = False
 
+    def processed(self, end_ns: int, error: str | None = None) -> bytes:
+        """The process span, framed; empty where there is none."""
+        times = identity(self.trace_id, self.process_id, self.parent_id, self.received_ns, end_ns)
+        return framed(self.process + times + self.extra + self._rest(error))
+
+    def _rest(self, error: str | None) -> bytes:
+        rest = wire.size_attribute(self.size) + wire.status(error)
+        return rest + text(3, self.tracestate) if self.tracestate else rest
+
     def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
         """The spans, framed. ``error`` becomes their ``error.type``."""
-        rest = wire.size_attribute(self.size) + wire.status(error)
-        if self.tracestate:
-            rest += text(3, self.tracestate)
-        spans = [
-            framed(
-                self.process
-                + identity(self.trace_id, self.process_id, self.parent_id, self.received_ns, end_ns)
-                + self.extra
-                + rest
-            )
-        ]
+        spans = [self.processed(end_ns, error)]
         if error is None or self.tried:
             times = identity(self.trace_id, self.send_id, self.process_id, self.begun_ns, end_ns)
-            spans.append(framed(self.send + times + rest))
+            spans.append(framed(self.send + times + self._rest(error)))
         return spans
 
 
@@ -78,6 +77,12 @@ class AskedTrace(MessageTrace):
     __slots__ = ()
 
     plain = False
+
+    def processed(self, end_ns: int, error: str | None = None) -> bytes:
+        """See the base class."""
+        return (
+            framed(self.process + b"\x41" + end_ns.to_bytes(8, "little") + wire.status(error)) if self.process else b""
+        )
 
     def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
         """See the base class."""
