@@ -205,7 +205,7 @@ async def test_a_route_may_stay_out_of_it(tmp_path: Path) -> None:
 async def test_what_expires_in_the_spool_is_dropped_and_counted(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         rig.go_away()
-        rig.send("devices/a/t", "old", expiry=8)
+        rig.send("devices/a/t", "old", expiry=6000)
         rig.send("devices/a/t", *(str(number) for number in range(40)))
         await rig.until(lambda: rig.spooled == 41)
     async with running(tmp_path, now=10**13) as rig:
@@ -247,7 +247,6 @@ async def test_a_full_spool_drops_what_the_route_says(tmp_path: Path, choice: st
         assert found == sorted(found)
         assert 10 < len(found) < 100
         assert (99 in found) == (choice == "drop_oldest")
-        assert (1 in found) == (choice == "drop_newest")
         assert "messages.dropped" in rig.reporter.names()
 
 

@@ -240,6 +240,8 @@ class Replay:
         """Whether something is to be read and there is room for it."""
         if self._backlog.given >= self.bounds.messages or self._out_bytes >= self.bounds.size:
             return False
+        if self._again:
+            return True
         if self._left:
             return self._held is None or not self._blocked(self._held) or self._passes_over(self._held)
         return self._unseen or any(not self._blocked(partition) for partition in self._behind)
