@@ -87,8 +87,8 @@ class Gateway:
         )
         self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink)]
-        found += [self._admin(config)] if config.admin.enabled else []
         found += [spool] if spool is not None else []
+        found += [self._admin(config)] if config.admin.enabled else []
         found += [SinkService(sink), probe, RatesService(self.watch.read_rates), self.reload]
         self._services = Services(found, self._reporter)
         self.watch.show("config", self.reload.show)

@@ -143,9 +143,15 @@ class Store:
             self._write_new(_VERSION_FILE, text)
 
     def _begin_marks(self, names: dict[str, int]) -> None:
+        """Have room for both slots from the start: on a full disk, it is the watermark that makes room."""
+        whole = form.SLOT_AT[1] * 2
         if _WATERMARK not in names:
-            self._write_new(_WATERMARK, b"")
+            self._write_new(_WATERMARK, bytes(whole))
         self._read_marks()
+        size = names.get(_WATERMARK, whole)
+        if size < whole and self._marks is not None:  # a start ended while it was made
+            _write_all_at(self._marks, bytes(whole - size), size)
+            self._marks.sync()
 
     def _read_marks(self) -> None:
         marks = self._disk.open(_WATERMARK, write=not self._read_only)
