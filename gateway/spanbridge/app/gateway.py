@@ -13,6 +13,7 @@ from spanbridge.app.declare import declare
 from spanbridge.app.events import GatewayStarted, GatewayStopped, GatewayStopping
 from spanbridge.app.reload import Reload, Running
 from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
+from spanbridge.app.spool import SpoolView
 from spanbridge.app.switch import SinkSwitch
 from spanbridge.app.watch import Watch
 from spanbridge.config import Config, Report, examine
@@ -87,12 +88,20 @@ class Gateway:
         )
         self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink)]
-        found += [spool] if spool is not None else []
+        found += self._spool(spool, clock) if spool is not None else []
         found += [self._admin(config)] if config.admin.enabled else []
         found += [SinkService(sink), probe, RatesService(self.watch.read_rates), self.reload]
         self._services = Services(found, self._reporter)
         self.watch.show("config", self.reload.show)
         self.watch.show("services", self._services.status)
+
+    def _spool(self, spool: SegmentSpool, clock: SystemClock) -> list[Service]:
+        """The spool, and what is shown of it."""
+        assert self.uplink.spill is not None
+        view = SpoolView(spool, self.uplink.spill, clock)
+        view.register(self._telemetry)
+        self.watch.show("spool", view.show)
+        return [spool, view]
 
     def _admin(self, config: Config) -> AdminServer:
         return AdminServer(

@@ -31,6 +31,7 @@ class _Shown(NamedTuple):
     end: int = 0
     size: int = 0
     segments: int = 0
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,11 @@ class SegmentSpool:
     def limit(self) -> int:
         """See the port."""
         return self._options.max_bytes
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be written: by ``max_bytes``, or by what the file system has left."""
+        return self._shown.room
 
     async def start(self) -> None:
         """Open the directory.
@@ -237,7 +243,11 @@ class SegmentSpool:
 
     def _show(self) -> None:
         store = self._store
-        self._shown = _Shown(store.watermark, store.next, store.size, len(store.segments))
+        try:
+            room = max(0, store.room())
+        except SpoolFault:
+            room = 0
+        self._shown = _Shown(store.watermark, store.next, store.size, len(store.segments), room)
 
 
 def _tried(call: Callable[[], T]) -> tuple[T | None, SpoolFault | None]:

@@ -100,6 +100,21 @@ class Spill:
             await self._closing
         self._spool.mark(self._replay.first)
 
+    @property
+    def sent(self) -> int:
+        """Messages that went on out of the spool."""
+        return self._replay.sent
+
+    @property
+    def idle(self) -> bool:
+        """Whether every message goes straight through."""
+        return self._replay.idle
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """When the oldest message in there was received (Unix time, ns), as far as it was read; None: there is none."""
+        return None if self._replay.idle else self._replay.oldest_ns
+
     def use(self, settings: SpillSettings, bounds: ReplayBounds) -> None:
         """Go by these from now on. Routes may be others as well."""
         self.settings = settings
