@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from spanbridge.core import mapping
 from spanbridge.core.cache import Generations
-from spanbridge.core.delivery import Delivery
+from spanbridge.core.delivery import Acknowledger, Delivery
 from spanbridge.core.errors import SinkRejected, bare
 from spanbridge.core.message import Publish
 from spanbridge.core.partition import Partition
@@ -116,10 +116,15 @@ class Intake:
 
     def _answered(self, deliveries: list[Delivery[Publish]]) -> list[Delivery[Publish]]:
         """Those that the source brought; the others, out of the spool, are acked."""
-        own = [one for one in deliveries if one.source is self.source]
+        own: list[Delivery[Publish]] = []
+        others: dict[Acknowledger[Publish], list[Delivery[Publish]]] = {}
         for one in deliveries:
-            if one.source is not self.source:
-                one.ack()
+            if one.source is self.source:
+                own.append(one)
+            else:
+                others.setdefault(one.source, []).append(one)
+        for source, found in others.items():
+            source.ack(found)
         return own
 
     def replay(self, delivery: Delivery[Publish], spooled: Spooled) -> Outgoing | None:

@@ -147,7 +147,7 @@ class Uplink:
             metrics=self._metrics,
             reporter=self._reporter,
             clock=self._clock,
-            submit=self.sender.submit,
+            submit=self.sender.enter,
         )
         mine = _routes_of(source.name, routes)
         intake.use(ends, self._recipes(mine, ends, intake.tallies))

@@ -27,7 +27,7 @@ from spanbridge.uplink.sender import Sender
 
 _PROBE = 32
 """Messages of a partition that fails which are out of the spool at a time, to see whether it works again."""
-_CHUNK = 1024
+_CHUNK = 4096
 _CHUNK_BYTES = 1 << 20
 _RETRY = 1.0
 
@@ -238,13 +238,16 @@ class Replay:
 
     def _wanted(self) -> bool:
         """Whether something is to be read and there is room for it."""
-        if self._backlog.given >= self.bounds.messages or self._out_bytes >= self.bounds.size:
-            return False
+        if self._backlog.given > self.bounds.messages // 2 or self._out_bytes > self.bounds.size // 2:
+            return False  # a chunk at a time: to look for a single message costs what it costs to look for hundreds
         if self._again:
             return True
         if self._left:
             return self._held is None or not self._blocked(self._held) or self._passes_over(self._held)
         return self._unseen or any(not self._blocked(partition) for partition in self._behind)
+
+    def _has_room(self) -> bool:
+        return self._backlog.given < self.bounds.messages and self._out_bytes < self.bounds.size
 
     def _blocked(self, partition: Partition[Outgoing]) -> bool:
         return partition in self._stopped and self._out[partition] >= _PROBE
@@ -261,7 +264,7 @@ class Replay:
         found, self._left, self._held = self._left, [], None
         if not found:
             end = self._spool.end
-            found = await self._spool.read(min(_CHUNK, self.bounds.messages - self._backlog.given), _CHUNK_BYTES)
+            found = await self._spool.read(_CHUNK, _CHUNK_BYTES)
             if self._again:
                 return
             if not found:
@@ -271,6 +274,9 @@ class Replay:
                 return
         touched: dict[Partition[Outgoing], None] = {}
         for index, one in enumerate(found):
+            if not self._has_room():
+                self._left = found[index:]
+                break
             if isinstance(one, Lost):
                 self._backlog.skip(range(one.first, one.end))
                 self._read_to = max(self._read_to, one.end)
@@ -325,27 +331,33 @@ class Replay:
 
     def _delivery(self, record: Record, spooled: Spooled) -> SpooledDelivery | None:
         """The delivery of a message; None: nobody wants it any more, or nobody is left to say where it goes."""
-        intake = next((one for one in self._intakes if one.source.name == spooled.source), None)
-        intake = intake or next(iter(self._intakes), None)
-        if intake is None:
+        if not self._intakes:
             return None
-        boot, now = self._spool.boot, self._clock.monotonic_ns()
-        left = form.left_ns(
-            spooled,
-            now_ns=self._clock.now_ns(),
-            boot_now_ns=self._boot_ns(),
-            same_boot=bool(boot) and self._spool.boot_of(record.number) == boot,
-        )
-        age = (self._clock.now_ns() - spooled.publish.received_ns) / 1e9
-        too_old = self.bounds.max_age is not None and age > self.bounds.max_age
-        if too_old or (left is not None and left <= 0):
-            reason = "max_age" if too_old else "expired"
-            cause = "it was in the spool for too long" if too_old else "it expired in the spool"
-            self._rejects.dropped(spooled.publish, intake.tallies.get(UNROUTABLE), reason, cause)
-            return None
-        delivery = SpooledDelivery(spooled.publish, self, len(record.body), now, None if left is None else now + left)
+        intake = self._intakes[0]
+        if spooled.source:
+            intake = next((one for one in self._intakes if one.source.name == spooled.source), intake)
+        now = self._clock.monotonic_ns()
+        expires: int | None = None
+        if spooled.publish.expiry is not None or self.bounds.max_age is not None:
+            left, reason = self._left_of(record.number, spooled)
+            if reason is not None:
+                cause = "it was in the spool for too long"
+                self._rejects.dropped(spooled.publish, intake.tallies.get(UNROUTABLE), reason, cause)
+                return None
+            expires = None if left is None else now + left
+        delivery = SpooledDelivery(spooled.publish, self, len(record.body), now, expires)
         delivery.number, delivery.intake, delivery.partition = record.number, intake, None
         return delivery
+
+    def _left_of(self, number: int, spooled: Spooled) -> tuple[int | None, str | None]:
+        """Nanoseconds until a message expires, if it does, and why it is to be dropped, if it is."""
+        boot, now = self._spool.boot, self._clock.now_ns()
+        same_boot = bool(boot) and self._spool.boot_of(number) == boot
+        left = form.left_ns(spooled, now_ns=now, boot_now_ns=self._boot_ns(), same_boot=same_boot)
+        if left is not None and left <= 0:
+            return left, "expired"
+        age = (now - spooled.publish.received_ns) / 1e9
+        return left, "max_age" if self.bounds.max_age is not None and age > self.bounds.max_age else None
 
     def _end_pass(self) -> None:
         """The end of the spool is reached: what was passed over in a whole pass is all that it holds."""

@@ -109,10 +109,14 @@ class Sender:
         self._cluster = cluster
         self._hops = Generations(2048)
 
-    def submit(self, partition: Partition[Outgoing]) -> None:
-        """Send what ``partition`` has ready. Synchronous: the sending goes on in tasks of this sender."""
+    def enter(self, partition: Partition[Outgoing]) -> None:
+        """Send what ``partition`` has ready, now that messages came in: or have it spooled, behind others of it."""
         if self.spill is not None and self.spill.takes(partition):
             self.spill.divert(partition)
+        self.submit(partition)
+
+    def submit(self, partition: Partition[Outgoing]) -> None:
+        """Send what ``partition`` has ready. Synchronous: the sending goes on in tasks of this sender."""
         while not self._stopped and (batch := partition.take()) is not None:
             task = asyncio.get_running_loop().create_task(self._run(partition, batch))
             self._tasks[task] = batch
