@@ -19,6 +19,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import spanbridge
+from spanbridge.app.clock import SystemClock
+from spanbridge.app.spool import SpoolView
 from spanbridge.core.events import Event
 from spanbridge.ports import Link
 from spanbridge.telemetry import Peer, Telemetry
@@ -50,6 +52,7 @@ async def served(anyio_backend: str) -> Samples:
     up: Any = SimpleNamespace(name="m", status=SimpleNamespace(link=Link.UP))
     load: Any = SimpleNamespace(in_flight=1, paused=False, oldest_age=lambda: 1.0)
     await telemetry.start(load, [up], up)
+    register_spool(telemetry)
     telemetry.metrics.consumed("a/+", 1)
     telemetry.metrics.requested("t", 1, 0.1)
     telemetry.metrics.requested("t", 1, 0.1, "throttled")
@@ -69,9 +72,17 @@ async def served(anyio_backend: str) -> Samples:
     return found
 
 
+def register_spool(telemetry: Telemetry) -> None:
+    spool: Any = SimpleNamespace(first=0, end=1, size=1, limit=2, room=1)
+    spill: Any = SimpleNamespace(oldest_ns=None)
+    view = SpoolView(spool, spill, SystemClock())
+    view.register(telemetry)
+    view.readings.append((0, 0))  # it has grown since
+
+
 def every_event() -> Iterator[Event]:
     modules = pkgutil.walk_packages(spanbridge.__path__, "spanbridge.")
-    wanted = ("app", "mqtt", "rocketmq", "telemetry", "uplink")
+    wanted = ("app", "mqtt", "rocketmq", "spool", "telemetry", "uplink")
     parts = [found.name for found in modules if found.name.split(".")[1] in wanted]
     for kind in sorted({kind for name in parts for kind in events_of(importlib.import_module(name))}, key=repr):
         values: dict[str, Any] = {"int": 1, "float": 1.0, "bool": True}

@@ -25,12 +25,13 @@ class SpoolView(Periodic):
         self._spool = spool
         self._spill = spill
         self._clock = clock
-        self._readings: deque[tuple[int, int]] = deque(maxlen=_WINDOW)
+        self.readings: deque[tuple[int, int]] = deque(maxlen=_WINDOW)
+        """Moments (monotonic, ns) and sizes in bytes."""
 
     async def run(self) -> None:
         """Read for ever."""
         while True:
-            self._readings.append((self._clock.monotonic_ns(), self._spool.size))
+            self.readings.append((self._clock.monotonic_ns(), self._spool.size))
             await self._clock.sleep(RATE_PERIOD)
 
     def status(self) -> dict[str, Any]:
@@ -40,9 +41,9 @@ class SpoolView(Periodic):
     @property
     def growth(self) -> float:
         """Bytes a second over the last minute; negative while it empties."""
-        if not self._readings:
+        if not self.readings:
             return 0.0
-        then, before = self._readings[0]
+        then, before = self.readings[0]
         seconds = (self._clock.monotonic_ns() - then) / 1e9
         return (self._spool.size - before) / seconds if seconds >= 1 else 0.0
 

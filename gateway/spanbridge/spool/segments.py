@@ -17,7 +17,7 @@ from spanbridge.ports import Reporter, Written
 from spanbridge.spool.disk import Disk, RealDisk
 from spanbridge.spool.errors import SpoolFault, SpoolRefused, fault_of
 from spanbridge.spool.events import SpoolFailed, SpoolLost, SpoolOpened, SpoolWorks
-from spanbridge.spool.store import Cursor, Store, StoreLimits
+from spanbridge.spool.store import StoreCursor, Store, StoreLimits
 
 T = TypeVar("T")
 _Result = tuple[Callable[..., None], tuple[Any, ...]]
@@ -68,7 +68,7 @@ class SegmentSpool:
         self._jobs: SimpleQueue[Callable[[], _Result] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._store: Store
-        self._cursor: Cursor
+        self._cursor: StoreCursor
         self._shown = _Shown()
         self._failing = False
         self._loop: asyncio.AbstractEventLoop

@@ -53,7 +53,7 @@ class StoreLimits:
     reserve: int = 64 << 20
 
 
-class Cursor:
+class StoreCursor:
     """Where a reader of the store is. Made by :meth:`Store.cursor`; it goes on when records come in."""
 
     __slots__ = ("number", "offset", "segment")
@@ -337,11 +337,11 @@ class Store:
 
     # Reading
 
-    def cursor(self, number: int | None = None) -> Cursor:
+    def cursor(self, number: int | None = None) -> StoreCursor:
         """A reader that begins at a record, or at the watermark."""
-        return Cursor(max(self.watermark, self.watermark if number is None else number))
+        return StoreCursor(max(self.watermark, self.watermark if number is None else number))
 
-    def read(self, cursor: Cursor, count: int, size: int) -> list[Record | Lost]:
+    def read(self, cursor: StoreCursor, count: int, size: int) -> list[Record | Lost]:
         """The next records, up to about ``count`` and ``size`` bytes; empty at the end.
 
         What cannot be read is passed over and told as :class:`Lost`.
@@ -360,7 +360,7 @@ class Store:
             raise fault_of(error, "reading the spool") from None
         return found
 
-    def _read_segment(self, cursor: Cursor, found: list[Record | Lost], count: int, size: int) -> int:
+    def _read_segment(self, cursor: StoreCursor, found: list[Record | Lost], count: int, size: int) -> int:
         """Read on in the segment that the cursor is in; return how many bytes that were."""
         index = self._index(cursor.number)
         if index is None:
@@ -456,4 +456,4 @@ def _write_all_at(file: SpoolFile, data: bytes, offset: int) -> None:
         data, offset = data[written:], offset + written
 
 
-__all__ = ["Cursor", "Segment", "SpoolFault", "SpoolFull", "Store", "StoreLimits"]
+__all__ = ["StoreCursor", "Segment", "SpoolFault", "SpoolFull", "Store", "StoreLimits"]

@@ -246,6 +246,21 @@ class Replay:
             return self._held is None or not self._blocked(self._held) or self._passes_over(self._held)
         return self._unseen or any(not self._blocked(partition) for partition in self._behind)
 
+    async def _read(self) -> list[Record | Lost]:
+        """The next records; none where the end is reached, or where something before them is to go first.
+
+        :raises SpanbridgeError: the disk fails.
+        """
+        end = self._spool.end
+        found = await self._spool.read(_CHUNK, _CHUNK_BYTES)
+        if self._again:
+            return []
+        if not found:
+            self._read_to = max(self._read_to, end)
+            if self._spool.end <= self._read_to:
+                self._end_pass()
+        return found
+
     def _has_room(self) -> bool:
         return self._backlog.given < self.bounds.messages and self._out_bytes < self.bounds.size
 
@@ -262,16 +277,7 @@ class Replay:
         if self._again:
             self._begin_pass()
         found, self._left, self._held = self._left, [], None
-        if not found:
-            end = self._spool.end
-            found = await self._spool.read(_CHUNK, _CHUNK_BYTES)
-            if self._again:
-                return
-            if not found:
-                self._read_to = max(self._read_to, end)
-                if self._spool.end <= self._read_to:
-                    self._end_pass()
-                return
+        found = found or await self._read()
         touched: dict[Partition[Outgoing], None] = {}
         for index, one in enumerate(found):
             if not self._has_room():
