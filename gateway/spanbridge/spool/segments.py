@@ -17,7 +17,7 @@ from spanbridge.ports import Reporter, Written
 from spanbridge.spool.disk import Disk, RealDisk
 from spanbridge.spool.errors import SpoolFault, SpoolRefused, fault_of
 from spanbridge.spool.events import SpoolFailed, SpoolLost, SpoolOpened, SpoolWorks
-from spanbridge.spool.store import StoreCursor, Store, StoreLimits
+from spanbridge.spool.store import Store, StoreCursor, StoreLimits
 
 T = TypeVar("T")
 _Result = tuple[Callable[..., None], tuple[Any, ...]]

@@ -456,4 +456,4 @@ def _write_all_at(file: SpoolFile, data: bytes, offset: int) -> None:
         data, offset = data[written:], offset + written
 
 
-__all__ = ["StoreCursor", "Segment", "SpoolFault", "SpoolFull", "Store", "StoreLimits"]
+__all__ = ["Segment", "SpoolFault", "SpoolFull", "Store", "StoreCursor", "StoreLimits"]
