@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,9 @@ from spanbridge.spool.errors import SpoolFault
 from spanbridge.spool.store import Store, StoreLimits
 
 from .simulated import SimulatedDisk
+
+pytestmark = pytest.mark.timeout(900)
+"""Of a machine that does other things as well."""
 
 LIMITS = StoreLimits(segment=700, total=1 << 20, reserve=0)
 
@@ -140,7 +144,7 @@ def play(model: Model, name: str, value: object) -> None:
             raise AssertionError(name)
 
 
-@settings(max_examples=1200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(seed=st.integers(0, 1 << 32), history=st.lists(step, max_size=30))
 def test_what_was_acknowledged_is_there_after_any_history(seed: int, history: list[tuple[str, object]]) -> None:
     model = Model(seed)

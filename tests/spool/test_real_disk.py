@@ -97,9 +97,11 @@ def test_a_directory_that_disappears_acknowledges_nothing(tmp_path: Path) -> Non
     path = tmp_path / "there"
     path.mkdir()
     store = opened(path)
+    store.commit([(1, b"x")])
     shutil.rmtree(path)
-    with pytest.raises(SpoolFault, match="writing to the spool failed: no such file or directory"):
-        store.commit([(1, b"x")])
+    for _ in range(2):
+        with pytest.raises(SpoolFault, match="writing to the spool failed: no such file or directory"):
+            store.commit([(1, b"x")])
     store.close()
 
 

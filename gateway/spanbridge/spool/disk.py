@@ -81,8 +81,10 @@ class RealFile:
         return os.pread(self._fd, size, offset)
 
     def sync(self) -> None:
-        """See :class:`SpoolFile`."""
+        """See :class:`SpoolFile`. A file whose name somebody removed is on no disk, whatever fsync says."""
         getattr(os, "fdatasync", os.fsync)(self._fd)  # macOS has fsync only
+        if not os.fstat(self._fd).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def close(self) -> None:
         """See :class:`SpoolFile`."""

@@ -237,9 +237,16 @@ class SegmentSpool:
                 job = self._jobs.get()
             self._show()
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(_hand_back, results)
+                self._loop.call_soon_threadsafe(self._hand_back, results)
             if job is None:
                 return
+
+    def _hand_back(self, results: Sequence[_Result]) -> None:
+        for call, arguments in results:
+            try:
+                call(*arguments)
+            except Exception as fault:  # noqa: BLE001 - one result must not stop those behind it
+                self._reporter.report(SpoolFailed(reason="internal", cause=f"{type(fault).__name__}: {fault}"))
 
     def _show(self) -> None:
         store = self._store
@@ -258,11 +265,6 @@ def _tried(call: Callable[[], T]) -> tuple[T | None, SpoolFault | None]:
         return None, bare(error)
     except Exception as fault:  # noqa: BLE001
         return None, SpoolFault(f"{type(fault).__name__}: {fault}", reason="internal")
-
-
-def _hand_back(results: Sequence[_Result]) -> None:
-    for call, arguments in results:
-        call(*arguments)
 
 
 def _resolve(answer: asyncio.Future[T], value: T, error: SpoolFault | None) -> None:
