@@ -131,6 +131,38 @@ async def test_a_fifo_group_keeps_its_attempt_id_until_an_answer_has_wholly_arri
         assert "rocketmq.messages.redelivered" in taker.recorder.names()
 
 
+async def test_a_message_that_is_too_large_is_told_alone() -> None:
+    async with FakeProxy() as proxy, taking(proxy) as taker:
+        proxy.put(b"0", b"large", b"1")
+        proxy.inbox[1].body = bytes(17 * 1024 * 1024)
+        await taker.have(3)
+        assert taker.bodies == [b"0", b"", b"1"]
+        large = taker.deliveries[1]
+        assert large.message.fault == "it is larger than 16777216 bytes"
+        taker.source.reject([large], "why")
+        taker.source.ack([taker.deliveries[0], taker.deliveries[2]])
+        await taker.nothing_held()
+        assert [one.receipt_handle for one in proxy.dead] == ["handle-large"]
+        assert "rocketmq.receive.failures" not in taker.recorder.names()
+
+
+async def test_answers_for_a_proxy_that_does_not_know_us_have_a_bound() -> None:
+    """It is there, and does not answer our settings: handles run out, and what waits for it is let go."""
+    async with FakeProxy() as proxy, taking(proxy, invisible=1.0, request_timeout=0.2) as taker:
+        proxy.put(b"acked", b"nacked", b"rejected")
+        await taker.have(3)
+        await taker.until(lambda: taker.source.status.link is Link.UP)
+        proxy.silent = True
+        reconnect = service.ReconnectEndpointsCommand()
+        await proxy.commands.put(service.TelemetryCommand(reconnect_endpoints_command=reconnect))
+        await taker.until(lambda: not taker.source.status.detail["telemetry_stream"])
+        taker.source.ack(taker.named(b"acked"))
+        taker.source.nack(taker.named(b"nacked"), "why")
+        taker.source.reject(taker.named(b"rejected"), "why")
+        await taker.nothing_held()
+        assert {"rocketmq.acks.late", "rocketmq.nacks.failures"} <= set(taker.recorder.names())
+
+
 async def test_a_redelivery_brings_the_handle_that_acknowledges() -> None:
     async with FakeProxy() as proxy, taking(proxy) as taker:
         proxy.put(b"0")

@@ -19,6 +19,9 @@ from spanbridge.rocketmq.errors import build
 from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
+from spanbridge.rocketmq.grpc.calls import LARGEST_ANSWER
+from spanbridge.rocketmq.grpc.decode import beginning
+from spanbridge.rocketmq.grpc.http2.frames import MessageBeginning
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.grpc.subscription import SHORTEST_POLL, GroupSubscription
 from spanbridge.rocketmq.options import ConsumerOptions
@@ -38,8 +41,11 @@ class Inbox(Protocol):
     open: asyncio.Event
     """Set while messages are wanted."""
 
-    def take(self, broker: str, messages: list[Any], began_ns: int) -> list[Message]:
-        """Take ``Message``s of definition.proto asked for at a moment (monotonic, ns). Never raises."""
+    def take(self, broker: str, messages: list[Any], began_ns: int, fault: str | None = None) -> list[Message]:
+        """Take ``Message``s of definition.proto asked for at a moment (monotonic, ns). Never raises.
+
+        ``fault``: why they come without their bodies.
+        """
 
     def works(self, broker: str) -> None:
         """A call ended as it should, or waits for messages."""
@@ -67,9 +73,14 @@ class Reception:
     def arrived(self, frames: list[bytes]) -> None:
         """Take the frames of one read."""
         self.touched = True
-        messages = []
+        messages: list[Any] = []
         read = service.ReceiveMessageResponse.FromString
         for frame in frames:
+            if isinstance(frame, MessageBeginning):
+                self._take(messages)
+                messages = []
+                self._take_without_body(frame)
+                continue
             try:
                 response = read(frame)
             except DecodeError:
@@ -79,8 +90,19 @@ class Reception:
                 messages.append(response.message)
             elif response.HasField("status"):
                 self.status = response.status
+        self._take(messages)
+
+    def _take(self, messages: list[Any], fault: str | None = None) -> None:
         if messages:
-            self.messages += self.inbox.take(self.broker, messages, self.began_ns)
+            self.messages += self.inbox.take(self.broker, messages, self.began_ns, fault)
+
+    def _take_without_body(self, start: bytes) -> None:
+        """A message that is too large is handed over without its body, so that it alone is rejected."""
+        message = beginning(start)
+        if message is None:
+            self.broken = True
+        else:
+            self._take([message], f"it is larger than {LARGEST_ANSWER} bytes")
 
 
 class Receiver:
