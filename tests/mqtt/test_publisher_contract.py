@@ -181,7 +181,7 @@ async def test_nothing_is_lost_when_the_connection_breaks(
     said = down.reporter.of("mqtt.disconnected")[0].text()
     assert "; unanswered messages are sent again, connecting again " in said
     await poll(lambda: len(set(watched.payloads)) == len(commands), "all messages")
-    arrived = defaultdict(list)
+    arrived: defaultdict[str, list[bytes]] = defaultdict(list)
     for message in watched.messages:
         if message.payload not in arrived[message.topic]:
             arrived[message.topic].append(message.payload)

@@ -46,7 +46,7 @@ async def test_what_a_session_looks_like() -> None:
         assert (entry.topic.name, entry.expression.expression) == ("t", "a || b")
         first = proxy.receives[0]
         assert (first.batch_size, first.message_queue.broker.name) == (32, "broker-0")
-        assert first.long_polling_timeout.seconds == 20
+        assert first.long_polling_timeout.seconds == 5
         assert first.invisible_duration.seconds == 60
         assert not first.auto_renew
         order = [method for method, _ in proxy.calls]

@@ -26,7 +26,7 @@ Take = Callable[[str, list[Any], int, str | None], list[Message]]
 
 
 class Receivers:
-    """Implements :class:`spanbridge.rocketmq.grpc.receive.Inbox`; ``take`` is the part of it that takes messages."""
+    """Implements :class:`spanbridge.rocketmq.grpc.receive.Inbox`. Messages go to ``take``."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Receivers:
     ) -> None:
         self.open = asyncio.Event()
         """Set while messages are wanted."""
-        self.take = take
+        self._take = take
         self._options = options
         self._cluster = cluster
         self._brokers = brokers
@@ -70,6 +70,10 @@ class Receivers:
     def refused(self, error: SinkError) -> None:
         """A proxy does not want us as a consumer."""
         self.fails("", error, self._options.cluster.heartbeat_interval)
+
+    def take(self, broker: str, messages: list[Any], began_ns: int, fault: str | None = None) -> list[Message]:
+        """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
+        return self._take(broker, messages, began_ns, fault)
 
     def works(self, broker: str) -> None:
         """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
