@@ -29,8 +29,10 @@ from spanbridge.rocketmq.options import ConsumerOptions
 _NOTHING: int = definition.Code.MESSAGE_NOT_FOUND
 _TAKEN = 1.0
 """Seconds after which a call counts as taken: what a proxy refuses (a missing group or topic), it refuses at once."""
-_SLACK = 5.0
-"""Seconds by which a call's deadline exceeds its long poll."""
+_SLACK = 20.0
+"""Seconds by which a call's deadline exceeds its long poll: for what it brings to come over a slow link."""
+_LAST = 5.0
+"""Seconds for an answer that has begun to come in when the receiver is stopped."""
 _ACCEPTED = 1.0
 """Seconds after which a call counts as accepted."""
 
@@ -239,7 +241,7 @@ class Receiver:
             if reception is None or not reception.touched:
                 task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=_SLACK)
+            await asyncio.wait(tasks, timeout=_LAST)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
