@@ -113,10 +113,11 @@ async def sending(endpoints: str, topic: str, **options: Any) -> AsyncIterator[C
             while batch:
                 try:
                     await sink.send(topic, head.partition, batch)
-                    return
                 except SinkThrottled as busy:
                     batch = [one for number, one in enumerate(batch) if number not in busy.stored]
-                await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.1)
+                else:
+                    batch = []
 
     try:
         yield send

@@ -62,7 +62,7 @@ def read_without_body(raw: Any, broker: str, received_ns: int, fault: str) -> Me
 
 
 def beginning(data: bytes) -> Any:
-    """The ``Message`` without its body that a ``ReceiveMessageResponse`` begins with; None if there is none, or not all.
+    """The ``Message`` that a ``ReceiveMessageResponse`` begins with, without its body; None if it is not there whole.
 
     For an answer that is too large to be taken: its receipt handle, with which it can be rejected, is before the body.
     """
