@@ -61,6 +61,10 @@ class Taker:
             while not condition():
                 await asyncio.sleep(0.01)
 
+    async def fails_with(self, text: str) -> None:
+        """Wait until an operator is told this."""
+        await self.until(lambda: text in (self.source.status.last_error or ""))
+
     async def have(self, count: int) -> list[Delivery[Message]]:
         """Wait for this many deliveries in all."""
         await self.until(lambda: len(self.deliveries) >= count)

@@ -65,7 +65,7 @@ class Receivers:
     @property
     def failing(self) -> str | None:
         """Why a broker, or the cluster, lets us receive nothing; None while none says so."""
-        return next(iter(self._failing.values()), None)
+        return self._failing.get("") or next(iter(self._failing.values()), None)
 
     def refused(self, error: SinkError) -> None:
         """A proxy does not want us as a consumer."""
