@@ -239,7 +239,7 @@ def test_a_gateway_killed_under_load_loses_no_command(
     wait_until(lambda: len(device.bodies) > 100, "some load", gateway=gateway)
     gateway.kill()
     gateway.start(ready=False)
-    wait_until(lambda: set(device.bodies) == set(sent), "every command", timeout=180, gateway=gateway)
+    wait_until(lambda: set(device.bodies) == set(sent), "every command", timeout=120, gateway=gateway)
     assert "Traceback" not in gateway.log
 
 
@@ -262,7 +262,7 @@ def test_an_mqtt_broker_restarted_under_load_loses_no_command(
     wait_until(lambda: len(device.bodies) > 100, "some load", gateway=gateway)
     broker.restart()
     commander.send(topic, *(Command(body, key=str(number % 7)) for number, body in enumerate(sent[800:])))
-    wait_until(lambda: set(device.bodies) == set(sent), "every command", timeout=180, gateway=gateway)
+    wait_until(lambda: set(device.bodies) == set(sent), "every command", timeout=120, gateway=gateway)
     wait_until(gateway.is_ready, "recovery", gateway=gateway)
     assert "Traceback" not in gateway.log
 
