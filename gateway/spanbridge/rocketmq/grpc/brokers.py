@@ -30,7 +30,10 @@ class Brokers:
         self._addresses |= {origin.broker: origin.addresses for origin in origins}
 
     async def endpoint(self, broker: str) -> Endpoint:
-        """A proxy that leads to a broker and knows us; of several, one that answers."""
+        """A proxy that leads to a broker and knows us; of several, one that answers.
+
+        :raises SinkError: it does not know us within the request timeout.
+        """
         addresses = self._addresses[broker]
         known = self._cluster.peers()
         address = min(addresses, key=lambda address: known.get(address, {}).get("up") is False)
