@@ -18,6 +18,7 @@ COMPACT = "compact"
 W3C = "w3c"
 
 _DECODERS = {"tp": compact.decode, "traceparent": traceparent.decode}
+_SEQUENCES = frozenset((list, tuple))
 _NAMES = frozenset(("tp", "traceparent", "tracestate", "baggage"))
 
 
@@ -74,7 +75,7 @@ def split_user_properties(
             context = context_from_compact(item[1])
             if context is not None:
                 return context, None, []
-    return _split(properties if type(properties) is list else _pairs(properties))
+    return _split(properties if type(properties) in _SEQUENCES else _pairs(properties))
 
 
 def _split(properties: "Properties") -> "Split":

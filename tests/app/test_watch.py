@@ -59,3 +59,27 @@ async def test_how_long_ago_the_last_error_of_a_connection_was() -> None:
     sink.status = replace(sink.status, last_error="away", last_error_ns=clock.now_ns())
     clock.now += 10**9
     assert ages() == [3.0, 1.0]
+
+
+async def test_what_is_wrong_on_the_way_down() -> None:
+    clock = FakeClock()
+    uplink: Any = SimpleNamespace(oldest_age=lambda: 0.0, status=dict, routes=list, batches=dict, stuck=lambda: None)
+    downlinks: Any = SimpleNamespace(oldest_age=lambda: 31.0, stuck=lambda: "messages of downlink 'c' are lost")
+    away: Any = SimpleNamespace(status=PeerStatus("x", Link.BACKOFF, 0, "refused", {}))
+    watch = Watch(
+        [],
+        FakeSink(),
+        uplink,
+        clock,
+        thresholds=Thresholds(),
+        downlinks=downlinks,
+        publishers={"edge": away},
+        consumers={"commands": away},
+    )
+    watch.probed(None)
+    found = {reason.code: reason.message for reason in watch.readiness().reasons}
+    assert set(found) == {"undelivered", "publisher_down", "consumer_down"}
+    assert "'edge'" in found["publisher_down"]
+    assert "'commands'" in found["consumer_down"]
+    assert found["consumer_down"].endswith(": refused")
+    assert watch.liveness() == "messages of downlink 'c' are lost"

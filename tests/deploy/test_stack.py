@@ -78,7 +78,7 @@ def test_grace_covers_the_drain() -> None:
     config = examine(CONFIGURATION, {}).config
     assert config is not None
     grace = int(SERVICES["spanbridge"]["stop_grace_period"].removesuffix("s"))
-    assert grace >= config.uplink.drain_timeout + 10
+    assert grace >= config.downlink.drain_timeout + config.uplink.drain_timeout + 15
 
 
 def test_topics_and_groups_are_created() -> None:

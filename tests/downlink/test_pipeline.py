@@ -453,15 +453,25 @@ class TestStopping:
             rig.downlinks.attach(other, queue, rig.publisher, rig.ends)
             await rig.until(lambda: queue.running)
             queue.deliver([QueueDelivery(Message("t", b"", keys=("k",)), queue, 1, rig.clock.monotonic_ns())])
-            leaving = asyncio.create_task(rig.downlinks.detach("second"))
+            leaving = asyncio.create_task(rig.downlinks.detach("second", 30))
             await rig.until(lambda: queue.steps == ["stop_intake"])
             rig.publisher.answer()
             await leaving
-            assert queue.steps == ["stop_intake", "close"]
+            assert (queue.steps, queue.given_back) == (["stop_intake", "give_back", "close"], [])
             assert not rig.publisher.closed.is_set(), "another downlink uses it"
             assert [row["name"] for row in rig.downlinks.rows()] == ["commands"]
             with pytest.raises(ValueError, match="already"):
                 rig.downlinks.attach(downlink(), queue, rig.publisher, rig.ends)
+
+    async def test_a_downlink_that_cannot_finish_gives_back_and_leaves(self) -> None:
+        async with running() as rig:
+            queue, other = FakeQueue("second"), downlink(name="second")
+            rig.downlinks.attach(other, queue, rig.publisher, rig.ends)
+            await rig.until(lambda: queue.running)
+            queue.deliver([QueueDelivery(Message("t", b"", keys=("k",)), queue, 1, rig.clock.monotonic_ns())])
+            await rig.downlinks.detach("second", 0)
+            assert len(queue.given_back) == 1
+            assert [row["name"] for row in rig.downlinks.rows()] == ["commands"]
 
     async def test_other_settings_hold_from_the_next_message_on(self) -> None:
         async with running() as rig:

@@ -146,7 +146,7 @@ def test_the_message_that_ends_connections_is_found_among_many() -> None:
         outbound.outcomes.tell()
         if len(told) == 30:
             break
-    assert connections == 4
+    assert connections == 8
     assert [number for number, one in enumerate(commands) if told[one] is not None] == [17]
     assert told[commands[17]].reason == "connection_closed"
 

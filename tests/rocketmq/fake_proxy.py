@@ -17,6 +17,9 @@ METHODS = {
     "SendMessage": service.SendMessageRequest,
     "Heartbeat": service.HeartbeatRequest,
     "NotifyClientTermination": service.NotifyClientTerminationRequest,
+    "AckMessage": service.AckMessageRequest,
+    "ChangeInvisibleDuration": service.ChangeInvisibleDurationRequest,
+    "ForwardMessageToDeadLetterQueue": service.ForwardMessageToDeadLetterQueueRequest,
 }
 
 
@@ -59,7 +62,28 @@ class FakeProxy:
         """Brokers that this proxy's routes name besides itself."""
         self.together = False
         """Whether the others are behind the same addresses (a cluster proxy) or stand alone (local proxies)."""
+        self.inbox: list[Any] = []
+        """Messages to be received: a receive call takes up to its batch size, and waits while there are none."""
+        self.receives: list[Any] = []
+        self.acks: list[Any] = []
+        """Entries of acknowledgements that were taken."""
+        self.changes: list[Any] = []
+        self.dead: list[Any] = []
+        self.breaks_after: int | None = None
+        """So many messages of an answer are written, then the call is aborted."""
+        self.fifo = False
         self._server: Any = None
+
+    def put(self, *bodies: bytes, attempt: int = 1, handle: str = "") -> None:
+        """Messages to be received; their ids and receipt handles follow from their bodies."""
+        for offset, body in enumerate(bodies):
+            message = definition.Message(topic=definition.Resource(name="t"), body=body)
+            system = message.system_properties
+            system.message_id = f"id-{body.decode()}"
+            system.receipt_handle = handle or f"handle-{body.decode()}"
+            system.queue_offset = offset
+            system.delivery_attempt = attempt
+            self.inbox.append(message)
 
     @property
     def address(self) -> str:
@@ -87,6 +111,9 @@ class FakeProxy:
         }
         handlers["Telemetry"] = grpc.stream_stream_rpc_method_handler(
             self._telemetry, service.TelemetryCommand.FromString, _serialised
+        )
+        handlers["ReceiveMessage"] = grpc.unary_stream_rpc_method_handler(
+            self._receive, service.ReceiveMessageRequest.FromString, _serialised
         )
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("apache.rocketmq.v2.MessagingService", handlers),)
@@ -145,6 +172,46 @@ class FakeProxy:
     def _NotifyClientTermination(self, request: Any, refusal: Any) -> Any:
         return service.NotifyClientTerminationResponse(status=refusal or OK)
 
+    def _AckMessage(self, request: Any, refusal: Any) -> Any:
+        if refusal is not None:
+            return service.AckMessageResponse(status=refusal)
+        self.acks += request.entries
+        entries = [
+            service.AckMessageResultEntry(message_id=one.message_id, receipt_handle=one.receipt_handle, status=OK)
+            for one in request.entries
+        ]
+        return service.AckMessageResponse(status=OK, entries=entries)
+
+    def _ChangeInvisibleDuration(self, request: Any, refusal: Any) -> Any:
+        if refusal is not None:
+            return service.ChangeInvisibleDurationResponse(status=refusal)
+        self.changes.append(request)
+        handle = f"{request.receipt_handle}+"
+        return service.ChangeInvisibleDurationResponse(status=OK, receipt_handle=handle)
+
+    def _ForwardMessageToDeadLetterQueue(self, request: Any, refusal: Any) -> Any:
+        if refusal is None:
+            self.dead.append(request)
+        return service.ForwardMessageToDeadLetterQueueResponse(status=refusal or OK)
+
+    async def _receive(self, request: Any, context: Any) -> None:
+        self.calls.append(("ReceiveMessage", dict(context.invocation_metadata())))
+        self.receives.append(request)
+        answer = self.answers("ReceiveMessage", request)
+        if isinstance(answer, grpc.StatusCode):
+            await context.abort(answer, "told to")
+        if answer is not None:
+            await context.write(service.ReceiveMessageResponse(status=answer))
+            return
+        while not self.inbox:
+            await asyncio.sleep(0.005)
+        batch, self.inbox[: request.batch_size] = self.inbox[: request.batch_size], []
+        await context.write(service.ReceiveMessageResponse(status=OK))
+        for number, message in enumerate(batch):
+            if number == self.breaks_after:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "told to")
+            await context.write(service.ReceiveMessageResponse(message=message))
+
     async def _telemetry(self, requests: Any, context: Any) -> None:
         self.calls.append(("Telemetry", dict(context.invocation_metadata())))
 
@@ -162,6 +229,10 @@ class FakeProxy:
                 answer = service.TelemetryCommand(status=OK, settings=command.settings)
                 answer.settings.publishing.max_body_size = self.max_body_size
                 answer.settings.publishing.validate_message_type = self.checks_types
+                if command.settings.HasField("subscription"):
+                    answer.settings.ClearField("publishing")
+                    answer.settings.subscription.fifo = self.fifo
+                    answer.settings.backoff_policy.customized_backoff.next.add(seconds=7)
                 await context.write(answer)
         finally:
             speaker.cancel()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import pytest
 
 from spanbridge.core.message import Destination
+from spanbridge.core.tls import TlsOptions
 from spanbridge.ports import Link
 from spanbridge.rocketmq import RocketmqOptions
 from spanbridge.rocketmq.grpc.producer import GrpcProducer
@@ -220,6 +223,38 @@ async def test_what_an_operator_has_to_mend(devstack: Any) -> None:
         assert f"group not found: {nobody}" in (taker.source.status.last_error or "")
         await anyio.to_thread.run_sync(devstack.rocketmq.create_group, nobody)
         await taker.until(lambda: taker.source.status.link is Link.UP)
-    async with consuming(endpoints, group, missing, filter="n > 1", sql=True) as taker:
+    async with consuming(endpoints, group, missing, filter="n >", sql=True) as taker:
         await taker.until(lambda: taker.source.status.link is Link.BACKOFF)
-        assert "enablePropertyFilter" in (taker.source.status.last_error or "")
+        assert "Correct the filter" in (taker.source.status.last_error or "")
+
+
+async def test_sql_chooses_by_properties(devstack: Any) -> None:
+    topic, group, endpoints = devstack.topic(queues=1), devstack.group(), devstack.rocketmq.endpoints
+    async with (
+        consuming(endpoints, group, topic, filter="n > 1 AND kind = 'x'", sql=True) as taker,
+        sending(endpoints, topic) as send,
+    ):
+        taker.automatic = True
+        for number, kind in ((1, "x"), (2, "y"), (3, "x"), (4, "x")):
+            await send(b"%d" % number, properties=(("n", str(number)), ("kind", kind)))
+        await taker.have(2)
+        await taker.nothing_held()
+        assert sorted(taker.bodies) == [b"3", b"4"]
+
+
+async def test_tls(devstack: Any, tmp_path: Path) -> None:
+    topic, group, rocketmq = devstack.topic(queues=1), devstack.group(), devstack.rocketmq
+    ca = tmp_path / "ca.pem"
+    ca.write_text(await anyio.to_thread.run_sync(ssl.get_server_certificate, (rocketmq.host, rocketmq.port)))
+    tls = TlsOptions(ca_file=str(ca), server_name="localhost")
+    async with (
+        consuming(rocketmq.endpoints, group, topic, tls=tls) as taker,
+        sending(rocketmq.endpoints, topic) as send,
+    ):
+        taker.automatic = True
+        await send(b"sealed")
+        await taker.have(1)
+        await taker.nothing_held()
+    async with consuming(rocketmq.endpoints, group, topic, tls=TlsOptions()) as taker:
+        await taker.until(lambda: taker.source.status.link is Link.BACKOFF)
+        assert "certificate" in (taker.source.status.last_error or "")

@@ -488,3 +488,88 @@ async def test_console_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     async with running({"OTEL_TRACES_EXPORTER": "console"}) as telemetry:
         trace(telemetry)
     assert '"process a/+"' in capsys.readouterr().out
+
+
+@asynccontextmanager
+async def proxying(refuses: bool = False) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """The address of an HTTP proxy, and the first lines of the requests that it got."""
+    seen: list[bytes] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+        writer.close()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        seen.append(head)
+        method, target, _ = head.partition(b"\r\n")[0].split(b" ")
+        if method != b"CONNECT" or refuses:
+            writer.write(response("418 Refused", b""))
+            writer.close()
+            return
+        host, _, port = target.decode().rpartition(":")
+        there, to = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        tasks.update(asyncio.create_task(way) for way in (copy(reader, to), copy(there, writer)))
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as listening:
+        yield f"user:pa%20ss@127.0.0.1:{listening.sockets[0].getsockname()[1]}", seen
+        for task in tasks:
+            await task
+
+
+@pytest.fixture
+def proxy_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+async def test_a_proxy_of_the_environment_gets_the_request(proxy_environment: pytest.MonkeyPatch) -> None:
+    async with proxying() as (address, seen):
+        proxy_environment.setenv("http_proxy", f"http://{address}")
+        settings = OtlpSettings(signal="traces", protocol="http/protobuf", target="http://collector.example/v1/traces")
+        transport = create_transport(settings)
+        assert (await transport.send(b"", 60)).reason == "418"
+        await transport.close()
+    (head,) = seen
+    assert head.startswith(b"POST http://collector.example/v1/traces HTTP/1.1\r\n")
+    assert b"proxy-authorization: Basic dXNlcjpwYSBzcw==\r\n" in head.replace(b"Proxy-A", b"proxy-a")
+
+
+async def test_no_proxy_is_respected(proxy_environment: pytest.MonkeyPatch) -> None:
+    proxy_environment.setenv("http_proxy", "http://127.0.0.1:9")
+    proxy_environment.setenv("no_proxy", "127.0.0.1")
+    with OtlpReceiver() as receiver:
+        target = f"{receiver.http_endpoint}/v1/traces"
+        transport = create_transport(OtlpSettings(signal="traces", protocol="http/protobuf", target=target))
+        assert not (await transport.send(b"", 60)).reason
+        await transport.close()
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_tls_through_a_proxy(
+    certificates: Certificates, refuses: bool, proxy_environment: pytest.MonkeyPatch
+) -> None:
+    tls = ReceiverTls(certificates.server_cert, certificates.server_key, None)
+    with OtlpReceiver(tls=tls) as receiver:
+        async with proxying(refuses) as (address, seen):
+            proxy_environment.setenv("https_proxy", f"http://{address}")
+            transport = create_transport(
+                OtlpSettings(
+                    signal="traces",
+                    protocol="http/protobuf",
+                    target=f"{receiver.http_endpoint}/v1/traces",
+                    secure=True,
+                    certificate=str(certificates.ca_file),
+                )
+            )
+            outcomes = [await transport.send(b"", 60) for _ in range(2)]
+            await transport.close()
+    assert [outcome.reason for outcome in outcomes] == (["unavailable"] * 2 if refuses else ["", ""])
+    assert len(seen) == (2 if refuses else 1), "the connection is kept"
+    assert seen[0].startswith(b"CONNECT ")

@@ -1111,3 +1111,15 @@ async def test_sources_come_and_go_while_it_runs() -> None:
         assert {row["source"] for row in rig.uplink.routes()} == {"mqtt"}
         assert (rig.uplink.status()["received"], rig.uplink.status()["sent"]) == (1, 1)
         assert rig.sink.stored[0].properties[mapping.SOURCE] == "other"
+
+
+async def test_without_sources_it_runs_until_it_is_drained() -> None:
+    """All messages may go the other way, until a reload brings a route."""
+    rig = Rig()
+    await rig.uplink.detach(rig.source)
+    task = asyncio.create_task(rig.uplink.run())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done()
+    assert await rig.uplink.drain(5) == 0
+    await task

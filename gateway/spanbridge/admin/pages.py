@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -19,7 +19,20 @@ Liveness = Callable[[], str | None]
 
 _JSON = "application/json; charset=utf-8"
 _HTML = "text/html; charset=utf-8"
-_PATHS = ("/", "/livez", "/readyz", "/metrics", "/status")
+PROFILE = "/debug/pprof/profile"
+_PATHS = ("/", "/livez", "/readyz", "/metrics", "/status", PROFILE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What matters of a request. ``host`` is the Host header, None when there was none."""
+
+    method: str
+    path: str
+    query: str = ""
+    host: str | None = None
+    accept: str = ""
+    authorization: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +43,17 @@ class Answer:
     body: bytes
     content_type: str = _JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A response that takes a while. Its connection waits for it, others do not."""
+
+    make: Callable[[], Awaitable[Answer]]
+
+
+ProfilePage = Callable[[str, str], Answer | Pending]
+"""Takes the query and the Authorization header."""
 
 
 def as_json(status: int, content: object, headers: Mapping[str, str] | None = None) -> Answer:
@@ -57,17 +81,28 @@ class Pages:
     metrics: Metrics | None
     liveness: Liveness = alive
     loopback: bool = True
+    profile: ProfilePage | None = None
 
-    def answer(self, method: str, path: str, accept: str, host: str | None) -> Answer:
-        """Answer one request. ``host`` is the Host header, None when there was none."""
+    def answer(self, request: Request) -> Answer | Pending:
+        """Answer one request."""
+        path, host = request.path, request.host
         if self.loopback and host is not None and not names_loopback(host):
             # A page in the operator's browser could reach us under its own name (DNS rebinding).
             return error(403, "this server answers to localhost and loopback addresses only", host=host[:255])
         if path not in _PATHS:
             return error(404, "no such page", pages=list(_PATHS))
-        if method not in ("GET", "HEAD"):
+        if request.method not in ("GET", "HEAD"):
             return error(405, f"{path} takes GET and HEAD", {"Allow": "GET, HEAD"})
-        return self._page(path, accept)
+        if path == PROFILE:
+            return self._profile(request)
+        return self._page(path, request.accept)
+
+    def _profile(self, request: Request) -> Answer | Pending:
+        if self.profile is None:
+            return error(404, "profiles are off", hint="set `enabled = true` in [profiling]")
+        if request.method != "GET":  # a profile takes seconds, and nobody would see it
+            return error(405, f"{PROFILE} takes GET", {"Allow": "GET"})
+        return self.profile(request.query, request.authorization)
 
     def _page(self, path: str, accept: str) -> Answer:
         match path:

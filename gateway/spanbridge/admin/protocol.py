@@ -12,10 +12,10 @@ from typing import cast
 
 import h11
 
-from spanbridge.admin.pages import Answer, error
+from spanbridge.admin.pages import Answer, Pending, Request, error
 
-Respond = Callable[[str, str, str, str | None], Answer]
-"""Takes method, path, Accept and Host."""
+Respond = Callable[[Request], Answer | Pending]
+"""Never raises, and what a :class:`Pending` makes does not either."""
 
 _IDLE_TIMEOUT = 75.0
 """Seconds a connection may take for its next request, from the first byte to the last as well."""
@@ -29,7 +29,7 @@ _HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")
 
 
 class HttpProtocol(asyncio.Protocol):
-    """One connection. Pages are made synchronously, so there is never a request under way between two calls.
+    """One connection. Pages are made synchronously, but for those that take a while: nothing is read until they end.
 
     Requests that came together are answered one in a turn of the loop, and only as the peer takes the answers: messages
     pass on the same loop, and what waits here is in memory. ``connections`` has all of them, idle longest first.
@@ -42,6 +42,7 @@ class HttpProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._next: asyncio.Handle | None = None
+        self._pending: asyncio.Task[None] | None = None
         self._writable = True
         self._head = False
 
@@ -56,7 +57,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        for handle in (self._idle, self._next):
+        for handle in (self._idle, self._next, self._pending):
             if handle is not None:
                 handle.cancel()
         self._connections.pop(self, None)
@@ -92,7 +93,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Answer one request; read on when it was the last one here and the peer has taken the answers."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing() or self._pending is not None:
             return
         try:
             waiting = self._writable and self._answer_next()
@@ -103,6 +104,9 @@ class HttpProtocol(asyncio.Protocol):
             self.abort()
             return
         if self._transport.is_closing():
+            return
+        if self._pending is not None:
+            self._transport.pause_reading()
             return
         if self._writable and not waiting:
             self._transport.resume_reading()
@@ -121,25 +125,50 @@ class HttpProtocol(asyncio.Protocol):
         elif isinstance(event, h11.Request):
             # No page takes a body. One that comes all the same is not waited for: the connection ends instead.
             complete = isinstance(self._http.next_event(), h11.EndOfMessage)
-            self._send(self._make(event), keep=complete)
-            if complete and self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
-                self._http.start_next_cycle()
-                self._head = False
-                self._touch()
-                return bool(self._http.trailing_data[0])
-            self.close()
+            answer = self._make(event)
+            if isinstance(answer, Answer):
+                return self._finish(answer, complete=complete)
+            self._pending = asyncio.get_running_loop().create_task(self._wait(answer, complete=complete))
+            self._rest()
         elif isinstance(event, h11.ConnectionClosed):
             self.close()
         return False
 
-    def _make(self, request: h11.Request) -> Answer:
+    def _finish(self, answer: Answer, *, complete: bool) -> bool:
+        """Send an answer; whether more than its request was received."""
+        self._send(answer, keep=complete)
+        if complete and self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            self._head = False
+            self._touch()
+            return bool(self._http.trailing_data[0])
+        self.close()
+        return False
+
+    async def _wait(self, pending: Pending, *, complete: bool) -> None:
+        """Answer once that can be done, and go on with what was received since."""
+        answer = await pending.make()
+        self._pending = None
+        self._finish(answer, complete=complete)
+        self._advance()
+
+    def _make(self, request: h11.Request) -> Answer | Pending:
         headers = {name: value.decode("latin-1") for name, value in request.headers}
         host, target = headers.get(b"host"), request.target.decode("latin-1")
         if target.lower().startswith("http://"):  # RFC 9112 section 3.2.2: has to be taken, and replaces Host
             host, slash, rest = target[7:].partition("/")
             target = f"/{rest}" if slash else "/"
-        path = target.partition("?")[0]
-        return self._respond(request.method.decode("ascii"), path, headers.get(b"accept", ""), host)
+        path, _, query = target.partition("?")
+        return self._respond(
+            Request(
+                method=request.method.decode("ascii"),
+                path=path,
+                query=query,
+                host=host,
+                accept=headers.get(b"accept", ""),
+                authorization=headers.get(b"authorization", ""),
+            )
+        )
 
     def _send(self, answer: Answer, *, keep: bool) -> None:
         headers = [
@@ -164,10 +193,15 @@ class HttpProtocol(asyncio.Protocol):
             self._send(error(status, _REFUSALS.get(status, "the request is not valid HTTP/1.1")), keep=False)
         self.close()
 
+    def _rest(self) -> None:
+        """The peer waits for us: its time does not run."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
     def _touch(self) -> None:
         """Something came of this connection: it is the last to go now, and its time starts anew."""
         self._connections.pop(self, None)
         self._connections[self] = None
-        if self._idle is not None:
-            self._idle.cancel()
+        self._rest()
         self._idle = asyncio.get_running_loop().call_later(_IDLE_TIMEOUT, self.abort)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from spanbridge.admin.pages import Answer, Liveness, Metrics, Pages, alive, error
+from spanbridge.admin.pages import Answer, Liveness, Metrics, Pages, Pending, ProfilePage, Request, alive, error
 from spanbridge.core.errors import SpanbridgeError
 from spanbridge.core.events import Event, Severity
 from spanbridge.core.health import Readiness
@@ -80,6 +80,7 @@ class AdminServer:
     :param status: makes the JSON-able content of ``/status``.
     :param metrics: makes ``/metrics`` from the Accept header; None turns the page off.
     :param liveness: says for ``/livez`` why the gateway is stuck, None while it is not.
+    :param profile: answers ``/debug/pprof/profile``; None turns the page off.
 
     All of them are called on the event loop and have to be quick.
     """
@@ -96,12 +97,13 @@ class AdminServer:
         reporter: Reporter,
         metrics: Metrics | None = None,
         liveness: Liveness = alive,
+        profile: ProfilePage | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._reporter = reporter
         self._loopback = is_loopback(host)
-        self._pages = Pages(readiness, status, metrics, liveness, self._loopback)
+        self._pages = Pages(readiness, status, metrics, liveness, self._loopback, profile)
         self._server: asyncio.Server | None = None
         self._connections: dict[HttpProtocol, None] = {}
 
@@ -159,9 +161,19 @@ class AdminServer:
         """Where it listens."""
         return {"url": self.url}
 
-    def _answer(self, method: str, path: str, accept: str, host: str | None) -> Answer:
+    def _answer(self, request: Request) -> Answer | Pending:
         try:
-            return self._pages.answer(method, path, accept, host)
+            answer = self._pages.answer(request)
         except Exception as cause:  # noqa: BLE001 - whatever a page's maker does must not end the connection silently
-            self._reporter.report(AdminPageFailed(path=path, cause=f"{type(cause).__name__}: {cause}"))
-            return error(500, "this page could not be made; the gateway's log says why")
+            return self._failed(request.path, cause)
+        return answer if isinstance(answer, Answer) else Pending(lambda: self._later(request.path, answer))
+
+    async def _later(self, path: str, pending: Pending) -> Answer:
+        try:
+            return await pending.make()
+        except Exception as cause:  # noqa: BLE001 - as above
+            return self._failed(path, cause)
+
+    def _failed(self, path: str, cause: Exception) -> Answer:
+        self._reporter.report(AdminPageFailed(path=path, cause=f"{type(cause).__name__}: {cause}"))
+        return error(500, "this page could not be made; the gateway's log says why")

@@ -169,12 +169,14 @@ def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> t
     needed = [] if read.name == running.name else ["name"]
     admin = _held(running.admin, read.admin, _ADMIN, "admin", needed)
     telemetry = _held(running.telemetry, read.telemetry, type(read.telemetry).model_fields, "telemetry", needed)
+    profiling = _held(running.profiling, read.profiling, type(read.profiling).model_fields, "profiling", needed)
     rocketmq = _held(running.rocketmq, read.rocketmq, _ROCKETMQ, "rocketmq", needed)
     brokers, renamed = _brokers(running, read, busy, needed)
     update = {
         "name": running.name,
         "admin": admin,
         "telemetry": telemetry,
+        "profiling": profiling,
         "rocketmq": rocketmq,
         "mqtt": brokers,
         "routes": [_renamed(route, "source", renamed) for route in read.routes],

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from spanbridge.app import convert
 from spanbridge.config import Config
 from spanbridge.core.routes import Route
-from spanbridge.downlink import events as downward
+from spanbridge.downlink.reasons import FAULTY as DOWNLINK_FAULTY
+from spanbridge.downlink.reasons import known_series
 from spanbridge.mqtt import events as mqtt
 from spanbridge.telemetry import Telemetry
 from spanbridge.telemetry.events import InternalError
@@ -27,12 +28,6 @@ _OF_SOURCE = (
     mqtt.MessagesNacked,
     mqtt.MessagesLost,
 )
-_DOWNWARD = {
-    downward.DownlinkRejected: ("no_topic", "bad_topic", "malformed", "internal"),
-    downward.DownlinkDropped: ("expired",),
-    downward.DownlinkNacked: ("unavailable", "throttled", "internal", "order"),
-}
-"""What can happen to a message on its way down, for reasons of the gateway's own."""
 _FAULTY = ("uplink.intake", "uplink.sender", "uplink.rejects", "telemetry")
 
 
@@ -58,10 +53,12 @@ def declare(config: Config, telemetry: Telemetry) -> None:
 
 
 def _declare_downlinks(config: Config, telemetry: Telemetry) -> None:
-    for one in config.downlinks:
-        telemetry.downlink_metrics.declare(one.topic, one.consumer_group, one.mqtt_topic)
-        for kind, reasons in _DOWNWARD.items():
-            telemetry.reporter.declare(kind, *({"downlink": one.effective_name, "reason": why} for why in reasons))
+    for downlink in config.build_downlinks():
+        telemetry.downlink_metrics.declare(downlink.topic, downlink.group, downlink.publish.text)
+        for kind, rows in known_series(downlink).items():
+            telemetry.reporter.declare(kind, *rows)
+    if config.downlinks:
+        telemetry.reporter.declare(InternalError, *({"where": where} for where in DOWNLINK_FAULTY))
 
 
 def _declare_events(

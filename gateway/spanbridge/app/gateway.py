@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from spanbridge.admin import AdminServer
-from spanbridge.app import changes, convert
+from spanbridge.app import changes, convert, profiler
 from spanbridge.app.clock import SystemClock
 from spanbridge.app.declare import declare
 from spanbridge.app.downlinks import DownlinkPeers
@@ -96,8 +96,10 @@ class Gateway:
             telemetry=telemetry,
             clock=clock,
         )
+        self.profiler = profiler.build(config, telemetry, environ or {})
         self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink, self.downlinks)]
+        found += [self.profiler] if self.profiler is not None else []
         found += [self._admin(config)] if config.admin.enabled else []
         found += [SinkService(sink), probe, RatesService(self.watch.read_rates), self.reload]
         self._services = Services(found, self._reporter)
@@ -114,6 +116,7 @@ class Gateway:
             reporter=self._reporter,
             metrics=self._telemetry.prometheus if config.telemetry.prometheus else None,
             liveness=self.watch.liveness,
+            profile=profiler.page(config, self.profiler),
         )
 
     async def run(self, stop: asyncio.Event, cause: Callable[[], str]) -> None:

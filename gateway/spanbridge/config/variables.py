@@ -19,6 +19,8 @@ KNOWN = frozenset({
     "SPANBRIDGE_ROCKETMQ_NAMESRV",  # and prints these for programs of the user's own
     *(f"SPANBRIDGE_MQTT_{version}_{part}" for version in ("V5", "V311") for part in ("URL", "HOST", "PORT")),
     "SPANBRIDGE_MQTT_CONTEXT_FORMAT", "SPANBRIDGE_MQTT_V311_CARRIER", "SPANBRIDGE_MQTT_TOPIC_TEMPLATES",
+    "SPANBRIDGE_PROFILING", "SPANBRIDGE_PROFILING_RATE", "SPANBRIDGE_PROFILING_INTERVAL",
+    "SPANBRIDGE_PROFILING_DIRECTORY",
     "SPANBRIDGE_MQTT_ACK_TIMEOUT",  # the instrumentation of paho-mqtt
 })  # fmt: skip
 """Variables beside the overrides."""

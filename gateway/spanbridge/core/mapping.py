@@ -43,6 +43,8 @@ _LONGEST_KNOWN = 256
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _ILLEGAL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
+_PARENT_SIZE = len("traceparent") + 55
+
 _FEW = 24
 """Short user properties that fit into any room that a destination leaves."""
 
@@ -195,10 +197,12 @@ def _limited(
     ``count`` is how many there is room for beside ``items``, ``limit`` how many bytes in all.
     """
     known = _usual(user)
+    if known is not None and not items and not optional and len(known) * _LONGEST_KNOWN + _PARENT_SIZE <= limit:
+        return Properties(known)
     rest = iter(optional) if known is not None else chain(optional, mapped_user_properties(user))
     known = known or []
     count -= len(known)
-    size = sum(len(name) + len(value) for name, value in items) + len("traceparent") + 55
+    size = sum(len(name) + len(value) for name, value in items) + _PARENT_SIZE
     beside = size + _sizes(optional)
     if beside + len(known) * _LONGEST_KNOWN <= limit:
         size += len(known) * _LONGEST_KNOWN

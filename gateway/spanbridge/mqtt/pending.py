@@ -8,7 +8,7 @@ from typing import Generic
 from spanbridge.core.message import Publish
 from spanbridge.ports import P, Published
 
-_STRIKES = 2
+_SUSPECTED, _GIVEN_UP = 3, 5
 """Connections that end over messages before these are suspected, and over one of them before it is given up."""
 _SECOND = 1_000_000_000
 
@@ -37,9 +37,9 @@ class Pending(Generic[P]):
 class Suspects(Generic[P]):
     """Finds a message over which the broker closes the connection.
 
-    After two connections in a row that the broker ended with nothing answered, what was sent on the last one is
+    After three connections in a row that the broker ended with nothing answered, what was sent on the last one is
     suspected: from then on messages go one by one (``careful``), until each suspect is answered. One that is alone on
-    its way when two more connections end is the culprit.
+    its way when five more connections end is the culprit.
     """
 
     __slots__ = ("_alone", "_sent", "_strikes", "_suspected", "watching")
@@ -87,11 +87,11 @@ class Suspects(Generic[P]):
             if alone is None or not is_open(alone):
                 return None
             alone.strikes += 1
-            if alone.strikes < _STRIKES:
+            if alone.strikes < _GIVEN_UP:
                 return None
             self.answered(alone)
             return alone
         self._strikes += 1
-        if self._strikes >= _STRIKES:
+        if self._strikes >= _SUSPECTED:
             self._suspected = set(sent)
         return None

@@ -26,6 +26,7 @@ CONTENT = "This message can never be stored as it is."
 ACCESS = "Check the access key, its secret, and that the account may publish (PUB) to the topic."
 _CREATE = "Create the topic (mqadmin updateTopic) or correct the route."
 _GROUP = "Create the consumer group (mqadmin updateSubGroup) or correct its name."
+_FILTER = "Correct the filter. For SQL92, look at the brokers' enablePropertyFilter too."
 NO_GROUP = "consumer_group_not_found"
 _TYPE = (
     "The topic's message.type does not fit: a message group needs FIFO, a delivery timestamp DELAY, neither NORMAL "
@@ -40,7 +41,7 @@ _MISCONFIGURED: dict[str, str] = {
     "MESSAGE_PROPERTY_CONFLICT_WITH_TYPE": _TYPE,
     "CONSUMER_GROUP_NOT_FOUND": _GROUP,
     "ILLEGAL_CONSUMER_GROUP": "Correct the consumer group.",
-    "ILLEGAL_FILTER_EXPRESSION": "Correct the filter; SQL92 needs enablePropertyFilter=true at the brokers.",
+    "ILLEGAL_FILTER_EXPRESSION": _FILTER,
     "ILLEGAL_POLLING_TIME": "The proxy wants longer polls (grpcClientConsumerMinLongPollingTimeoutMillis).",
     "ILLEGAL_INVISIBLE_TIME": "The proxy wants another invisible time (minInvisibleTimeMillsForRecv).",
     "INVALID_RECEIPT_HANDLE": "",
@@ -123,8 +124,8 @@ _REMARKS: tuple[tuple[re.Pattern[str], Judgement], ...] = tuple(
         ),
         (r"subscription group.* not exist|group not found", Judgement(SinkMisconfigured, NO_GROUP, _GROUP)),
         (
-            r"does not support consumer to filter message by SQL92|[Ff]ilter(ing)? .*SQL",
-            Judgement(SinkMisconfigured, "illegal_filter_expression", "Set enablePropertyFilter=true at the brokers."),
+            r"parse the consumer's subscription failed|not support consumer to filter message by SQL",
+            Judgement(SinkMisconfigured, "illegal_filter_expression", _FILTER),
         ),
         (
             r"is forbidden|[Nn]o permission|not has permission",

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from spanbridge.core.errors import ConfigError
 
-Signal = Literal["traces", "metrics"]
+Signal = Literal["traces", "metrics", "profiles"]
 Protocol = Literal["grpc", "http/protobuf"]
 _SIGNALS = ("TRACES", "METRICS", "LOGS", "PROFILES")
 _SAMPLERS = (
@@ -244,7 +244,8 @@ def _http_target(variables: _Variables) -> tuple[str, bool]:
         raise TelemetryConfigError(f"{variable} is not an http:// or https:// URL")
     if not variable.startswith(f"OTEL_EXPORTER_OTLP_{variables.signal.upper()}_"):
         # A common endpoint is a base: the signal's path is appended. A signal's own is used as it is.
-        endpoint = f"{endpoint.rstrip('/')}/v1/{variables.signal}"
+        version = "v1development" if variables.signal == "profiles" else "v1"
+        endpoint = f"{endpoint.rstrip('/')}/{version}/{variables.signal}"
     return endpoint, parts.scheme == "https"
 
 

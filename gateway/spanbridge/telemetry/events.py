@@ -8,10 +8,12 @@ from typing import ClassVar
 
 from spanbridge.core.events import Event, Severity
 
+_COUNTED = {"traces": "span(s)", "profiles": "profile sample(s)"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SignalEvent(Event):
-    """``signal`` is what is exported: traces or metrics."""
+    """``signal`` is what is exported: traces, metrics or profiles."""
 
     severity: ClassVar[Severity] = Severity.WARNING
     labelled: ClassVar[tuple[str, ...]] = ("signal", "reason")
@@ -38,7 +40,7 @@ class ExportFailed(_SignalEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetryDropped(_SignalEvent):
-    """Spans, or data points, that nobody will see. ``count`` is how many."""
+    """Spans, data points or samples that nobody will see. ``count`` is how many."""
 
     name: ClassVar[str] = "telemetry.dropped"
 
@@ -46,7 +48,7 @@ class TelemetryDropped(_SignalEvent):
     detail: str = ""
 
     def text(self) -> str:
-        what = "span(s)" if self.signal == "traces" else "metric data point(s)"
+        what = _COUNTED.get(self.signal, "metric data point(s)")
         why = f"{self.reason}: {self.detail}" if self.detail else self.reason
         return f"{self.count} {what} dropped ({why}); messages are not affected"
 

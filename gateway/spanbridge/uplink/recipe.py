@@ -33,7 +33,6 @@ CACHED = 12_288
 LONGEST_CACHED = 256
 """Characters of a topic whose recipe is kept. Devices choose them, up to 65 535 of them."""
 
-_NOTHING: dict[str, str] = {}
 _USUAL = 1
 """Flags of a message with QoS 1 and without RETAIN: its topic alone is the key of its recipe."""
 
@@ -54,9 +53,9 @@ class Recipe:
 
     ``head`` encodes them, ``partition`` batches them, ``spans`` traces them, ``tally`` counts them. ``room`` is in
     bytes: what a message's own properties may take. ``cut`` counts fixed properties that RocketMQ cannot carry.
-    ``by_device`` says that devices have a say in the RocketMQ topic's name, ``special`` that
-    each message needs a closer look (a payload limit, no route, something cut). ``rejected`` is why messages go to the
-    rejected topic, with ``shortened`` as how far they were shortened for it.
+    ``reads`` says that templates read user properties, ``by_device`` that devices have a say in the RocketMQ topic's
+    name, ``special`` that each message needs a closer look (a payload limit, no route, something cut). ``rejected`` is
+    why messages go to the rejected topic, with ``shortened`` as how far they were shortened for it.
     """
 
     route: Route
@@ -70,6 +69,7 @@ class Recipe:
     topic_suffix: bool = False
     by_device: bool = False
     special: bool = False
+    reads: bool = False
     rejected: str | None = None
     shortened: int = 0
 
@@ -160,10 +160,9 @@ class Recipes:
         :raises Refused: no route takes the topic, its templates give no destination, or it was here before.
         """
         flags = publish.qos | publish.retain << 2
-        if not user or not self._passed(user):
-            recipe = self._recipes.young.get(topic if flags == _USUAL else (topic, flags))
-            if recipe is not None:
-                return recipe
+        recipe = self._recipes.young.get(topic if flags == _USUAL else (topic, flags))
+        if recipe is not None and (not user or (not recipe.reads and not self._passed(user))):
+            return recipe
         return self._find(publish, topic, user, flags)
 
     def route(self, topic: str) -> Route | None:
@@ -189,17 +188,18 @@ class Recipes:
 
     def _find(self, publish: Publish, topic: str, user: Sequence[tuple[str, str]], flags: int) -> Recipe:
         """The recipe of a message whose user properties matter, or of a topic that is new."""
-        passed = mapping.passed_before(user) if user else None
-        reads = self._reading.young.get(topic) or self._reading.get(topic)
-        if reads is None:
-            reads = self._taking(topic, topic.split("/")).reads
-            if reads and len(topic) <= LONGEST_CACHED:
-                self._reading.put(topic, reads)
-        if not reads and passed is None:
-            key: str | tuple[object, ...] = topic if flags == _USUAL else (topic, flags)
-        else:
-            given = dict(reversed(user)) if user else _NOTHING  # the first of a name counts
-            key = (topic, flags, passed, *map(given.get, reads))
+        key: str | tuple[object, ...] = topic if flags == _USUAL else (topic, flags)
+        if user:
+            given = dict(reversed(user))  # the first of a name counts
+            passed = mapping.passed_before(user) if mapping.PATH in given else None
+            reads = self._reading.young.get(topic) or self._reading.get(topic)
+            if reads is None:
+                reads = self._taking(topic, topic.split("/")).reads
+                if reads and len(topic) <= LONGEST_CACHED:
+                    self._reading.put(topic, reads)
+            values = tuple(map(given.get, reads))
+            if passed is not None or values.count(None) < len(values):
+                key = (topic, flags, passed, values)
         recipe = self._recipes.young.get(key) or self._recipes.get(key)
         if recipe is None:
             recipe = self._make(publish, topic, user)
@@ -233,6 +233,7 @@ class Recipes:
             json_payload=Carrier.JSON_PAYLOAD in route.carriers,
             topic_suffix=Carrier.TOPIC_SUFFIX in route.carriers,
             by_device=route.topic.from_device,
+            reads=bool(route.reads),
             special=bool(cut or route.max_payload is not None or route.name == UNROUTABLE),
         )
 
@@ -273,4 +274,10 @@ def with_catch_all(routes: Sequence[Route], topic: str | None) -> list[Route]:
 def _is_short(key: str | tuple[object, ...]) -> bool:
     if isinstance(key, str):
         return len(key) <= LONGEST_CACHED
-    return sum(len(part) for part in key if isinstance(part, str)) <= LONGEST_CACHED
+    return sum(_length(part) for part in key) <= LONGEST_CACHED
+
+
+def _length(part: object) -> int:
+    if isinstance(part, tuple):
+        return sum(map(_length, part))
+    return len(part) if isinstance(part, str) else 0

@@ -11,6 +11,7 @@ from pydantic import Field
 from spanbridge.config.models.base import Conflict, Section
 from spanbridge.config.models.downlinks import DownlinkBounds, DownlinkSection
 from spanbridge.config.models.mqtt import Mqtt, Tls, Will
+from spanbridge.config.models.profiling import Profiling
 from spanbridge.config.models.rocketmq import Rocketmq
 from spanbridge.config.models.routes import RouteSection
 from spanbridge.config.models.runtime import Admin, Batch, TelemetrySection, UplinkSection
@@ -24,6 +25,7 @@ __all__ = [
     "DownlinkBounds",
     "DownlinkSection",
     "Mqtt",
+    "Profiling",
     "Rocketmq",
     "RouteSection",
     "Section",
@@ -62,6 +64,7 @@ class Config(Section):
     downlink: DownlinkBounds = Field(default_factory=DownlinkBounds, description="RocketMQ to MQTT.")
     admin: Admin = Field(default_factory=Admin, description="Admin server.")
     telemetry: TelemetrySection = Field(default_factory=TelemetrySection, description="Logs, metrics, traces.")
+    profiling: Profiling = Field(default_factory=Profiling, description="Profiles of the gateway itself.")
 
     def conflicts(self) -> Iterator[Conflict]:
         """Something is to be forwarded, one way or the other."""

@@ -12,13 +12,13 @@ from typing import Any
 from spanbridge.core.errors import SinkError, bare
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Acked, Reporter
-from spanbridge.rocketmq.events import AckLate, AckRetried
 from spanbridge.rocketmq.grpc.answers import OK, judge_code
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.held import Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.stubs import definition, service
-from spanbridge.rocketmq.grpc.subscription import Subscription
+from spanbridge.rocketmq.grpc.subscription import GroupSubscription
+from spanbridge.rocketmq.receive_events import AckLate, AckRetried
 
 _TOGETHER = 64
 """Messages in one request. The proxy acknowledges them one by one inside."""
@@ -32,7 +32,7 @@ class Acks:
     """Sends acknowledgements, and tries those that failed again for as long as their handles hold."""
 
     def __init__(
-        self, brokers: Brokers, subscription: Subscription, held: Held, reporter: Reporter, acked: Acked
+        self, brokers: Brokers, subscription: GroupSubscription, held: Held, reporter: Reporter, acked: Acked
     ) -> None:
         self._brokers = brokers
         self._subscription = subscription
@@ -142,13 +142,14 @@ class Acks:
             self._reporter.report(AckLate(group=group, topic=topic, count=len(deliveries)))
 
     @property
-    def busy(self) -> bool:
-        """Whether any acknowledgement is not sent, or not answered."""
-        return any(self._waiting.values()) or any(self._under_way.values())
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """Requests under way. Others may follow for what waits."""
+        return set().union(*self._under_way.values())
 
     async def close(self) -> None:
         """End what is under way."""
-        tasks = [task for tasks in self._under_way.values() for task in tasks]
+        self._waiting.clear()
+        tasks = self.tasks
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

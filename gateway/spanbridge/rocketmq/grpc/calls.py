@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +16,7 @@ from spanbridge.core.errors import SinkError
 from spanbridge.rocketmq.errors import build
 from spanbridge.rocketmq.grpc.answers import judge_grpc, plain
 from spanbridge.rocketmq.grpc.auth import Credentials
-from spanbridge.rocketmq.grpc.http2.call import Arrived, Call, Outcome
+from spanbridge.rocketmq.grpc.http2.call import Arrived, CallEnd, GrpcCall
 from spanbridge.rocketmq.grpc.http2.connection import Http2Connection
 from spanbridge.rocketmq.grpc.stubs import SERVICE
 from spanbridge.rocketmq.options import RocketmqOptions
@@ -23,6 +25,23 @@ _LARGEST = 16 * 1024 * 1024
 """Bytes of one message of an answer."""
 _GRACE = 0.5
 """Seconds by which a deadline of ours is later than the one that the proxy is told."""
+
+
+def cancelled_from_outside() -> bool:
+    """Whether a CancelledError is meant for this task. Others come of what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _why(error: OSError) -> str:
+    """Why there is no connection, in gRPC's words where these are known."""
+    if isinstance(error, TimeoutError):
+        return "connection attempt timed out"
+    if isinstance(error, socket.gaierror):
+        return "Domain name not found"
+    if isinstance(error, ssl.SSLError) or not error.errno:
+        return str(error)
+    return os.strerror(error.errno)
 
 
 class Calls:
@@ -47,8 +66,8 @@ class Calls:
         :raises SinkError: it did not end in order.
         """
         connection = await self._connected(what)
-        ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        call = Call(request, arrived, lambda outcome: None if ended.done() else ended.set_result(outcome), _LARGEST)
+        ended: asyncio.Future[CallEnd] = asyncio.get_running_loop().create_future()
+        call = GrpcCall(request, arrived, lambda outcome: None if ended.done() else ended.set_result(outcome), _LARGEST)
         deadline = ("grpc-timeout", f"{int(timeout * 1000)}m")
         connection.begin(call, SERVICE + method, (deadline, *self._headers.metadata()))
         try:
@@ -56,7 +75,7 @@ class Calls:
                 outcome = await ended
         except TimeoutError:
             self._drop(connection)
-            outcome = Outcome(StatusCode.DEADLINE_EXCEEDED, "no answer in time")
+            outcome = CallEnd(StatusCode.DEADLINE_EXCEEDED, "no answer in time")
         finally:
             connection.leave(call)
         if outcome.code is not StatusCode.OK:
@@ -78,9 +97,12 @@ class Calls:
                 self._dialling.add_done_callback(self._dialled)
             try:
                 await asyncio.shield(self._dialling)
-            except (OSError, TimeoutError) as error:
-                text = "connection attempt timed out" if isinstance(error, TimeoutError) else str(error)
-                raise self._error(StatusCode.UNAVAILABLE, text, what) from None
+            except OSError as error:  # TimeoutError is one
+                raise self._error(StatusCode.UNAVAILABLE, _why(error), what) from None
+            except asyncio.CancelledError:
+                if cancelled_from_outside():
+                    raise
+                raise self._error(StatusCode.CANCELLED, "the client is closed", what) from None
 
     def _dialled(self, task: asyncio.Task[Http2Connection]) -> None:
         self._dialling = None
@@ -104,6 +126,12 @@ class Calls:
     def _drop(self, connection: Http2Connection) -> None:
         """It has not answered: whatever else is under way on it will not be either."""
         connection.close()
+
+    async def settled(self, timeout: float) -> None:
+        """Wait until what the proxy wrote before now is here, for so many seconds at most."""
+        connection = self._connection
+        if connection is not None and not connection.closed.done():
+            await asyncio.wait({connection.ping()}, timeout=timeout)
 
     def renew(self) -> None:
         """Make later calls on a new connection. Those under way end on the old one."""

@@ -85,6 +85,10 @@ class Cluster:
         await self._sessions[address].told.wait()
         return endpoint
 
+    async def settled(self, timeout: float) -> None:
+        """Wait until what proxies wrote to us before now is here, for so many seconds at most."""
+        await asyncio.gather(*(endpoint.calls.settled(timeout) for endpoint in self._endpoints.values()))
+
     def peers(self) -> dict[str, dict[str, Any]]:
         """The endpoints for /status."""
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Sequence
@@ -14,19 +15,21 @@ from spanbridge.core.errors import SinkError, bare
 from spanbridge.core.message import Message
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Acked, Deliver, Link, PeerStatus, Received, Released, Reporter
-from spanbridge.rocketmq import events
+from spanbridge.rocketmq import receive_events as events
 from spanbridge.rocketmq.grpc.acks import Acks
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.decode import read_message
-from spanbridge.rocketmq.grpc.held import Answer, Arrival, Held, ReceivedMessage
+from spanbridge.rocketmq.grpc.held import Arrival, DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.receipts import Receipts
 from spanbridge.rocketmq.grpc.receive import Receiver
 from spanbridge.rocketmq.grpc.session import ClientRole
-from spanbridge.rocketmq.grpc.subscription import CLIENT_TYPE, Subscription
+from spanbridge.rocketmq.grpc.subscription import CLIENT_TYPE, GroupSubscription
 from spanbridge.rocketmq.options import ConsumerOptions
 
+_SETTLE = 1.0
+"""Seconds for a proxy to answer a ping."""
 _LOOK = 1.0
 """Seconds between looks at the route, which is refreshed elsewhere."""
 
@@ -40,7 +43,7 @@ class GrpcConsumer:
         self._options = options
         self._reporter = reporter
         self._received = received
-        self._subscription = Subscription(options)
+        self._subscription = GroupSubscription(options)
         role = ClientRole(CLIENT_TYPE, self._settings, self._subscription.take, self._subscription.group, self._refused)
         connection = replace(options.cluster, topics=(options.topic,), kinds=())
         self._cluster = Cluster(connection, role, reporter)
@@ -48,7 +51,12 @@ class GrpcConsumer:
         self._held = Held()
         self._acks = Acks(self._brokers, self._subscription, self._held, reporter, acked)
         self._receipts = Receipts(
-            self._brokers, self._subscription, self._held, self._acks, reporter, options.invisible
+            brokers=self._brokers,
+            subscription=self._subscription,
+            held=self._held,
+            acks=self._acks,
+            reporter=reporter,
+            invisible=options.invisible,
         )
         self._receivers: dict[str, Receiver] = {}
         self._failing: dict[str, str] = {}
@@ -101,6 +109,8 @@ class GrpcConsumer:
         if self._deliver is not None:
             raise RuntimeError(f"source {self.name!r} was run before")
         self._deliver = deliver
+        if self._link is Link.CLOSED:
+            return
         self._set_link(Link.CONNECTING)
         await self._cluster.start()
         loop = asyncio.get_running_loop()
@@ -110,23 +120,23 @@ class GrpcConsumer:
 
     def ack(self, deliveries: Sequence[Delivery[Message]]) -> None:
         """Acknowledge these, with whatever else is acknowledged before the loop turns."""
-        self._answer(deliveries, Answer.ACK)
+        self._answer(deliveries, DeliveryAnswer.ACK)
 
     def nack(self, deliveries: Sequence[Delivery[Message]], cause: str) -> None:
         """Have these come again, each after the pause that the group's policy has for its attempt."""
-        if count := self._answer(deliveries, Answer.NACK):
+        if count := self._answer(deliveries, DeliveryAnswer.NACK):
             self._reporter.report(
                 events.MessagesPostponed(group=self._group, topic=self._topic, cause=cause, count=count)
             )
 
     def reject(self, deliveries: Sequence[Delivery[Message]], cause: str) -> None:
         """Move these to the group's dead letters."""
-        if count := self._answer(deliveries, Answer.REJECT):
+        if count := self._answer(deliveries, DeliveryAnswer.REJECT):
             self._reporter.report(
                 events.MessagesDeadLettered(group=self._group, topic=self._topic, cause=cause, count=count)
             )
 
-    def _answer(self, deliveries: Sequence[Delivery[Message]], answer: Answer) -> int:
+    def _answer(self, deliveries: Sequence[Delivery[Message]], answer: DeliveryAnswer) -> int:
         answered = [
             delivery
             for delivery in deliveries
@@ -155,13 +165,16 @@ class GrpcConsumer:
         if self._tasks:
             self._tasks[0].cancel()
         await asyncio.gather(*(receiver.stop() for receiver in receivers.values()))
+        if receivers:
+            # An answer may have been under way when its call was cancelled.
+            await self._cluster.settled(_SETTLE)
 
     async def give_back(self) -> None:
         """Hand every unacked delivery back; what was answered before is seen through, too, as far as time allows."""
         self._delivering = False
         self._judge_gate()
         self._receipts.leaving = True
-        unacked = [delivery for delivery in self._held if self._held.answer(delivery, Answer.NACK)]
+        unacked = [delivery for delivery in self._held if self._held.answer(delivery, DeliveryAnswer.NACK)]
         if unacked:
             self._reporter.report(events.MessagesReturned(group=self._group, topic=self._topic, count=len(unacked)))
         self._receipts.conclude(unacked)
@@ -184,12 +197,12 @@ class GrpcConsumer:
         self._closed.set()
 
     async def _see_through(self) -> None:
-        try:
+        """Wait for what was answered to be told to RocketMQ, for a bounded time."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.give_back_timeout):
-                while self._acks.busy or self._receipts.busy:
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            pass
+                await asyncio.sleep(0)  # acknowledgements of this turn of the loop are sent then
+                while tasks := self._acks.tasks | self._receipts.tasks:
+                    await asyncio.wait(tasks)
 
     # -- what receivers see -----------------------------------------------------------------------------------------
 
@@ -213,7 +226,7 @@ class GrpcConsumer:
             self._reporter.report(events.MessagesAgain(group=self._group, topic=self._topic, count=again))
         if not self._delivering:
             self._receipts.leaving = True
-            self._answer(fresh, Answer.NACK)
+            self._answer(fresh, DeliveryAnswer.NACK)
         elif fresh:
             assert self._deliver is not None
             self._deliver(fresh)
@@ -267,7 +280,13 @@ class GrpcConsumer:
     async def _adjust(self, brokers: set[str]) -> None:
         for broker in brokers - self._receivers.keys():
             receiver = Receiver(
-                broker, self._options, self._subscription, self._brokers, self, self._reporter, self._received
+                broker,
+                options=self._options,
+                subscription=self._subscription,
+                brokers=self._brokers,
+                inbox=self,
+                reporter=self._reporter,
+                received=self._received,
             )
             self._receivers[broker] = receiver
             receiver.start()

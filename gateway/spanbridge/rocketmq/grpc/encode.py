@@ -40,6 +40,8 @@ _KNOWN = 4096
 """Properties of a generation that are remembered in encoded form."""
 _KNOWN_NAMES = 2048
 """Names of a generation that are remembered in encoded form."""
+_KNOWN_SYSTEMS = 256
+"""System properties of a generation that destinations share: what ten thousand topics touch stays small."""
 _LONGEST_KNOWN = 256
 """Bytes of such a property, or name."""
 
@@ -87,6 +89,7 @@ class Encoder:
         "namespace",
         "next_digits",
         "partitions",
+        "systems",
     )
 
     def __init__(self, ids: MessageIds, namespace: str = "", partitions: int = 1) -> None:
@@ -95,6 +98,7 @@ class Encoder:
         self.partitions = partitions
         self.entries: Generations[tuple[str, str], bytes] = Generations(_KNOWN)
         self.names: Generations[str, bytes] = Generations(_KNOWN_NAMES)
+        self.systems: Generations[bytes, bytes] = Generations(_KNOWN_SYSTEMS)
         self.born_ns = -1
         self.born = b""
         self.born_size = 0
@@ -189,7 +193,10 @@ class MessageHead:
             field(2, field(1, name.encode()) + field(2, value.encode())) for name, value in destination.properties
         )
         self._traced = self._start + _PARENT_ENTRY
-        self._system = _system_properties(destination, kind)
+        system = _system_properties(destination, kind)
+        self._system = encoder.systems.get(system) or system
+        if self._system is system:
+            encoder.systems.put(system, system)
         self._system_size = len(self._system)
         self._count = len({name for name, _ in destination.properties})
         self._size = fixed_size(destination)

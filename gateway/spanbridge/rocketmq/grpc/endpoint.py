@@ -18,7 +18,7 @@ from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
 from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE, judge_code, judge_grpc, plain, unresolved
 from spanbridge.rocketmq.grpc.auth import Credentials
 from spanbridge.rocketmq.grpc.background import guarded
-from spanbridge.rocketmq.grpc.calls import Calls
+from spanbridge.rocketmq.grpc.calls import Calls, cancelled_from_outside
 from spanbridge.rocketmq.grpc.stubs import SERVICE, code_name, service
 from spanbridge.rocketmq.grpc.tls import TlsFiles
 from spanbridge.rocketmq.options import RocketmqOptions
@@ -63,12 +63,6 @@ async def ended(call: Any) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(1.0):
             await call.code()
-
-
-def cancelled_from_outside() -> bool:
-    """Whether a CancelledError is meant for this task. gRPC raises it as well when a channel closes under a call."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 class Endpoint:

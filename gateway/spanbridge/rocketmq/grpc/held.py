@@ -13,7 +13,7 @@ _OVERHEAD = 1024
 """Bytes of memory that a message takes besides its body, about."""
 
 
-class Answer(IntEnum):
+class DeliveryAnswer(IntEnum):
     """What the holder of a delivery said of it."""
 
     NONE = 0
@@ -54,7 +54,7 @@ class ReceivedMessage(Delivery[Message]):
         self.offset = offset
         self.visible_ns = arrival.visible_ns
         self.key: str = message.message_id
-        self.answer = Answer.NONE
+        self.answer = DeliveryAnswer.NONE
         self.changing = False
         self.lost = False
 
@@ -99,9 +99,9 @@ class Held:
         if self._known.pop(delivery.key, None) is not None:
             self._known[delivery.key] = delivery
 
-    def answer(self, delivery: ReceivedMessage, answer: Answer) -> bool:
+    def answer(self, delivery: ReceivedMessage, answer: DeliveryAnswer) -> bool:
         """Note an answer. False when there was one before."""
-        if delivery.answer is not Answer.NONE or delivery.key not in self._known:
+        if delivery.answer is not DeliveryAnswer.NONE or self._known.get(delivery.key) is not delivery:
             return False
         delivery.answer = answer
         self.unacked -= 1
@@ -118,13 +118,13 @@ class Held:
         for delivery in self._known.values():
             if delivery.visible_ns >= before_ns:
                 break
-            if delivery.answer is Answer.NONE and not delivery.changing and not delivery.lost:
+            if delivery.answer is DeliveryAnswer.NONE and not delivery.changing and not delivery.lost:
                 ending.append(delivery)
         return ending
 
     def oldest_ns(self) -> int | None:
         """When the oldest unacked delivery arrived (monotonic, ns)."""
-        unacked = (known.arrived_ns for known in self._known.values() if known.answer is Answer.NONE)
+        unacked = (known.arrived_ns for known in self._known.values() if known.answer is DeliveryAnswer.NONE)
         return min(unacked, default=None)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from spanbridge.core.errors import SinkError, bare
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.events import DeadLetterFailed, HoldLost, NackFailed, RenewalFailed
 from spanbridge.rocketmq.grpc.acks import Acks
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
-from spanbridge.rocketmq.grpc.held import Answer, Held, ReceivedMessage
+from spanbridge.rocketmq.grpc.held import DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.stubs import service
-from spanbridge.rocketmq.grpc.subscription import Subscription
+from spanbridge.rocketmq.grpc.subscription import GroupSubscription
+from spanbridge.rocketmq.receive_events import DeadLetterFailed, HoldLost, NackFailed, RenewalFailed
 
 _AT_ONCE = 32
 """Requests under way at once; each is for one message."""
@@ -30,7 +30,14 @@ class Receipts:
     """Renews handles at half of their invisible time, and carries out nacks and rejections."""
 
     def __init__(
-        self, brokers: Brokers, subscription: Subscription, held: Held, acks: Acks, reporter: Reporter, invisible: float
+        self,
+        *,
+        brokers: Brokers,
+        subscription: GroupSubscription,
+        held: Held,
+        acks: Acks,
+        reporter: Reporter,
+        invisible: float,
     ) -> None:
         self._brokers = brokers
         self._subscription = subscription
@@ -56,7 +63,7 @@ class Receipts:
         handle = delivery.handle
         try:
             async with self._gate:
-                if delivery.answer is Answer.NONE:
+                if delivery.answer is DeliveryAnswer.NONE:
                     await self._change(delivery, self._invisible)
         except SinkError as error:
             if error.reason == _INVALID and delivery.handle == handle:
@@ -66,7 +73,7 @@ class Receipts:
                 self._reporter.report(RenewalFailed(reason=error.reason, cause=str(bare(error))))
         finally:
             delivery.changing = False
-            if delivery.answer is not Answer.NONE:  # it was answered meanwhile
+            if delivery.answer is not DeliveryAnswer.NONE:  # it was answered meanwhile
                 self.conclude((delivery,))
 
     async def _change(self, delivery: ReceivedMessage, invisible: float) -> None:
@@ -98,13 +105,15 @@ class Receipts:
         for delivery in deliveries:
             if delivery.changing:
                 continue
-            if delivery.answer is Answer.ACK and not delivery.lost:
+            if delivery.answer is DeliveryAnswer.ACK and not delivery.lost:
                 acks.append(delivery)
             elif delivery.lost:
-                self._acks.late([delivery])
+                if delivery.answer is DeliveryAnswer.ACK:
+                    self._acks.late([delivery])
+                self._held.forget(delivery)  # it comes again anyway
             else:
                 delivery.changing = True
-                self._start(self._reject if delivery.answer is Answer.REJECT else self._nack, delivery)
+                self._start(self._reject if delivery.answer is DeliveryAnswer.REJECT else self._nack, delivery)
         if acks:
             self._acks.add(acks)
 
@@ -147,9 +156,9 @@ class Receipts:
             self._acks.add((delivery,))
 
     @property
-    def busy(self) -> bool:
-        """Whether a request is under way."""
-        return bool(self._tasks)
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """Requests under way."""
+        return set(self._tasks)
 
     @property
     def _group(self) -> str:
@@ -175,7 +184,7 @@ class Receipts:
 
     async def close(self) -> None:
         """End what is under way."""
-        tasks = list(self._tasks)
+        tasks = self.tasks
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -20,7 +20,7 @@ from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.stubs import definition, service
-from spanbridge.rocketmq.grpc.subscription import SHORTEST_POLL, Subscription
+from spanbridge.rocketmq.grpc.subscription import SHORTEST_POLL, GroupSubscription
 from spanbridge.rocketmq.options import ConsumerOptions
 
 _NOTHING: int = definition.Code.MESSAGE_NOT_FOUND
@@ -89,8 +89,9 @@ class Receiver:
     def __init__(
         self,
         broker: str,
+        *,
         options: ConsumerOptions,
-        subscription: Subscription,
+        subscription: GroupSubscription,
         brokers: Brokers,
         inbox: Inbox,
         reporter: Reporter,

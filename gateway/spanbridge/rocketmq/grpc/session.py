@@ -23,7 +23,8 @@ from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.events import ServerCommandRefused
 from spanbridge.rocketmq.grpc.background import guarded
-from spanbridge.rocketmq.grpc.endpoint import Endpoint, cancelled_from_outside, ended
+from spanbridge.rocketmq.grpc.calls import cancelled_from_outside
+from spanbridge.rocketmq.grpc.endpoint import Endpoint, ended
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.options import RocketmqOptions
 

@@ -17,7 +17,7 @@ _MOST = 32
 _LONGEST_PAUSE = 2 * 3600.0
 
 
-class Subscription:
+class GroupSubscription:
     """A group's subscription to a topic. ``fifo`` is a setting of the group's at the brokers, not of ours."""
 
     def __init__(self, options: ConsumerOptions) -> None:

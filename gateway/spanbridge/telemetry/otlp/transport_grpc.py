@@ -17,6 +17,7 @@ from spanbridge.telemetry.otlp.transport import Outcome, one_line, partial_succe
 _METHODS = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    "profiles": "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
 }
 # OTLP specification, "OTLP/gRPC Response": RESOURCE_EXHAUSTED only when the receiver says when to come back.
 _RETRYABLE = frozenset(

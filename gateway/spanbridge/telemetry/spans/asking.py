@@ -80,14 +80,8 @@ class AskingSpans:
             self._encode(self._process, SpanKind.CONSUMER, process, here, parent, received_ns or begun, links),
             self._encode(self._send, SpanKind.PRODUCER, send, there, here, begun, ()),
             trace_id,
-            b"",
-            here.span_id.to_bytes(8),
             there.span_id.to_bytes(8),
-            received_ns,
-            begun,
-            size,
             tracestate,
-            b"",
         )
         return traceparent, tracestate, trace
 

@@ -2,75 +2,65 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from spanbridge.core.protobuf import text
 from spanbridge.telemetry.spans import wire
 from spanbridge.telemetry.spans.wire import framed, identity
+
+if TYPE_CHECKING:
+    from spanbridge.telemetry.spans.recipe import RecordingSpans
 
 
 class MessageTrace:
     """A message with spans. Ids are bytes; times are Unix time in nanoseconds; ``size`` is the body's in bytes.
 
-    ``process`` and ``send`` are the fixed parts of the two spans, ``parent_id`` is empty for a root. ``extra`` is what
-    only this message's process span has (a link). ``tried`` says that sending was tried: then the send span
-    shows up also when the message is dropped.
+    ``spans`` has what is fixed about the two spans, ``parent_id`` is empty for a root. ``extra`` is what only this
+    message's process span has (a link, attributes). ``tried`` says that sending was tried: then the send span shows up
+    also when the message is dropped.
+
+    :class:`~spanbridge.telemetry.spans.recipe.RecordingSpans` makes these without a constructor, which would take as
+    long again.
     """
 
     __slots__ = (
-        "begun_ns", "extra", "parent_id", "process", "process_id", "received_ns", "send", "send_id", "size", "trace_id",
+        "begun_ns", "extra", "parent_id", "process_id", "received_ns", "send_id", "size", "spans", "trace_id",
         "tracestate", "tried",
     )  # fmt: skip
 
-    plain = True
-    """Whether the tracer may write the spans itself, in its loop over a batch."""
+    spans: RecordingSpans
+    trace_id: bytes
+    parent_id: bytes
+    process_id: bytes
+    send_id: bytes
+    received_ns: int
+    begun_ns: int
+    size: int
+    tracestate: str
+    extra: bytes
+    tried: bool
 
-    def __init__(  # noqa: PLR0917 - keyword arguments cost on the hot path
-        self,
-        process: bytes,
-        send: bytes,
-        trace_id: bytes,
-        parent_id: bytes,
-        process_id: bytes,
-        send_id: bytes,
-        received_ns: int,
-        begun_ns: int,
-        size: int,
-        tracestate: str,
-        extra: bytes,
-    ) -> None:
-        self.process = process
-        self.send = send
-        self.trace_id = trace_id
-        self.parent_id = parent_id
-        self.process_id = process_id
-        self.send_id = send_id
-        self.received_ns = received_ns
-        self.begun_ns = begun_ns
-        self.size = size
-        self.tracestate = tracestate
-        self.extra = extra
-        self.tried = False
+    @property
+    def sends(self) -> bool:
+        """Whether its send span is recorded."""
+        return True
 
     def describe(self, attributes: bytes) -> None:
         """Give the ``process`` span some more attributes, encoded."""
-        if self.process:
-            self.process += attributes
+        self.extra += attributes
 
     def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
         """The spans, framed. ``error`` becomes their ``error.type``."""
+        fixed = self.spans
         rest = wire.size_attribute(self.size) + wire.status(error)
         if self.tracestate:
             rest += text(3, self.tracestate)
-        spans = [
-            framed(
-                self.process
-                + identity(self.trace_id, self.process_id, self.parent_id, self.received_ns, end_ns)
-                + self.extra
-                + rest
-            )
-        ]
+        times = identity(self.trace_id, self.process_id, self.parent_id, self.received_ns, end_ns)
+        flags = wire.REMOTE if self.parent_id else wire.LOCAL
+        spans = [framed(fixed.process + times + flags + self.extra + rest)]
         if error is None or self.tried:
             times = identity(self.trace_id, self.send_id, self.process_id, self.begun_ns, end_ns)
-            spans.append(framed(self.send + times + rest))
+            spans.append(framed(fixed.send + times + wire.LOCAL + rest))
         return spans
 
 
@@ -80,9 +70,25 @@ class AskedTrace(MessageTrace):
     ``process`` and ``send`` are whole spans but for their end; empty ones are not recorded.
     """
 
-    __slots__ = ()
+    __slots__ = ("process", "send")
 
-    plain = False
+    def __init__(self, process: bytes, send: bytes, trace_id: bytes, send_id: bytes, tracestate: str) -> None:
+        self.process = process
+        self.send = send
+        self.trace_id = trace_id
+        self.send_id = send_id
+        self.tracestate = tracestate
+        self.tried = False
+
+    @property
+    def sends(self) -> bool:
+        """See the base class."""
+        return bool(self.send)
+
+    def describe(self, attributes: bytes) -> None:
+        """See the base class."""
+        if self.process:
+            self.process += attributes
 
     def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
         """See the base class."""

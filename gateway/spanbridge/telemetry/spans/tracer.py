@@ -9,7 +9,8 @@ from opentelemetry.trace import SpanKind
 
 from spanbridge.core.cache import Generations
 from spanbridge.core.policy import ContextPolicy
-from spanbridge.core.protobuf import SMALL, VARINTS, text, varint
+from spanbridge.core.protobuf import SMALL, text, varint
+from spanbridge.telemetry.direction import DESTINATION
 from spanbridge.telemetry.env import TelemetryConfigError
 from spanbridge.telemetry.spans import ids, wire
 from spanbridge.telemetry.spans.calls import CallLimits, CallSpans, SpanSink
@@ -48,6 +49,8 @@ class Tracer:
         self._value_limit: int | None = None
         self._max_links: int | None = None
         self._requests: Generations[tuple[str, str, str], bytes] = Generations(_KEPT)
+        self._shared: Generations[bytes, bytes] = Generations(_KEPT)
+        self._followings: dict[tuple[ContextPolicy, bool], Following] = {}
         self._counts: dict[int, bytes] = {}
         self._descriptions = Descriptions(None)
         if sink is not None:
@@ -72,18 +75,13 @@ class Tracer:
         """The spans of messages that are processed at one hop and sent to the other."""
         if self._sink is None:
             return SilentSpans(trust=trust)
-        following = Following(
-            follow=trust and policy is not ContextPolicy.LINK,
-            link=trust and policy is ContextPolicy.LINK,
-            passthrough=policy is ContextPolicy.PASSTHROUGH,
-            unlinked=self._max_links == 0,
-        )
+        following = self._following(policy, trust=trust)
         if self._bounds is None:
             from spanbridge.telemetry.spans.asking import AskingSpans  # noqa: PLC0415 - see above
 
             return AskingSpans(process, send, self._sampler, following, self._value_limit)
         return RecordingSpans(
-            self._fixed(process, SpanKind.CONSUMER), self._fixed(send, SpanKind.PRODUCER), self._bounds, following
+            self._parts(process, SpanKind.CONSUMER), self._parts(send, SpanKind.PRODUCER), self._bounds, following
         )
 
     def calls(self, hop: Hop) -> CallSpans | None:
@@ -97,6 +95,17 @@ class Tracer:
         """Say on the ``process`` span what a RocketMQ message is called. Hot path."""
         if trace is not None:
             trace.describe(self._descriptions.of(message))
+
+    def _following(self, policy: ContextPolicy, *, trust: bool) -> Following:
+        following = self._followings.get((policy, trust))
+        if following is None:
+            following = self._followings[policy, trust] = Following(
+                follow=trust and policy is not ContextPolicy.LINK,
+                link=trust and policy is ContextPolicy.LINK,
+                passthrough=policy is ContextPolicy.PASSTHROUGH,
+                unlinked=self._max_links == 0,
+            )
+        return following
 
     def requested(
         self,
@@ -112,41 +121,47 @@ class Tracer:
         """
         if self._sink is None:
             return
-        recorded = [trace for trace in traces if trace is not None]
-        if not recorded:
-            return
-        error = error[: self._value_limit] if error is not None else None
         if error is not None:
-            for trace in recorded:
-                trace.tried = True
-        linked = [trace for trace in recorded if trace.send]
+            error = error[: self._value_limit]
+            for trace in traces:
+                if trace is not None:
+                    trace.tried = True
+        linked = [trace for trace in traces if trace is not None and (type(trace) is MessageTrace or trace.sends)]
         if linked:
             self._sink.add((self._request_span(hop, linked, len(traces), start_ns, end_ns, error),))
 
     def stored(self, traces: Sequence[MessageTrace | None], end_ns: int) -> None:
-        """End the spans of messages that are stored. Hot path."""
+        """End the spans of messages that are stored. Hot path.
+
+        A span is joined of pieces, most of which it shares with many others.
+        """
         if self._sink is None:
             return
         out: list[bytes] = []
-        add, child, root, sizes = out.append, wire.CHILD, wire.ROOT, wire.SIZES.young
-        a, b, c = wire.TRACE, wire.SPAN, wire.PARENT
+        add, join, frames, sizes, times = out.append, b"".join, wire.FRAMES, wire.SIZES.young, wire.TIMES
+        remote, local, span, unset = wire.REMOTE_PARENT, wire.LOCAL_PARENT, wire.SPAN, wire.STATUS_UNSET
+        received_ns, lived = -1, b""
         for trace in traces:
             if trace is None:
                 continue
-            if not trace.plain or trace.tracestate or trace.extra:
+            if type(trace) is not MessageTrace or trace.tracestate:
                 out += trace.finish(end_ns)
                 continue
-            trace_id, own, parent, start = trace.trace_id, trace.process_id, trace.parent_id, trace.received_ns
-            rest = (sizes.get(trace.size) or wire.size_attribute(trace.size)) + wire.STATUS_UNSET
-            if parent:
-                times = child(a, trace_id, b, own, c, parent, 0x39, start, 0x41, end_ns)
-            else:
-                times = root(a, trace_id, b, own, 0x39, start, 0x41, end_ns)
-            length = len(trace.process) + len(times) + len(rest)
-            add(b"\x12%b%b%b%b" % (VARINTS[length] if length < SMALL else varint(length), trace.process, times, rest))
-            times = child(a, trace_id, b, trace.send_id, c, own, 0x39, trace.begun_ns, 0x41, end_ns)
-            length = len(trace.send) + wire.CHILD_LENGTH + len(rest)
-            add(b"\x12%b%b%b%b" % (VARINTS[length] if length < SMALL else varint(length), trace.send, times, rest))
+            fixed, trace_id, own, parent = trace.spans, trace.trace_id, trace.process_id, trace.parent_id
+            size, extra = sizes.get(trace.size) or wire.size_attribute(trace.size), trace.extra
+            if trace.received_ns != received_ns:  # all of one read have the same
+                received_ns = trace.received_ns
+                lived = times(0x39, received_ns, 0x41, end_ns, unset)
+            length = fixed.process_size + len(size) + len(extra) - (0 if parent else wire.PARENT_SIZE)
+            add(join((
+                frames[length] if length < SMALL else wire.frame(length), fixed.process_shared, fixed.process_own,
+                trace_id, span, own, remote if parent else wire.LOCAL, parent, lived, size, extra,
+            )))  # fmt: skip
+            length = fixed.send_size + len(size)
+            add(join((
+                frames[length] if length < SMALL else wire.frame(length), fixed.send_shared, fixed.send_own,
+                trace_id, span, trace.send_id, local, own, times(0x39, trace.begun_ns, 0x41, end_ns, unset), size,
+            )))  # fmt: skip
         if out:
             self._sink.add(out)
 
@@ -199,6 +214,17 @@ class Tracer:
             encoded = self._fixed(hop, SpanKind.CLIENT) + wire.LOCAL
             self._requests.put(key, encoded)
         return encoded
+
+    def _parts(self, hop: Hop, kind: SpanKind) -> tuple[bytes, bytes]:
+        """The fixed fields of a hop's spans: those that it has in common with other hops, and its own."""
+        attributes = cut(hop.attributes(), self._value_limit)
+        own = {name: attributes.pop(name) for name in (DESTINATION, *hop.extra)}
+        shared = wire.fixed_fields(hop.name, kind.value, attributes)
+        known = self._shared.get(shared)
+        if known is None:
+            known = shared
+            self._shared.put(shared, shared)
+        return known, wire.attributes(9, own)
 
     def _fixed(self, hop: Hop, kind: SpanKind) -> bytes:
         return wire.fixed_fields(hop.name, kind.value, cut(hop.attributes(), self._value_limit))

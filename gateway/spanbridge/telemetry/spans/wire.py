@@ -25,10 +25,17 @@ SIZE = "messaging.message.body.size"
 _DOUBLE = Struct("<d")
 # trace_id (1), span_id (2), parent_span_id (4), start_time_unix_nano (7), end_time_unix_nano (8)
 TRACE, SPAN, PARENT = b"\n\x10", b"\x12\x08", b'"\x08'  # tags and lengths of the first three
-CHILD = Struct("<2s16s2s8s2s8sBQBQ").pack
-CHILD_LENGTH = 56
-ROOT = Struct("<2s16s2s8sBQBQ").pack
-ROOT_LENGTH = 46
+_CHILD = Struct("<2s16s2s8s2s8sBQBQ").pack
+_ROOT = Struct("<2s16s2s8sBQBQ").pack
+TIMES = Struct("<BQBQ2s").pack
+"""Start and end with their tags, 0x39 and 0x41, and a status."""
+REMOTE_PARENT = REMOTE + PARENT
+LOCAL_PARENT = LOCAL + PARENT
+PARENT_SIZE = 10
+CHILD_SIZE = 46 + PARENT_SIZE + len(LOCAL) + len(STATUS_UNSET)
+"""Bytes of ids, times, flags and status in a span that has a parent."""
+FRAMES = tuple(b"\x12" + number for number in VARINTS)
+"""Tag and length of a ``ScopeSpans.spans`` field (2), by length."""
 
 SIZES: Generations[int, bytes] = Generations(4096)
 """The attributes of body sizes that were met."""
@@ -87,8 +94,8 @@ def link(trace_id: bytes, span_id: bytes, *, remote: bool) -> bytes:
 def identity(trace_id: bytes, span_id: bytes, parent_id: bytes, start_ns: int, end_ns: int) -> bytes:
     """Ids and times of a span; ``parent_id`` is empty for a root. Times are Unix time in nanoseconds."""
     if parent_id:
-        return CHILD(TRACE, trace_id, SPAN, span_id, PARENT, parent_id, 0x39, start_ns, 0x41, end_ns)
-    return ROOT(TRACE, trace_id, SPAN, span_id, 0x39, start_ns, 0x41, end_ns)
+        return _CHILD(TRACE, trace_id, SPAN, span_id, PARENT, parent_id, 0x39, start_ns, 0x41, end_ns)
+    return _ROOT(TRACE, trace_id, SPAN, span_id, 0x39, start_ns, 0x41, end_ns)
 
 
 def status(error: str | None) -> bytes:
@@ -98,8 +105,12 @@ def status(error: str | None) -> bytes:
 
 def framed(body: bytes) -> bytes:
     """A span as a ``ScopeSpans.spans`` field (2)."""
-    length = len(body)
-    return b"\x12%b%b" % (VARINTS[length] if length < SMALL else varint(length), body)
+    return frame(len(body)) + body
+
+
+def frame(length: int) -> bytes:
+    """Tag and length before a span of ``length`` bytes."""
+    return FRAMES[length] if length < SMALL else b"\x12" + varint(length)
 
 
 def fixed_fields(name: str, kind: int, attributes_of_all: Mapping[str, object]) -> bytes:

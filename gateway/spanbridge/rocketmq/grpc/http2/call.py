@@ -28,14 +28,14 @@ _HTTP = {
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallEnd:
     """How a call ended. ``details`` is one line."""
 
     code: StatusCode
     details: str = ""
 
 
-class Call:
+class GrpcCall:
     """A call on a connection. ``ended`` is called once, unless the caller left it."""
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Call:
         "window",
     )
 
-    def __init__(self, request: bytes, arrived: Arrived, ended: Callable[[Outcome], None], limit: int) -> None:
+    def __init__(self, request: bytes, arrived: Arrived, ended: Callable[[CallEnd], None], limit: int) -> None:
         self.unsent = b"\0" + len(request).to_bytes(4, "big") + request
         self.arrived = arrived
         self.ended = ended
@@ -76,15 +76,15 @@ class Call:
             messages, self.messages = self.messages, []
             self.arrived(messages)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CallEnd:
         """What the headers say of a stream that the peer ended."""
         status = self.headers.get("grpc-status")
         if status is None:
             http = self.headers.get(":status", "")
             if http in {"", "200"}:
-                return Outcome(StatusCode.INTERNAL, "an answer that ends without a status")
-            return Outcome(_HTTP.get(http, StatusCode.UNKNOWN), f"HTTP status {http}")
+                return CallEnd(StatusCode.INTERNAL, "an answer that ends without a status")
+            return CallEnd(_HTTP.get(http, StatusCode.UNKNOWN), f"HTTP status {http}")
         details = unquote(self.headers.get("grpc-message", ""))
         if status == "0" and self.reader.inside:
-            return Outcome(StatusCode.INTERNAL, "an answer that ends inside a message")
-        return Outcome(_CODES.get(status, StatusCode.UNKNOWN), details)
+            return CallEnd(StatusCode.INTERNAL, "an answer that ends inside a message")
+        return CallEnd(_CODES.get(status, StatusCode.UNKNOWN), details)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from grpc import StatusCode
 
 from spanbridge.rocketmq.grpc.http2 import hpack
-from spanbridge.rocketmq.grpc.http2.call import Call, Outcome
+from spanbridge.rocketmq.grpc.http2.call import CallEnd, GrpcCall
 from spanbridge.rocketmq.grpc.http2.errors import Http2Error
 from spanbridge.rocketmq.grpc.http2.frames import (
     ACK,
@@ -20,14 +20,14 @@ from spanbridge.rocketmq.grpc.http2.frames import (
     HEAD,
     PADDED,
     PREFACE,
-    Kind,
+    FrameKind,
     Setting,
     frame,
     read_settings,
     settings,
     unpadded,
     window_update,
-)  # fmt: skip
+)
 
 _WINDOW = 4 * 1024 * 1024
 """Bytes that one call's answer may be ahead of our reading; the connection's is four times that."""
@@ -51,9 +51,9 @@ class Http2Connection(asyncio.Protocol):
             ("content-type", "application/grpc"),
         )  # fmt: skip
         self._transport: asyncio.Transport | None = None
-        self._calls: dict[int, Call] = {}
-        self._blocked: list[Call] = []
-        self._brought: list[Call] = []
+        self._calls: dict[int, GrpcCall] = {}
+        self._blocked: list[GrpcCall] = []
+        self._brought: list[GrpcCall] = []
         """Calls of which this read brought messages."""
         self._next = 1
         self._window = self._initial = DEFAULT_WINDOW
@@ -61,18 +61,19 @@ class Http2Connection(asyncio.Protocol):
         self._credit = 0
         self._rest = b""
         self._greeted = False
+        self._pings: list[asyncio.Future[None]] = []
         self._headers: tuple[int, int, bytes] | None = None
         """Stream, flags and block of a HEADERS frame that goes on in CONTINUATION frames."""
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
-            Kind.DATA: self._on_data,
-            Kind.HEADERS: self._on_headers,
-            Kind.RST_STREAM: self._on_reset,
-            Kind.SETTINGS: self._on_settings,
-            Kind.PUSH_PROMISE: self._on_push,
-            Kind.PING: self._on_ping,
-            Kind.GOAWAY: self._on_goaway,
-            Kind.WINDOW_UPDATE: self._on_window,
-            Kind.CONTINUATION: self._on_continuation,
+            FrameKind.DATA: self._on_data,
+            FrameKind.HEADERS: self._on_headers,
+            FrameKind.RST_STREAM: self._on_reset,
+            FrameKind.SETTINGS: self._on_settings,
+            FrameKind.PUSH_PROMISE: self._on_push,
+            FrameKind.PING: self._on_ping,
+            FrameKind.GOAWAY: self._on_goaway,
+            FrameKind.WINDOW_UPDATE: self._on_window,
+            FrameKind.CONTINUATION: self._on_continuation,
         }
 
     # -- calls ------------------------------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ class Http2Connection(asyncio.Protocol):
         """Whether a call can begin on it."""
         return not self.leaving and not self.closed.done()
 
-    def begin(self, call: Call, path: str, metadata: Iterable[tuple[str, str]]) -> None:
+    def begin(self, call: GrpcCall, path: str, metadata: Iterable[tuple[str, str]]) -> None:
         """Send a call's headers, and as much of its request as the peer takes now. The connection is usable."""
         assert self._transport is not None
         call.stream, call.window = self._next, self._initial
@@ -90,11 +91,11 @@ class Http2Connection(asyncio.Protocol):
         self.leaving = self.leaving or self._next > _LAST_STREAM
         self._calls[call.stream] = call
         block = hpack.encode(((":path", path), *self._fixed, *metadata))
-        self._transport.write(frame(Kind.HEADERS, END_HEADERS, call.stream, block) + self._sendable(call))
+        self._transport.write(frame(FrameKind.HEADERS, END_HEADERS, call.stream, block) + self._sendable(call))
         if call.unsent:
             self._blocked.append(call)
 
-    def _sendable(self, call: Call) -> bytes:
+    def _sendable(self, call: GrpcCall) -> bytes:
         frames = []
         while call.unsent:
             size = min(len(call.unsent), self._window, call.window, self._frame)
@@ -103,7 +104,7 @@ class Http2Connection(asyncio.Protocol):
             part, call.unsent = call.unsent[:size], call.unsent[size:]
             self._window -= size
             call.window -= size
-            frames.append(frame(Kind.DATA, 0 if call.unsent else END_STREAM, call.stream, part))
+            frames.append(frame(FrameKind.DATA, 0 if call.unsent else END_STREAM, call.stream, part))
         return b"".join(frames)
 
     def _unblock(self) -> None:
@@ -113,11 +114,27 @@ class Http2Connection(asyncio.Protocol):
             if call.unsent and call.stream in self._calls:
                 self._blocked.append(call)
 
-    def leave(self, call: Call) -> None:
+    def leave(self, call: GrpcCall) -> None:
         """Cancel a call. What is under way to us of it is still handed over, its end is not told."""
         if call.stream in self._calls and not call.left:
             call.left, call.unsent = True, b""
-            self._write(frame(Kind.RST_STREAM, 0, call.stream, struct.pack(">I", _CANCEL)))
+            self._write(frame(FrameKind.RST_STREAM, 0, call.stream, struct.pack(">I", _CANCEL)))
+
+    def ping(self) -> asyncio.Future[None]:
+        """Done once the peer has answered, and so all that it wrote before is here; or once the connection ends."""
+        answered = asyncio.get_running_loop().create_future()
+        if self.closed.done():
+            answered.set_result(None)
+        else:
+            self._pings.append(answered)
+            self._write(frame(FrameKind.PING, 0, 0, bytes(8)))
+        return answered
+
+    def _pinged(self) -> None:
+        pings, self._pings = self._pings, []
+        for ping in pings:
+            if not ping.done():
+                ping.set_result(None)
 
     def retire(self) -> None:
         """Take no more calls, and close once those under way have ended."""
@@ -128,7 +145,7 @@ class Http2Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close it; calls under way end as cancelled."""
         if not self.closed.done():
-            self._write(frame(Kind.GOAWAY, 0, 0, bytes(8)))
+            self._write(frame(FrameKind.GOAWAY, 0, 0, bytes(8)))
             self._end(None, StatusCode.CANCELLED, "the connection was closed")
 
     # -- asyncio's side ---------------------------------------------------------------------------------------------
@@ -172,7 +189,7 @@ class Http2Connection(asyncio.Protocol):
             size = int.from_bytes(data[position : position + 3], "big")
             kind, flags = data[position + 3], data[position + 4]
             if not self._greeted:
-                if kind != Kind.SETTINGS or data[position : position + 5] == b"HTTP/":
+                if kind != FrameKind.SETTINGS or data[position : position + 5] == b"HTTP/":
                     raise Http2Error("it does not speak gRPC. Is this the port of RocketMQ's proxy?")
                 self._greeted = True
             if size > _FRAME:
@@ -182,7 +199,7 @@ class Http2Connection(asyncio.Protocol):
             stream = int.from_bytes(data[position + 5 : position + HEAD], "big") & _LAST_STREAM
             payload = data[position + HEAD : position + HEAD + size]
             position += HEAD + size
-            if self._headers is not None and kind != Kind.CONTINUATION:
+            if self._headers is not None and kind != FrameKind.CONTINUATION:
                 raise Http2Error("a header block that is interrupted")
             handler = self._handlers.get(kind)
             if handler is not None:
@@ -198,12 +215,13 @@ class Http2Connection(asyncio.Protocol):
         if self.closed.done():
             return
         self.closed.set_result(why)
+        self._pinged()
         calls, self._calls, self._blocked = self._calls, {}, []
         if self._transport is not None:
             self._transport.close()
         for call in calls.values():
             if not call.left:
-                call.ended(Outcome(code, details or why or ""))
+                call.ended(CallEnd(code, details or why or ""))
 
     def _write(self, data: bytes) -> None:
         if data and self._transport is not None and not self._transport.is_closing():
@@ -222,7 +240,7 @@ class Http2Connection(asyncio.Protocol):
                 self._write(window_update(stream, call.credit))
                 call.credit = 0
         call.begun = True
-        messages = call.reader.feed(unpadded(Kind.DATA, flags, payload) if flags & PADDED else payload)
+        messages = call.reader.feed(unpadded(FrameKind.DATA, flags, payload) if flags & PADDED else payload)
         if messages:
             if not call.messages:
                 self._brought.append(call)
@@ -231,7 +249,7 @@ class Http2Connection(asyncio.Protocol):
             self._finish(call)
 
     def _on_headers(self, stream: int, flags: int, payload: bytes) -> None:
-        block = unpadded(Kind.HEADERS, flags, payload)
+        block = unpadded(FrameKind.HEADERS, flags, payload)
         if flags & END_HEADERS:
             self._take_headers(stream, flags, block)
         else:
@@ -257,11 +275,11 @@ class Http2Connection(asyncio.Protocol):
             if flags & END_STREAM:
                 self._finish(call)
 
-    def _finish(self, call: Call) -> None:
+    def _finish(self, call: GrpcCall) -> None:
         del self._calls[call.stream]
         if call.unsent:  # it answered before it had the whole request
             call.unsent = b""
-            self._write(frame(Kind.RST_STREAM, 0, call.stream, struct.pack(">I", _CANCEL)))
+            self._write(frame(FrameKind.RST_STREAM, 0, call.stream, struct.pack(">I", _CANCEL)))
         call.hand_over()
         if not call.left:
             call.ended(call.outcome())
@@ -275,7 +293,7 @@ class Http2Connection(asyncio.Protocol):
             code = int.from_bytes(payload[:4], "big")
             call.hand_over()
             if not call.left:
-                call.ended(Outcome(_CODES.get(code, StatusCode.INTERNAL), f"the call was reset, code {code}"))
+                call.ended(CallEnd(_CODES.get(code, StatusCode.INTERNAL), f"the call was reset, code {code}"))
 
     def _on_settings(self, stream: int, flags: int, payload: bytes) -> None:
         if flags & ACK:
@@ -286,15 +304,18 @@ class Http2Connection(asyncio.Protocol):
             call.window += initial - self._initial
         self._initial = initial
         self._frame = min(max(values.get(Setting.MAX_FRAME_SIZE, self._frame), DEFAULT_FRAME), _FRAME)
-        self._write(frame(Kind.SETTINGS, ACK, 0))
+        self._write(frame(FrameKind.SETTINGS, ACK, 0))
         self._unblock()
 
     def _on_push(self, stream: int, flags: int, payload: bytes) -> None:
         raise Http2Error("a push, which was not allowed")
 
     def _on_ping(self, stream: int, flags: int, payload: bytes) -> None:
-        if not flags & ACK:
-            self._write(frame(Kind.PING, ACK, 0, payload))
+        if flags & ACK:
+            self._hand_over()
+            self._pinged()
+        else:
+            self._write(frame(FrameKind.PING, ACK, 0, payload))
 
     def _on_goaway(self, stream: int, flags: int, payload: bytes) -> None:
         self.leaving = True
@@ -303,7 +324,7 @@ class Http2Connection(asyncio.Protocol):
             del self._calls[call.stream]
             call.unsent = b""
             if not call.left:
-                call.ended(Outcome(StatusCode.UNAVAILABLE, "it is going away"))
+                call.ended(CallEnd(StatusCode.UNAVAILABLE, "it is going away"))
         if not self._calls:
             self.close()
 

@@ -19,7 +19,7 @@ PADDED = 0x8
 PRIORITY = 0x20
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """Types of frames."""
 
     DATA = 0
@@ -50,12 +50,12 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 def settings(values: dict[Setting, int]) -> bytes:
     """A SETTINGS frame."""
-    return frame(Kind.SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in values.items()))
+    return frame(FrameKind.SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in values.items()))
 
 
 def window_update(stream: int, size: int) -> bytes:
     """Let the peer send ``size`` bytes more."""
-    return frame(Kind.WINDOW_UPDATE, 0, stream, struct.pack(">I", size))
+    return frame(FrameKind.WINDOW_UPDATE, 0, stream, struct.pack(">I", size))
 
 
 def read_settings(payload: bytes) -> dict[int, int]:
@@ -76,7 +76,7 @@ def unpadded(kind: int, flags: int, payload: bytes) -> bytes:
     start, end = 0, len(payload)
     if flags & PADDED:
         start, end = 1, end - (payload[0] if payload else 0)
-    if kind == Kind.HEADERS and flags & PRIORITY:
+    if kind == FrameKind.HEADERS and flags & PRIORITY:
         start += 5
     if start > end:
         raise Http2Error("padding that is longer than its frame")

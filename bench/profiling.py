@@ -1,0 +1,129 @@
+"""``python -m bench.profiling``: what the profiler costs. CPU time of the process for the same work, with and without.
+
+Rounds with and without alternate, so that what else runs on the machine falls on both; the median of the ratios of
+neighbours counts. A busy machine spreads them over more than what is measured. ``own`` is therefore measured directly:
+the CPU time of the signal handler, and of the sampling thread. ``main`` is asyncio tasks on the main thread, ``worker``
+the same in another thread, whose samples the sampling thread takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from opentelemetry.sdk.trace import TracerProvider
+
+from spanbridge_profiling import DEFAULT_RATE, Sampler
+from spanbridge_profiling.clocks import SIGNAL, clock_of, cpu_ns
+
+TRACER = TracerProvider(shutdown_on_exit=False).get_tracer("bench")
+_DOCUMENT = json.dumps({f"key{number}": [number, str(number)] * 4 for number in range(20)})
+_DEPTH = 20
+"""Calls between a task and its work: about what the gateway has."""
+
+
+def deep(left: int) -> int:
+    """Work at the end of a stack of some depth."""
+    return deep(left - 1) if left else len(json.dumps(json.loads(_DOCUMENT)))
+
+
+async def turn(count: int) -> None:
+    """One task's work, in turns with the others."""
+    with TRACER.start_as_current_span("work"):
+        for _ in range(count):
+            deep(_DEPTH)
+            await asyncio.sleep(0)
+
+
+async def work(count: int) -> None:
+    """Eight tasks."""
+    await asyncio.gather(*(turn(count) for _ in range(8)))
+
+
+def on_main(count: int) -> None:
+    """On the calling thread."""
+    asyncio.run(work(count))
+
+
+def on_worker(count: int) -> None:
+    """In a thread of its own."""
+    thread = threading.Thread(target=on_main, args=(count,))
+    thread.start()
+    thread.join()
+
+
+def cost(run: Callable[[int], None], count: int) -> float:
+    """CPU time of the process for the work, in seconds."""
+    before = time.process_time()
+    run(count)
+    return time.process_time() - before
+
+
+def own(sampler: Sampler, run: Callable[[int], None], count: int) -> tuple[float, int, float]:
+    """CPU time of the profiler itself and its samples, in a run, and the CPU time of the process."""
+    spent = 0
+
+    def timed(number: int, frame: FrameType | None) -> None:
+        nonlocal spent
+        began = time.thread_time_ns()
+        sampler._on_tick(number, frame)
+        spent += time.thread_time_ns() - began
+
+    former = signal.signal(SIGNAL, timed)
+    collection = sampler.open()
+    try:
+        [thread] = [thread for thread in threading.enumerate() if thread.name == "spanbridge-profiling"]
+        clock = clock_of(thread.native_id or 0)
+        began = cpu_ns(clock)
+        used = cost(run, count)
+        spent += cpu_ns(clock) - began
+    finally:
+        sampler.close(collection)
+        signal.signal(SIGNAL, former)
+    return spent / 1e9, collection.take().counts.total, used
+
+
+def main() -> None:
+    """Measure, and print a line for each kind."""
+    parser = argparse.ArgumentParser(prog="python -m bench.profiling")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--count", type=int, default=400, help="units of work of each of eight tasks in a round")
+    parser.add_argument("--rate", type=int, default=DEFAULT_RATE)
+    options = parser.parse_args()
+    sampler = Sampler(options.rate)
+    for name, run in (("main", on_main), ("worker", on_worker)):
+        run(options.count)
+        ratios, samples, used = [], 0, 0.0
+        for number in range(options.rounds):
+            plain = profiled = 0.0
+            for on in (True, False) if number % 2 else (False, True):
+                if not on:
+                    plain = cost(run, options.count)
+                    continue
+                collection = sampler.open()
+                profiled = cost(run, options.count)
+                samples += collection.take().counts.total
+                sampler.close(collection)
+            used += profiled
+            ratios.append(profiled / plain)
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(
+            f"{name}: {100 * (middle - 1):+.2f} % CPU (quartiles {100 * (low - 1):+.2f}, {100 * (high - 1):+.2f}), "
+            f"{samples} samples of {used:.1f} s CPU, {options.rounds} pairs"
+        )
+        spent, samples, used = own(sampler, run, 10 * options.count)
+        print(
+            f"{name}: own {100 * spent / used:.2f} % ({1e6 * spent / max(samples, 1):.0f} us a sample, "
+            f"{samples} samples of {used:.1f} s CPU)"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Puts the profiler together: what it reads routes from, where profiles are pushed, who may ask for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+from spanbridge import __version__
+from spanbridge.admin import Profiles
+from spanbridge.config import Config
+from spanbridge.core.hosts import is_loopback
+from spanbridge.profiling import ProfilerService
+from spanbridge.telemetry import Telemetry
+from spanbridge.telemetry.otlp.profiles import ProfileExport
+from spanbridge.uplink.intake import Intake
+
+
+class PushingProfiler(ProfilerService):
+    """A profiler with a connection of its own to the receiver."""
+
+    def __init__(self, export: ProfileExport, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, push=export.push, **options)
+        self._export = export
+
+    async def stop(self) -> None:
+        """End sampling, and close the connection."""
+        await super().stop()
+        await self._export.close()
+
+
+def build(config: Config, telemetry: Telemetry, environ: Mapping[str, str]) -> ProfilerService | None:
+    """The profiler that the configuration asks for, or None.
+
+    :raises TelemetryConfigError: an OTEL_EXPORTER_OTLP_* variable cannot be used.
+    """
+    wanted = config.profiling
+    if not wanted.enabled and wanted.push == "none":
+        return None
+    options: dict[str, Any] = {
+        "rate": wanted.rate,
+        "peeks": {Intake._process.__code__: _route},
+        "interval": wanted.interval,
+        "resource": telemetry.resource.attributes,
+        "version": __version__,
+    }
+    if wanted.push == "none":
+        return ProfilerService(telemetry.reporter, **options)
+    return PushingProfiler(ProfileExport(environ, telemetry.reporter), telemetry.reporter, **options)
+
+
+def page(config: Config, profiler: ProfilerService | None) -> Profiles | None:
+    """The admin server's page, where it is asked for."""
+    if profiler is None or not config.profiling.enabled:
+        return None
+    token = config.profiling.token
+    given = token.get_secret_value() if token is not None else None
+    return Profiles(profiler.profile, given, exposed=not is_loopback(config.admin.host))
+
+
+def _route(frame: FrameType) -> str:
+    """The route for whose message the intake works; "" before it is known."""
+    recipe = frame.f_locals.get("recipe")
+    return recipe.route.name if recipe is not None else ""
