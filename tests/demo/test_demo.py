@@ -79,12 +79,13 @@ def test_every_message_and_span_arrives_and_what_it_says_to_try_works(tmp_path: 
         result = json.loads(_line(demo.stdout))
         assert result["problems"] == []
         assert result["ok"] is True
-        assert (result["sent"], result["received"], result["lost"], result["complete_traces"]) == (14, 14, 0, 14)
+        assert (result["sent"], result["received"], result["lost"], result["complete_traces"]) == (12, 12, 0, 12)
         assert [trace["kind"].split(" · ")[0] for trace in result["traces"]] == [
             "MQTT v5 device", "MQTT v5 device", "MQTT v3.1.1 device",
             "MQTT v5 device, asked", "MQTT v3.1.1 device, asked",
         ]  # fmt: skip
-        assert [each["ends"] for each in result["latencies"]] == ["device → consumer", "question → answer"]
+        commands = result["commands"]
+        assert (commands["sent"], commands["received"], commands["complete_traces"]) == (2, 2, 2)
         _until(lambda: "Traces of what you publish" in log.read_text(), "the invitation to look around")
         commands = dict(re.findall(r"^  (\S.*?)  +(\S.*)$", log.read_text().partition("another terminal")[2], re.M))
         shell = f"{commands['first']} && {commands['publish, v3.1.1']} && {commands['health']} -sf"
@@ -143,7 +144,8 @@ def test_plain_scripts_under_the_agent_give_whole_traces(tmp_path: Path) -> None
     result = json.loads(printed)
     assert demo.returncode == 0, log.read_text()
     assert result["problems"] == []
-    assert (result["sent"], result["received"], result["complete_traces"]) == (10, 10, 10)
+    assert (result["sent"], result["received"], result["complete_traces"]) == (8, 8, 8)
+    assert (result["commands"]["received"], result["commands"]["complete_traces"]) == (2, 2)
     zero_code = Path(__file__).parents[2] / "examples" / "zero_code"
     scripts = [zero_code / name for name in ("sensor.py", "consumer.py", "ask.py")]
     assert not any(word in script.read_text() for script in scripts for word in ("spanbridge", "import opentelemetry"))

@@ -64,7 +64,7 @@ def test_every_line_fits_the_terminal(message_spans: Callable[..., list[Span]], 
 
 def _tally(lost: int = 0, complete: int = 10) -> DeviceResult:
     return DeviceResult(
-        device="MQTT v5 device", carrier="tp", sent=10, received=10 - lost, complete=complete, lost=lost
+        ends="", device="MQTT v5 device", carrier="tp", sent=10, received=10 - lost, complete=complete, lost=lost
     )
 
 

@@ -14,6 +14,10 @@ GATEWAY = "spanbridge"
 CONSUMER = "consumer"
 BACKEND = "backend"
 
+UP = "device → consumer"
+ASKED = "question → answer"
+"""What is at the ends of a flow."""
+
 
 def example(name: str) -> Path:
     """The path of a script of ``examples/``.
@@ -169,7 +173,7 @@ def _sensor(command: list[str], single: int, burst: int, environment: Mapping[st
         name="sensor-1",
         about="MQTT v5 device" if environment is None else "plain MQTT v5 device",
         carrier="user property tp",
-        ends="device → consumer",
+        ends=UP,
         messages=single,
         burst=burst,
         topic="telemetry",
@@ -185,7 +189,7 @@ def _meter(command: list[str], messages: int, environment: Mapping[str, str] | N
         name="meter-1",
         about="MQTT v3.1.1 device" if environment is None else "plain MQTT v3.1.1 device",
         carrier="topic suffix /~tp/…",
-        ends="device → consumer",
+        ends=UP,
         messages=messages,
         topic="meter-readings",
         command=command,
@@ -201,7 +205,7 @@ def _questions(devices: tuple[Device, Device], asked: int) -> tuple[Flow, ...]:
             name=device.name,
             about=f"{device.about}, asked",
             carrier=device.carrier,
-            ends="question → answer",
+            ends=ASKED,
             messages=asked,
             steps=question_steps(device.service, topic),
             title="command and answer are one trace",

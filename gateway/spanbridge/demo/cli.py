@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from spanbridge.demo.cast import Cast, hand_instrumented, zero_code
+from spanbridge.demo.cast import ASKED, UP, Cast, hand_instrumented, zero_code
 from spanbridge.demo.keep import look_around, next_steps, print_commands
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.demo.play import DemoResult, play
@@ -164,18 +164,25 @@ def _latencies(outcome: DemoResult) -> dict[str, tuple[float, float]]:
 
 
 def _as_dict(outcome: DemoResult) -> dict[str, Any]:
-    tallies = outcome.tallies
     return {
         "ok": outcome.ok,
+        **_flows(outcome, UP),
+        "duplicates": outcome.duplicates,
+        "commands": _flows(outcome, ASKED),
+        "problems": outcome.problems,
+        "traces": [{"kind": title, "trace_id": trace.trace_id} for title, trace in outcome.shown],
+    }
+
+
+def _flows(outcome: DemoResult, ends: str) -> dict[str, Any]:
+    """The messages that went one way, all devices together. Of a command, what is received is the answer."""
+    tallies = [tally for tally in outcome.tallies if tally.ends == ends]
+    latency = _latencies(outcome).get(ends)
+    return {
         "sent": sum(tally.sent for tally in tallies),
         "received": sum(tally.received for tally in tallies),
         "lost": sum(tally.lost for tally in tallies),
-        "duplicates": outcome.duplicates,
         "complete_traces": sum(tally.complete for tally in tallies),
-        "latencies": [
-            {"ends": ends, "p50_ms": round(p50, 3), "p99_ms": round(p99, 3)}
-            for ends, (p50, p99) in _latencies(outcome).items()
-        ],
-        "problems": outcome.problems,
-        "traces": [{"kind": title, "trace_id": trace.trace_id} for title, trace in outcome.shown],
+        "p50_ms": round(latency[0], 3) if latency else None,
+        "p99_ms": round(latency[1], 3) if latency else None,
     }

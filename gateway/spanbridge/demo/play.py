@@ -80,6 +80,7 @@ def _judge_flow(flow: Flow, printed: Counter[tuple[str, int]], outcome: DemoResu
     complete = [trace_id for trace_id in trace_ids if faults[trace_id] is None]
     outcome.tallies.append(
         DeviceResult(
+            ends=flow.ends,
             device=flow.about,
             carrier=flow.carrier,
             sent=len(expected),

@@ -206,8 +206,9 @@ def _duration(nanoseconds: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceResult:
-    """What became of the messages of one device."""
+    """What became of the messages of one flow, which ``ends`` tells the kind of."""
 
+    ends: str
     device: str
     carrier: str
     sent: int
@@ -254,6 +255,7 @@ def _counts(tally: DeviceResult) -> Iterable[Text]:
 
 def _total(tallies: Sequence[DeviceResult]) -> DeviceResult:
     return DeviceResult(
+        ends="",
         device="all",
         carrier="",
         sent=sum(tally.sent for tally in tallies),
