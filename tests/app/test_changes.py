@@ -207,3 +207,11 @@ def test_a_downlink_follows_its_broker_that_keeps_its_former_name() -> None:
     found, needed = changes(read(text.replace('"a"', '"c"')), read(text))
     assert needed == ("mqtt[0].name",)
     assert found.downlinks == DownlinkChanges()
+
+
+def test_another_lag_takes_a_restart() -> None:
+    watched = read(lag={"name_servers": "a:9876"})
+    held, needed = hold(read(), watched)
+    assert (held.lag, needed) == (None, ("lag",))
+    held, needed = hold(watched, read())
+    assert (held.lag, needed) == (watched.lag, ("lag",))

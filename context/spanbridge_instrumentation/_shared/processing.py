@@ -43,6 +43,10 @@ class Delivery:
     metrics. ``context`` holds the message's creation context as remote span (and its baggage), None when it has none.
     ``link_attributes`` tell this message from others of the same batch. ``received`` is the span that brought the
     message, where one did and it is recorded. ``hook`` gets the span when it is recorded.
+
+    ``delay`` is how long the message took until now, in seconds, counted from what ``since`` names; None where nothing
+    says. ``held`` is whether the message is in the application's hands for as long as it is processed; false where
+    something else keeps count.
     """
 
     telemetry: Telemetry
@@ -53,6 +57,9 @@ class Delivery:
     link_attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     received: SpanContext | None = None
     hook: Callable[[Span], Any] | None = None
+    delay: float | None = None
+    since: str = ""
+    held: bool = True
 
     @property
     def creation(self) -> SpanContext | None:
@@ -71,7 +78,18 @@ class Processing:
     one thread or task.
     """
 
-    __slots__ = ("_batch", "_deliveries", "_error", "_labels", "_messages", "_started", "_telemetry", "_token", "span")
+    __slots__ = (
+        "_batch",
+        "_deliveries",
+        "_error",
+        "_held",
+        "_labels",
+        "_messages",
+        "_started",
+        "_telemetry",
+        "_token",
+        "span",
+    )
 
     def __init__(
         self, messages: Sequence[object] = (), deliveries: Sequence[Delivery] = (), *, batch: bool = False
@@ -80,6 +98,7 @@ class Processing:
         self._messages = messages
         self._deliveries = deliveries
         self._telemetry: Telemetry | None = None
+        self._held: list[int] = []
         self._labels: dict[str, AttributeValue] = {}
         self._token: Token[Context] | None = None
         self._error: str | None = None
@@ -104,6 +123,8 @@ class Processing:
         if telemetry is None:
             return
         try:
+            for token in self._held:
+                telemetry.in_flight.remove(token)
             elapsed = perf_counter() - self._started
             labels = self._labels
             if self._error is not None:
@@ -177,10 +198,20 @@ class Processing:
         self.span = span
         self._telemetry = first.telemetry
         self._token = attach(set_value(_CURRENT, self, set_span_in_context(span, parent)))
+        self._measure(deliveries)
         if span.is_recording():
             for delivery in deliveries:
                 if delivery.hook is not None:
                     call_hook("a consume hook", delivery.hook, span)
+
+    def _measure(self, deliveries: Sequence[Delivery]) -> None:
+        """While the span is current, so that exemplars point to it. A batch counts for each of its messages."""
+        for delivery in deliveries:
+            if delivery.delay is not None:
+                labels = {**delivery.labels, semconv.DELAY_SINCE: delivery.since}
+                delivery.telemetry.delayed(delivery.delay, labels)
+            if delivery.held:
+                self._held.append(delivery.telemetry.in_flight.add(delivery.labels))
 
     def _record(self, error: Exception) -> None:
         try:

@@ -33,5 +33,15 @@ METRIC_PROCESS_DURATION: Final = "messaging.process.duration"
 METRIC_SENT: Final = "messaging.client.sent.messages"
 METRIC_CONSUMED: Final = "messaging.client.consumed.messages"
 
+# Not in the conventions, which have no metric of lag or delay.
+METRIC_DELAY: Final = "spanbridge.delivery.delay"
+METRIC_DELAY_NEGATIVE: Final = "spanbridge.delivery.delay.negative"
+METRIC_IN_FLIGHT: Final = "spanbridge.consumer.in_flight"
+METRIC_IN_FLIGHT_AGE: Final = "spanbridge.consumer.in_flight.age"
+DELAY_SINCE: Final = "spanbridge.delivery.delay.since"
+
 DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """Bucket boundaries in seconds that the metric conventions name for both duration histograms."""
+
+DELAY_BUCKETS: Final = (*DURATION_BUCKETS, 30, 60, 300, 1800, 3600)
+"""The same for delays, which are minutes and hours where something is late."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter, get_meter_provider
@@ -12,6 +13,7 @@ from opentelemetry.trace import TracerProvider, get_tracer
 from opentelemetry.util.types import AttributeValue
 
 from . import semconv
+from .inflight import InFlight
 
 Attributes = Mapping[str, AttributeValue]
 
@@ -37,17 +39,25 @@ class _Total:
         return [Observation(value, dict(key)) for key, value in values]
 
 
-_Totals = tuple[_Total, _Total]
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """What is kept here and read when metrics are collected."""
+
+    sent: _Total = field(default_factory=_Total)
+    consumed: _Total = field(default_factory=_Total)
+    negative: _Total = field(default_factory=_Total)
+    in_flight: InFlight = field(default_factory=InFlight)
+
 
 # An SDK keeps the first callback given for an instrument: who gets the same meter later must count in the same place.
-_counters: weakref.WeakKeyDictionary[Meter, _Totals] = weakref.WeakKeyDictionary()
+_counters: weakref.WeakKeyDictionary[Meter, _Observed] = weakref.WeakKeyDictionary()
 # Before there is a global provider, each request for its meter brings another stand-in for the one meter to come.
-_global_counters: dict[str, _Totals] = {}
+_global_counters: dict[str, _Observed] = {}
 _counters_lock = threading.Lock()
 
 
-def _counters_of(meter: Meter, scope: str, provider: MeterProvider | None) -> _Totals:
-    """The totals of sent and of consumed messages behind this meter."""
+def _observed_of(meter: Meter, scope: str, provider: MeterProvider | None) -> _Observed:
+    """What is observed through this meter."""
     is_global = provider is None or provider is get_meter_provider()
     with _counters_lock:
         found = _counters.get(meter)
@@ -61,32 +71,50 @@ def _counters_of(meter: Meter, scope: str, provider: MeterProvider | None) -> _T
         return found
 
 
-def _observed(meter: Meter) -> _Totals:
-    sent, consumed = _Total(), _Total()
+def _observed(meter: Meter) -> _Observed:
+    found = _Observed()
     meter.create_observable_counter(
         semconv.METRIC_SENT,
-        [sent.observe],
+        [found.sent.observe],
         unit="{message}",
         description="Number of messages producer attempted to send to the broker.",
     )
     meter.create_observable_counter(
         semconv.METRIC_CONSUMED,
-        [consumed.observe],
+        [found.consumed.observe],
         unit="{message}",
         description="Number of messages that were delivered to the application.",
     )
-    return sent, consumed
+    meter.create_observable_counter(
+        semconv.METRIC_DELAY_NEGATIVE,
+        [found.negative.observe],
+        unit="{message}",
+        description="Messages from the future: the clocks of two machines differ. Their delay is recorded as 0.",
+    )
+    meter.create_observable_gauge(
+        semconv.METRIC_IN_FLIGHT,
+        [found.in_flight.observe_count],
+        unit="{message}",
+        description="Messages handed to the application that it is not done with.",
+    )
+    meter.create_observable_gauge(
+        semconv.METRIC_IN_FLIGHT_AGE,
+        [found.in_flight.observe_age],
+        unit="s",
+        description="Time since the oldest of them was handed over; 0 when there is none.",
+    )
+    return found
 
 
 class Telemetry:
-    """Tracer and the four ``messaging.*`` instruments, made once for each pair of providers.
+    """Tracer, the four ``messaging.*`` instruments and those of delay, made once for each pair of providers.
 
     ``attributes`` of the recording methods are metric labels: the caller keeps them few and of low cardinality, and
     adds ``error.type`` to them where something failed. Durations are in seconds.
     ``context`` is the span's, where that is not current: exemplars point to it.
     """
 
-    __slots__ = ("_consumed", "_operations", "_processes", "_sent", "tracer")
+    __slots__ = ("_delays", "_observed", "_operations", "_processes", "in_flight", "tracer")
 
     def __init__(
         self,
@@ -110,14 +138,21 @@ class Telemetry:
             description="Duration of processing operation.",
             explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
         )
-        self._sent, self._consumed = _counters_of(meter, scope, meter_provider)
+        self._delays = meter.create_histogram(
+            semconv.METRIC_DELAY,
+            unit="s",
+            description="Time from a message's birth (or arrival) to the start of its processing.",
+            explicit_bucket_boundaries_advisory=semconv.DELAY_BUCKETS,
+        )
+        self._observed = _observed_of(meter, scope, meter_provider)
+        self.in_flight = self._observed.in_flight
 
     def sent(
         self, seconds: float, attributes: Attributes, *, messages: int = 1, context: Context | None = None
     ) -> None:
         """One send operation ended: its duration, and the messages that it attempted to send."""
         self._operations.record(seconds, attributes, context)
-        self._sent.add(messages, attributes)
+        self._observed.sent.add(messages, attributes)
 
     def operated(self, seconds: float, attributes: Attributes, *, context: Context | None = None) -> None:
         """One operation that moves no message to count (a settlement, an empty receive) ended."""
@@ -125,8 +160,15 @@ class Telemetry:
 
     def consumed(self, messages: int, attributes: Attributes) -> None:
         """Messages were handed to the application: counted once a delivery, at ``receive`` or at ``process``."""
-        self._consumed.add(messages, attributes)
+        self._observed.consumed.add(messages, attributes)
 
     def processed(self, seconds: float, attributes: Attributes) -> None:
         """One ``process`` operation ended."""
         self._processes.record(seconds, attributes)
+
+    def delayed(self, seconds: float, attributes: Attributes) -> None:
+        """The processing of one message begins, so long after it was sent. Negative where clocks differ: that is 0."""
+        if seconds < 0:
+            self._observed.negative.add(1, attributes)
+            seconds = 0.0
+        self._delays.record(seconds, attributes)

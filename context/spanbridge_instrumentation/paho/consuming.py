@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final
 
 from opentelemetry.context import get_current
@@ -153,7 +154,18 @@ def _delivery(
         context=found.context,
         link_attributes=link,
         hook=None if hook is None else lambda span: hook(span, message),
+        delay=_waited(message),
+        since="received",
     )
+
+
+def _waited(message: Any) -> float | None:
+    """Seconds since paho read the message: what it waited in the application's own queues. MQTT has no time of sending.
+
+    aiomqtt's messages do not say.
+    """
+    arrived = getattr(message, "timestamp", None)
+    return monotonic() - arrived if isinstance(arrived, float) and arrived else None
 
 
 def _topic(message: Any) -> str | None:

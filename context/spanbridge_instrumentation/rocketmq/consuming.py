@@ -65,8 +65,10 @@ class Poll:
             span = self._span(labels, links, {semconv.BATCH_COUNT: len(messages)})
             found = span.get_span_context()
             received = Received(self._state, found if found.trace_flags.sampled else None)
+            held = self._instrumentation.telemetry.in_flight
             for message in messages:
                 RECEIVED.put(message, received)
+                held.add_message(message, self._state.labels("process", "process", message.topic))
             telemetry.operated(elapsed, labels, context=set_span_in_context(span, self._parent))
             telemetry.consumed(len(messages), labels)
             if span.is_recording():
@@ -161,6 +163,8 @@ def replace_settlement(name: str, original: Original) -> Original:
     def settle(consumer: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
         operation = _settlement(name, consumer, message, args, kwargs)
         result = call(operation, original, consumer, message, *args, **kwargs)
+        if operation is not None and name == "ack":  # a longer hold is none, and what is given back is soon let go of
+            operation.instrumentation.telemetry.in_flight.settle(message)
         if operation is not None and not watch(result, lambda _, error: operation.end(error)):
             operation.end()
         return result
@@ -191,7 +195,9 @@ def describe(message: Any) -> Delivery | None:
         instrumentation = any_instrumentation()
         return None if instrumentation is None else delivery(instrumentation, NOBODY, message)
     instrumentation = instrumentation_of_state(received.state)
-    return None if instrumentation is None else delivery(instrumentation, received.state, message, received.span)
+    if instrumentation is None:
+        return None
+    return delivery(instrumentation, received.state, message, received.span, polled=True)
 
 
 _CLUSTERING: Final[Attributes] = {CONSUMPTION_MODEL: "clustering"}  # what RocketMQ 5's clients have, and no other
@@ -202,8 +208,13 @@ def delivery(
     state: RocketMQClientState,
     message: Any,
     received: SpanContext | None = None,
+    *,
+    polled: bool = False,
 ) -> Delivery:
-    """What is said of a message that is about to be processed; ``received`` is the span that brought it."""
+    """What is said of a message that is about to be processed; ``received`` is the span that brought it.
+
+    ``polled``: it counts as in flight until it is acknowledged, whether it is being processed or not.
+    """
     labels = state.labels("process", "process", message.topic)
     attributes: Attributes = {**labels, **state.details, **_CLUSTERING, **of_incoming(message)}
     found = read(message, get_current())
@@ -219,7 +230,19 @@ def delivery(
         link_attributes=of_link(message),
         received=received,
         hook=None if hook is None else lambda span: hook(span, message),
+        delay=_delay(message),
+        since="born",
+        held=not polled,
     )
+
+
+def _delay(message: Any) -> float | None:
+    """Seconds since the message was born: since its producer sent it, or since it arrived at the gateway.
+
+    It stays the same when the message is delivered again. None where no producer said.
+    """
+    born = message.born_timestamp
+    return time_ns() / 1e9 - born / 1e3 if born else None
 
 
 def _poll(consumer: Any) -> Poll | None:

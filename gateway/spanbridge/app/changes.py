@@ -171,6 +171,7 @@ def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> t
     telemetry = _held(running.telemetry, read.telemetry, type(read.telemetry).model_fields, "telemetry", needed)
     profiling = _held(running.profiling, read.profiling, type(read.profiling).model_fields, "profiling", needed)
     rocketmq = _held(running.rocketmq, read.rocketmq, _ROCKETMQ, "rocketmq", needed)
+    needed += [] if read.lag == running.lag else ["lag"]
     brokers, renamed = _brokers(running, read, busy, needed)
     update = {
         "name": running.name,
@@ -178,6 +179,7 @@ def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> t
         "telemetry": telemetry,
         "profiling": profiling,
         "rocketmq": rocketmq,
+        "lag": running.lag,
         "mqtt": brokers,
         "routes": [_renamed(route, "source", renamed) for route in read.routes],
         "downlinks": _held_downlinks(read, brokers, renamed, needed),

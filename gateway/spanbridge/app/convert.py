@@ -107,6 +107,11 @@ def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
     )
 
 
+def access_keys(config: Config) -> dict[str, Any]:
+    """Access key, secret key and session token of the cluster, for the connections that are not the sink's."""
+    return _same(config.rocketmq, "access_key secret_key security_token")
+
+
 def uplink_settings(config: Config) -> UplinkSettings:
     """Bounds and extra destinations of the uplink."""
     uplink = config.uplink

@@ -13,6 +13,7 @@ from spanbridge.app.declare import declare
 from spanbridge.app.downlinks import DownlinkPeers
 from spanbridge.app.events import GatewayStarted
 from spanbridge.app.forwarding import Deadlines, Forwarding
+from spanbridge.app.lag import lag_service
 from spanbridge.app.reload import Reload, Running
 from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
 from spanbridge.app.switch import SinkSwitch
@@ -101,7 +102,11 @@ class Gateway:
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink, self.downlinks)]
         found += [self.profiler] if self.profiler is not None else []
         found += [self._admin(config)] if config.admin.enabled else []
-        found += [SinkService(sink), probe, RatesService(self.watch.read_rates), self.reload]
+        found += [SinkService(sink), probe, RatesService(self.watch.read_rates)]
+        if (lag := lag_service(config, telemetry, clock)) is not None:
+            found.append(lag)
+            self.watch.show("lag", lag.show)
+        found.append(self.reload)
         self._services = Services(found, self._reporter)
         peers.show()
         self.watch.show("config", self.reload.show)

@@ -14,6 +14,8 @@ import typer
 import spanbridge
 from spanbridge.cli import exits
 from spanbridge.cli.help import use_plain_help
+from spanbridge.cli.lag import EPILOG as LAG_EPILOG
+from spanbridge.cli.lag import lag
 from spanbridge.cli.plugins import add_plugins
 from spanbridge.cli.running import DEFAULT_FILE, MissingPackageError, complain, installed, run_gateway
 from spanbridge.core.errors import ConfigError, SpanbridgeError
@@ -44,6 +46,7 @@ def build() -> typer.Typer:
         epilog="Example: spanbridge check -c spanbridge.toml --connect\n\n"
         "Example: spanbridge check --json | jq .problems"
     )(check)
+    app.command(epilog=LAG_EPILOG)(lag)
     app.command(epilog="Example: spanbridge init /etc/spanbridge/spanbridge.toml")(init)
     app.command(epilog="Example: spanbridge version")(version)
     reference = typer.Typer(

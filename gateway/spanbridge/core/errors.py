@@ -67,6 +67,12 @@ class SinkThrottled(SinkError):  # noqa: N818
     reason = "throttled"
 
 
+class OffsetsError(SpanbridgeError):
+    """Name server or broker did not say where a consumer group stands. Asking again later may help."""
+
+    reason = "offsets"
+
+
 TOPIC_AT_FAULT = frozenset({
     "topic_not_found", "not_found", "no_writable_queue", "illegal_topic", "forbidden",
     "message_property_conflict_with_type",

@@ -1,4 +1,4 @@
-"""A real RocketMQ: one name server, and one JVM with broker and gRPC proxy."""
+"""A real RocketMQ: one name server, and one JVM with broker and gRPC proxy (or one each, in cluster mode)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _ROUTE_SECONDS = 15.0
 _ROOM_BYTES = 200 * 1000 * 1000
 READY_NAME = "SPANBRIDGE_READY"
 """Topic and consumer group of the readiness probe, on every stack."""
+_BROKERS_OWN_TOPIC = "SELF_TEST_TOPIC"
 
 _LOGBACK = """<configuration>
   <appender name="console" class="ch.qos.logback.core.ConsoleAppender">
@@ -71,6 +72,7 @@ class RocketmqBroker:
         broker_config: Mapping[str, str] | None = None,
         proxy_config: Mapping[str, object] | None = None,
         credentials: tuple[str, str] | None = None,
+        cluster_mode: bool = False,
         progress: Progress = silent,
     ) -> None:
         self._directory = directory
@@ -95,14 +97,21 @@ class RocketmqBroker:
             directory=directory,
             env=environment,
         )
+        jvm = (java, "-Xms128m", f"-Xmx{heap_mb}m", "-XX:MaxDirectMemorySize=512m", *_JVM, *_DISK, *home)
+        proxy = ("org.apache.rocketmq.proxy.ProxyStartup", "-pc", "conf/rmq-proxy.json", "-pm")
+        self._broker: ServerProcess | None = None
+        if cluster_mode:
+            self._broker = ServerProcess(
+                keeper=keeper,
+                name="rocketmq-broker",
+                argv=[*jvm, "org.apache.rocketmq.broker.BrokerStartup", "-c", "conf/broker.conf"],
+                directory=directory,
+                env=environment,
+            )
         self._proxy = ServerProcess(
             keeper=keeper,
             name="rocketmq",
-            argv=[
-                *(java, "-Xms128m", f"-Xmx{heap_mb}m", "-XX:MaxDirectMemorySize=512m", *_JVM, *_DISK, *home),
-                *("org.apache.rocketmq.proxy.ProxyStartup", "-pm", "local"),
-                *("-pc", "conf/rmq-proxy.json", "-bc", "conf/broker.conf"),
-            ],
+            argv=[*jvm, *proxy, *(("cluster",) if cluster_mode else ("local", "-bc", "conf/broker.conf"))],
             directory=directory,
             env=environment,
         )
@@ -121,24 +130,29 @@ class RocketmqBroker:
     @property
     def services(self) -> tuple[ServerProcess, ...]:
         """The processes."""
-        return (self._namesrv, self._proxy)
+        return (self._namesrv, *self._brokers)
+
+    @property
+    def _brokers(self) -> tuple[ServerProcess, ...]:
+        """The processes that hold broker and proxy, in the order in which they start."""
+        return (self._proxy,) if self._broker is None else (self._broker, self._proxy)
 
     @property
     def pid(self) -> int | None:
-        """Process id of the JVM with broker and proxy."""
+        """Process id of the JVM with broker and proxy (in cluster mode, of that with the proxy)."""
         return self._proxy.pid
 
     @property
     def running(self) -> bool:
-        """Whether the JVM with broker and proxy exists."""
-        return self._proxy.running
+        """Whether the JVM with broker and proxy exists (in cluster mode, both)."""
+        return all(process.running for process in self._brokers)
 
     def launch(self) -> None:
         """Start the processes without waiting for them."""
         if not self._namesrv.running:
             self._namesrv.start()
-        if not self._proxy.running:
-            self._proxy.start()
+        if not self._brokers[0].running:
+            self._brokers[0].start()
 
     def wait_ready(self, timeout: float = START_SECONDS) -> None:
         """Wait until a message has gone round through the proxy.
@@ -147,9 +161,15 @@ class RocketmqBroker:
             ServiceError: it did not within ``timeout`` seconds; holds the end of the log.
         """
         try:
-            until(self._ready, timeout=timeout, alive=lambda: self._namesrv.running and self._proxy.running)
+            if self._broker is not None and not self._proxy.running:
+                # A proxy of its own ends at once when no broker can hold its topics yet.
+                until(
+                    self._registered, timeout=timeout, alive=lambda: self._namesrv.running and self._brokers[0].running
+                )
+                self._proxy.start()
+            until(self._ready, timeout=timeout, alive=lambda: self._namesrv.running and self.running)
         except DevstackError as error:
-            culprit = self._namesrv if not self._namesrv.running else self._proxy
+            culprit = next((process for process in self.services if not process.running), self._proxy)
             raise ServiceError(
                 f"{culprit.name}: {error.message}",
                 hint="it needs about 0.7 GB of memory",
@@ -167,11 +187,13 @@ class RocketmqBroker:
         RocketMQ's own orderly end is a row of fixed waits, 15 s and more. It gets ``timeout`` seconds to stop serving,
         then SIGKILL: what it has stored is in the page cache, and offsets were written within the last second.
         """
-        self._proxy.stop(timeout)
+        for process in reversed(self._brokers):
+            process.stop(timeout)
 
     def kill(self) -> None:
         """Crash broker and proxy (SIGKILL)."""
-        self._proxy.kill()
+        for process in reversed(self._brokers):
+            process.kill()
 
     def restart(self) -> None:
         """Stop, then start."""
@@ -180,11 +202,13 @@ class RocketmqBroker:
 
     def pause(self) -> None:
         """Freeze broker and proxy: they accept connections (the kernel does) and never answer."""
-        self._proxy.pause()
+        for process in reversed(self._brokers):
+            process.pause()
 
     def resume(self) -> None:
         """Let them go on."""
-        self._proxy.resume()
+        for process in reversed(self._brokers):
+            process.resume()
 
     def create_topic(self, name: str | None = None, message_type: MessageType = "NORMAL", *, queues: int = 4) -> str:
         """Create a topic, wait until the proxy gives its route, and return its name (a fresh one when none is given).
@@ -214,6 +238,14 @@ class RocketmqBroker:
         name = name or f"G-{uuid.uuid4().hex[:12]}"
         topics.create_group(self.broker_port, name, fifo=fifo, max_attempts=max_attempts)
         return name
+
+    def _registered(self) -> None:
+        try:
+            known = accepts(self.namesrv_port) and topics.has_route(self.namesrv_port, _BROKERS_OWN_TOPIC)
+        except ServiceError as error:
+            raise NotYet(error.message) from error
+        if not known:
+            raise NotYet("the name server does not know the broker yet")
 
     def _ready(self) -> None:
         if not accepts(self.port) or not accepts(self.broker_port):

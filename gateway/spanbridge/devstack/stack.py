@@ -44,6 +44,7 @@ class Devstack:
         broker_config: Mapping[str, str] | None = None,
         proxy_config: Mapping[str, object] | None = None,
         credentials: tuple[str, str] | None = None,
+        cluster_mode: bool = False,
         progress: Progress = silent,
     ) -> Devstack:
         """Start the parts asked for, all at once, and wait until a message has gone round in each.
@@ -57,6 +58,7 @@ class Devstack:
             broker_config: further settings of RocketMQ's broker (``broker.conf``).
             proxy_config: further settings of RocketMQ's proxy (``rmq-proxy.json``).
             credentials: access key and secret key that RocketMQ's proxy is to ask for; without, everybody may connect.
+            cluster_mode: run RocketMQ's broker and its proxy in a process each, as large installations do, not in one.
             progress: how to show a download; see :mod:`spanbridge.devstack.progress`.
 
         Raises:
@@ -77,6 +79,7 @@ class Devstack:
                     broker_config=broker_config,
                     proxy_config=proxy_config,
                     credentials=credentials,
+                    cluster_mode=cluster_mode,
                     progress=progress,
                 )
                 stack._rocketmq.launch()

@@ -352,3 +352,24 @@ def test_the_helpers_of_paho_mqtt_subscribe(instrumented: Any, mqtt_devstack: An
     (send,), (_, processed) = instrumented.sends(), instrumented.processes(2)
     assert [span.parent.span_id for span in (called, processed)] == [send.context.span_id] * 2
     publish.single(topic, b"", qos=1, retain=True, **where)
+
+
+def test_a_callback_that_hangs_shows_while_it_hangs(instrumented: Any, connect: Any, topic: str) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def handle(client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        reached.set()
+        go_on.wait(60)
+
+    client = connect(subscribe="tests/+/#", on_message=handle)
+    try:
+        client.publish(topic, b"x", qos=1)
+        assert reached.wait(60)
+        held = {"messaging_destination_template": "tests/+/#"}
+        assert instrumented.total("spanbridge.consumer.in_flight", **held) == 1
+        assert instrumented.total("spanbridge.consumer.in_flight.age", **held) > 0
+        delayed = instrumented.total("spanbridge.delivery.delay", spanbridge_delivery_delay_since="received", **held)
+        assert delayed == 1
+    finally:
+        go_on.set()
+    instrumented.processes()

@@ -63,6 +63,27 @@ def test_one_receive_span_with_a_link_to_each_message(
     assert durations == len(spans)
 
 
+def test_polled_messages_are_in_flight_until_they_are_acknowledged(
+    producer: Producer, instrumented: Recorded, devstack: Any, poll: Any
+) -> None:
+    topic = devstack.topic("NORMAL", queues=1)
+    consumer = poll(topic, warm=True)
+    for _ in range(2):
+        producer.send(message(topic))
+    first, second = receive(consumer, 2)
+    labels = {"messaging_destination_name": topic, "messaging_consumer_group_name": consumer.consumer_group}
+    assert instrumented.total("spanbridge.consumer.in_flight", **labels) == 2
+    with process(first):
+        assert instrumented.total("spanbridge.consumer.in_flight", **labels) == 2
+        consumer.ack(first)
+    assert instrumented.total("spanbridge.consumer.in_flight", **labels) == 1
+    consumer.change_invisible_duration(second, 30)
+    assert instrumented.total("spanbridge.consumer.in_flight", **labels) == 1
+    consumer.ack(second)
+    assert instrumented.total("spanbridge.consumer.in_flight", **labels) == 0
+    assert instrumented.total("spanbridge.delivery.delay", **labels) == 1
+
+
 def test_an_empty_poll_makes_no_span(instrumented: Recorded, devstack: Any, poll: Any) -> None:
     consumer = poll(devstack.topic("NORMAL", queues=1), warm=True, seconds=1)
     assert polled(consumer) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ from spanbridge_instrumentation import process
 from spanbridge_instrumentation.rocketmq import RocketMQInstrumentor
 from spanbridge_instrumentation.rocketmq.listening import Listener
 
-from .conftest import Collecting, Recorded, kind_of, linked, message, parent_of
+from .conftest import Collecting, Recorded, eventually, kind_of, linked, message, parent_of
 
 pytestmark = pytest.mark.brokers
 
@@ -96,6 +97,35 @@ def test_redelivery_until_success(producer: Producer, instrumented: Recorded, de
     assert instrumented.total("messaging.process.duration", error_type="FAILURE") == 1
     assert instrumented.total("messaging.process.duration", error_type="ValueError") == 1
     assert instrumented.spans("receive") == instrumented.spans("ack") == []
+
+
+def test_a_listener_that_hangs_shows_while_it_hangs(
+    producer: Producer, instrumented: Recorded, devstack: Any, push: Any
+) -> None:
+    topic, go_on, reached = devstack.topic("NORMAL", queues=1), threading.Event(), threading.Event()
+
+    def handle(_: Message) -> Any:
+        reached.set()
+        go_on.wait(60)
+        return ConsumeResult.SUCCESS
+
+    consumer = push(Collecting(handle), topic)
+    try:
+        producer.send(message(topic))
+        assert reached.wait(60)
+        labels = {
+            "messaging_destination_name": topic,
+            "messaging_consumer_group_name": consumer.consumer_group,
+        }
+        assert instrumented.total("spanbridge.consumer.in_flight", **labels) == 1
+        before = instrumented.total("spanbridge.consumer.in_flight.age", **labels)
+        assert instrumented.total("spanbridge.consumer.in_flight.age", **labels) > before > 0
+        delayed = instrumented.total("spanbridge.delivery.delay", spanbridge_delivery_delay_since="born", **labels)
+        assert delayed == 1
+    finally:
+        go_on.set()
+    instrumented.wait("process")
+    eventually(lambda: instrumented.total("spanbridge.consumer.in_flight", **labels) == 0)
 
 
 def test_fifo(producer: Producer, instrumented: Recorded, devstack: Any, push: Any) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from spanbridge.config.models.base import Conflict, Section
 from spanbridge.config.models.downlinks import DownlinkBounds, DownlinkSection
+from spanbridge.config.models.lag import LagGroup, LagSection
 from spanbridge.config.models.mqtt import Mqtt, Tls, Will
 from spanbridge.config.models.profiling import Profiling
 from spanbridge.config.models.rocketmq import Rocketmq
@@ -24,6 +25,8 @@ __all__ = [
     "Config",
     "DownlinkBounds",
     "DownlinkSection",
+    "LagGroup",
+    "LagSection",
     "Mqtt",
     "Profiling",
     "Rocketmq",
@@ -62,6 +65,7 @@ class Config(Section):
     downlinks: list[DownlinkSection] = Field(default=[], description="Downlinks: RocketMQ to MQTT.")
     uplink: UplinkSection = Field(default_factory=UplinkSection, description="MQTT to RocketMQ.")
     downlink: DownlinkBounds = Field(default_factory=DownlinkBounds, description="RocketMQ to MQTT.")
+    lag: LagSection | None = Field(default=None, description="Consumer lag. Without this table it is not watched.")
     admin: Admin = Field(default_factory=Admin, description="Admin server.")
     telemetry: TelemetrySection = Field(default_factory=TelemetrySection, description="Logs, metrics, traces.")
     profiling: Profiling = Field(default_factory=Profiling, description="Profiles of the gateway itself.")

@@ -131,6 +131,39 @@ def groups_of_topic(topic: str) -> Call[tuple[str, ...]]:
     )
 
 
+def members_of_group(group: str) -> Call[int]:
+    """How many consumers of a group the broker knows.
+
+    Those of gRPC are known to a broker in local mode only: in cluster mode it is the proxy that knows them.
+    """
+
+    def read(response: Frame) -> int:
+        if response.code == ResponseCode.SUCCESS:
+            return len(parse_json(response.body)["consumerIdList"])
+        return 0  # SYSTEM_ERROR "no consumer for this group" (ConsumerManageProcessor)
+
+    return Call(
+        what=f"name the members of group {group!r}",
+        code=RequestCode.GET_CONSUMER_LIST_BY_GROUP,
+        fields={"consumerGroup": group},
+        accepted=frozenset({ResponseCode.SUCCESS, ResponseCode.SYSTEM_ERROR}),
+        read=read,
+    )
+
+
+def all_groups() -> Call[dict[str, bool]]:
+    """Each consumer group of a broker, and whether it receives in order (``consumeMessageOrderly``).
+
+    Asking for one group (``GET_SUBSCRIPTIONGROUP_CONFIG``) would create it where brokers make groups by themselves.
+    """
+
+    def read(response: Frame) -> dict[str, bool]:
+        table = parse_json(response.body)["subscriptionGroupTable"]
+        return {str(name): config["consumeMessageOrderly"] is True for name, config in table.items()}
+
+    return Call(what="name its groups", code=RequestCode.GET_ALL_SUBSCRIPTIONGROUP_CONFIG, read=read)
+
+
 def create_topic(
     topic: str, *, queues: int, message_type: str | None = None, attributes: Mapping[str, str] | None = None
 ) -> Call[None]:
