@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--meter", help="name of a device that speaks MQTT 3.1.1")
     parser.add_argument("--count", type=int, default=1, help="questions to each")
     parser.add_argument("--interval", type=float, default=0.1, help="seconds between questions")
-    parser.add_argument("--timeout", type=float, default=30, help="seconds to wait for the last answers")
+    parser.add_argument("--timeout", type=float, default=60, help="seconds to wait for the last answers")
     options = parser.parse_args()
     configuration = ClientConfiguration(options.endpoints, Credentials())
     consumer = PushConsumer(configuration, options.group, Answers(), {"answers": FilterExpression()})

@@ -63,7 +63,7 @@ for number in range(1, int(count) + 1):
     ask("meter-commands", meter, number, {})
     time.sleep(0.1)
 with answered:
-    complete = answered.wait_for(lambda: not asked, 30)
+    complete = answered.wait_for(lambda: not asked, 60)
 producer.shutdown()
 consumer.shutdown()
 sys.exit(not complete)

@@ -73,6 +73,9 @@ topic = "answers"
 keys = ["{{meter}}"]
 carriers = ["topic-suffix"]
 
+[downlink]
+invisible_time = "10s"  # what a call to RocketMQ lost on a busy machine comes again after this long
+
 [admin]
 port = {admin_port}
 """

@@ -23,7 +23,7 @@ from spanbridge.devstack.process import KeeperClient, ServerProcess
 from spanbridge.devstack.progress import Progress, silent
 
 _READY_SECONDS = 30.0
-_DEVICE_SECONDS = 60.0
+_DEVICE_SECONDS = 120.0
 _POLL_SECONDS = 0.02
 
 # What the caller's shell says about OpenTelemetry is not for the demonstration. An empty value counts as none
