@@ -146,17 +146,21 @@ class Stage:
             self._await(service, lambda name=service.name: "ready" in self._lines(name))  # type: ignore[misc]
         backend = self._service(BACKEND, cast.backend)
         backend.start()
-        for service in (*services, backend):
-            self._await_end(service)
+        self._await_end([*services, backend])
 
-    def _await_end(self, service: ServerProcess) -> None:
+    def _await_end(self, running: list[ServerProcess]) -> None:
+        """Until all have ended. The first that fails is told of: the others may wait for it."""
         deadline = time.monotonic() + _DEVICE_SECONDS
-        while (code := self._keeper.request(do="poll", name=service.name)["code"]) is None:
-            if time.monotonic() > deadline:
-                raise ServiceError(f"{service.name} did not end in time", log=_tail(service))
+        while running:
+            for service in tuple(running):
+                code = self._keeper.request(do="poll", name=service.name)["code"]
+                if code:
+                    raise ServiceError(f"{service.name} failed (exit code {code})", log=_tail(service))
+                if code is not None:
+                    running.remove(service)
+            if running and time.monotonic() > deadline:
+                raise ServiceError(f"{running[0].name} did not end in time", log=_tail(running[0]))
             time.sleep(_POLL_SECONDS)
-        if code:
-            raise ServiceError(f"{service.name} failed (exit code {code})", log=_tail(service))
 
     def printed(self) -> dict[str, list[tuple[str, int]]]:
         """What was printed so far, by service: device and number of readings, and of questions that were answered."""
