@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from bench.commander import CHUNK
 from bench.environment import Case, Place, log_of, start_gateway, started, surroundings
 from bench.processes import Child, ChildError
 from bench.procstat import rss_mib
-from bench.run import Run, Timing
+from bench.run import POLL, WARM_UPS, Arrivals, Gauges, Load, Run, Timing
 from bench.shapes import PLAIN
 from bench.stats import Measurement, percentile
 
@@ -19,6 +20,12 @@ SHAPES_DOWN = (PLAIN.name, "ordered")
 """Shapes of work that there are on the way down. Of a shape only its number of devices and its message type matter."""
 RATE = 100.0
 """Commands a second while latencies are measured."""
+MARGIN = 1.3
+"""How much more waits than the warm-up's rate would take in the measured time."""
+LEAST = 2000
+"""Messages that wait at any time."""
+FILLING = 20.0
+"""Seconds that filling may take."""
 
 
 def config(place: Place, run_id: int, topic: str) -> str:
@@ -102,6 +109,47 @@ class DownRun(Run):
             generator_waited=load.generator_waited,
             generator_us_per_msg=load.generator_cpu,
         )
+
+    def _load(self, generator: Child, bridge: Child, far: Arrivals) -> Load:
+        """Warm up, have as much wait in RocketMQ as the measured time will take, then measure.
+
+        RocketMQ's JVM takes most of the processor for storing and most for handing out: what is to be measured is the
+        bridge, so the two do not happen at once. Where the warm-up's rate was too low a guess, more is sent meanwhile.
+        """
+        self._say("warming up")
+        self._feed(generator, bridge, far, self._timing.warm_up)
+        for _ in range(WARM_UPS):
+            began, arrived = time.perf_counter(), far.arrived()
+            self._feed(generator, bridge, far, 1.0)
+            rate = (far.arrived() - arrived) / (time.perf_counter() - began)
+            if far.arrived() >= self._case.shape.devices:
+                break
+        self._say("filling RocketMQ")
+        backlog = int(rate * self._timing.load * MARGIN) + LEAST
+        limit = self._fill(generator, far, backlog)
+        self._say("load")
+        before = Gauges.read(generator, bridge, far)
+        end = time.monotonic() + self._timing.load
+        while time.monotonic() < end and bridge.alive:
+            limit = max(limit, far.arrived() + LEAST)
+            generator.tell(f"limit {limit}")
+            time.sleep(POLL)
+        after = Gauges.read(generator, bridge, far)
+        if after.arrived == before.arrived:
+            raise ChildError(f"{self._case.label}: nothing went through under load; {bridge.tail()}")
+        return Load.between(before, after)
+
+    def _fill(self, generator: Child, far: Arrivals, backlog: int) -> int:
+        """Have so many messages wait, or as many as some seconds allow; return how many were to be sent in all."""
+        limit, deadline = 0, time.monotonic() + FILLING
+        while time.monotonic() < deadline:
+            arrived = far.arrived()
+            if int(generator.ask("published")) >= arrived + backlog:
+                break
+            limit = arrived + backlog + CHUNK * 4
+            generator.tell(f"limit {limit}")
+            time.sleep(POLL)
+        return limit
 
     def _start_device(self) -> Child:
         place = self._place

@@ -16,8 +16,8 @@ from bench.remoting import Broker
 from bench.shapes import QUEUES
 from bench.stats import Measurement, percentile
 
-_POLL = 0.04
-_WARM_UPS = 20
+POLL = 0.04
+WARM_UPS = 20
 """Seconds that a slow bridge gets to see every topic before the measured time."""
 
 
@@ -195,7 +195,7 @@ class Run:
     def _load(self, generator: Child, bridge: Child, far: Arrivals) -> Load:
         self._say("warming up")
         self._feed(generator, bridge, far, self._timing.warm_up)
-        for _ in range(_WARM_UPS):
+        for _ in range(WARM_UPS):
             if far.arrived() >= self._case.shape.devices:  # each topic has come once: what that costs is not measured
                 break
             self._feed(generator, bridge, far, 1.0)
@@ -213,7 +213,7 @@ class Run:
             if not bridge.alive:
                 raise ChildError(f"{self._case.label}: the bridge ended; {bridge.tail()}")
             generator.tell(f"limit {far.arrived() + self._case.backlog}")
-            time.sleep(_POLL)
+            time.sleep(POLL)
 
     def _pace(self, generator: Child, far: Arrivals) -> None:
         self._say("draining")
@@ -232,7 +232,7 @@ class Run:
                 seen, since = now, time.monotonic()
             elif time.monotonic() - since > _GIVE_UP:
                 return
-            time.sleep(_POLL)
+            time.sleep(POLL)
 
     def _settled(self, spans_received: Callable[[], int]) -> int:
         """Spans received once no more come: the bridge flushed them when it stopped."""
