@@ -32,6 +32,8 @@ class Brokers:
     async def endpoint(self, broker: str) -> Endpoint:
         """A proxy that leads to a broker and knows us; of several, one that answers."""
         addresses = self._addresses[broker]
+        if len(addresses) == 1:
+            return await self._cluster.introduced(addresses[0])
         known = self._cluster.peers()
         address = min(addresses, key=lambda address: known.get(address, {}).get("up") is False)
         return await self._cluster.introduced(address)
