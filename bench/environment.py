@@ -134,7 +134,7 @@ def started(command: list[str], log: Path) -> Child:
     """A process that says when it is ready, and is."""
     child = Child(command, log)
     try:
-        child.hear()  # "ready"
+        child.hear(timeout=60.0)  # "ready"
     except BaseException:
         child.stop()
         raise

@@ -17,6 +17,8 @@ from bench.shapes import QUEUES
 from bench.stats import Measurement, percentile
 
 POLL = 0.04
+STARTING = 60.0
+"""Seconds until the first message has to be through: a busy machine starts a bridge slowly."""
 WARM_UPS = 20
 """Seconds that a slow bridge gets to see every topic before the measured time."""
 
@@ -185,7 +187,7 @@ class Run:
 
     def _probe(self, generator: Child, bridge: Child, far: Arrivals) -> None:
         self._say("starting")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + STARTING
         while not far.arrived():
             if time.monotonic() > deadline or not bridge.alive:
                 raise ChildError(f"{self._case.label}: no message came through; {bridge.tail()}")
