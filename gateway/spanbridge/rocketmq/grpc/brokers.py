@@ -35,6 +35,8 @@ class Brokers:
         :raises SinkError: it does not know us within the request timeout.
         """
         addresses = self._addresses[broker]
+        if len(addresses) == 1:
+            return await self._cluster.introduced(addresses[0])
         known = self._cluster.peers()
         address = min(addresses, key=lambda address: known.get(address, {}).get("up") is False)
         return await self._cluster.introduced(address)

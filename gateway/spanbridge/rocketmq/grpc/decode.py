@@ -99,7 +99,7 @@ def digest_fault(body: bytes, digest: Any) -> str | None:
     """Why a body is not what was stored, by the digest that came with it; None when it is, or nobody can tell."""
     kind = digest.type
     if kind == _CRC32:
-        same = _hex(digest.checksum) == f"{zlib.crc32(body):x}"
+        same = _number(digest.checksum) == zlib.crc32(body)
     elif kind in _HASHES:
         same = digest.checksum.lower() == _HASHES[kind](body, usedforsecurity=False).hexdigest()
     else:
@@ -107,8 +107,11 @@ def digest_fault(body: bytes, digest: Any) -> str | None:
     return None if same else f"its body does not have the digest {digest.checksum[:40]!r} that it came with"
 
 
-def _hex(checksum: str) -> str:
-    return checksum.lower().lstrip("0") or "0"
+def _number(checksum: str) -> int | None:
+    try:
+        return int(checksum, 16)
+    except ValueError:
+        return None
 
 
 def unpack(body: bytes, limit: int) -> tuple[bytes, str | None]:
