@@ -45,7 +45,10 @@ def _why(error: OSError) -> str:
 
 
 class Calls:
-    """Makes calls, and connections for them. ``context`` gives the TLS context for a new one, None without TLS."""
+    """Makes calls, and connections for them. ``context`` gives the TLS context for a new one, None without TLS.
+
+    It may block.
+    """
 
     def __init__(
         self, address: str, options: RocketmqOptions, headers: Credentials, context: Callable[[], ssl.SSLContext | None]
@@ -112,7 +115,7 @@ class Calls:
     async def _dial(self) -> Http2Connection:
         host, _, port = self.address.rpartition(":")
         host = host.strip("[]")
-        tls = self._context()
+        tls = await asyncio.to_thread(self._context)
         name: Any = None
         if tls is not None:
             name = (self._options.tls and self._options.tls.server_name) or host

@@ -92,7 +92,7 @@ class Endpoint:
         self._retired: dict[asyncio.Task[None], Any] = {}
         self._made = 0.0
         self._channel, self._send = self._connect()
-        self.calls = Calls(address, options, headers, lambda: certificates.context)
+        self.calls = Calls(address, options, headers, certificates.fresh)
         """For what a consumer does with messages, past gRPC's own channel."""
 
     def _connect(self) -> tuple[Any, Any]:
