@@ -101,12 +101,13 @@ class TlsFiles:
         """The context from the files as they are now, None without TLS. Blocking.
 
         While a file cannot be used, which may be since it is being written, it is the former one.
-        :meth:`load` tells of such a file.
+        :meth:`load`, which comes first, tells of such a file.
         """
         if self._tls is None:
             return None
+        assert self.context is not None, "None would mean: without TLS"
         seen = self._stamps(self._tls)
-        if self.context is None or seen != self._read:
+        if seen != self._read:
             with contextlib.suppress(SinkMisconfigured, OSError):
                 self.context, self._read = load_context(self._tls), seen
         return self.context

@@ -33,6 +33,7 @@ _WINDOW = 4 * 1024 * 1024
 """Bytes that one call's answer may be ahead of our reading; the connection's is four times that."""
 _FRAME = 256 * 1024
 _LONGEST_HEADERS = 64 * 1024
+_MOST_HEADERS = 256
 _LAST_STREAM = (1 << 31) - 1
 _CANCEL = 0x8
 _REFUSED = 0x7
@@ -60,7 +61,8 @@ class Http2Connection(asyncio.Protocol):
         self._frame = DEFAULT_FRAME
         self._credit = 0
         self._rest = b""
-        self._greeted = False
+        self.greeted = False
+        """Whether the peer has begun to speak HTTP/2."""
         self._pings: list[asyncio.Future[None]] = []
         self._headers: tuple[int, int, bytes] | None = None
         """Stream, flags and block of a HEADERS frame that goes on in CONTINUATION frames."""
@@ -188,10 +190,10 @@ class Http2Connection(asyncio.Protocol):
         while end - position >= HEAD:
             size = int.from_bytes(data[position : position + 3], "big")
             kind, flags = data[position + 3], data[position + 4]
-            if not self._greeted:
+            if not self.greeted:
                 if kind != FrameKind.SETTINGS or data[position : position + 5] == b"HTTP/":
                     raise Http2Error("it does not speak gRPC. Is this the port of RocketMQ's proxy?")
-                self._greeted = True
+                self.greeted = True
             if size > _FRAME:
                 raise Http2Error(f"a frame of {size} bytes")
             if end - position - HEAD < size:
@@ -272,6 +274,8 @@ class Http2Connection(asyncio.Protocol):
         call = self._calls.get(stream)
         if call is not None:
             call.headers |= headers
+            if len(call.headers) > _MOST_HEADERS:
+                raise Http2Error("headers without an end")
             if flags & END_STREAM:
                 self._finish(call)
 
