@@ -166,7 +166,7 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([
         "queueDatas", "brokerDatas", "brokerName", "brokerAddrs", "readQueueNums", "writeQueueNums", "perm",
-        "groupList", "consumerIdList", "subscriptionGroupTable", "consumeMessageOrderly", "0", "x"]), inner, max_size=4),
+        "groupList", "consumerIdList", "subscriptionGroupTable", "consumeMessageOrderly", "x"]), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
 NAMED = st.fixed_dictionaries(
