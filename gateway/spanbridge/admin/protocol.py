@@ -20,6 +20,7 @@ Respond = Callable[[Request], Answer | LaterAnswer]
 _IDLE_TIMEOUT = 75.0
 """Seconds a connection may take for its next request, from the first byte to the last as well."""
 _MAX_REQUEST = 16384
+"""Bytes of a request's line and headers. h11 counts while a request is incomplete; many come in one read."""
 _MAX_CONNECTIONS = 64
 _REFUSALS = {
     431: "the request is too large",
@@ -122,6 +123,8 @@ class HttpProtocol(asyncio.Protocol):
             self._head = event.method == b"HEAD"
         if isinstance(event, h11.Request) and not event.http_version.startswith(b"1."):
             self._refuse(505)
+        elif isinstance(event, h11.Request) and _size(event) > _MAX_REQUEST:
+            self._refuse(431)
         elif isinstance(event, h11.Request):
             # No page takes a body. One that comes all the same is not waited for: the connection ends instead.
             complete = isinstance(self._http.next_event(), h11.EndOfMessage)
@@ -167,8 +170,14 @@ class HttpProtocol(asyncio.Protocol):
                 host=host,
                 accept=headers.get(b"accept", ""),
                 authorization=headers.get(b"authorization", ""),
+                peer=self._peer(),
             )
         )
+
+    def _peer(self) -> str:
+        """Address of who asks."""
+        name = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(name[0]) if name else "somebody"
 
     def _send(self, answer: Answer, *, keep: bool) -> None:
         headers = [
@@ -205,3 +214,8 @@ class HttpProtocol(asyncio.Protocol):
         self._connections[self] = None
         self._rest()
         self._idle = asyncio.get_running_loop().call_later(_IDLE_TIMEOUT, self.abort)
+
+
+def _size(request: h11.Request) -> int:
+    """Bytes of its line and headers, but for what separates them."""
+    return len(request.target) + sum(len(name) + len(value) for name, value in request.headers)

@@ -16,7 +16,7 @@ from spanbridge.rocketmq import RocketmqOptions
 
 # Changed while it runs, each of these would cost more than a restart: the identity that sessions and loop prevention go
 # by, the order of message groups, sockets that others have been told of, exporters.
-_ADMIN = ("enabled", "host", "port", "allow_remote")
+_ADMIN = ("enabled", "host", "port", "allow_remote", "token")
 _MQTT = ("version", "clean_start")
 _ROCKETMQ = ("ordered_partitions",)
 _SPOOL = ("path", "max_bytes", "reserve", "segment_bytes")

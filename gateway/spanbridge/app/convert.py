@@ -220,10 +220,11 @@ def _tls(tls: Tls) -> dict[str, Any]:
 
 def _same(model: object, names: str) -> dict[str, Any]:
     """Settings whose names and meaning are the options' own."""
-    return {name: _plain(getattr(model, name)) for name in names.split()}
+    return {name: plain(getattr(model, name)) for name in names.split()}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A setting as adapters take it."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     return str(value) if isinstance(value, Path) else value

@@ -137,6 +137,7 @@ class Gateway:
             metrics=self._telemetry.prometheus if config.telemetry.prometheus else None,
             liveness=self.watch.liveness,
             profile=profiler.page(config, self.profiler),
+            token=convert.plain(config.admin.token),
         )
 
     async def run(self, stop: asyncio.Event, cause: Callable[[], str]) -> None:

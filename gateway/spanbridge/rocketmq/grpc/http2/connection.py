@@ -31,6 +31,7 @@ from spanbridge.rocketmq.grpc.http2.reader import LARGEST_FRAME, FrameReader
 
 _WINDOW = 4 * 1024 * 1024
 """Bytes that one call's answer may be ahead of our reading; the connection's is four times that."""
+_MOST_HEADERS = 256
 _LAST_STREAM = (1 << 31) - 1
 _CANCEL = 0x8
 _REFUSED = 0x7
@@ -175,6 +176,11 @@ class Http2Connection(asyncio.Protocol):
         for call in brought:
             call.hand_over()
 
+    @property
+    def greeted(self) -> bool:
+        """Whether the peer has begun to speak HTTP/2."""
+        return self._frames.greeted
+
     def connection_lost(self, exc: Exception | None) -> None:
         """See :meth:`asyncio.BaseProtocol.connection_lost`."""
         why = "it closed the connection" if exc is None else f"the connection broke, {exc}"
@@ -222,6 +228,8 @@ class Http2Connection(asyncio.Protocol):
         call = self._calls.get(stream)
         if call is not None:
             call.headers |= headers
+            if len(call.headers) > _MOST_HEADERS:
+                raise Http2Error("headers without an end")
             if flags & END_STREAM:
                 self._finish(call)
 

@@ -27,7 +27,8 @@ class FrameReader:
             **handlers, FrameKind.HEADERS: self._on_headers, FrameKind.CONTINUATION: self._on_continuation
         }  # fmt: skip
         self._take_headers = handlers[FrameKind.HEADERS]
-        self._greeted = False
+        self.greeted = False
+        """Whether the peer has begun to speak HTTP/2."""
         self._rest = b""
         self._headers: tuple[int, int, bytes] | None = None
         """Stream, flags and block of a HEADERS frame that goes on in CONTINUATION frames."""
@@ -43,10 +44,10 @@ class FrameReader:
         while end - position >= HEAD:
             size = int.from_bytes(data[position : position + 3], "big")
             kind, flags = data[position + 3], data[position + 4]
-            if not self._greeted:
+            if not self.greeted:
                 if kind != FrameKind.SETTINGS or data[position : position + 5] == b"HTTP/":
                     raise Http2Error("it does not speak gRPC. Is this the port of RocketMQ's proxy?")
-                self._greeted = True
+                self.greeted = True
             if size > LARGEST_FRAME:
                 raise Http2Error(f"a frame of {size} bytes")
             if end - position - HEAD < size:
