@@ -31,7 +31,7 @@ class _Writer:
         return b"".join([*parts, *self.strings.rows])
 
     def _sample(self, sample: Sample) -> bytes:
-        labels = {"thread": sample.thread, **self._labels(sample)}
+        labels = {"thread": sample.thread, **dict(sample.labels), **self._labels(sample)}
         if sample.span_id:
             labels |= {"trace_id": f"{sample.trace_id:032x}", "span_id": f"{sample.span_id:016x}"}
         parts = [packed(1, [self.locations.add(frame) for frame in sample.frames])]
