@@ -19,6 +19,7 @@ from spanbridge.core.errors import SpanbridgeError
 from spanbridge.core.health import Readiness
 from spanbridge.profiling import Busy, NotProfiled, ProfilerService
 from spanbridge.uplink import intake
+from spanbridge_context import split_user_properties
 from spanbridge_profiling.flames import by_label
 from spanbridge_profiling.pprof import write_pprof
 from spanbridge_profiling.reading import read_pprof
@@ -69,7 +70,7 @@ async def keep_busy(rig: Rig, stop: asyncio.Event) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_slow_stage_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    read = intake.split_user_properties
+    read = split_user_properties
 
     def slowly(*arguments: Any) -> Any:
         for _ in range(100):

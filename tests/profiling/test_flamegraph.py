@@ -126,9 +126,8 @@ def test_the_page_is_one_file_and_nothing_in_it_is_markup_by_accident() -> None:
 
 
 def test_frames_are_as_wide_as_their_share_and_lie_below_their_callers() -> None:
-    drawn = {
-        title.text.split(":")[0]: frame for frame in flames(write_flame_graph(PROFILE, "t")) for title in frame[:1]
-    }  # type: ignore[union-attr]
+    page = flames(write_flame_graph(PROFILE, "t"))
+    drawn = {str(frame[0].text).split(":")[0]: frame for frame in page}
     place = {name: (float(one.attrib["data-x"]), float(one.attrib["data-w"])) for name, one in drawn.items()}
     assert place["all"] == (0, 1)
     assert place["main (app/main.py)"][1] == pytest.approx(0.9)
