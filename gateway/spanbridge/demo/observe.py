@@ -28,7 +28,7 @@ QUERIES = {
 """What Prometheus is asked."""
 _SECONDS = 60.0
 _POLL = 0.2
-_ENOUGH = 20
+_ENOUGH = 40
 """Samples with a span that make a flame graph worth looking at."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,7 @@ from spanbridge.demo.cast import CONSUMER, GATEWAY, example
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.demo.prometheus import ExportedMetrics, PrometheusClient, command, configuration, prometheus_program
 from spanbridge.demo.stage import Stage
+from spanbridge.devstack import Devstack
 from spanbridge.devstack.ports import PortLease
 from spanbridge.devstack.process import ServerProcess
 
@@ -27,10 +29,16 @@ _TEMPLATES = {"SPANBRIDGE_MQTT_TOPIC_TEMPLATES": "meters/+/reading"}
 
 
 class ObserveStage(Stage):
-    """Brokers, gateway, a slow consumer and a device; Prometheus where it is on the PATH."""
+    """Brokers, gateway, a slow consumer and a device; Prometheus where it is on the PATH.
 
-    def __init__(self, receiver: OtlpReceiver) -> None:
+    ``settings`` is what the gateway's configuration has beside its own: routes, downlinks. ``stack`` are brokers that
+    run already, and go on running.
+    """
+
+    def __init__(self, receiver: OtlpReceiver, settings: str = "", stack: Devstack | None = None) -> None:
         super().__init__(receiver)
+        self._settings = settings
+        self._stack = self._lent = stack
         self.prometheus: PrometheusClient | None = None
         self.exported = ExportedMetrics(receiver)
         self._more_ports = PortLease()
@@ -43,6 +51,8 @@ class ObserveStage(Stage):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._lent is not None:
+            self._stack = None
         super().__exit__(kind, error, trace)
         self._more_ports.release()
         self.exported.__exit__()
@@ -70,7 +80,7 @@ class ObserveStage(Stage):
         self._await(self._gateway, self._gateway_ready)
         self._await(self._consumer, lambda: "ready" in self._lines(CONSUMER))
 
-    def start_prometheus(self) -> bool:
+    def start_prometheus(self, rules: Sequence[Path] = ()) -> bool:
         """Start Prometheus, where it is on the PATH, and wait until it answers.
 
         :raises ServiceError: it ended, or did not answer in time; holds the end of its log.
@@ -79,7 +89,7 @@ class ObserveStage(Stage):
         if program is None:
             return False
         targets = {"spanbridge": self.admin_url.partition("://")[2], "otelcol": self.exported.address}
-        (self.directory / "prometheus.yml").write_text(configuration(targets))
+        (self.directory / "prometheus.yml").write_text(configuration(targets, rules))
         port = self._more_ports.take()
         service = self._service("prometheus", command(program, self.directory, port))
         service.start()
@@ -134,7 +144,7 @@ topics = ["{TOPIC}"]
 
 [profiling]
 enabled = true
-"""
+{self._settings}"""
 
 
 def _agent() -> list[str]:

@@ -65,7 +65,8 @@ def _lag(row: dict[str, Any] | None) -> tuple[str, str, str] | None:
 def _delay(point: Point | None) -> tuple[str, str, str] | None:
     if point is None or not point.count:
         return None
-    told = f"{point.sum / point.count:.1f} s on average over {point.count} messages since they were sent, 95 % within {_within(point, 0.95)}"
+    mean = f"{point.sum / point.count:.1f} s since the device sent it"
+    told = f"{mean}, on average over {point.count} messages; 95 % within {_within(point, 0.95)}"
     return "delay", told, "the consumer's histogram"
 
 
