@@ -31,9 +31,17 @@ needs_prometheus = pytest.mark.skipif(prometheus_program() is None, reason="prom
 LIMIT = 120.0
 """Seconds that anything may take on a busy machine."""
 SETTINGS = """
+[uplink]
+rejected_topic = "rejected-readings"
+
+[[routes]]
+filter = "large/{device}"
+topic = "readings"
+max_payload = 4
+
 [[routes]]
 filter = "lost/{device}"
-topic = "no-such-topic"
+topic = "no-such-{device}"
 
 [[downlinks]]
 topic = "orders"
@@ -60,12 +68,13 @@ QUERIES = [
 
 @contextmanager
 def commanded(stage: ObserveStage) -> Iterator[None]:
-    """A command goes down, and a message goes where there is no topic."""
+    """Commands go down; messages are rejected, and go where there is no topic."""
     device = Device(stage.places.v5_host, stage.places.v5_port)
     with Commander(stage.places.endpoints) as commander:
         try:
             for number in range(3):
                 commander.send("orders", Command(f"{number}", key="meter-1"))
+                device.publish("large/meter-1", f"too large: {number}")
                 device.publish("lost/meter-1", f"{number}")
             yield
         finally:
@@ -82,7 +91,8 @@ def until(condition: Callable[[], object], what: str) -> None:
 @pytest.fixture(scope="module")
 def stage(devstack: SharedStack) -> Iterator[ObserveStage]:
     with OtlpReceiver() as receiver, ObserveStage(receiver, SETTINGS, devstack.stack) as running:
-        running.stack.rocketmq.create_topic("orders")
+        for topic in ("orders", "rejected-readings"):
+            running.stack.rocketmq.create_topic(topic)
         running.stack.rocketmq.create_group("gateway-orders")
         running.start_observed()
         running.start_prometheus([ALERTS, DEPLOY / "prometheus" / "lag.yml"])
