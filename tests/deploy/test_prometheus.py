@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,21 +66,6 @@ QUERIES = [
 ]
 
 
-@contextmanager
-def commanded(stage: ObserveStage) -> Iterator[None]:
-    """Commands go down; messages are rejected, and go where there is no topic."""
-    device = Device(stage.places.v5_host, stage.places.v5_port)
-    with Commander(stage.places.endpoints) as commander:
-        try:
-            for number in range(3):
-                commander.send("orders", Command(f"{number}", key="meter-1"))
-                device.publish("large/meter-1", f"too large: {number}")
-                device.publish("lost/meter-1", f"{number}")
-            yield
-        finally:
-            device.close()
-
-
 def until(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + LIMIT
     while not condition():
@@ -100,17 +85,43 @@ def stage(devstack: SharedStack) -> Iterator[ObserveStage]:
 
 
 @pytest.fixture(scope="module")
-def seen(stage: ObserveStage) -> Iterator[Observed]:
-    with commanded(stage):
-        yield observe(stage, 150, LIMIT)
+def traffic(stage: ObserveStage) -> Iterator[Callable[[], None]]:
+    """Sends one of each: a command that goes down, a message that is rejected, one whose topic is missing."""
+    device = Device(stage.places.v5_host, stage.places.v5_port)
+    with Commander(stage.places.endpoints) as commander:
+
+        def send() -> None:
+            commander.send("orders", Command("go", key="meter-1"))
+            device.publish("large/meter-1", "too large")
+            device.publish("lost/meter-1", "lost")
+
+        yield send
+    device.close()
 
 
 @pytest.fixture(scope="module")
-def prometheus(stage: ObserveStage, seen: Observed) -> PrometheusClient:
+def seen(stage: ObserveStage, traffic: Callable[[], None]) -> Observed:
+    traffic()
+    return observe(stage, 150, LIMIT)
+
+
+@pytest.fixture(scope="module")
+def prometheus(stage: ObserveStage, seen: Observed, traffic: Callable[[], None]) -> PrometheusClient:
+    """Once it has seen each kind of event happen: a rate takes two scrapes."""
     client = stage.prometheus
     assert client is not None
-    for metric in ('messaging_client_sent_messages_total{messaging_system="mqtt"}', "spanbridge_rejected_total"):
-        until(lambda metric=metric: client.query(metric), metric)  # type: ignore[misc]
+
+    def moves(metric: str) -> bool:
+        traffic()
+        return any(float(one["value"][1]) > 0 for one in client.query(f"increase({metric}[2m])"))
+
+    for metric in (
+        'messaging_process_duration_seconds_count{messaging_system="rocketmq"}',
+        'messaging_client_operation_duration_seconds_count{messaging_system="mqtt"}',
+        "spanbridge_delivery_delay_seconds_count",
+        "spanbridge_rejected_total",
+    ):
+        until(lambda metric=metric: moves(metric), metric)  # type: ignore[misc]
     return client
 
 
@@ -125,7 +136,7 @@ def test_the_slow_consumer_is_found(stage: ObserveStage, seen: Observed, tmp_pat
     assert seen.hottest is not None
     assert {node.span.service for node in seen.trace.nodes} == {DEVICE, "spanbridge", "consumer"}
     page = tmp_path / "flames.html"
-    console = Console(record=True, width=118, file=(tmp_path / "out").open("w"))
+    console = Console(record=True, width=118, file=io.StringIO())
     show(console, seen, stage.prometheus.url if stage.prometheus else None, page)
     told = console.export_text()
     first = told[told.index("Where the consumer's CPU time went") :].splitlines()[1]
