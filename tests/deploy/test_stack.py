@@ -84,13 +84,25 @@ def test_grace_covers_the_drain() -> None:
 def test_topics_and_groups_are_created() -> None:
     config = examine(CONFIGURATION, {}).config
     assert config is not None
-    wanted = {route.topic for route in config.routes} | {config.uplink.rejected_topic}
+    wanted = {section.topic for section in (*config.routes, *config.downlinks)} | {config.uplink.rejected_topic}
     setup = SERVICES["rocketmq-topics"]
     assert wanted == set(setup["command"][2:])
     consumer = SERVICES["consumer"]["command"]
     assert {value for flag, value in itertools.pairwise(consumer) if flag == "--topic"} <= wanted
-    example = (ROOT / "examples" / "consumer.py").read_text()
-    assert f'"--group", default="{setup["environment"]["CONSUMER_GROUPS"]}"' in example
+    groups = {downlink.consumer_group for downlink in config.downlinks}
+    for name in ("consumer.py", "ask.py"):
+        groups |= set(re.findall(r'"--group", default="(\S+)"', (ROOT / "examples" / name).read_text()))
+    assert groups == set(setup["environment"]["CONSUMER_GROUPS"].split())
+
+
+def test_who_asks_names_devices_that_are_there() -> None:
+    def named(service: str, option: str) -> str:
+        words = SERVICES[service]["command"]
+        return str(words[words.index(option) + 1])
+
+    assert named("backend", "--device") == named("device-v5", "--name")
+    assert named("backend", "--meter") == named("device-v311", "--name")
+    assert {name for name, _ in dependencies(SERVICES["backend"])} == {"device-v5", "device-v311"}
 
 
 def test_addresses_name_services() -> None:

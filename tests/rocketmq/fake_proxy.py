@@ -72,6 +72,8 @@ class FakeProxy:
         self.breaks_after: int | None = None
         """So many messages of an answer are written, then the call is aborted."""
         self.fifo = False
+        self.silent = False
+        """Whether settings are left unanswered."""
         self._server: Any = None
 
     def put(self, *bodies: bytes, attempt: int = 1, handle: str = "") -> None:
@@ -226,6 +228,8 @@ class FakeProxy:
                     self.replies.append(command)
                     continue
                 self.settings.append(command.settings)
+                if self.silent:
+                    continue
                 answer = service.TelemetryCommand(status=OK, settings=command.settings)
                 answer.settings.publishing.max_body_size = self.max_body_size
                 answer.settings.publishing.validate_message_type = self.checks_types

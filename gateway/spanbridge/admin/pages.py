@@ -46,13 +46,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class LaterAnswer:
     """A response that takes a while. Its connection waits for it, others do not."""
 
     make: Callable[[], Awaitable[Answer]]
 
 
-ProfilePage = Callable[[str, str], Answer | Pending]
+ProfilePage = Callable[[str, str], Answer | LaterAnswer]
 """Takes the query and the Authorization header."""
 
 
@@ -83,7 +83,7 @@ class Pages:
     loopback: bool = True
     profile: ProfilePage | None = None
 
-    def answer(self, request: Request) -> Answer | Pending:
+    def answer(self, request: Request) -> Answer | LaterAnswer:
         """Answer one request."""
         path, host = request.path, request.host
         if self.loopback and host is not None and not names_loopback(host):
@@ -97,7 +97,7 @@ class Pages:
             return self._profile(request)
         return self._page(path, request.accept)
 
-    def _profile(self, request: Request) -> Answer | Pending:
+    def _profile(self, request: Request) -> Answer | LaterAnswer:
         if self.profile is None:
             return error(404, "profiles are off", hint="set `enabled = true` in [profiling]")
         if request.method != "GET":  # a profile takes seconds, and nobody would see it

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from spanbridge.admin.pages import Answer, Pending, error
+from spanbridge.admin.pages import Answer, LaterAnswer, error
 from spanbridge.core.errors import SpanbridgeError
 
 LONGEST = 60.0
@@ -28,7 +28,7 @@ class Profiles:
     token: str | None
     exposed: bool
 
-    def __call__(self, query: str, authorization: str) -> Answer | Pending:
+    def __call__(self, query: str, authorization: str) -> Answer | LaterAnswer:
         """Answer a request."""
         if self.token is None and self.exposed:
             return error(403, "profiles need a token where other machines can ask", hint="set `token` in [profiling]")
@@ -37,7 +37,7 @@ class Profiles:
         seconds = _seconds(query)
         if seconds is None:
             return error(400, f"`seconds` is no number above 0 and up to {LONGEST:g}")
-        return Pending(lambda: self._make(seconds))
+        return LaterAnswer(lambda: self._make(seconds))
 
     async def _make(self, seconds: float) -> Answer:
         try:

@@ -12,10 +12,10 @@ from typing import cast
 
 import h11
 
-from spanbridge.admin.pages import Answer, Pending, Request, error
+from spanbridge.admin.pages import Answer, LaterAnswer, Request, error
 
-Respond = Callable[[Request], Answer | Pending]
-"""Never raises, and what a :class:`Pending` makes does not either."""
+Respond = Callable[[Request], Answer | LaterAnswer]
+"""Never raises, and what a :class:`LaterAnswer` makes does not either."""
 
 _IDLE_TIMEOUT = 75.0
 """Seconds a connection may take for its next request, from the first byte to the last as well."""
@@ -145,14 +145,14 @@ class HttpProtocol(asyncio.Protocol):
         self.close()
         return False
 
-    async def _wait(self, pending: Pending, *, complete: bool) -> None:
+    async def _wait(self, pending: LaterAnswer, *, complete: bool) -> None:
         """Answer once that can be done, and go on with what was received since."""
         answer = await pending.make()
         self._pending = None
         self._finish(answer, complete=complete)
         self._advance()
 
-    def _make(self, request: h11.Request) -> Answer | Pending:
+    def _make(self, request: h11.Request) -> Answer | LaterAnswer:
         headers = {name: value.decode("latin-1") for name, value in request.headers}
         host, target = headers.get(b"host"), request.target.decode("latin-1")
         if target.lower().startswith("http://"):  # RFC 9112 section 3.2.2: has to be taken, and replaces Host

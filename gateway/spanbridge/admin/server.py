@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from spanbridge.admin.pages import Answer, Liveness, Metrics, Pages, Pending, ProfilePage, Request, alive, error
+from spanbridge.admin.pages import Answer, LaterAnswer, Liveness, Metrics, Pages, ProfilePage, Request, alive, error
 from spanbridge.core.errors import SpanbridgeError
 from spanbridge.core.events import Event, Severity
 from spanbridge.core.health import Readiness
@@ -161,14 +161,14 @@ class AdminServer:
         """Where it listens."""
         return {"url": self.url}
 
-    def _answer(self, request: Request) -> Answer | Pending:
+    def _answer(self, request: Request) -> Answer | LaterAnswer:
         try:
             answer = self._pages.answer(request)
         except Exception as cause:  # noqa: BLE001 - whatever a page's maker does must not end the connection silently
             return self._failed(request.path, cause)
-        return answer if isinstance(answer, Answer) else Pending(lambda: self._later(request.path, answer))
+        return answer if isinstance(answer, Answer) else LaterAnswer(lambda: self._later(request.path, answer))
 
-    async def _later(self, path: str, pending: Pending) -> Answer:
+    async def _later(self, path: str, pending: LaterAnswer) -> Answer:
         try:
             return await pending.make()
         except Exception as cause:  # noqa: BLE001 - as above

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import spanbridge
-from spanbridge.cli import exits
+from spanbridge.cli import exits, spool
 from spanbridge.cli.help import use_plain_help
 from spanbridge.cli.lag import EPILOG as LAG_EPILOG
 from spanbridge.cli.lag import lag
@@ -58,6 +58,7 @@ def build() -> typer.Typer:
     reference.command(epilog="Example: spanbridge config schema > spanbridge.schema.json")(schema)
     reference.command(epilog="Example: spanbridge config docs > configuration.md")(docs)
     app.add_typer(reference, name="config")
+    app.add_typer(spool.build(), name="spool")
     add_plugins(app)
     return use_plain_help(app)
 

@@ -21,8 +21,8 @@ from spanbridge.rocketmq.grpc.http2.connection import Http2Connection
 from spanbridge.rocketmq.grpc.stubs import SERVICE
 from spanbridge.rocketmq.options import RocketmqOptions
 
-_LARGEST = 16 * 1024 * 1024
-"""Bytes of one message of an answer."""
+LARGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes of one message of an answer. Of a larger one the beginning is handed over."""
 _GRACE = 0.5
 """Seconds by which a deadline of ours is later than the one that the proxy is told."""
 
@@ -67,7 +67,9 @@ class Calls:
         """
         connection = await self._connected(what)
         ended: asyncio.Future[CallEnd] = asyncio.get_running_loop().create_future()
-        call = GrpcCall(request, arrived, lambda outcome: None if ended.done() else ended.set_result(outcome), _LARGEST)
+        call = GrpcCall(
+            request, arrived, lambda outcome: None if ended.done() else ended.set_result(outcome), LARGEST_ANSWER
+        )
         deadline = ("grpc-timeout", f"{int(timeout * 1000)}m")
         connection.begin(call, SERVICE + method, (deadline, *self._headers.metadata()))
         try:
