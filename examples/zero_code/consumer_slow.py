@@ -10,7 +10,8 @@ import threading
 
 from rocketmq import ClientConfiguration, ConsumeResult, Credentials, FilterExpression, MessageListener, PushConsumer
 
-endpoints, group, topic = sys.argv[1:]
+endpoints, group, topic = sys.argv[1:4]
+positions = int(sys.argv[4]) if len(sys.argv) > 4 else 20
 tariffs = [{"until": number, "price": number % 7} for number in range(60_000)]
 
 
@@ -23,7 +24,7 @@ def find_tariff(reading):
 
 
 def bill(reading):
-    return [find_tariff(reading)["price"] for _ in range(reading.get("positions", 20))]
+    return [find_tariff(reading)["price"] for _ in range(positions)]
 
 
 class Listener(MessageListener):

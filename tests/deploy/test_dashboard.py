@@ -268,7 +268,7 @@ def test_provisioning_fits_the_dashboard() -> None:
 
 def test_alerts_say_what_they_mean() -> None:
     assert all(rule["labels"]["severity"] in ("critical", "warning") for rule in RULES)
-    assert all(set(rule["annotations"]) == {"summary", "description"} for rule in RULES)
+    assert all(set(rule["annotations"]) == {"summary", "description", "runbook_url"} for rule in RULES)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH (Debian package prometheus)")
