@@ -268,7 +268,7 @@ def test_provisioning_fits_the_dashboard() -> None:
 
 def test_alerts_say_what_they_mean() -> None:
     assert all(rule["labels"]["severity"] in ("critical", "warning") for rule in RULES)
-    assert all(set(rule["annotations"]) == {"summary", "description"} for rule in RULES)
+    assert all(set(rule["annotations"]) == {"summary", "description", "runbook_url"} for rule in RULES)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH (Debian package prometheus)")
@@ -284,3 +284,16 @@ def test_alerts_say_what_they_mean() -> None:
 def test_prometheus_agrees(arguments: tuple[str, ...]) -> None:
     done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=rule["alert"]) for rule in RULES])
+def test_every_alert_leads_to_its_section_of_the_runbook(rule: dict[str, Any]) -> None:
+    page = (DEPLOY.parent / "docs" / "runbook.md").read_text()
+    assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{rule['alert'].lower()}"
+    section = page.partition(f"\n## {rule['alert']}\n")[2].partition("\n## ")[0]
+    assert len(section) > 80
+
+
+def test_the_runbook_has_no_other_alert() -> None:
+    page = (DEPLOY.parent / "docs" / "runbook.md").read_text()
+    assert set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == {rule["alert"] for rule in RULES}

@@ -17,6 +17,8 @@ from spanbridge.cli.help import use_plain_help
 from spanbridge.cli.lag import EPILOG as LAG_EPILOG
 from spanbridge.cli.lag import lag
 from spanbridge.cli.plugins import add_plugins
+from spanbridge.cli.profile import EPILOG as PROFILE_EPILOG
+from spanbridge.cli.profile import profile
 from spanbridge.cli.running import DEFAULT_FILE, MissingPackageError, complain, installed, run_gateway
 from spanbridge.core.errors import ConfigError, SpanbridgeError
 
@@ -47,6 +49,7 @@ def build() -> typer.Typer:
         "Example: spanbridge check --json | jq .problems"
     )(check)
     app.command(epilog=LAG_EPILOG)(lag)
+    app.command(epilog=PROFILE_EPILOG)(profile)
     app.command(epilog="Example: spanbridge init /etc/spanbridge/spanbridge.toml")(init)
     app.command(epilog="Example: spanbridge version")(version)
     reference = typer.Typer(

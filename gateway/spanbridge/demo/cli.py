@@ -20,6 +20,7 @@ from rich.text import Text
 
 from spanbridge.demo.cast import ASKED, UP, Cast, hand_instrumented, zero_code
 from spanbridge.demo.keep import look_around, next_steps, print_commands
+from spanbridge.demo.observe_cli import run_observe
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.demo.play import DemoResult, play
 from spanbridge.demo.stage import Stage
@@ -40,12 +41,16 @@ app = typer.Typer(
 
 
 @app.command(epilog="Example: spanbridge demo --messages 100 --keep")
-def demo(
+def demo(  # noqa: PLR0917 - the options of a command
     messages: Annotated[int, typer.Option(min=4, max=10_000, help="Readings to send, of all devices together.")] = 40,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards, until Ctrl-C.")] = False,
     plain: Annotated[
         bool,
         typer.Option("--zero-code", help="Devices and consumer are plain scripts under opentelemetry-instrument."),
+    ] = False,
+    observed: Annotated[
+        bool,
+        typer.Option("--observe", help="Find out why a consumer is slow: lag, delay, flame graph and trace."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is printed as a picture, too.")] = None,
@@ -61,7 +66,10 @@ def demo(
     console = _console(as_json, record=svg is not None)
     outcome: DemoResult | None = None
     try:
-        _require(plain=plain)
+        _require(plain=plain or observed)
+        if observed:
+            ok = run_observe(console, _act, messages=messages, keep=keep, as_json=as_json)
+            raise typer.Exit(0 if ok else 1)
         with OtlpReceiver() as receiver, Stage(receiver) as stage:
             cast, outcome = _run(console, stage, messages, plain=plain)
             colours = Colours(cast.services)
