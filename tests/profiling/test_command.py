@@ -33,10 +33,10 @@ Make = Callable[[float], Awaitable[bytes]]
 
 @asynccontextmanager
 async def served(make: Make | None, token: str | None = None) -> AsyncIterator[str]:
-    page = Profiles(make, token, exposed=False) if make is not None else None
+    page = Profiles(make) if make is not None else None
     server = AdminServer(
-        "127.0.0.1", 0, readiness=Readiness, status=dict, reporter=FakeReporter(), profile=page
-    )  # fmt: skip
+        "127.0.0.1", 0, readiness=Readiness, status=dict, reporter=FakeReporter(), profile=page, token=token
+    )
     await server.start()
     try:
         yield server.url
@@ -139,7 +139,7 @@ async def test_the_address_and_the_token_are_those_of_the_configuration(tmp_path
     file, page = tmp_path / "gateway.toml", tmp_path / "flames.html"
     async with served(nothing, "s3cret") as url:
         port = url.rpartition(":")[2]
-        file.write_text(f'{CONFIG}[admin]\nport = {port}\n[profiling]\nenabled = true\ntoken = "s3cret"\n')
+        file.write_text(f'{CONFIG}[admin]\nport = {port}\ntoken = "s3cret"\n[profiling]\nenabled = true\n')
         code, _, err = await asyncio.to_thread(here, "-c", str(file), "-o", str(page))
     assert (code, err, page.exists()) == (0, "", True)
     code, _, err = await asyncio.to_thread(here, "-c", str(file), "-o", str(page))

@@ -62,7 +62,7 @@ def profile(  # noqa: PLR0917 - the options of a command
     ] = "",
     token: Annotated[
         str | None,
-        typer.Option(metavar="TOKEN", help="The setting profiling.token; file:PATH reads it from a file."),
+        typer.Option(metavar="TOKEN", help="The setting admin.token; file:PATH reads it from a file."),
     ] = None,
     config: Annotated[
         Path,

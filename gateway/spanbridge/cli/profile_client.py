@@ -54,7 +54,7 @@ def from_config(file: Path, environ: Mapping[str, str]) -> tuple[str, str | None
     if not config.admin.enabled or not config.profiling.enabled:
         raise ProfileRefused(f"profiles are off in {file}: set `enabled = true` in [profiling]", exits.USAGE)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.admin.host, config.admin.host)  # noqa: S104 - not bound
-    token = config.profiling.token
+    token = config.admin.token
     url = f"http://[{host}]:{config.admin.port}" if ":" in host else f"http://{host}:{config.admin.port}"
     return url, None if token is None else token.get_secret_value()
 
