@@ -25,7 +25,7 @@ from spanbridge.core.message import Publish
 from spanbridge.mqtt.codec import Decoder, Publishes
 from spanbridge.mqtt.session import MqttSession
 from spanbridge.rocketmq.grpc.encode import Encoder
-from spanbridge.rocketmq.grpc.ids import MessageIds
+from spanbridge.rocketmq.ids import MessageIds
 from spanbridge.telemetry import MessageMetrics, Tracer
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.spans.hop import SCHEMA_URL

@@ -16,8 +16,8 @@ from spanbridge.core.message import Message
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Acked, Deliver, Link, PeerStatus, Received, Released, Reporter
 from spanbridge.rocketmq import receive_events as events
+from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.grpc.acks import Acks
-from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.decode import read_message
