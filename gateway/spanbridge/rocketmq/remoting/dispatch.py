@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import count
@@ -28,7 +27,7 @@ from spanbridge.rocketmq.errors import NAMES, STORED_ANYWAY, build
 from spanbridge.rocketmq.events import SendRetried, StoredUnsafely
 from spanbridge.rocketmq.options import RocketmqOptions
 from spanbridge.rocketmq.partitions import DELAYED
-from spanbridge.rocketmq.remoting.encode import GROUP_HASH, split
+from spanbridge.rocketmq.remoting.encode import GROUP_HASH, born_of, split
 from spanbridge.rocketmq.remoting.endpoint import RemotingEndpoint
 from spanbridge.rocketmq.remoting.placing import consistent_hash
 from spanbridge.rocketmq.remoting.routes import SendRoute
@@ -128,7 +127,7 @@ class RemotingDispatcher:
         self, endpoint: RemotingEndpoint, route: SendRoute, queue: WriteQueue, part: RequestPart
     ) -> None:
         what, messages = f"topic {route.wire_topic!r}", part.messages
-        born_ms = time.time_ns() // 1_000_000
+        born_ms = born_of(messages[0])
         if len(messages) == 1:
             body, properties = split(messages[0])
             if "\x02TIMER_DELIVER_MS\x01" in f"\x02{properties}":

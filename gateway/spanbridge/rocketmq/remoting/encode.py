@@ -38,6 +38,7 @@ _PROPERTIES_SIZE = struct.Struct(">H")
 _BODY_AT: Final = _HEAD.size
 _FRAMING: Final = _HEAD.size + _PROPERTIES_SIZE.size
 _PARENT: Final = "traceparent"
+_BORN: Final = b"BORN_TIMESTAMP\x01"
 _KNOWN: Final = 4096
 """Properties of a generation that are remembered in encoded form."""
 _LONGEST_KNOWN: Final = 256
@@ -83,7 +84,7 @@ class RemotingEncoder:
         if milliseconds // 1000 != self._second:
             self._second = milliseconds // 1000
             self._second_id = b"\x02UNIQ_KEY\x01" + self._ids.prefix(self._second)
-        self.born = b"BORN_TIMESTAMP\x01%d%b" % (milliseconds, self._second_id)
+        self.born = b"%b%d%b" % (_BORN, milliseconds, self._second_id)
         self.born_ns = born_ns
 
     def entry(self, pair: tuple[str, str]) -> bytes:
@@ -170,6 +171,12 @@ def split(message: bytes) -> tuple[bytes, str]:
     """Body and properties of an encoded message, for a request of its own."""
     size = _HEAD.unpack_from(message)[3]
     return message[_BODY_AT : _BODY_AT + size], message[_FRAMING + size :].decode()
+
+
+def born_of(message: bytes) -> str:
+    """When a message was born: Unix time in milliseconds. No value can hold what the property begins with."""
+    start = message.rindex(_BORN) + len(_BORN)
+    return message[start : message.index(b"\x02", start)].decode()
 
 
 def _partition(destination: Destination, partitions: int) -> int:

@@ -35,19 +35,22 @@ class Stored(NamedTuple):
     less_safe: str
 
 
-def send_batch(topic: str, queue: WriteQueue, body: bytes, born_ms: int) -> Call[Stored]:
-    """Store messages in the order of ``body``, all or none. They have no delivery timestamps: brokers refuse those."""
+def send_batch(topic: str, queue: WriteQueue, body: bytes, born_ms: str) -> Call[Stored]:
+    """Store messages in the order of ``body``, all or none. They have no delivery timestamps: brokers refuse those.
+
+    ``born_ms`` is Unix time in milliseconds, one for all; each has its own as a property.
+    """
     fields = _fields(topic, queue, born_ms) | {"m": "true"}
     return _storing(topic, RequestCode.SEND_BATCH_MESSAGE, fields, body)
 
 
-def send_message(topic: str, queue: WriteQueue, body: bytes, properties: str, born_ms: int) -> Call[Stored]:
+def send_message(topic: str, queue: WriteQueue, body: bytes, properties: str, born_ms: str) -> Call[Stored]:
     """Store one message."""
     fields = _fields(topic, queue, born_ms) | {"i": properties}
     return _storing(topic, RequestCode.SEND_MESSAGE_V2, fields, body)
 
 
-def _fields(topic: str, queue: WriteQueue, born_ms: int) -> dict[str, str]:
+def _fields(topic: str, queue: WriteQueue, born_ms: str) -> dict[str, str]:
     """``SendMessageRequestHeaderV2``. A broker makes a missing topic after the one named in `c`: itself, so never."""
     return {
         "a": PRODUCER_GROUP,
@@ -56,7 +59,7 @@ def _fields(topic: str, queue: WriteQueue, born_ms: int) -> dict[str, str]:
         "d": "4",
         "e": str(queue.queue),
         "f": "0",
-        "g": str(born_ms),
+        "g": born_ms,
         "h": "0",
         "i": "",
         "j": "0",
