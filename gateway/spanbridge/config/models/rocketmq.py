@@ -50,8 +50,12 @@ class Rocketmq(Section):
         default=0.01, gt=0, le=60, description="First pause between these tries, until the server says otherwise."
     )
     backoff_maximum: Duration = Field(default=1.0, gt=0, le=600, description="Longest pause between these tries.")
-    ordered_partitions: int = Field(
-        default=4, ge=1, le=64, description="Batches of grouped messages of one topic that may be under way at once."
+    ordered_partitions: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Batches of grouped messages of one topic that may be under way at once. By default 4; with "
+        '`protocol = "remoting"` 8, and best as many as the topics have queues.',
     )
     single_requests: int = Field(
         default=64,
@@ -91,6 +95,11 @@ class Rocketmq(Section):
         if problem is not None:
             raise invalid(problem, "it goes into the headers of every request")
         return value
+
+    @property
+    def effective_partitions(self) -> int:
+        """``ordered_partitions``, or what stands for it."""
+        return self.ordered_partitions or (8 if self.protocol == "remoting" else 4)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
