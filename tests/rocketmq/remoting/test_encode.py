@@ -6,7 +6,7 @@ import struct
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spanbridge.core.errors import SinkRejected
@@ -63,10 +63,12 @@ def test_a_message_holds_what_is_fixed_and_what_is_its_own() -> None:
     assert again["UNIQ_KEY"] == "01000000000001000205658B0000000004"
 
 
-names = st.text(min_size=1, max_size=20).filter(lambda name: property_name_problem(name) is None)
-values = st.text(max_size=20).filter(lambda value: property_name_problem(value or "x") is None)
+legal = st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs"))
+names = st.text(legal, min_size=1, max_size=20).filter(lambda name: property_name_problem(name) is None)
+values = st.text(legal, max_size=20)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(names, values), max_size=5), st.binary(min_size=1, max_size=50))
 def test_whatever_is_legal_is_read_back(properties: list[tuple[str, str]], body: bytes) -> None:
     found = read(encoder().head(Destination("t")).encode(body, "", properties, BORN))
