@@ -31,6 +31,7 @@ class Place:
     mqtt_host: str
     mqtt_port: int
     rocketmq_endpoints: str
+    name_server: str
     broker_address: str
     directory: Path
     otlp: dict[str, str] = field(default_factory=dict)
@@ -38,7 +39,12 @@ class Place:
 
     def setting(self, run_id: int) -> Setting:
         """What a configuration needs to know of this place."""
-        return Setting(mqtt=f"{self.mqtt_host}:{self.mqtt_port}", rocketmq=self.rocketmq_endpoints, run_id=run_id)
+        return Setting(
+            mqtt=f"{self.mqtt_host}:{self.mqtt_port}",
+            rocketmq=self.rocketmq_endpoints,
+            name_server=self.name_server,
+            run_id=run_id,
+        )
 
 
 def place_on(stack: Devstack, shapes: Iterable[Shape], directory: Path, otlp: dict[str, str]) -> Place:
@@ -54,6 +60,7 @@ def place_on(stack: Devstack, shapes: Iterable[Shape], directory: Path, otlp: di
         mqtt_host=stack.mqtt_v5.host,
         mqtt_port=stack.mqtt_v5.port,
         rocketmq_endpoints=stack.rocketmq.endpoints,
+        name_server=stack.rocketmq.namesrv,
         broker_address=f"{stack.rocketmq.host}:{stack.rocketmq.broker_port}",
         directory=directory,
         otlp=otlp,

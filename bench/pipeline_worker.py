@@ -25,7 +25,8 @@ from spanbridge.core.message import Publish
 from spanbridge.mqtt.codec import Decoder, Publishes
 from spanbridge.mqtt.session import MqttSession
 from spanbridge.rocketmq.grpc.encode import Encoder
-from spanbridge.rocketmq.grpc.ids import MessageIds
+from spanbridge.rocketmq.ids import MessageIds
+from spanbridge.rocketmq.remoting.encode import RemotingEncoder
 from spanbridge.telemetry import MessageMetrics, Tracer
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.spans.hop import SCHEMA_URL
@@ -87,8 +88,8 @@ class Source:
 class Sink:
     """Takes every batch at once."""
 
-    def __init__(self) -> None:
-        self.encoder = Encoder(MessageIds())
+    def __init__(self, *, remoting: bool) -> None:
+        self.encoder = RemotingEncoder(MessageIds()) if remoting else Encoder(MessageIds())
         self.head = self.encoder.head
         self.size = 0
 
@@ -114,7 +115,7 @@ class Pipeline:
         self.buffer = SpanBuffer(1 << 30, batch_spans=BATCH_SPANS, batch_bytes=BATCH_BYTES)
         self.frame = RequestFrame({"service.name": "bench"}, "", "spanbridge", "0", SCHEMA_URL)
         self.source = Source(v5=shape.version == "5")
-        self.sink = Sink()
+        self.sink = Sink(remoting=config.rocketmq.protocol == "remoting")
         self.uplink = Uplink(
             self.sink,  # type: ignore[arg-type]
             tracer=Tracer(self.buffer if traced else None),

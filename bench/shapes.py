@@ -23,6 +23,8 @@ class Setting:
     """``host:port`` of the MQTT broker."""
     rocketmq: str
     """``host:port`` of RocketMQ's proxy."""
+    name_server: str = "127.0.0.1:9876"
+    """``host:port`` of RocketMQ's name server."""
     run_id: int
 
 
@@ -55,10 +57,16 @@ class Shape:
         return self.publishes.replace("{run}", str(run_id))
 
 
-def one_route(*, mqtt: str = "", route: str = "", topic: str = "bench") -> Callable[[Setting], str]:
-    """A configuration of one route and every other setting as it comes, but for further lines of either table."""
+def one_route(
+    *, mqtt: str = "", route: str = "", topic: str = "bench", remoting: bool = False
+) -> Callable[[Setting], str]:
+    """A configuration of one route and every other setting as it comes, but for further lines of either table.
+
+    ``remoting`` sends without the proxy.
+    """
 
     def config(setting: Setting) -> str:
+        endpoints = f'"{setting.name_server}"\nprotocol = "remoting"' if remoting else f'"{setting.rocketmq}"'
         return f"""\
 name = "bench-{setting.run_id}"
 
@@ -66,7 +74,7 @@ name = "bench-{setting.run_id}"
 url = "mqtt://{setting.mqtt}"
 {mqtt}
 [rocketmq]
-endpoints = "{setting.rocketmq}"
+endpoints = {endpoints}
 
 [[routes]]
 filter = "bench/{setting.run_id}/{{device}}"
@@ -128,6 +136,14 @@ SHAPES = (
         name="ordered",
         about="FIFO topic of 8 queues, message group is the device",
         config=one_route(route='message_group = "{device}"\n', topic="bench-fifo"),
+        topic="bench-fifo",
+        message_type="FIFO",
+    ),
+    Shape(name="plain_remoting", about="as plain, to the brokers without a proxy", config=one_route(remoting=True)),
+    Shape(
+        name="ordered_remoting",
+        about="as ordered, to the brokers without a proxy",
+        config=one_route(route='message_group = "{device}"\n', topic="bench-fifo", remoting=True),
         topic="bench-fifo",
         message_type="FIFO",
     ),

@@ -30,7 +30,7 @@ from spanbridge.core.spooled import Spooled, TraceIds
 from spanbridge.core.template import Template
 from spanbridge.ports import Deliver, Link, PeerStatus, Released
 from spanbridge.rocketmq.grpc.encode import Encoder, MessageHead
-from spanbridge.rocketmq.grpc.ids import MessageIds
+from spanbridge.rocketmq.ids import MessageIds
 from spanbridge.spool import SegmentSpool, SpoolOptions
 from spanbridge.spool.disk import RealDisk
 from spanbridge.spool.store import Store, StoreLimits

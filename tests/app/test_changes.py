@@ -128,6 +128,10 @@ def test_a_connection_that_comes_back_waits_for_its_former_self() -> None:
         (replaced(('client_id = "edge-a"', 'client_id = "edge-c"')), ("mqtt[0].client_id",)),
         (replaced(('name = "b"', 'name = "b"\nversion = "3.1.1"')), ("mqtt[1].version",)),
         (replaced(('endpoints = "', 'ordered_partitions = 8\nendpoints = "')), ("rocketmq.ordered_partitions",)),
+        (
+            replaced(('endpoints = "', 'protocol = "remoting"\nattempts = 9\nendpoints = "ns:9876;')),
+            ("rocketmq.endpoints", "rocketmq.protocol", "rocketmq.attempts"),
+        ),
         (read(admin={"port": 1, "host": "::1"}), ("admin.host", "admin.port")),
         (read(telemetry={"traces": False, "log_level": "debug"}), ("telemetry.traces", "telemetry.log_level")),
     ],

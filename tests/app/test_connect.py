@@ -58,6 +58,20 @@ def test_both_sides_answer(devstack: SharedStack, version: str) -> None:
     assert topic.milliseconds is not None
 
 
+def test_name_servers_and_brokers_answer(devstack: SharedStack) -> None:
+    topic, missing = devstack.topic(), devstack.unique("missing")
+    endpoints = f'{devstack.rocketmq.namesrv}"\nprotocol = "remoting'
+    routes = route("a/{x}", topic) + route("b", missing)
+    found = by_subject(ask_both_sides(configuration(devstack, routes, endpoints=endpoints)))
+    assert {key[1]: finding.state for key, finding in found.items() if key[0] == "rocketmq"} == {
+        "connection": "ok",
+        f"topic {topic}": "ok",
+        f"topic {missing}": "failed",
+    }
+    assert found["rocketmq", f"topic {topic}"].text == "4 queue(s) for messages of any type"
+    assert "does not exist" in found["rocketmq", f"topic {missing}"].text
+
+
 def test_topics_that_are_missing_or_of_the_wrong_type(devstack: SharedStack) -> None:
     plain, missing = devstack.topic(), devstack.unique("missing")
     routes = (

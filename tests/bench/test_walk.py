@@ -78,6 +78,7 @@ def test_one_message_is_walked_end_to_end(devstack: SharedStack, tmp_path: Path)
             mqtt_host=mqtt.host,
             mqtt_port=mqtt.port,
             rocketmq_endpoints=rocketmq.endpoints,
+            name_server=rocketmq.namesrv,
             broker_address=f"{rocketmq.host}:{rocketmq.broker_port}",
             directory=tmp_path,
             otlp=receiver.environment("http/protobuf"),

@@ -260,6 +260,21 @@ def test_the_port_of_a_name_server() -> None:
     assert "name servers listen" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [
+        ('protocol = "remoting"', "rocketmq.endpoints"),
+        ('stored_unsafely = "retry"', "rocketmq.stored_unsafely"),
+        ('protocol = "remoting"\ntls = { verify = false }\nendpoints = "a:9876"', "rocketmq.tls.verify"),
+    ],
+)
+def test_settings_of_the_other_protocol(setting: str, path: str) -> None:
+    text = (ONE % ("", "")).replace('endpoints = "127.0.0.1:8081"', setting)
+    if "endpoints" not in setting:
+        text = (ONE % ("", "")).replace("[rocketmq]", f"[rocketmq]\n{setting}")
+    assert single(text, "warning").path == path
+
+
 def test_a_topic_for_unroutable_messages_that_never_come() -> None:
     text = ONE % ("", '[uplink]\nunroutable_topic = "rest"')
     problem = single(text, "warning")

@@ -307,3 +307,11 @@ def test_a_downlink_may_come_from_the_environment_alone() -> None:
     }
     report = examine_text(V5, environ, base=Path())
     assert report.config is not None, report.problems
+
+
+def test_downlinks_cannot_receive_by_remoting() -> None:
+    remoting = V5.replace(":8081", ":9876").replace("[rocketmq]", '[rocketmq]\nprotocol = "remoting"')
+    problem = told(remoting + downlink())
+    assert problem.path == "rocketmq.protocol"
+    assert "downlinks cannot receive" in problem.message
+    assert config_of(remoting + route("a", "t")).rocketmq.protocol == "remoting"

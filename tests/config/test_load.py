@@ -287,6 +287,8 @@ def test_bad_mqtt_settings(line: str, path: str) -> None:
         ('access_key = "ä"\nsecret_key = "s"', "rocketmq.access_key"),
         ('access_key = "a"\nsecret_key = "s"\nsecurity_token = "a\\nb"', "rocketmq.security_token"),
         ('namespace = "a b"', "rocketmq.namespace"),
+        ('protocol = "remoting"\nfollow_routes = false', "rocketmq.follow_routes"),
+        ('protocol = "auto"', "rocketmq.protocol"),
         ("tls = { verify = false }", "rocketmq.tls.verify"),
         ("attempts = 0", "rocketmq.attempts"),
         ("request_timeout = 0", "rocketmq.request_timeout"),

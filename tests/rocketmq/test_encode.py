@@ -19,9 +19,10 @@ from spanbridge.core.rocketmq_rules import (
     property_value_problem,
     tag_problem,
 )
-from spanbridge.rocketmq.grpc.encode import DELAYED, UNORDERED, Encoder, MessageHead, message_type
-from spanbridge.rocketmq.grpc.ids import MessageIds
+from spanbridge.rocketmq.grpc.encode import Encoder, MessageHead, message_type
 from spanbridge.rocketmq.grpc.stubs import DELAY, FIFO, NORMAL, definition, service
+from spanbridge.rocketmq.ids import MessageIds
+from spanbridge.rocketmq.partitions import DELAYED, UNORDERED
 
 BORN_NS = 1_795_431_330_446_123_456
 

@@ -20,10 +20,10 @@ from spanbridge.core.message import Destination
 from spanbridge.core.tls import TlsOptions
 from spanbridge.ports import Link
 from spanbridge.rocketmq import RocketmqOptions
-from spanbridge.rocketmq.grpc.encode import DELAYED, UNORDERED
 from spanbridge.rocketmq.grpc.producer import GrpcProducer
 from spanbridge.rocketmq.grpc.routes import read_route
 from spanbridge.rocketmq.grpc.stubs import service
+from spanbridge.rocketmq.partitions import DELAYED, UNORDERED
 
 from .fake_proxy import FakeProxy, status
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -13,9 +13,8 @@ import pytest
 from spanbridge.core.errors import SinkError
 from spanbridge.core.events import Event
 from spanbridge.core.message import Destination
-from spanbridge.ports import Link
-from spanbridge.rocketmq import RocketmqOptions
-from spanbridge.rocketmq.grpc.producer import GrpcProducer
+from spanbridge.ports import Link, Sink
+from spanbridge.rocketmq import RocketmqOptions, create_sink
 
 from .reading import Reader
 
@@ -41,7 +40,7 @@ def anyio_backend() -> object:
 class Load:
     """Sends numbered messages one after the other, each until it is stored."""
 
-    def __init__(self, sink: GrpcProducer, topic: str, pause: float) -> None:
+    def __init__(self, sink: Sink[Destination], topic: str, pause: float) -> None:
         self.stored = 0
         self.errors: list[str] = []
         self._sink = sink
@@ -69,14 +68,19 @@ class Load:
                 await asyncio.sleep(0.02)
 
 
-async def test_kill_and_freeze(rocketmq_broker: Any) -> None:
+@pytest.mark.parametrize("protocol", ["grpc", "remoting"])
+async def test_kill_and_freeze(rocketmq_broker: Any, protocol: Literal["grpc", "remoting"]) -> None:
     topic = rocketmq_broker.create_topic(None, "FIFO", queues=1)
     group = rocketmq_broker.create_group()
     recorder = Recorder()
     options = RocketmqOptions(
-        endpoints=rocketmq_broker.endpoints, topics=(topic,), request_timeout=1.0, heartbeat_interval=1.0
+        endpoints=rocketmq_broker.endpoints if protocol == "grpc" else rocketmq_broker.namesrv,
+        protocol=protocol,
+        topics=(topic,),
+        request_timeout=1.0,
+        heartbeat_interval=1.0,
     )
-    sink = GrpcProducer(options, recorder)
+    sink = create_sink(options, recorder)
     await sink.start()
     load = Load(sink, topic, 0.01)
     task = asyncio.get_running_loop().create_task(load.run())
@@ -102,7 +106,7 @@ async def test_kill_and_freeze(rocketmq_broker: Any) -> None:
     assert sink.status.link is Link.UP
 
     with anyio.fail_after(10):
-        while not sink.status.detail["telemetry_stream"]:
+        while not sink.status.detail.get("telemetry_stream", True):
             await asyncio.sleep(0.02)
     await sink.probe()
     task.cancel()

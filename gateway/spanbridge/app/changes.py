@@ -171,7 +171,10 @@ def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> t
     admin = _held(running.admin, read.admin, _ADMIN, "admin", needed)
     telemetry = _held(running.telemetry, read.telemetry, type(read.telemetry).model_fields, "telemetry", needed)
     profiling = _held(running.profiling, read.profiling, type(read.profiling).model_fields, "profiling", needed)
-    rocketmq = _held(running.rocketmq, read.rocketmq, _ROCKETMQ, "rocketmq", needed)
+    # Messages on their way are in the form of one protocol, and endpoints are those of one: all or nothing changes.
+    other = read.rocketmq.protocol != running.rocketmq.protocol
+    held = type(read.rocketmq).model_fields if other else _ROCKETMQ
+    rocketmq = _held(running.rocketmq, read.rocketmq, held, "rocketmq", needed)
     needed += [] if read.lag == running.lag else ["lag"]
     spool = _spool(running, read, needed)
     brokers, renamed = _brokers(running, read, busy, needed)

@@ -100,11 +100,12 @@ def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
         topics=known_topics(config),
         kinds=known_kinds(config),
         tls=TlsOptions(**_tls(cluster.tls)) if cluster.tls is not None else None,
-        ordered_partitions=cluster.ordered_partitions,
+        ordered_partitions=cluster.effective_partitions,
         **_same(
             cluster,
             "endpoints namespace access_key secret_key security_token name connect_timeout request_timeout attempts "
-            "heartbeat_interval route_refresh_interval backoff_initial backoff_maximum single_requests follow_routes",
+            "heartbeat_interval route_refresh_interval backoff_initial backoff_maximum single_requests follow_routes "
+            "protocol stored_unsafely",
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spanbridge.config.models import Admin, Mqtt, Rocketmq
-from spanbridge.config.models.rocketmq import NAME_SERVER_PORT
+from spanbridge.config.models.rocketmq import NAME_SERVER_PORT, PROXY_PORT
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, Loc, warning
 from spanbridge.core.hosts import is_loopback
@@ -73,13 +73,25 @@ def _sharing(loc: Loc, broker: Mqtt, parts: Parts) -> Iterator[Finding]:
 
 
 def _cluster(cluster: Rocketmq) -> Iterator[Finding]:
-    if any(port == NAME_SERVER_PORT for _, port in cluster.addresses):
+    ports = {port for _, port in cluster.addresses}
+    if cluster.protocol == "grpc" and NAME_SERVER_PORT in ports:
         yield warning(
             ("rocketmq", "endpoints"),
             f"names port {NAME_SERVER_PORT}, where name servers listen, which do not speak gRPC",
-            "the gRPC proxy listens on 8081 by default",
+            'the gRPC proxy listens on 8081 by default; without one, set `protocol = "remoting"`',
             show_value=True,
         )
+    if cluster.protocol == "remoting" and PROXY_PORT in ports:
+        yield warning(
+            ("rocketmq", "endpoints"),
+            f"names port {PROXY_PORT}, where gRPC proxies listen, which are no name servers",
+            f"name servers listen on {NAME_SERVER_PORT} by default",
+            show_value=True,
+        )
+    if cluster.protocol == "grpc" and "stored_unsafely" in cluster.model_fields_set:
+        yield warning(("rocketmq", "stored_unsafely"), 'has no effect without `protocol = "remoting"`')
+    if cluster.tls is not None and not cluster.tls.verify:
+        yield warning(("rocketmq", "tls", "verify"), "is off: anybody on the way can pose as RocketMQ")
 
 
 def _runtime(parts: Parts) -> Iterator[Finding]:

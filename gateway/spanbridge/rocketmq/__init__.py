@@ -1,4 +1,4 @@
-"""RocketMQ 5 adapter: an asyncio gRPC producer, and a consumer."""
+"""RocketMQ adapter: asyncio producers over gRPC and over the native protocol, and a gRPC consumer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from spanbridge.ports import Acked, Received, Reporter
     from spanbridge.rocketmq.grpc.consumer import GrpcConsumer
     from spanbridge.rocketmq.grpc.producer import GrpcProducer
+    from spanbridge.rocketmq.remoting.producer import RemotingProducer
 
 __all__ = ["ConsumerOptions", "RocketmqOptions", "create_consumer", "create_sink"]
 
 
-def create_sink(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer:
-    """A sink for one cluster. Loads gRPC and protobuf (about 24 MiB resident) only now.
+def create_sink(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer | RemotingProducer:
+    """A sink for one cluster. Loads gRPC and protobuf (about 24 MiB resident) only now, and only for that protocol.
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
+    if options.protocol == "remoting":
+        from spanbridge.rocketmq.remoting.producer import RemotingProducer  # noqa: PLC0415 - gRPC loads as late
+
+        return RemotingProducer(options, reporter)
     _silence_grpc()
     from spanbridge.rocketmq.grpc.producer import GrpcProducer  # noqa: PLC0415 - loads gRPC
 

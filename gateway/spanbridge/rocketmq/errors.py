@@ -75,6 +75,10 @@ _UNAVAILABLE: dict[str, str] = {
 _THROTTLED = ("TOO_MANY_REQUESTS", "LITE_TOPIC_QUOTA_EXCEEDED", "LITE_SUBSCRIPTION_QUOTA_EXCEEDED")
 
 
+CONNECTION_AT_FAULT = frozenset({"tls", "unauthenticated", "unimplemented", "invalid_argument", "undecodable"})
+"""Reasons that concern a connection, whatever the topic."""
+
+
 def _by_name() -> dict[str, Judgement]:
     table: dict[str, Judgement] = {}
     table |= {name: Judgement(SinkMisconfigured, name.lower(), advice) for name, advice in _MISCONFIGURED.items()}

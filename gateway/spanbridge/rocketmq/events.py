@@ -69,19 +69,36 @@ class SendRetried(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredUnsafely(Event):
+    """A broker stored messages, but not as safely as it is configured to. ``count`` is the number of messages."""
+
+    name: ClassVar[str] = "rocketmq.stored_unsafely"
+    severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("reason",)
+    reason: str
+    endpoint: str
+    again: bool
+
+    def text(self) -> str:
+        what = "They are sent again, and stored once more." if self.again else "They count as stored."
+        return f"RocketMQ at {self.endpoint} stored {self.count} message(s) less safely ({self.reason}). {what}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteLearned(Event):
-    """A topic's route was seen for the first time, or changed."""
+    """A topic's route was seen for the first time, or changed. ``types`` is None where nobody says what it takes."""
 
     name: ClassVar[str] = "rocketmq.route.changes"
     topic: str
     queues: int
-    types: str
+    types: str | None
     reading: bool = False
 
     def text(self) -> str:
         if self.reading:
             return f"RocketMQ topic {self.topic!r} has {self.queues} readable queue(s)"
-        return f"RocketMQ topic {self.topic!r} has {self.queues} writable queue(s) and takes {self.types or 'nothing'}"
+        takes = f" and takes {self.types or 'nothing'}" if self.types is not None else ""
+        return f"RocketMQ topic {self.topic!r} has {self.queues} writable queue(s){takes}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

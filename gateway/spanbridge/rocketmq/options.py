@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from spanbridge.core.errors import SinkMisconfigured
 from spanbridge.core.tls import TlsOptions
 
 
@@ -27,6 +29,9 @@ class RocketmqOptions:
     set of proxies.
     ``follow_routes`` sends to the addresses the route names (as the official clients do); off, only the configured
     endpoints are used, for clusters that announce addresses unreachable from here.
+
+    With ``protocol`` "remoting", ``endpoints`` are name servers, and ``stored_unsafely`` says what to do about messages
+    that a broker stored, but not as safely as it is configured to: take them for stored, or send them again.
     """
 
     endpoints: str
@@ -48,6 +53,8 @@ class RocketmqOptions:
     ordered_partitions: int = 4
     single_requests: int = 64
     follow_routes: bool = True
+    protocol: Literal["grpc", "remoting"] = "grpc"
+    stored_unsafely: Literal["accept", "retry"] = "accept"
 
     def expecting(self, topics: Sequence[str], kinds: Sequence[tuple[str, str]]) -> RocketmqOptions:
         """The same connection with other topics known in advance."""
@@ -82,3 +89,19 @@ class ConsumerOptions:
     backoff_maximum: float = 10.0
     give_back_timeout: float = 5.0
     max_body_bytes: int = 16 * 1024 * 1024
+
+
+def parse_endpoints(text: str) -> tuple[str, ...]:
+    """``host:port`` items separated by ``;``. An IPv6 address is in brackets.
+
+    :raises SinkMisconfigured: an item is something else.
+    """
+    items = tuple(item.strip() for item in text.split(";") if item.strip())
+    for item in items:
+        host, _, port = item.rpartition(":")
+        bare_v6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
+        if not host or bare_v6 or not port.isdecimal() or not 0 < int(port) < 65536 or "/" in host:
+            raise SinkMisconfigured(f"rocketmq endpoints: {item!r} is not host:port", reason="illegal_access_point")
+    if not items:
+        raise SinkMisconfigured("rocketmq endpoints: none given", reason="illegal_access_point")
+    return tuple(dict.fromkeys(items))

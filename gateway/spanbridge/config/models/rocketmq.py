@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -14,15 +14,22 @@ from spanbridge.core.rocketmq_rules import header_problem
 
 NAME_SERVER_PORT: Final = 9876
 """Where RocketMQ's name server listens by default. It does not speak gRPC."""
+PROXY_PORT: Final = 8081
+"""Where RocketMQ's gRPC proxy listens by default. It does not speak the remoting protocol."""
 
 
 class Rocketmq(Section):
-    """The RocketMQ 5 cluster, reached through its gRPC proxy."""
+    """The RocketMQ cluster: RocketMQ 5 reached through its gRPC proxy, or any by its own protocol."""
 
     endpoints: str = Field(
         description="Addresses of the gRPC proxy, `host:port` (8081 by default), several separated by `;`; IPv6 as "
-        "`[::1]:8081`.",
+        '`[::1]:8081`. With `protocol = "remoting"`: of the name servers (9876 by default).',
         examples=["127.0.0.1:8081"],
+    )
+    protocol: Literal["grpc", "remoting"] = Field(
+        default="grpc",
+        description="`grpc` sends through the proxy; `remoting` to the brokers that the name servers name, without a "
+        "proxy. Downlinks need `grpc`.",
     )
     namespace: str = Field(
         default="", description="Namespace, for services that use it; Apache RocketMQ's own proxy ignores it."
@@ -43,8 +50,12 @@ class Rocketmq(Section):
         default=0.01, gt=0, le=60, description="First pause between these tries, until the server says otherwise."
     )
     backoff_maximum: Duration = Field(default=1.0, gt=0, le=600, description="Longest pause between these tries.")
-    ordered_partitions: int = Field(
-        default=4, ge=1, le=64, description="Batches of grouped messages of one topic that may be under way at once."
+    ordered_partitions: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Batches of grouped messages of one topic that may be under way at once. By default 4; with "
+        '`protocol = "remoting"` 8, and best as many as the topics have queues.',
     )
     single_requests: int = Field(
         default=64,
@@ -56,6 +67,11 @@ class Rocketmq(Section):
         default=True,
         description="Send to the addresses that the cluster announces. Off: only to `endpoints`, for clusters whose "
         "announced addresses cannot be reached from here.",
+    )
+    stored_unsafely: Literal["accept", "retry"] = Field(
+        default="accept",
+        description='With `protocol = "remoting"`: what a message is that a broker stored, but not as safely as it is '
+        "configured to (no flush or no replica in time): stored, or to be sent again, which stores another copy.",
     )
 
     @field_validator("endpoints")
@@ -81,25 +97,40 @@ class Rocketmq(Section):
         return value
 
     @property
+    def effective_partitions(self) -> int:
+        """``ordered_partitions``, or what stands for it."""
+        return self.ordered_partitions or (8 if self.protocol == "remoting" else 4)
+
+    @property
     def addresses(self) -> list[tuple[str, int]]:
         """Host and port of each endpoint; IPv6 addresses without their brackets."""
         return [split_endpoint(item) for item in self.endpoints.split(";")]
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Credentials are whole, and gRPC for Python can do what is asked for."""
+        """Credentials are whole, and the protocol can do what is asked for."""
         both = "ACL needs both `access_key` and `secret_key`"
         secret = self.secret_key is not None and self.secret_key.get_secret_value()
         yield from one_without_other(both, ("access_key", self.access_key), ("secret_key", secret))
         if self.security_token is not None and self.access_key is None:
             yield Conflict(("security_token", "access_key"), "needs `access_key` and `secret_key`")
+        yield from self._of_remoting() if self.protocol == "remoting" else self._of_grpc()
+        if self.backoff_maximum < self.backoff_initial:
+            yield Conflict(("backoff_maximum", "backoff_initial"), "is smaller than `backoff_initial`")
+
+    def _of_grpc(self) -> Iterator[Conflict]:
         if self.tls is not None and self.tls.key_password is not None:
             hint = "decrypt `tls.key_file` and drop `tls.key_password`"
             yield Conflict(("tls.key_password",), "gRPC takes no encrypted client key", hint)
         if self.tls is not None and not self.tls.verify:
             hint = "give its authority as `tls.ca_file`, and `tls.server_name`"
             yield Conflict(("tls.verify",), "gRPC always verifies the server", hint)
-        if self.backoff_maximum < self.backoff_initial:
-            yield Conflict(("backoff_maximum", "backoff_initial"), "is smaller than `backoff_initial`")
+
+    def _of_remoting(self) -> Iterator[Conflict]:
+        if not self.follow_routes:
+            hint = 'drop it, or use `protocol = "grpc"`'
+            yield Conflict(
+                ("follow_routes", "protocol"), "name servers take no messages: routes have to be followed", hint
+            )
 
 
 def _endpoint_hint(item: str) -> str:

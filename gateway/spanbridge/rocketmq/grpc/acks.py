@@ -12,8 +12,8 @@ from typing import Any
 from spanbridge.core.errors import SinkError, bare
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Acked, Reporter
+from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.grpc.answers import OK, judge_code
-from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.held import Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.stubs import definition, service

@@ -61,10 +61,6 @@ _PLAIN = tuple(
 _TOO_LARGE = re.compile(r"exceeds maximum size|larger than max|too large")
 
 
-CONNECTION_AT_FAULT = frozenset({"tls", "unauthenticated", "unimplemented", "invalid_argument", "undecodable"})
-"""Reasons that concern a connection, whatever the topic."""
-
-
 def judge_code(code: int, text: str) -> Judgement:
     """The judgement on a ``Code`` of RocketMQ with its text. Not for OK."""
     name = code_name(code)

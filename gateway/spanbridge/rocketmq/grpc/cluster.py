@@ -9,20 +9,20 @@ from typing import Any
 
 from grpc import StatusCode
 
-from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkThrottled, SinkUnavailable, bare
+from spanbridge.core.errors import SinkError, SinkThrottled, SinkUnavailable, bare
 from spanbridge.ports import Link, Reporter
+from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.errors import build
 from spanbridge.rocketmq.grpc.answers import judge_grpc
 from spanbridge.rocketmq.grpc.auth import Credentials
-from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
-from spanbridge.rocketmq.grpc.ids import client_id
 from spanbridge.rocketmq.grpc.peerlog import take_over
 from spanbridge.rocketmq.grpc.routes import ProxyRoute, ProxyRoutes, addresses_of, read_origins, read_route
 from spanbridge.rocketmq.grpc.session import ClientRole, ClientSession, access_point
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.grpc.tls import TlsFiles
-from spanbridge.rocketmq.options import RocketmqOptions
+from spanbridge.rocketmq.ids import client_id
+from spanbridge.rocketmq.options import RocketmqOptions, parse_endpoints
 
 _LAST_WORDS = 0.05
 """Seconds."""
@@ -239,19 +239,3 @@ class Cluster:
         # gRPC's thread still hands over the completions of what was cancelled; a loop that closes before that gets an
         # error from inside gRPC. There is nothing to wait for but time.
         await asyncio.sleep(_LAST_WORDS)
-
-
-def parse_endpoints(text: str) -> tuple[str, ...]:
-    """``host:port`` items separated by ``;``. An IPv6 address is in brackets.
-
-    :raises SinkMisconfigured: an item is something else.
-    """
-    items = tuple(item.strip() for item in text.split(";") if item.strip())
-    for item in items:
-        host, _, port = item.rpartition(":")
-        bare_v6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
-        if not host or bare_v6 or not port.isdecimal() or not 0 < int(port) < 65536 or "/" in host:
-            raise SinkMisconfigured(f"rocketmq endpoints: {item!r} is not host:port", reason="illegal_access_point")
-    if not items:
-        raise SinkMisconfigured("rocketmq endpoints: none given", reason="illegal_access_point")
-    return tuple(dict.fromkeys(items))

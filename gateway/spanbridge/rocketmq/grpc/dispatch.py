@@ -14,35 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
-from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable, bare
+from spanbridge.core.errors import SinkThrottled, SinkUnavailable
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
+from spanbridge.rocketmq.chains import Chain, RequestPart, cut, deliver_chains, singly
 from spanbridge.rocketmq.errors import STORED_ANYWAY
 from spanbridge.rocketmq.events import SendRetried
-from spanbridge.rocketmq.grpc.encode import DELAYED
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
 from spanbridge.rocketmq.grpc.routes import ProxyRoute, Target, addresses_of
 from spanbridge.rocketmq.grpc.stubs import service
 from spanbridge.rocketmq.options import RocketmqOptions
+from spanbridge.rocketmq.partitions import DELAYED
 
 _OVERHEAD = 256
 """Bytes by which the broker's form of a message may exceed ours: system properties it adds, and framing."""
-
-# The error that decides what happens to a batch, when several requests of it failed: what an operator must mend comes
-# first, and content is blamed last, since blame makes the caller take the batch apart.
-_GRAVITY: tuple[type[SinkError], ...] = (SinkMisconfigured, SinkUnavailable, SinkThrottled, SinkRejected)
-
-
-class RequestPart(NamedTuple):
-    """What one request holds of a batch: the messages, and their indexes in the batch."""
-
-    indexes: Sequence[int]
-    messages: Sequence[bytes]
 
 
 class Dispatcher:
@@ -69,58 +59,16 @@ class Dispatcher:
         target = route.targets[partition % len(route.targets)] if partition >= 0 else None
         chains: list[list[RequestPart]]
         if partition == DELAYED:
-            chains = [[RequestPart((index,), (message,))] for index, message in enumerate(batch)]
+            chains = [[part] for part in singly(batch)]
         elif target is None or target.queues == 1:
-            chains = [self._parts(batch)]
+            chains = [cut(RequestPart(range(len(batch)), batch), self.max_request_bytes, _OVERHEAD)]
         else:
             chains = by_group(batch)
         if len(chains) == 1 and len(chains[0]) == 1:
-            await self._deliver(route, target, chains[0][0].messages)
+            await self._deliver(route, target, chains[0][0])
         else:
-            await self._deliver_chains(route, target, chains)
-
-    def _parts(self, batch: Sequence[bytes]) -> list[RequestPart]:
-        """The batch, cut where the broker would find a request too large."""
-        limit = self.max_request_bytes
-        if sum(map(len, batch)) + _OVERHEAD * len(batch) <= limit:
-            return [RequestPart(range(len(batch)), batch)] if batch else []
-        parts: list[RequestPart] = []
-        start = size = 0
-        for index, message in enumerate(batch):
-            size += len(message) + _OVERHEAD
-            if size > limit and index > start:
-                parts.append(RequestPart(range(start, index), batch[start:index]))
-                start, size = index, len(message) + _OVERHEAD
-        parts.append(RequestPart(range(start, len(batch)), batch[start:]))
-        return parts
-
-    async def _deliver_chains(self, route: ProxyRoute, target: Target | None, chains: list[list[RequestPart]]) -> None:
-        """Chains side by side, each in order and ended by its first failure.
-
-        Once nobody answers or RocketMQ asks for less, requests that have not begun are left for the next time.
-
-        :raises SinkError: one of those, when there are any; its ``stored`` holds what is stored by then.
-        """
-        stored: set[int] = set()
-        errors: list[SinkError] = []
-        gate = self._gate(route, target)
-
-        async def run(chain: list[RequestPart]) -> None:
-            for part in chain:
-                async with gate:
-                    if any(map(_for_all, errors)):
-                        return
-                    try:
-                        await self._deliver(route, target, part.messages)
-                    except SinkError as error:
-                        stored.update(part.indexes[index] for index in error.stored)
-                        errors.append(bare(error))
-                        return
-                stored.update(part.indexes)
-
-        await side_by_side([run(chain) for chain in chains])
-        if errors:
-            raise _gravest(errors, stored)
+            deliver = partial(self._deliver, route, target)
+            await deliver_chains([Chain(parts, deliver) for parts in chains], self._gate(route, target))
 
     def _gate(self, route: ProxyRoute, target: Target | None) -> asyncio.Semaphore:
         addresses = addresses_of(route, target)
@@ -129,11 +77,12 @@ class Dispatcher:
             gate = self._gates[addresses] = asyncio.Semaphore(self._options.single_requests)
         return gate
 
-    async def _deliver(self, route: ProxyRoute, target: Target | None, batch: Sequence[bytes]) -> None:
+    async def _deliver(self, route: ProxyRoute, target: Target | None, part: RequestPart) -> None:
         """One request, tried up to ``attempts`` times, but once where another try stores another copy.
 
         :raises SinkError: the last attempt's. Its ``stored`` are indexes of this request.
         """
+        batch = part.messages
         request = batch[0] if len(batch) == 1 else b"".join(batch)
         backoff = self._retry()
         turn = next(self._turn)
@@ -167,18 +116,6 @@ class Dispatcher:
         return hung.issuperset(addresses_of(route, target))
 
 
-async def side_by_side(chains: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run all to their end. When one of them raises, the others are cancelled and waited for before it is raised."""
-    tasks = [asyncio.get_running_loop().create_task(chain) for chain in chains]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        del tasks  # they hold what they raised, and that holds this frame
-
-
 def by_group(batch: Sequence[bytes]) -> list[list[RequestPart]]:
     """One-message requests, a list for each group, in order."""
     if len(batch) == 1:
@@ -188,20 +125,3 @@ def by_group(batch: Sequence[bytes]) -> list[list[RequestPart]]:
     for index, (message, raw) in enumerate(zip(parsed, batch, strict=True)):
         groups.setdefault(message.system_properties.message_group, []).append(RequestPart((index,), (raw,)))
     return list(groups.values())
-
-
-def _for_all(error: SinkError) -> bool:
-    """Whether other requests to the same proxies would fare no better now."""
-    return isinstance(error, SinkThrottled) or error.reason in {"deadline_exceeded", "unavailable"}
-
-
-def _gravity(error: SinkError) -> int:
-    return next((rank for rank, kind in enumerate(_GRAVITY) if isinstance(error, kind)), len(_GRAVITY))
-
-
-def _gravest(errors: list[SinkError], stored: Iterable[int]) -> SinkError:
-    """The error that decides. ``errors`` is emptied: the frame that raises one must not hold it."""
-    gravest = min(errors, key=_gravity)
-    errors.clear()
-    gravest.stored = frozenset(stored)
-    return gravest

@@ -28,13 +28,9 @@ from spanbridge.core.rocketmq_rules import (
     properties_too_large,
     property_breach,
 )
-from spanbridge.rocketmq.grpc.ids import MessageIds
 from spanbridge.rocketmq.grpc.stubs import DELAY, FIFO, NORMAL
-
-UNORDERED = -1
-"""The partition of messages without a group."""
-DELAYED = -2
-"""The partition of messages with a delivery timestamp."""
+from spanbridge.rocketmq.ids import MessageIds
+from spanbridge.rocketmq.partitions import DELAYED, UNORDERED
 
 _KNOWN = 4096
 """Properties of a generation that are remembered in encoded form."""

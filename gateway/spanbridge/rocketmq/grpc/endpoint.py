@@ -13,11 +13,11 @@ from grpc import aio
 
 from spanbridge.core.errors import SinkError, SinkUnavailable
 from spanbridge.ports import Reporter
+from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.errors import Judgement, build, clean, which_part
 from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
 from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE, judge_code, judge_grpc, plain, unresolved
 from spanbridge.rocketmq.grpc.auth import Credentials
-from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.calls import Calls, cancelled_from_outside
 from spanbridge.rocketmq.grpc.stubs import SERVICE, code_name, service
 from spanbridge.rocketmq.grpc.tls import TlsFiles

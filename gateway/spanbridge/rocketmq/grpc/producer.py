@@ -13,15 +13,15 @@ from spanbridge.core.message import Destination
 from spanbridge.core.retry import Backoff
 from spanbridge.core.rocketmq_rules import MAX_BODY_BYTES
 from spanbridge.ports import Link, PeerStatus, Reporter
+from spanbridge.rocketmq.errors import CONNECTION_AT_FAULT
 from spanbridge.rocketmq.events import TopicUnusable
-from spanbridge.rocketmq.grpc.answers import CONNECTION_AT_FAULT
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.dispatch import Dispatcher
 from spanbridge.rocketmq.grpc.encode import Encoder, MessageHead, type_of
-from spanbridge.rocketmq.grpc.ids import MessageIds
 from spanbridge.rocketmq.grpc.routes import ProxyRoute, addresses_of
 from spanbridge.rocketmq.grpc.session import ClientRole, settings_command
 from spanbridge.rocketmq.grpc.stubs import definition
+from spanbridge.rocketmq.ids import MessageIds
 from spanbridge.rocketmq.options import RocketmqOptions
 
 # What the cluster says when a route that was right is not any more.

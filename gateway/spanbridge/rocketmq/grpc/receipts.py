@@ -9,8 +9,8 @@ from typing import Any
 
 from spanbridge.core.errors import SinkError, bare
 from spanbridge.ports import Reporter
+from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.grpc.acks import Acks
-from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.held import DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.stubs import service

@@ -15,9 +15,9 @@ from spanbridge.core.errors import SinkError, bare
 from spanbridge.core.message import Message
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Received, Reporter
+from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.errors import build
 from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE
-from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.calls import LARGEST_ANSWER
 from spanbridge.rocketmq.grpc.decode import beginning

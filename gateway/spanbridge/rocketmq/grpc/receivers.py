@@ -12,7 +12,7 @@ from spanbridge.core.message import Message
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Received, Reporter
 from spanbridge.rocketmq import receive_events as events
-from spanbridge.rocketmq.grpc.background import guarded
+from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.receive import Receiver

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from spanbridge.core.errors import SinkError, SinkMisconfigured
+from spanbridge.core.errors import SinkMisconfigured
 from spanbridge.ports import Reporter
-from spanbridge.rocketmq.events import RouteLearned, RouteRefreshFailed
-from spanbridge.rocketmq.grpc.answers import CONNECTION_AT_FAULT
+from spanbridge.rocketmq.events import RouteLearned
 from spanbridge.rocketmq.grpc.stubs import definition, type_name
+from spanbridge.rocketmq.topic_routes import TopicRoutes
 
 _WRITABLE = frozenset({definition.Permission.Value("WRITE"), definition.Permission.Value("READ_WRITE")})
 _READABLE = frozenset({definition.Permission.Value("READ"), definition.Permission.Value("READ_WRITE")})
-_REFRESHES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,80 +146,13 @@ def addresses_of(route: ProxyRoute, target: Target | None = None) -> tuple[str, 
     return tuple(dict.fromkeys(address for target in route.targets for address in target.addresses))
 
 
-class ProxyRoutes:
-    """Routes by topic: asked for once, refreshed from time to time, forgotten upon errors that blame them."""
+class ProxyRoutes(TopicRoutes[ProxyRoute]):
+    """Routes as proxies give them."""
 
     def __init__(self, query: Callable[[str], Awaitable[ProxyRoute]], reporter: Reporter) -> None:
-        self._query = query
-        self._reporter = reporter
-        self._known: dict[str, ProxyRoute] = {}
-        self._asked: dict[str, asyncio.Task[ProxyRoute]] = {}
+        super().__init__(query, reporter, _learned)
 
-    @property
-    def known(self) -> dict[str, ProxyRoute]:
-        """What is known now."""
-        return self._known
 
-    async def get(self, topic: str) -> ProxyRoute:
-        """The route of a topic, from the cluster if need be; callers that come meanwhile share the answer.
-
-        :raises SinkError: the cluster does not know the topic, or does not answer.
-        """
-        route = self._known.get(topic)
-        return route if route is not None else await asyncio.shield(self._ask(topic))
-
-    def suspect(self, topic: str) -> None:
-        """Ask anew in the background: its proxies may have moved. What is known stays until there is an answer."""
-        if topic in self._known:
-            self._ask(topic)
-
-    def _ask(self, topic: str) -> asyncio.Task[ProxyRoute]:
-        task = self._asked.get(topic)
-        if task is None:
-            task = self._asked[topic] = asyncio.get_running_loop().create_task(self.renew(topic))
-            task.add_done_callback(lambda done: self._forget_task(topic, done))
-        return task
-
-    def _forget_task(self, topic: str, task: asyncio.Task[ProxyRoute]) -> None:
-        del self._asked[topic]
-        if not task.cancelled():
-            task.exception()  # every caller may be gone: then nobody else looks at it
-
-    async def renew(self, topic: str) -> ProxyRoute:
-        """The route of a topic from the cluster, whatever is known.
-
-        :raises SinkError: the cluster does not know the topic, or does not answer.
-        """
-        route = await self._query(topic)
-        before, self._known[topic] = self._known.get(topic), route
-        if before != route:
-            types = ", ".join(route.type_names)
-            self._reporter.report(
-                RouteLearned(topic=topic, queues=route.queues, types=types, reading=bool(route.origins))
-            )
-        return route
-
-    def invalidate(self, topic: str) -> None:
-        """Ask anew when the topic is next needed."""
-        self._known.pop(topic, None)
-
-    async def refresh(self) -> None:
-        """Ask again for every known topic. What does not answer stays as it is; what is gone is forgotten."""
-        topics = list(self._known)
-        for start in range(0, len(topics), _REFRESHES_AT_ONCE):
-            await asyncio.gather(*(self._refresh(topic) for topic in topics[start : start + _REFRESHES_AT_ONCE]))
-
-    async def _refresh(self, topic: str) -> None:
-        try:
-            await self.renew(topic)
-        except SinkError as error:
-            if isinstance(error, SinkMisconfigured) and error.reason not in CONNECTION_AT_FAULT:
-                self.invalidate(topic)
-            self._reporter.report(RouteRefreshFailed(reason=error.reason, cause=str(error)))
-
-    async def close(self) -> None:
-        """End queries that are under way."""
-        tasks = list(self._asked.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def _learned(topic: str, route: ProxyRoute) -> RouteLearned:
+    types = ", ".join(route.type_names)
+    return RouteLearned(topic=topic, queues=route.queues, types=types, reading=bool(route.origins))

@@ -21,8 +21,8 @@ from spanbridge import __version__
 from spanbridge.core.errors import SinkError
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
+from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.events import ServerCommandRefused
-from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.calls import cancelled_from_outside
 from spanbridge.rocketmq.grpc.endpoint import Endpoint, ended
 from spanbridge.rocketmq.grpc.stubs import definition, service

@@ -151,7 +151,7 @@ def _json_header(frame: Frame) -> bytes:
 
 
 def _binary_header(frame: Frame) -> bytes:
-    if frame.code not in _SHORT_RANGE:
+    if int(frame.code) not in _SHORT_RANGE:  # looking for a member of an enumeration would count through the range
         raise FrameError(f"code {frame.code} does not fit into a binary header")
     fixed = _FIXED.pack(frame.code, frame.language, frame.version, frame.opaque, frame.flag)
     remark = (frame.remark or "").encode()

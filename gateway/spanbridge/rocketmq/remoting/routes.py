@@ -1,0 +1,54 @@
+"""Where a topic's messages go: its writable queues, and the brokers that hold them. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spanbridge.core.errors import SinkMisconfigured
+from spanbridge.rocketmq.remoting.admin import TopicRoute
+from spanbridge.rocketmq.remoting.send import WriteQueue
+
+
+@dataclass(frozen=True, slots=True)
+class SendRoute:
+    """``topic`` is as routes name it, ``wire_topic`` with its namespace. ``masters`` are addresses by broker.
+
+    ``queues`` are sorted by broker and number: all producers count them alike.
+    """
+
+    topic: str
+    wire_topic: str
+    queues: tuple[WriteQueue, ...]
+    masters: Mapping[str, str]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The brokers' addresses."""
+        return tuple(self.masters.values())
+
+
+def read_send_route(topic: str, wire_topic: str, found: TopicRoute | None) -> SendRoute:
+    """The route to send along. Brokers that have no master now take no messages, nor do those without permission.
+
+    :raises SinkMisconfigured: there is no such topic, or no queue of it takes messages.
+    """
+    if found is None:
+        raise SinkMisconfigured(
+            f"topic {wire_topic!r} does not exist: create it (mqadmin updateTopic) or correct the route",
+            reason="topic_not_found",
+        )
+    masters = {one.broker: one.master for one in found.brokers if one.master is not None and one.write_queues}
+    queues = [
+        WriteQueue(one.broker, queue)
+        for one in found.brokers
+        if one.broker in masters
+        for queue in range(one.write_queues)
+    ]
+    if not queues:
+        raise SinkMisconfigured(
+            f"topic {wire_topic!r} has no writable queue on a master: check its permission (mqadmin updateTopicPerm) "
+            "and the brokers'",
+            reason="no_writable_queue",
+        )
+    return SendRoute(topic, wire_topic, tuple(queues), masters)
