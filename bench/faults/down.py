@@ -179,7 +179,7 @@ def sigterm(lab: Lab, name: str) -> Row:
         way.mqtt_proxy.hang()
         time.sleep(2)
         way.sender.pause()  # what comes after the return was in the first gateway's hands
-        wait_until(lambda: way.gateway.get("/status")[1]["downlink"]["in_flight"] > 0, "messages in flight")
+        wait_until(lambda: (way.gateway.see("downlink", "in_flight") or 0) > 0, "messages in flight")
         way.expect("an orderly stop", way.gateway.stop() == 0)
         way.mqtt_proxy.resume()
         way.gateway.start()

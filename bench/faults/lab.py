@@ -59,14 +59,15 @@ class Lab:
 class Way:
     """One direction: an MQTT broker of its own, RocketMQ, a gateway between them behind fault proxies.
 
-    There is a second address of RocketMQ, ``rocketmq_spare``, that refuses. With ``fifo``, order is promised.
+    With ``fifo``, order is promised and judged. With ``spare``, the gateway has a second address of RocketMQ's,
+    ``rocketmq_spare``, which refuses.
     """
 
     in_flight = 0
     """The gateway's bound on messages that are on their way."""
     gateway: GatewayProcess
 
-    def __init__(self, lab: Lab, exits: ExitStack, *, fifo: bool) -> None:
+    def __init__(self, lab: Lab, exits: ExitStack, *, fifo: bool, spare: bool = False) -> None:
         self.lab = lab
         self.run = lab.prefix
         self.ledger = Ledger()
@@ -80,6 +81,7 @@ class Way:
         self.rocketmq_proxy = exits.enter_context(FaultProxy(lab.rocketmq.endpoints))
         self.rocketmq_spare = exits.enter_context(FaultProxy(lab.rocketmq.endpoints))
         self.rocketmq_spare.refuse()
+        self._addresses = [self.rocketmq_proxy.endpoints, *([self.rocketmq_spare.endpoints] if spare else [])]
 
     def make_gateway(self, exits: ExitStack, text: str, settings: str, environment: Mapping[str, str]) -> None:
         """A gateway with this for its configuration; ``settings`` are tables, or lines of [rocketmq]."""
@@ -90,7 +92,7 @@ url = "mqtt://{self.mqtt_proxy.endpoints}"
 backoff_maximum = 1
 keep_alive = 5
 [rocketmq]
-endpoints = "{self.rocketmq_proxy.endpoints};{self.rocketmq_spare.endpoints}"
+endpoints = "{";".join(self._addresses)}"
 follow_routes = false
 {settings}
 {text}

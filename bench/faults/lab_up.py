@@ -42,8 +42,9 @@ class Uplink(Way):
         settings: str = "",
         route: str = "",
         environment: Mapping[str, str] | None = None,
+        spare: bool = False,
     ) -> None:
-        super().__init__(lab, exits, fifo=fifo)
+        super().__init__(lab, exits, fifo=fifo, spare=spare)
         self.rate = rate or lab.rate
         self._queues = 4 if fifo else 1
         kind: MessageType = "FIFO" if fifo else "NORMAL"

@@ -38,9 +38,9 @@ def mqtt_session_lost(lab: Lab, name: str) -> Row:
         way.steady()
         way.fleet.pause()  # what a broker forgets, nobody has: only what the gateway holds is its own
         way.fleet.settle()
-        wait_until(lambda: way.gateway.get("/status")[1]["uplink"]["in_flight"] == 0, "nothing in flight")
+        wait_until(lambda: way.gateway.see("uplink", "in_flight") == 0, "nothing in flight")
         way.mqtt.kill()
-        _forget(way)
+        forget(way)
         way.mqtt.start()
         wait_until(way.gateway.is_ready, "the gateway to subscribe again")
         way.returned()
@@ -49,7 +49,8 @@ def mqtt_session_lost(lab: Lab, name: str) -> Row:
     return way.row(name)
 
 
-def _forget(way: Uplink) -> None:
+def forget(way: Uplink) -> None:
+    """Remove what the MQTT broker has on disk."""
     for service in way.mqtt.services:
         for found in Path(service.directory).glob("*.db"):
             found.unlink()

@@ -186,7 +186,7 @@ def rocketmq_resets(lab: Lab, name: str) -> Row:
     because="answers lost with the connection",
 )
 def rocketmq_moved(lab: Lab, name: str) -> Row:
-    with uplink(lab, fifo=True) as way:
+    with uplink(lab, fifo=True, spare=True) as way:
         way.steady()
         way.rocketmq_proxy.refuse()
         time.sleep(lab.seconds)
