@@ -47,13 +47,20 @@ def main() -> int:
             console.print(f"{one.name:28} {one.what}", highlight=False)
         return 0
     wanted = [SCENARIOS[name] for name in options.only or SCENARIOS]
-    rows = _run(console, options, wanted)
+    rows: list[Row] = []
+    try:
+        _run(console, options, wanted, rows)
+    finally:  # also of what was ended early
+        _show(console, rows)
+    return int(any(broken(row) for row in rows))
+
+
+def _show(console: Console, rows: Sequence[Row]) -> None:
     console.print(_table(rows))
     for row in rows:
         for text in broken(row):
             console.print(f"[red]{row.name}:[/] {escape(text)}")
     print(json.dumps({"scenarios": [row.json() for row in rows]}), flush=True)
-    return int(any(broken(row) for row in rows))
 
 
 def _parse() -> argparse.Namespace:
@@ -72,8 +79,8 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(console: Console, options: argparse.Namespace, wanted: Sequence[Scenario]) -> list[Row]:
-    rows: list[Row] = []
+def _run(console: Console, options: argparse.Namespace, wanted: Sequence[Scenario], rows: list[Row]) -> None:
+    """Play what is wanted, and add a row for each to ``rows``."""
     with ExitStack() as exits:
         directory = options.logs or Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="spanbridge-faults-")))
         console.print("starting RocketMQ ...", highlight=False)
@@ -98,7 +105,6 @@ def _run(console: Console, options: argparse.Namespace, wanted: Sequence[Scenari
                 f"lost {row.lost}  twice {row.duplicated}  {verdict}",
                 highlight=False,
             )
-    return rows
 
 
 def _play(one: Scenario, lab: Lab) -> Row:

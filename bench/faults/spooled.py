@@ -113,6 +113,29 @@ def draining_killed(lab: Lab, name: str) -> Row:
     return way.row(name)
 
 
+def draining_silent(lab: Lab, name: str) -> Row:
+    """The line goes dead, without a reset, while the spool empties."""
+    with uplink(lab, fifo=True, settings=_settings(lab)) as way:
+        way.steady()
+        way.rocketmq_proxy.refuse()
+        way.fleet.pause()
+        way.fleet.begin(10 * way.rate)
+        wait_until(lambda: _spooled(way) >= _BACKLOG, f"{_BACKLOG} messages in the spool", 90)
+        way.fleet.pause()
+        way.rocketmq_proxy.resume()
+        wait_until(lambda: 0 < _spooled(way) < _BACKLOG - 50, "it to empty in part", 60, every=0.02)
+        way.rocketmq_proxy.blackhole()
+        way.expect("the spool was empty too early for this to show anything", _spooled(way) > 0)
+        time.sleep(lab.seconds)
+        way.rocketmq_proxy.resume()
+        way.rocketmq_proxy.drop()
+        way.returned()
+        way.fleet.begin(way.rate)
+        way.steady(2)
+        _empties(way)
+    return way.row(name)
+
+
 def disk_full(lab: Lab, name: str) -> Row:
     """The spool has no room: what it does not take stays with the MQTT broker."""
     small = 'max_bytes = "1MiB"\nsegment_bytes = "64KiB"'
@@ -144,7 +167,7 @@ _ALL = (
     ),
     Scenario(
         "spilling-killed",
-        f"the gateway is killed (SIGKILL) {_KILLS} times while it spools (NanoMQ's cache loses then: nanomq#2432)",
+        f"the gateway is killed (SIGKILL) {_KILLS} times while it spools",
         spilling_killed,
         _KILLS,
         "spooled, and not yet acknowledged to the MQTT broker when it was killed",
@@ -155,6 +178,13 @@ _ALL = (
         draining_killed,
         _KILLS,
         _NOT_NOTED,
+    ),
+    Scenario(
+        "draining-silent",
+        "packets to RocketMQ are dropped while the spool empties (NanoMQ loses what it resent: nanomq#2432)",
+        draining_silent,
+        4,
+        "stored, and the answer was dropped",
     ),
     Scenario("disk-full", "RocketMQ is away and the spool is full: the MQTT broker keeps", disk_full, 2, _TAKEN_BACK),
 )
