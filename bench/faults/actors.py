@@ -233,7 +233,7 @@ class Fleet:
         """Messages that the MQTT broker has not answered."""
         return len(self._waiting)
 
-    def settle(self, timeout: float = 60.0) -> None:
+    def settle(self, timeout: float = 90.0) -> None:
         """Wait until the MQTT broker has acknowledged everything.
 
         :raises Stalled: it does not.

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from spanbridge.devstack.mqtt import MqttBroker
 from spanbridge.devstack.rocketmq import RocketmqBroker
 
 _AGAIN = 60.0
+QUIET = 90.0
+"""Seconds without an arrival after which what is missing is lost."""
 
 
 @contextmanager
@@ -108,6 +110,19 @@ follow_routes = false
         """A promise of this scenario beside the numbers."""
         if not condition:
             self.failed.append(what)
+
+    def wait_complete(self, is_complete: Callable[[], bool], progress: Callable[[], int]) -> None:
+        """Wait for all that was acknowledged to arrive, for as long as more does.
+
+        :raises Stalled: some is missing, and nothing has come for a while.
+        """
+        seen, since = progress(), time.monotonic()
+        while not is_complete():
+            time.sleep(0.5)
+            if (now := progress()) != seen:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > QUIET:
+                raise Stalled(f"nothing came for {QUIET:g} s, and acknowledged messages are missing")
 
     def end_gateway(self) -> None:
         """Stop it in an orderly way, and look at what it logged.

@@ -84,12 +84,12 @@ away = "{away}"
                 first.setdefault(number.seq, at - self.sender.acknowledged.get(number, at))
         return max(first.values(), default=0.0)
 
-    def finish(self, timeout: float = 150.0) -> None:
+    def finish(self) -> None:
         """Send no more, wait until all has arrived, and end the gateway. What stalls is a failure of the row."""
         self.sender.pause()
         self._tally()
         try:
-            wait_until(self._is_complete, "all stored messages at the devices", timeout, every=0.5)
+            self.wait_complete(self._is_complete, lambda: len(self.arrived))
             self.end_gateway()
         except Stalled as stalled:
             self.failed.append(str(stalled))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from bench.faults.actors import Fleet, Stalled, wait_until
+from bench.faults.actors import Fleet, Stalled
 from bench.faults.lab import Lab, Way
 from bench.faults.ledger import Arrival, Number
 from bench.remoting import Broker, RemotingError
@@ -70,13 +70,13 @@ topic = "{self.topic}"
             self.fleet.begin(self.rate)
         time.sleep(seconds)
 
-    def finish(self, timeout: float = 150.0) -> None:
+    def finish(self) -> None:
         """Stop the traffic, wait until all has arrived, and end the gateway. What stalls is a failure of the row."""
         self.fleet.pause()
         try:
-            self.fleet.settle(timeout)
+            self.fleet.settle()
             self.ledger.acknowledged = set(self.fleet.acknowledged)
-            wait_until(self._is_complete, "all acknowledged messages in RocketMQ", timeout, every=0.5)
+            self.wait_complete(self._is_complete, self._stored)
             self.end_gateway()
         except Stalled as stalled:
             self.failed.append(str(stalled))
@@ -86,17 +86,18 @@ topic = "{self.topic}"
         self.ledger.arrivals = self._read()
 
     def _is_complete(self) -> bool:
-        try:
-            if self._stored() < len(self.ledger.acknowledged):  # a cheap look first
-                return False
-            self.ledger.arrivals = self._read()
-        except (RemotingError, OSError):
+        if self._stored() < len(self.ledger.acknowledged):  # a cheap look first
             return False
+        self.ledger.arrivals = self._read()
         return not self.ledger.missing()
 
     def _stored(self) -> int:
-        with self._broker() as broker:
-            return sum(broker.max_offsets(self.topic, self._queues))
+        """Messages in the topic; 0 where the broker does not say."""
+        try:
+            with self._broker() as broker:
+                return sum(broker.max_offsets(self.topic, self._queues))
+        except (RemotingError, OSError):
+            return 0
 
     def _read(self) -> list[Arrival]:
         """What the topic holds of this run. Within a queue in order of offsets, and a device has one queue."""
