@@ -74,6 +74,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=200.0, help="messages a second, half as many on the way down")
     parser.add_argument("--seed", type=int, default=1, help="of what is random: moments of kills, corrupted bytes")
     parser.add_argument("--list", action="store_true", help="name the scenarios")
+    parser.add_argument("--kills", type=int, default=50, help="how often the gateway is killed where it is")
     parser.add_argument("--long", action="store_true", help="outages of ten minutes last ten minutes, not 20 s")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep the gateways' configurations and logs here")
     return parser.parse_args()
@@ -93,6 +94,7 @@ def _run(console: Console, options: argparse.Namespace, wanted: Sequence[Scenari
                 rate=options.rate,
                 rng=random.Random(f"{options.seed} {one.name}"),
                 prefix=one.name,
+                kills=options.kills,
                 long=options.long,
             )
             begun = time.monotonic()

@@ -66,10 +66,17 @@ class GatewayProcess:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         self.starts += 1
         if ready:
-            wait_until(lambda: bool(self._url) or not self.alive, "the gateway's admin server")
-            if not self.alive:
-                raise Stalled(f"the gateway ended: {self.last_line}")
+            self.wait_listening()
             wait_until(self.is_ready, "the gateway to be ready")
+
+    def wait_listening(self) -> None:
+        """Wait until its admin server listens: before, it has done nothing.
+
+        :raises Stalled: it does not, or the gateway has ended.
+        """
+        wait_until(lambda: bool(self._url) or not self.alive, "the gateway's admin server")
+        if not self.alive:
+            raise Stalled(f"the gateway ended: {self.last_line}")
 
     @property
     def _url(self) -> str:

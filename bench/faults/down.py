@@ -11,7 +11,6 @@ from bench.faults.ledger import RECOVERY, Row
 from bench.faults.scenario import scenario
 
 _HUNG = 12.0
-_KILLS = 50
 _UNANSWERED = "published, and not yet acknowledged to RocketMQ"
 
 
@@ -24,20 +23,16 @@ def calm(lab: Lab, name: str) -> Row:
 
 @scenario(
     "downlink-gateway-killed",
-    f"the gateway is killed (SIGKILL) {_KILLS} times while it publishes",
-    repeats=_KILLS,
+    "the gateway is killed (SIGKILL) 50 times while it publishes",
+    repeats=50,
     because=_UNANSWERED,
 )
 def gateway_killed(lab: Lab, name: str) -> Row:
     with downlink(lab) as way:
         way.steady()
-        for _ in range(_KILLS):
-            way.gateway.kill()
-            way.gateway.start(ready=False)
-            time.sleep(lab.rng.uniform(0.6, 1.4))
+        way.kill_often(1.0)
         way.returned()
         way.steady(4)
-    way.notes.append(f"{_KILLS} kills")
     return way.row(name)
 
 

@@ -54,6 +54,7 @@ class Lab:
     rate: float
     rng: random.Random
     prefix: str
+    kills: int = 50
     long: bool = False
     """Whether outages of minutes last minutes."""
 
@@ -110,6 +111,20 @@ follow_routes = false
         """A promise of this scenario beside the numbers."""
         if not condition:
             self.failed.append(what)
+
+    def kill_often(self, longest: float) -> None:
+        """Kill the gateway (SIGKILL) and start it again, as often as the lab says.
+
+        Each of its lives lasts from when its admin server listens, and at most ``longest`` seconds more.
+
+        :raises Stalled: a life does not begin.
+        """
+        for _ in range(self.lab.kills):
+            time.sleep(self.lab.rng.uniform(0.1, longest))
+            self.gateway.kill()
+            self.gateway.start(ready=False)
+            self.gateway.wait_listening()
+        self.notes.append(f"{self.lab.kills} kills")
 
     def wait_complete(self, is_complete: Callable[[], bool], progress: Callable[[], int]) -> None:
         """Wait for all that was acknowledged to arrive, for as long as more does.

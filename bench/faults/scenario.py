@@ -26,7 +26,7 @@ class Scenario:
     play: Play
     repeats: int = 0
     because: str = ""
-    limit: float = 300.0
+    limit: float = 420.0
 
     def run(self, lab: Lab) -> Row:
         """Play it."""
@@ -34,7 +34,7 @@ class Scenario:
 
 
 def scenario(
-    name: str, what: str, *, repeats: int = 0, because: str = "", limit: float = 300.0
+    name: str, what: str, *, repeats: int = 0, because: str = "", limit: float = 420.0
 ) -> Callable[[Play], Play]:
     """Put a function into the list. ``repeats`` and ``because`` say which duplicates it may make: else none."""
 

@@ -13,7 +13,6 @@ from bench.faults.scenario import SCENARIOS, Scenario
 from bench.faults.up_mqtt import forget
 
 _AWAY, _AWAY_LONG = 20.0, 600.0
-_KILLS = 50
 _BACKLOG = 3000
 _TAKEN_BACK = "requests given up when their messages went to the spool"
 _NOT_NOTED = "sent out of the spool, not yet noted there when the gateway was killed"
@@ -77,15 +76,11 @@ def spilling_killed(lab: Lab, name: str) -> Row:
     with uplink(lab, fifo=True, settings=_settings(lab)) as way:
         way.steady()
         way.rocketmq_proxy.refuse()
-        for _ in range(_KILLS):
-            time.sleep(lab.rng.uniform(1.0, 2.5))
-            way.gateway.kill()
-            way.gateway.start(ready=False)
+        way.kill_often(2.5)
         way.rocketmq_proxy.resume()
         way.returned()
         way.steady(4)
         _empties(way)
-    way.notes.append(f"{_KILLS} kills")
     return way.row(name)
 
 
@@ -100,16 +95,12 @@ def draining_killed(lab: Lab, name: str) -> Row:
         way.fleet.pause()
         way.rocketmq_proxy.resume()
         way.rocketmq_proxy.throttle(10_000)  # a drain that lasts
-        for _ in range(_KILLS):
-            time.sleep(lab.rng.uniform(1.0, 2.0))
-            way.gateway.kill()
-            way.gateway.start(ready=False)
+        way.kill_often(1.0)
         way.rocketmq_proxy.resume()
         way.returned()
         way.fleet.begin(way.rate)
         way.steady(2)
         _empties(way)
-    way.notes.append(f"{_KILLS} kills")
     return way.row(name)
 
 
@@ -167,16 +158,16 @@ _ALL = (
     ),
     Scenario(
         "spilling-killed",
-        f"the gateway is killed (SIGKILL) {_KILLS} times while it spools",
+        "the gateway is killed (SIGKILL) 50 times while it spools",
         spilling_killed,
-        _KILLS,
+        50,
         "spooled, and not yet acknowledged to the MQTT broker when it was killed",
     ),
     Scenario(
         "draining-killed",
-        f"the gateway is killed (SIGKILL) {_KILLS} times while the spool empties",
+        "the gateway is killed (SIGKILL) 50 times while the spool empties",
         draining_killed,
-        _KILLS,
+        50,
         _NOT_NOTED,
     ),
     Scenario(

@@ -10,25 +10,19 @@ from bench.faults.lab_up import uplink
 from bench.faults.ledger import Row
 from bench.faults.scenario import scenario
 
-_KILLS = 50
-
 
 @scenario(
     "gateway-killed",
-    f"the gateway is killed (SIGKILL) {_KILLS} times under load",
-    repeats=_KILLS,
+    "the gateway is killed (SIGKILL) 50 times under load",
+    repeats=50,
     because="stored in RocketMQ, not acknowledged yet when it was killed",
 )
 def gateway_killed(lab: Lab, name: str) -> Row:
     with uplink(lab, fifo=True) as way:
         way.steady()
-        for _ in range(_KILLS):
-            way.gateway.kill()
-            way.gateway.start(ready=False)
-            time.sleep(lab.rng.uniform(0.6, 2.0))
+        way.kill_often(1.0)
         way.returned()
         way.steady(4)
-    way.notes.append(f"{_KILLS} kills")
     return way.row(name)
 
 
