@@ -25,8 +25,9 @@ def uplink(lab: Lab, **wanted: object) -> Iterator[Uplink]:
 class Uplink(Way):
     """Devices that number what they publish, and a topic.
 
-    The topic has one queue, or four and message groups with ``fifo``. ``settings`` are tables of the configuration, or
-    lines of [rocketmq]; ``route`` is more of the route, and tables behind it.
+    The topic has one queue; with ``fifo`` it has ``queues``, and each device is a message group: with several queues a
+    message is a request of its own (so the gRPC proxy wants it), with one they share requests. ``settings`` are tables
+    of the configuration, or lines of [rocketmq]; ``route`` is more of the route, and tables behind it.
     """
 
     in_flight = 4096  # uplink.max_in_flight
@@ -37,6 +38,7 @@ class Uplink(Way):
         exits: ExitStack,
         *,
         fifo: bool = False,
+        queues: int = 4,
         devices: int = 10,
         rate: float | None = None,
         settings: str = "",
@@ -46,7 +48,7 @@ class Uplink(Way):
     ) -> None:
         super().__init__(lab, exits, fifo=fifo, spare=spare)
         self.rate = rate or lab.rate
-        self._queues = 4 if fifo else 1
+        self._queues = queues if fifo else 1
         kind: MessageType = "FIFO" if fifo else "NORMAL"
         self.topic = lab.rocketmq.create_topic(None, kind, queues=self._queues)
         self.make_gateway(exits, self._route(route), settings, environment or {})

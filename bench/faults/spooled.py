@@ -20,7 +20,7 @@ _NOT_NOTED = "sent out of the spool, not yet noted there when the gateway was ki
 
 def _settings(lab: Lab, more: str = "") -> str:
     path = (lab.directory / lab.prefix / "spool").resolve()
-    return f'request_timeout = 1\n[spool]\npath = "{path}"\nspill_after = 1\nreserve = 0\n{more}'
+    return f'[spool]\npath = "{path}"\nspill_after = 2\nreserve = 0\n{more}'
 
 
 def _spooled(way: Uplink) -> int:
@@ -30,13 +30,13 @@ def _spooled(way: Uplink) -> int:
 def _empties(way: Uplink) -> None:
     """Wait until the spool is empty: the row says how long that took."""
     begun = time.monotonic()
-    wait_until(lambda: way.gateway.see("spool", "messages") == 0, "the spool to empty", 120)
+    way.wait_complete(lambda: way.gateway.see("spool", "messages") == 0, lambda: _spooled(way))
     way.notes.append(f"the spool was empty after {time.monotonic() - begun:.0f} s")
 
 
 def away(lab: Lab, name: str) -> Row:
     """RocketMQ is away for long."""
-    with uplink(lab, fifo=True, settings=_settings(lab)) as way:
+    with uplink(lab, fifo=True, queues=1, settings=_settings(lab)) as way:
         way.steady()
         way.rocketmq_proxy.refuse()
         time.sleep(_AWAY_LONG if lab.long else _AWAY)
@@ -52,7 +52,7 @@ def away(lab: Lab, name: str) -> Row:
 
 def alone(lab: Lab, name: str) -> Row:
     """The spool is all there is: the MQTT broker forgets."""
-    with uplink(lab, fifo=True, settings=_settings(lab)) as way:
+    with uplink(lab, fifo=True, queues=1, settings=_settings(lab)) as way:
         way.steady()
         way.rocketmq_proxy.refuse()
         way.steady(lab.seconds)
@@ -73,7 +73,7 @@ def alone(lab: Lab, name: str) -> Row:
 
 def spilling_killed(lab: Lab, name: str) -> Row:
     """Killed while it writes to the spool."""
-    with uplink(lab, fifo=True, settings=_settings(lab)) as way:
+    with uplink(lab, fifo=True, queues=1, settings=_settings(lab)) as way:
         way.steady()
         way.rocketmq_proxy.refuse()
         way.kill_often(2.5)
@@ -86,7 +86,7 @@ def spilling_killed(lab: Lab, name: str) -> Row:
 
 def draining_killed(lab: Lab, name: str) -> Row:
     """Killed while it reads from the spool."""
-    with uplink(lab, fifo=True, settings=_settings(lab)) as way:
+    with uplink(lab, fifo=True, queues=1, settings=_settings(lab)) as way:
         way.steady()
         way.rocketmq_proxy.refuse()
         way.fleet.pause()
@@ -106,7 +106,7 @@ def draining_killed(lab: Lab, name: str) -> Row:
 
 def draining_silent(lab: Lab, name: str) -> Row:
     """The line goes dead, without a reset, while the spool empties."""
-    with uplink(lab, fifo=True, settings=_settings(lab)) as way:
+    with uplink(lab, fifo=True, queues=1, settings=_settings(lab)) as way:
         way.steady()
         way.rocketmq_proxy.refuse()
         way.fleet.pause()
@@ -130,7 +130,7 @@ def draining_silent(lab: Lab, name: str) -> Row:
 def disk_full(lab: Lab, name: str) -> Row:
     """The spool has no room: what it does not take stays with the MQTT broker."""
     small = 'max_bytes = "1MiB"\nsegment_bytes = "64KiB"'
-    with uplink(lab, fifo=True, settings=_settings(lab, small)) as way:
+    with uplink(lab, fifo=True, queues=1, settings=_settings(lab, small)) as way:
         way.steady()
         way.rocketmq_proxy.refuse()
         way.steady(3)
