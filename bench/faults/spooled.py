@@ -28,7 +28,8 @@ def _spooled(way: Uplink) -> int:
 
 
 def _empties(way: Uplink) -> None:
-    """Wait until the spool is empty: the row says how long that took."""
+    """End the traffic and wait until the spool is empty: the row says how long that took."""
+    way.fleet.pause()
     begun = time.monotonic()
     way.wait_complete(lambda: way.gateway.see("spool", "messages") == 0, lambda: _spooled(way))
     way.notes.append(f"the spool was empty after {time.monotonic() - begun:.0f} s")
