@@ -66,6 +66,7 @@ def alone(lab: Lab, name: str) -> Row:
         forget(way)
         way.mqtt.start()
         way.gateway.start(ready=False)
+        way.gateway.wait_listening()
         way.rocketmq_proxy.resume()
         way.returned()
         _empties(way)
