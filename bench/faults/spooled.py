@@ -14,6 +14,8 @@ from bench.faults.up_mqtt import forget
 
 _AWAY, _AWAY_LONG = 20.0, 600.0
 _BACKLOG = 3000
+_NARROW = 10_000
+"""Bytes a second, less than comes: the spool empties at one end and fills at the other."""
 _TAKEN_BACK = "requests given up when their messages went to the spool"
 _NOT_NOTED = "sent out of the spool, not yet noted there when the gateway was killed"
 
@@ -95,12 +97,13 @@ def draining_killed(lab: Lab, name: str) -> Row:
         way.fleet.begin(10 * way.rate)
         wait_until(lambda: _spooled(way) >= _BACKLOG, f"{_BACKLOG} messages in the spool", 90)
         way.fleet.pause()
+        way.fleet.begin(way.rate)
         way.rocketmq_proxy.resume()
-        way.rocketmq_proxy.throttle(10_000)  # a drain that lasts
+        way.rocketmq_proxy.throttle(_NARROW)
         way.kill_often(1.0)
+        way.expect("the spool was empty before the last kill", _spooled(way) > 0)
         way.rocketmq_proxy.resume()
         way.returned()
-        way.fleet.begin(way.rate)
         way.steady(2)
         _empties(way)
     return way.row(name)

@@ -33,12 +33,13 @@ def gateway_killed(lab: Lab, name: str) -> Row:
     because="answers lost with the connection",
 )
 def sigterm_in_outage(lab: Lab, name: str) -> Row:
-    with uplink(lab, fifo=True) as way:
+    with uplink(lab, fifo=True, settings='[uplink]\ndrain_timeout = "5s"') as way:
         way.steady()
         way.rocketmq_proxy.refuse()
         time.sleep(3)
         way.expect("an orderly stop in an outage", way.gateway.stop() == 0)
         way.gateway.start(ready=False)
+        way.gateway.wait_listening()
         time.sleep(2)
         way.rocketmq_proxy.resume()
         way.returned()
