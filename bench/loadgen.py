@@ -58,6 +58,11 @@ class Progress:
             self.waited += time.monotonic() - self.waiting_since
             self.waiting_since = None
 
+    def waited_now(self) -> float:
+        """For how many seconds in all there was nothing to publish."""
+        waiting = 0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since
+        return self.waited + waiting
+
 
 class Options(NamedTuple):
     """What a connection is told; ``window`` is how many of its publishes may be unacknowledged."""
@@ -212,9 +217,7 @@ class Generator:
         elif words[0] == b"probe":
             self._publishers[0].publish(Phase.PROBE)
         elif words[0] == b"waited":
-            progress = self._progress
-            now = time.monotonic()
-            say(str(progress.waited + (now - progress.waiting_since if progress.waiting_since is not None else 0.0)))
+            say(str(self._progress.waited_now()))
         elif words[0] == b"published":
             say(str(self._progress.published))
         elif words[0] == b"pace":

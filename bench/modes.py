@@ -1,4 +1,4 @@
-"""In which modes it is measured: three of the gateway, two of the bridge one would write without it."""
+"""In which modes it is measured, on the way up and on the way down: the gateway, and the bridge one would write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ class Mode:
 
     ``carrier`` is how the devices send their context ("none": they send none), ``sampled`` how many of a hundred
     contexts carry the sampled flag, ``exports`` whether the bridge has an exporter at all. ``backlog`` is how many
-    messages the generator may be ahead of RocketMQ: always many times what the bridge has in flight.
+    messages the generator may be ahead of RocketMQ: always many times what the bridge has in flight. ``down`` is the
+    way from RocketMQ to the devices; there the generator is ahead of the devices, and contexts are ``traceparent``.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Mode:
     exports: bool
     backlog: int
     about: str
+    down: bool = False
 
 
 MODES = (
@@ -44,10 +46,24 @@ MODES = (
         name="baseline_traced", bridge="baseline", carrier="traceparent", sampled=100, exports=True, backlog=2000,
         about="the same, with two OpenTelemetry SDK spans a message",
     ),
+    Mode(
+        name="downlink", bridge="gateway", carrier="traceparent", sampled=100, exports=False, backlog=8000, down=True,
+        about="gateway, RocketMQ to MQTT, every command with a sampled context, nothing exported (the default)",
+    ),
+    Mode(
+        name="downlink_traced", bridge="gateway", carrier="traceparent", sampled=100, exports=True, backlog=8000,
+        down=True, about="the same, all spans exported",
+    ),
+    Mode(
+        name="baseline_downlink", bridge="baseline", carrier="traceparent", sampled=100, exports=False, backlog=2000,
+        down=True, about="SimpleConsumer receive to paho-mqtt publish to ack, no OpenTelemetry; contexts not looked at",
+    ),
 )  # fmt: skip
 
 SHAPE_MODES = ("untraced", "traced")
 """The modes in which every shape is measured."""
+COMPARED = (*SHAPE_MODES, "downlink", "downlink_traced")
+"""The modes in which another commit's gateway is measured as well."""
 
 
 def mode(name: str) -> Mode:

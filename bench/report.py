@@ -87,13 +87,24 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def results_table(runs: Runs) -> Table:
-    """Medians of ``plain`` by mode."""
-    table = _table("MQTT 5 QoS 1 → RocketMQ, 128 bytes, 100 topics", "mode", *_COLUMNS)
+    """Medians of ``plain`` on the way up, by mode."""
+    return _modes_table(runs, "MQTT 5 QoS 1 → RocketMQ, 128 bytes, 100 topics", down=False)
+
+
+def down_table(runs: Runs) -> Table:
+    """The same on the way down."""
+    return _modes_table(runs, "RocketMQ → MQTT 5 QoS 1, 128 bytes, 100 topics", down=True)
+
+
+def _modes_table(runs: Runs, title: str, *, down: bool) -> Table:
+    table = _table(title, "mode", *_COLUMNS)
     for mode in MODES:
+        if mode.down is not down:
+            continue
         measurements = runs.get(Key(PLAIN.name, mode.name))
         if not measurements:
             continue
-        if mode.name == "baseline_untraced" and table.row_count:
+        if mode.name in ("baseline_untraced", "baseline_downlink") and table.row_count:
             table.add_section()
         table.add_row(Text(mode.name, style="cyan" if mode.bridge == "gateway" else "dim"), *_cells(measurements))
     return table
@@ -187,9 +198,9 @@ def warnings(runs: Runs) -> list[str]:
 def print_report(console: Console, runs: Runs) -> None:
     """Tables and doubts, without the JSON line."""
     console.print()
-    results = results_table(runs)
-    if results.row_count:
-        console.print(results)
+    for results in (results_table(runs), down_table(runs)):
+        if results.row_count:
+            console.print(results)
     if any(key.shape != PLAIN.name or key.rev for key in runs):
         console.print(shapes_table(runs))
     console.print(targets_table(targets(runs)))

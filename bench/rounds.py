@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.downlink import SHAPES_DOWN, DownRun
 from bench.environment import Case, Place
-from bench.modes import MODES, SHAPE_MODES, mode
+from bench.modes import COMPARED, MODES, SHAPE_MODES, mode
 from bench.processes import ChildError
 from bench.revision import Code
 from bench.run import Run, Timing
@@ -28,7 +29,7 @@ def cases(shapes: Sequence[str], only: Sequence[str], against: Code | None) -> l
     """What one round measures, in its order.
 
     Without names everything: the modes of ``plain``, then the shapes. Modes alone are those of ``plain``. Shapes are
-    measured untraced and traced. Each is followed by the same of ``against``.
+    measured untraced and traced. Each is followed by the same of ``against``. Not every shape is there on the way down.
     """
     if shapes:
         wanted = [(name, one) for name in shapes for one in only or SHAPE_MODES]
@@ -40,8 +41,10 @@ def cases(shapes: Sequence[str], only: Sequence[str], against: Code | None) -> l
     found = []
     for shape_name, mode_name in wanted:
         case = Case(shape=shape(shape_name), mode=mode(mode_name))
+        if case.mode.down and shape_name not in SHAPES_DOWN:
+            continue
         found.append(case)
-        if against is not None and mode_name in SHAPE_MODES:
+        if against is not None and mode_name in COMPARED:
             found.append(Case(shape=case.shape, mode=case.mode, code=against))
     return found
 
@@ -90,7 +93,8 @@ class Rounds:
     def _measure(self, case: Case, timing: Timing, run_ids: Iterator[int], say: object) -> Measurement:
         for left in reversed(range(TRIES)):
             try:
-                run = Run(self.place, case, next(run_ids), timing, say)  # type: ignore[arg-type]
+                steps = DownRun if case.mode.down else Run
+                run = steps(self.place, case, next(run_ids), timing, say)  # type: ignore[arg-type]
                 return run.measure(lambda: self.receiver.span_count)
             except ChildError:
                 if not left:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench.environment import Case, Place, start_bridge, start_generator
 from bench.payload import Phase, unpack
@@ -15,8 +16,10 @@ from bench.remoting import Broker
 from bench.shapes import QUEUES
 from bench.stats import Measurement, percentile
 
-_POLL = 0.04
-_WARM_UPS = 20
+POLL = 0.04
+STARTING = 60.0
+"""Seconds until the first message has to be through: a busy machine starts a bridge slowly."""
+WARM_UPS = 20
 """Seconds that a slow bridge gets to see every topic before the measured time."""
 
 
@@ -41,6 +44,13 @@ _GIVE_UP = 15.0
 """Seconds without a message after which the rest counts as lost: more than a request's deadline and the pause after."""
 
 
+class Arrivals(Protocol):
+    """The far end of the bridge."""
+
+    def arrived(self) -> int:
+        """Messages that have come through since the run began."""
+
+
 class Queues:
     """What RocketMQ holds of this run, by the offsets of the topic's queues."""
 
@@ -51,7 +61,7 @@ class Queues:
         self._run_id = run_id
         self.begin = broker.max_offsets(self._topic, QUEUES)
 
-    def stored(self) -> int:
+    def arrived(self) -> int:
         """Messages stored since the run began."""
         return sum(self._broker.max_offsets(self._topic, QUEUES)) - sum(self.begin)
 
@@ -76,19 +86,19 @@ class Gauges:
     """What is read before and after the measured time. Times in seconds."""
 
     at: float
-    stored: int
+    arrived: int
     bridge_cpu: float
     generator_cpu: float
     generator_waited: float
     published: int
 
     @classmethod
-    def read(cls, generator: Child, bridge: Child, queues: Queues) -> Gauges:
+    def read(cls, generator: Child, bridge: Child, far: Arrivals) -> Gauges:
         """Read them, the ones that are divided by each other next to each other."""
         waited, published = float(generator.ask("waited")), int(generator.ask("published"))
         generator_cpu, bridge_cpu = cpu_seconds(generator.pid), cpu_seconds(bridge.pid)
         return cls(
-            stored=queues.stored(),
+            arrived=far.arrived(),
             at=time.perf_counter(),
             bridge_cpu=bridge_cpu,
             generator_cpu=generator_cpu,
@@ -108,8 +118,8 @@ class Load:
 
     @classmethod
     def between(cls, a: Gauges, b: Gauges) -> Load:
-        """What happened from one reading to the next. Something was stored in between."""
-        messages, seconds = b.stored - a.stored, b.at - a.at
+        """What happened from one reading to the next. Something arrived in between."""
+        messages, seconds = b.arrived - a.arrived, b.at - a.at
         return cls(
             rate=messages / seconds,
             cpu=(b.bridge_cpu - a.bridge_cpu) / messages * 1e6,
@@ -119,7 +129,7 @@ class Load:
 
 
 class Run:
-    """The steps of a run, in order. ``say`` is told what happens now."""
+    """From devices to RocketMQ: the steps of a run, in order. ``say`` is told what happens now."""
 
     def __init__(self, place: Place, case: Case, run_id: int, timing: Timing, say: Callable[[str], None]) -> None:
         self._place = place
@@ -147,7 +157,7 @@ class Run:
                 self._say("idle")
                 time.sleep(self._timing.idle)
                 idle = rss_mib(bridge.pid)
-                self._unheard = int(generator.ask("published")) - queues.stored()
+                self._unheard = int(generator.ask("published")) - queues.arrived()
                 load = self._load(generator, bridge, queues)
                 loaded = rss_mib(bridge.pid)
                 self._pace(generator, queues)
@@ -175,56 +185,56 @@ class Run:
             generator_us_per_msg=load.generator_cpu,
         )
 
-    def _probe(self, generator: Child, bridge: Child, queues: Queues) -> None:
+    def _probe(self, generator: Child, bridge: Child, far: Arrivals) -> None:
         self._say("starting")
-        deadline = time.monotonic() + 30
-        while not queues.stored():
+        deadline = time.monotonic() + STARTING
+        while not far.arrived():
             if time.monotonic() > deadline or not bridge.alive:
                 raise ChildError(f"{self._case.label}: no message came through; {bridge.tail()}")
             generator.tell("probe")
             time.sleep(0.1)
 
-    def _load(self, generator: Child, bridge: Child, queues: Queues) -> Load:
+    def _load(self, generator: Child, bridge: Child, far: Arrivals) -> Load:
         self._say("warming up")
-        self._feed(generator, bridge, queues, self._timing.warm_up)
-        for _ in range(_WARM_UPS):
-            if queues.stored() >= self._case.shape.devices:  # each topic has come once: what that costs is not measured
+        self._feed(generator, bridge, far, self._timing.warm_up)
+        for _ in range(WARM_UPS):
+            if far.arrived() >= self._case.shape.devices:  # each topic has come once: what that costs is not measured
                 break
-            self._feed(generator, bridge, queues, 1.0)
+            self._feed(generator, bridge, far, 1.0)
         self._say("load")
-        before = Gauges.read(generator, bridge, queues)
-        self._feed(generator, bridge, queues, self._timing.load)
-        after = Gauges.read(generator, bridge, queues)
-        if after.stored == before.stored:
+        before = Gauges.read(generator, bridge, far)
+        self._feed(generator, bridge, far, self._timing.load)
+        after = Gauges.read(generator, bridge, far)
+        if after.arrived == before.arrived:
             raise ChildError(f"{self._case.label}: nothing went through under load; {bridge.tail()}")
         return Load.between(before, after)
 
-    def _feed(self, generator: Child, bridge: Child, queues: Queues, seconds: float) -> None:
+    def _feed(self, generator: Child, bridge: Child, far: Arrivals, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if not bridge.alive:
                 raise ChildError(f"{self._case.label}: the bridge ended; {bridge.tail()}")
-            generator.tell(f"limit {queues.stored() + self._case.backlog}")
-            time.sleep(_POLL)
+            generator.tell(f"limit {far.arrived() + self._case.backlog}")
+            time.sleep(POLL)
 
-    def _pace(self, generator: Child, queues: Queues) -> None:
+    def _pace(self, generator: Child, far: Arrivals) -> None:
         self._say("draining")
         generator.tell("limit 0")
-        self._drain(queues, int(generator.ask("published")))
+        self._drain(far, int(generator.ask("published")))
         self._say(f"{self._timing.rate:.0f} messages/s")
         count = int(self._timing.paced * self._timing.rate)
         generator.ask(f"pace {self._timing.rate} {count}", timeout=self._timing.paced * 3 + 10)
 
-    def _drain(self, queues: Queues, wanted: int) -> None:
+    def _drain(self, far: Arrivals, wanted: int) -> None:
         """Wait until everything published has arrived, or nothing more comes for some seconds: then it is lost."""
         deadline = time.monotonic() + self._timing.drain
         seen, since = -1, time.monotonic()
-        while (stored := queues.stored()) < wanted - self._unheard and time.monotonic() < deadline:
-            if stored != seen:
-                seen, since = stored, time.monotonic()
+        while (now := far.arrived()) < wanted - self._unheard and time.monotonic() < deadline:
+            if now != seen:
+                seen, since = now, time.monotonic()
             elif time.monotonic() - since > _GIVE_UP:
                 return
-            time.sleep(_POLL)
+            time.sleep(POLL)
 
     def _settled(self, spans_received: Callable[[], int]) -> int:
         """Spans received once no more come: the bridge flushed them when it stopped."""

@@ -61,7 +61,9 @@ def cpu_ratio(runs: Runs, over: Key, under: Key) -> float | None:
 
 def targets(runs: Runs) -> list[Target]:
     """The promises that can be judged from what ran."""
-    return [*_against_the_baseline(runs), *_tracing(runs), *_shapes(runs), *_against(runs), *_others(runs)]
+    return [
+        *_against_the_baseline(runs), *_tracing(runs), *_shapes(runs), *_down(runs), *_against(runs), *_others(runs),
+    ]  # fmt: skip
 
 
 def _at_most(about: str, value: float | None, bound: float, unit: str) -> list[Target]:
@@ -103,6 +105,18 @@ def _shapes(runs: Runs) -> list[Target]:
     return found
 
 
+def _down(runs: Runs) -> list[Target]:
+    found = []
+    for mode, words in (("downlink", "down"), ("downlink_traced", "down, traced")):
+        found += _rates(runs, f"rate, {words}, against the baseline", mode, "baseline_downlink", 15)
+        if measured := runs.get(Key("plain", mode)):
+            cpu = median(run.cpu_us_per_msg for run in measured)
+            found += _at_most(f"CPU per message, {words}", cpu, 50, "µs")
+            p50 = median(run.p50_ms for run in measured)
+            found += _at_most(f"median latency at 100 a second, {words}", p50, 5, "ms")
+    return found
+
+
 def _against(runs: Runs) -> list[Target]:
     found = []
     for rev in sorted({key.rev for key in runs} - {""}):
@@ -127,7 +141,7 @@ def idle_rss_mib(runs: Runs) -> float | None:
 
     Of the modes that export nothing, as is the default, where there are such: exporting over HTTP takes 9 MiB more.
     """
-    gateway = {mode.name: mode.exports for mode in MODES if mode.bridge == "gateway"}
+    gateway = {mode.name: mode.exports for mode in MODES if mode.bridge == "gateway" and not mode.down}
     ours = {key: measured for key, measured in runs.items() if measured and not key.rev and key.mode in gateway}
     mine = [measured for key, measured in ours.items() if not gateway[key.mode]] or list(ours.values())
     return max((median(run.idle_rss_mib for run in measured) for measured in mine), default=None)

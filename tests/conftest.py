@@ -5,6 +5,11 @@ from __future__ import annotations
 import logging
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+"""A busy machine is no fault: for every property, whatever else its own settings say."""
 
 logging.getLogger("rocketmq-python-client").propagate = False
 """Its threads outlive the tests that use it, and log into whatever test captures the log then."""

@@ -1,7 +1,7 @@
 """User properties of a RocketMQ message as a carrier: the names that OpenTelemetry's instrumentations read."""
 
 from . import traceparent
-from .context import TraceContext
+from .context import TraceContext, make_of
 from .errors import TraceContextError, wrong_type
 from .extracted import Extracted
 from .mqtt import complete
@@ -39,14 +39,17 @@ def extract_rocketmq(properties: "Mapping[str, str]", trace_context: "str | None
     :param trace_context: the system property of that name, for who has it.
     :raises TypeError: the properties are not a mapping.
     """
-    properties = _mapping(properties)
+    if type(properties) is not dict:
+        properties = _mapping(properties)
     try:
         parent = properties.get("traceparent") or trace_context or properties.get(TRACE_CONTEXT)
         if not parent:
             return Extracted(None, None)
-        context, problem = complete(
-            traceparent.decode(parent), properties.get("tracestate") or "", properties.get("baggage") or ""
-        )
+        raw = traceparent.decode(parent)
+        tracestate, baggage = properties.get("tracestate"), properties.get("baggage")
+        if not tracestate and not baggage:  # as most messages have it
+            return Extracted(make_of(raw), None)
+        context, problem = complete(raw, tracestate or "", baggage or "")
         return Extracted(context, problem)
     except TraceContextError as error:
         return Extracted(None, error.problem)

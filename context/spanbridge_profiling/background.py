@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from opentelemetry import context, trace
 
 from spanbridge_profiling.profile import Profile
-from spanbridge_profiling.push import Write, file_writer, otlp_writer
+from spanbridge_profiling.push import Write, file_writer, otlp_writer, pyroscope_writer
+from spanbridge_profiling.pyroscope import mark_spans
 from spanbridge_profiling.sampler import ProfilingUnavailable, Sampler
 from spanbridge_profiling.settings import SettingError, Settings, read_settings
 from spanbridge_profiling.threads import OwnThread
@@ -118,6 +119,9 @@ def _writers(settings: Settings, environ: Mapping[str, str]) -> list[Write]:
     found: list[Write] = []
     if "otlp" in settings.ways:
         found.append(otlp_writer(settings, _resource(environ), _version()))
+    if "pyroscope" in settings.ways:
+        found.append(pyroscope_writer(settings, _resource(environ)))
+        mark_spans()
     if "file" in settings.ways:
         found.append(file_writer(settings))
     return found

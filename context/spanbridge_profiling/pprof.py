@@ -12,7 +12,7 @@ from spanbridge_profiling.wire import field, integer, packed
 
 class _Writer:
     def __init__(self, labels: Labels) -> None:
-        self._labels = labels
+        self._labels = labels  # all of them
         self.strings: Table[str] = Table(lambda value, _: field(6, value.encode("utf-8", "replace")))
         self.strings.add("")  # has to be the first
         self.functions: Table[tuple[str, str, int]] = Table(self._function, first=1)
@@ -31,9 +31,7 @@ class _Writer:
         return b"".join([*parts, *self.strings.rows])
 
     def _sample(self, sample: Sample) -> bytes:
-        labels = {"thread": sample.thread, **self._labels(sample)}
-        if sample.span_id:
-            labels |= {"trace_id": f"{sample.trace_id:032x}", "span_id": f"{sample.span_id:016x}"}
+        labels = self._labels(sample)
         parts = [packed(1, [self.locations.add(frame) for frame in sample.frames])]
         parts.append(packed(2, [sample.count, sample.cpu_ns]))
         parts += [field(3, self._label(key, value)) for key, value in labels.items()]
@@ -68,4 +66,16 @@ def _comments(profile: Profile) -> list[str]:
 
 def write_pprof(profile: Profile, labels: Labels = no_labels) -> bytes:
     """The profile as pprof's protobuf, compressed with gzip. Takes milliseconds: not for an event loop."""
+    return write_labelled(profile, lambda sample: _all_labels(sample, labels))
+
+
+def write_labelled(profile: Profile, labels: Labels) -> bytes:
+    """The same with no other labels than those."""
     return gzip.compress(_Writer(labels).write(profile), 6)
+
+
+def _all_labels(sample: Sample, labels: Labels) -> dict[str, str]:
+    found = {"thread": sample.thread, **dict(sample.labels), **labels(sample)}
+    if sample.span_id:
+        found |= {"trace_id": f"{sample.trace_id:032x}", "span_id": f"{sample.span_id:016x}"}
+    return found

@@ -19,7 +19,8 @@ _Key = tuple[Stack, tuple[int, int], str, str]
 class Sample:
     """CPU time that one stack took. ``frames`` has the innermost first; ``trace_id`` is 0 where no span ran.
 
-    ``note`` is what the code worked on, where a peek could tell; ``count`` is how often it was seen.
+    ``note`` is what the code worked on, where a peek could tell; ``count`` is how often it was seen. ``labels`` are
+    those of a profile that was read back.
     """
 
     frames: tuple[Frame, ...]
@@ -29,6 +30,7 @@ class Sample:
     note: str
     count: int
     cpu_ns: int
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)

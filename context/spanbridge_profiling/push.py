@@ -1,4 +1,4 @@
-"""Where an instrumented process's profiles go: an OTLP receiver over HTTP, or files."""
+"""Where an instrumented process's profiles go: an OTLP receiver or a Pyroscope server over HTTP, or files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from spanbridge_profiling.otlp import write_otlp
 from spanbridge_profiling.pprof import write_pprof
 from spanbridge_profiling.profile import Profile
+from spanbridge_profiling.pyroscope import PATH, write_push
 from spanbridge_profiling.settings import Settings
 
 Write = Callable[[Profile], None]
@@ -34,19 +35,43 @@ def otlp_writer(settings: Settings, resource: Mapping[str, object], version: str
 
     :raises OSError: the certificate cannot be read.
     """
-    context = ssl.create_default_context(cafile=settings.certificate)
-    opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
-    headers = {"Content-Type": "application/x-protobuf", "User-Agent": "spanbridge", **dict(settings.headers)}
+    headers = {"Content-Type": "application/x-protobuf", **dict(settings.headers)}
     if settings.gzip:
         headers["Content-Encoding"] = "gzip"
+    post = poster(settings.endpoint, headers, settings.timeout, settings.certificate)
 
     def write(profile: Profile) -> None:
         body = write_otlp(profile, resource, version=version)
-        request = urllib.request.Request(  # noqa: S310 - http and https only, as the settings see to it
-            settings.endpoint, gzip.compress(body, 6) if settings.gzip else body, headers, method="POST"
-        )
+        post(gzip.compress(body, 6) if settings.gzip else body)
+
+    return write
+
+
+def pyroscope_writer(settings: Settings, resource: Mapping[str, object]) -> Write:
+    """Send profiles to a Pyroscope server."""
+    headers = {"Content-Type": "application/json", **dict(settings.pyroscope_headers)}
+    post = poster(settings.pyroscope.rstrip("/") + PATH, headers, settings.timeout)
+    return lambda profile: post(write_push(profile, resource))
+
+
+def poster(
+    url: str, headers: Mapping[str, str], timeout: float, certificate: str | None = None
+) -> Callable[[bytes], None]:
+    """Posts bodies to a URL. Blocks until there is an answer, ``timeout`` seconds at most.
+
+    What it returns raises :class:`OSError` where that was not possible.
+
+    :raises OSError: the certificate cannot be read.
+    """
+    context = ssl.create_default_context(cafile=certificate)
+    opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
+    given = {"User-Agent": "spanbridge", **headers}
+
+    def post(body: bytes) -> None:
+        # http and https only, as the settings see to it
+        request = urllib.request.Request(url, body, given, method="POST")  # noqa: S310
         try:
-            with opener.open(request, timeout=settings.timeout) as answer:
+            with opener.open(request, timeout=timeout) as answer:
                 answer.read(65536)
         except urllib.error.HTTPError as error:
             with error:
@@ -54,7 +79,7 @@ def otlp_writer(settings: Settings, resource: Mapping[str, object], version: str
         except urllib.error.URLError as error:
             raise OSError(str(error.reason)) from None
 
-    return write
+    return post
 
 
 def file_writer(settings: Settings) -> Write:

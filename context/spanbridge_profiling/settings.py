@@ -13,11 +13,13 @@ from spanbridge_profiling.sampler import DEFAULT_RATE
 ENV_SWITCH: Final = "SPANBRIDGE_PROFILING"
 ENV_RATE: Final = "SPANBRIDGE_PROFILING_RATE"
 ENV_INTERVAL: Final = "SPANBRIDGE_PROFILING_INTERVAL"
+ENV_PYROSCOPE: Final = "SPANBRIDGE_PROFILING_PYROSCOPE_URL"
+ENV_PYROSCOPE_HEADERS: Final = "SPANBRIDGE_PROFILING_PYROSCOPE_HEADERS"
 ENV_DIRECTORY: Final = "SPANBRIDGE_PROFILING_DIRECTORY"
 MOST = 1000
 _DEFAULT_INTERVAL = 15.0
 _PATH = "/v1development/profiles"
-_WAYS = ("otlp", "file")
+_WAYS = ("otlp", "file", "pyroscope")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
 
@@ -27,7 +29,7 @@ class SettingError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """``ways`` are ``otlp`` and ``file``. ``rate`` is per second of CPU time; ``interval``, ``timeout`` in seconds."""
+    """``ways`` are of ``_WAYS``. ``rate`` is per second of CPU time; ``interval`` and ``timeout`` are seconds."""
 
     ways: tuple[str, ...]
     rate: int = DEFAULT_RATE
@@ -38,6 +40,8 @@ class Settings:
     timeout: float = 10.0
     certificate: str | None = None
     gzip: bool = False
+    pyroscope: str = ""
+    pyroscope_headers: tuple[tuple[str, str], ...] = ()
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings | None:
@@ -50,14 +54,25 @@ def read_settings(environ: Mapping[str, str]) -> Settings | None:
         return None
     ways = tuple(way.strip() for way in switch.split(","))
     if not set(ways) <= set(_WAYS):
-        raise SettingError(f"{ENV_SWITCH}={switch!r} is none of off, otlp, file (or otlp,file)")
+        raise SettingError(f"{ENV_SWITCH}={switch!r} is none of off, otlp, file, pyroscope (or several, otlp,file)")
     found = Settings(
         ways=ways,
         rate=round(_number(environ, ENV_RATE, DEFAULT_RATE, 1, MOST)),
         interval=_number(environ, ENV_INTERVAL, _DEFAULT_INTERVAL, 1, 3600),
         directory=environ.get(ENV_DIRECTORY, "").strip() or ".",
     )
+    if "pyroscope" in ways:
+        found = _with_pyroscope(found, environ)
     return found if "otlp" not in ways else _with_receiver(found, environ)
+
+
+def _with_pyroscope(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    url = environ.get(ENV_PYROSCOPE, "").strip() or "http://localhost:4040"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise SettingError(f"{ENV_PYROSCOPE} is no http:// or https:// URL without credentials")
+    headers = _headers(environ.get(ENV_PYROSCOPE_HEADERS, ""), ENV_PYROSCOPE_HEADERS)
+    return replace(settings, pyroscope=url, pyroscope_headers=headers)
 
 
 def _with_receiver(settings: Settings, environ: Mapping[str, str]) -> Settings:
@@ -93,14 +108,16 @@ def _over_http(base: str, protocol: str) -> str:
     return (base if "://" in base else f"http://{base}").replace(":4317", ":4318")
 
 
-def _headers(value: str) -> tuple[tuple[str, str], ...]:
+def _headers(
+    value: str, name_of: str = "OTEL_EXPORTER_OTLP_PROFILES_HEADERS or _HEADERS"
+) -> tuple[tuple[str, str], ...]:
     """``name=value`` pairs with percent-encoded values (W3C Baggage, as OpenTelemetry has it)."""
     found = []
     for pair in filter(None, (part.strip() for part in value.split(","))):
         name, equals, content = pair.partition("=")
         text = unquote(content.strip())
         if not equals or not _HEADER.fullmatch(name.strip()) or not text.isprintable() or not text.isascii():
-            raise SettingError("OTEL_EXPORTER_OTLP_PROFILES_HEADERS or _HEADERS is no list of name=value pairs")
+            raise SettingError(f"{name_of} is no list of name=value pairs")
         found.append((name.strip(), text))
     return tuple(found)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from spanbridge.admin import AdminError, AdminServer
+from spanbridge.admin.pages import ProfilePage
 from spanbridge.core.events import Event, Severity
 from spanbridge.core.health import Readiness, Reason
 
@@ -55,6 +56,8 @@ async def running(
     events: Events | None = None,
     host: str = "127.0.0.1",
     stuck: str | None = None,
+    profile: ProfilePage | None = None,
+    token: str | None = None,
 ) -> AsyncIterator[AdminServer]:
     server = AdminServer(
         host,
@@ -63,6 +66,8 @@ async def running(
         status=status,
         metrics=metrics,
         liveness=lambda: stuck,
+        profile=profile,
+        token=token,
         reporter=events or Events(),
     )
     await server.start()
@@ -273,7 +278,10 @@ async def test_open_to_others_warns_and_takes_any_name() -> None:
         reply = await get(server, "/livez", host="gateway.example:9464")
     assert reply.status == 200
     warnings = [event.text() for event in events.seen if event.severity is Severity.WARNING]
-    assert warnings == ["admin server on 0.0.0.0 is open to other machines, without TLS or a password"]
+    assert warnings == [
+        "admin server on 0.0.0.0 is open to other machines without TLS: health and metrics to all, the other pages are "
+        "refused: set `token` in [admin]"
+    ]
 
 
 async def test_a_page_that_fails_is_reported_and_the_server_stays() -> None:

@@ -73,12 +73,14 @@ def test_a_process_that_ends_is_reported_with_what_it_logged(tmp_path: Path) -> 
             rss_mib(child.pid)
 
 
-def test_a_run_of_the_gateway_ends_with_one_json_line() -> None:
-    command = [sys.executable, "-m", "bench", "--quick", "--only", "traced"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", ["traced", "downlink_traced"])
+def test_a_run_of_the_gateway_ends_with_one_json_line(mode: str) -> None:
+    command = [sys.executable, "-m", "bench", "--quick", "--only", mode]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["traced"]["lost"] == 0
-    assert result["traced"]["msgs_per_s"] > 0
-    assert result["traced"]["spans_per_msg"] >= 2
-    assert result["idle_rss_mib"] > 10
+    assert result[mode]["lost"] == 0
+    assert result[mode]["msgs_per_s"] > 0
+    assert result[mode]["spans_per_msg"] >= 2
+    assert result[mode]["idle_rss_mib"] > 10

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.environment import Case
-from bench.modes import MODES, mode
+from bench.modes import COMPARED, MODES, mode
 from bench.revision import ROOT, THIS, Code, RevisionError, checked_out
 from bench.rounds import cases
 from bench.shapes import README, SHAPES, Setting, Shape, readme_config, shape
@@ -60,7 +60,7 @@ def test_the_other_commit_takes_turns_with_this_checkout() -> None:
         "readme traced",
         "readme traced abc1234",
     ]
-    assert len(cases([], [], OTHER)) == len(MODES) + 2 + 4 * (len(SHAPES) - 1)
+    assert len(cases([], [], OTHER)) == len(MODES) + len(COMPARED) + 4 * (len(SHAPES) - 1)
 
 
 def test_devices_of_the_baseline_send_what_it_reads() -> None:

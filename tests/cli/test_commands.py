@@ -159,7 +159,7 @@ def test_docs() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["run"], ["check"], ["init"], ["version"], ["config"], ["config", "schema"], ["config", "docs"]],
+    [[], ["run"], ["check"], ["init"], ["version"], ["profile"], ["config"], ["config", "schema"], ["config", "docs"]],
 )
 def test_every_help_has_an_example(arguments: list[str]) -> None:
     code, out, _ = invoke(*arguments, "--help")
@@ -290,6 +290,7 @@ COMMANDS = [
     ["check"],
     ["init"],
     ["version"],
+    ["profile"],
     ["config"],
     ["config", "schema"],
     ["demo"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spanbridge.demo.cast import Cast, Device, steps
+from spanbridge.demo.cast import Cast, Device, Flow, question_steps, steps
 from spanbridge.demo.otlp_model import Span, SpanLink
 
 _ids = itertools.count(1)
@@ -93,10 +93,55 @@ def message_spans(make_span: MakeSpan) -> Callable[..., list[Span]]:
 
 
 @pytest.fixture
+def question_spans(make_span: MakeSpan) -> Callable[..., list[Span]]:
+    """The spans of a question to a device and of its answer, and of the calls to RocketMQ for them."""
+
+    def make(trace_id: str, topic: str = "commands") -> list[Span]:
+        hops = (
+            ("backend", "ask", "INTERNAL", "", ""),
+            ("backend", f"send {topic}", "PRODUCER", "rocketmq", topic),
+            ("spanbridge", f"process {topic}", "CONSUMER", "rocketmq", topic),
+            ("spanbridge", "send devices/{key}/commands", "PRODUCER", "mqtt", "devices/sensor-1/commands"),
+            ("device-v5", "process devices/{device}/commands", "CONSUMER", "mqtt", "devices/sensor-1/commands"),
+            ("device-v5", "send devices/{device}/answers", "PRODUCER", "mqtt", "devices/sensor-1/answers"),
+            ("spanbridge", "process devices/{device}/answers", "CONSUMER", "mqtt", "devices/sensor-1/answers"),
+            ("spanbridge", "send answers", "PRODUCER", "rocketmq", "answers"),
+            ("backend", "process answers", "CONSUMER", "rocketmq", "answers"),
+        )
+        spans: list[Span] = []
+        for at, (service, name, kind, system, destination) in enumerate(hops):
+            spans.append(
+                make_span(
+                    service,
+                    name,
+                    kind,
+                    trace_id,
+                    spans[-1] if spans else None,
+                    begin=at,
+                    end=at + 1,
+                    system=system,
+                    attributes={"messaging.destination.name": destination},
+                )
+            )
+        for call, sent in (("receive commands", spans[1]), ("send answers", spans[7])):
+            count = {"messaging.batch.message_count": 1}
+            spans.append(
+                make_span("spanbridge", call, "CLIENT", "e" * 32, system="rocketmq", links=(sent,), attributes=count)
+            )
+        return spans
+
+    return make
+
+
+@pytest.fixture
 def cast() -> Cast:
-    """A device that sends one message alone and a burst of two."""
+    """A device that sends one message alone and a burst of two, and is asked once."""
     device = Device(
         service="device-v5", name="sensor-1", about="MQTT v5 device", carrier="user property tp", messages=1, burst=2,
-        command=["true"], topic="telemetry", steps=steps("device-v5"),
+        command=["true"], topic="telemetry", steps=steps("device-v5"), ends="device → consumer",
     )  # fmt: skip
-    return Cast(devices=(device,), consumer=["true"])
+    question = Flow(
+        service="backend", name="sensor-1", about="MQTT v5 device, asked", carrier="user property tp", messages=1,
+        ends="question → answer", steps=question_steps("device-v5", "commands"), title="command and answer",
+    )  # fmt: skip
+    return Cast(devices=(device,), consumer=["true"], questions=(question,), backend=["true"])

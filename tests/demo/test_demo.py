@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from spanbridge.demo import cli
 from spanbridge.demo.cast import Cast
-from spanbridge.demo.play import judge
+from spanbridge.demo.otlp_model import Span
+from spanbridge.demo.play import Printed, judge
 from spanbridge.demo.traces import Traces
 
 LIMIT = 120.0
@@ -81,15 +82,22 @@ def test_every_message_and_span_arrives_and_what_it_says_to_try_works(tmp_path: 
         assert (result["sent"], result["received"], result["lost"], result["complete_traces"]) == (12, 12, 0, 12)
         assert [trace["kind"].split(" · ")[0] for trace in result["traces"]] == [
             "MQTT v5 device", "MQTT v5 device", "MQTT v3.1.1 device",
+            "MQTT v5 device, asked", "MQTT v3.1.1 device, asked",
         ]  # fmt: skip
+        commands = result["commands"]
+        assert (commands["sent"], commands["received"], commands["complete_traces"]) == (2, 2, 2)
         _until(lambda: "Traces of what you publish" in log.read_text(), "the invitation to look around")
         commands = dict(re.findall(r"^  (\S.*?)  +(\S.*)$", log.read_text().partition("another terminal")[2], re.M))
         shell = f"{commands['first']} && {commands['publish, v3.1.1']} && {commands['health']} -sf"
         subprocess.run(["/bin/sh", "-c", shell], check=True, timeout=LIMIT)
-        _until(
-            lambda: "read meter" in log.read_text().partition("Traces of what")[2],
-            "the trace of a message of one's own",
+        subprocess.run(
+            ["/bin/sh", "-c", f"{commands['first']} && {commands['ask a device']}"], check=True, timeout=LIMIT
         )
+        for name in ("read meter", "process answers"):
+            _until(
+                lambda name=name: name in log.read_text().partition("Traces of what")[2],  # type: ignore[misc]
+                "the trace of a message of one's own",
+            )
         below = _descendants(demo.pid)
         assert len(below) >= 6, "brokers, gateway and consumer are processes of their own"
         demo.send_signal(signal.SIGINT)
@@ -109,20 +117,24 @@ def test_nothing_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
         _until(lambda: not _alive(below), "the end of every process")
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, cast: Cast, printed: list[tuple[str, int]], traces: Traces) -> int:
+def _run(monkeypatch: pytest.MonkeyPatch, cast: Cast, printed: Printed, traces: Traces) -> int:
     monkeypatch.setattr(cli, "_run", lambda *_, plain: (cast, judge(cast, printed, traces)))
     runner = CliRunner()
     return runner.invoke(cli.app, ["--json"], env=dict(os.environ)).exit_code
 
 
 def test_the_exit_code_tells_whether_anything_is_missing(
-    monkeypatch: pytest.MonkeyPatch, cast: Cast, message_spans: Callable[..., list[object]]
+    monkeypatch: pytest.MonkeyPatch,
+    cast: Cast,
+    message_spans: Callable[..., list[Span]],
+    question_spans: Callable[..., list[Span]],
 ) -> None:
     traces = Traces()
-    traces.add(message_spans("a" * 32, "c" * 32, "d" * 32))  # type: ignore[arg-type]
-    everything = [("sensor-1", 1), ("sensor-1", 2), ("sensor-1", 3)]
+    traces.add([*message_spans("a" * 32, "c" * 32, "d" * 32), *question_spans("f" * 32)])
+    readings = [("sensor-1", 1), ("sensor-1", 2), ("sensor-1", 3)]
+    everything = {"consumer": readings, "backend": [("sensor-1", 1)]}
     assert _run(monkeypatch, cast, everything, traces) == 0
-    assert _run(monkeypatch, cast, everything[1:], traces) == 1
+    assert _run(monkeypatch, cast, {**everything, "consumer": readings[1:]}, traces) == 1
     assert _run(monkeypatch, cast, everything, Traces()) == 1
 
 
@@ -133,7 +145,9 @@ def test_plain_scripts_under_the_agent_give_whole_traces(tmp_path: Path) -> None
     assert demo.returncode == 0, log.read_text()
     assert result["problems"] == []
     assert (result["sent"], result["received"], result["complete_traces"]) == (8, 8, 8)
-    scripts = [Path(__file__).parents[2] / "examples" / "zero_code" / name for name in ("sensor.py", "consumer.py")]
+    assert (result["commands"]["received"], result["commands"]["complete_traces"]) == (2, 2)
+    zero_code = Path(__file__).parents[2] / "examples" / "zero_code"
+    scripts = [zero_code / name for name in ("sensor.py", "consumer.py", "ask.py")]
     assert not any(word in script.read_text() for script in scripts for word in ("spanbridge", "import opentelemetry"))
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from spanbridge.demo.cast import steps
+from spanbridge.demo.cast import question_steps, steps
 from spanbridge.demo.otlp_model import Span
 from spanbridge.demo.traces import Traces
 
@@ -88,6 +88,14 @@ def test_a_lost_span_is_named(message_spans: Callable[..., list[Span]], lost: st
 def test_a_lost_batch_span_is_noticed(message_spans: Callable[..., list[Span]]) -> None:
     spans = [span for span in message_spans(T) if span.kind != "CLIENT"]
     assert _traces(spans).missing(T, STEPS) == "no batch span links to spanbridge's producer span"
+
+
+def test_a_destination_tells_steps_apart(question_spans: Callable[..., list[Span]]) -> None:
+    traces = _traces(question_spans(T))
+    assert traces.missing(T, question_steps("device-v5", "commands")) is None
+    assert traces.holds(T, question_steps("device-v5", "commands")[0])
+    assert not traces.holds(T, question_steps("device-v5", "meter-commands")[0])
+    assert not traces.holds("b" * 32, STEPS[0])
 
 
 def test_a_span_on_the_wrong_parent_breaks_the_chain(message_spans: Callable[..., list[Span]]) -> None:

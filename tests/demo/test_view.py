@@ -64,19 +64,19 @@ def test_every_line_fits_the_terminal(message_spans: Callable[..., list[Span]], 
 
 def _tally(lost: int = 0, complete: int = 10) -> DeviceResult:
     return DeviceResult(
-        device="MQTT v5 device", carrier="tp", sent=10, received=10 - lost, complete=complete, lost=lost
+        ends="", device="MQTT v5 device", carrier="tp", sent=10, received=10 - lost, complete=complete, lost=lost
     )
 
 
 def test_the_summary_adds_up() -> None:
-    text = _text(summary_panel([_tally(), _tally()], (3.21, 9.99), 0, []))
+    text = _text(summary_panel([_tally(), _tally()], {"device → consumer": (3.21, 9.99)}, 0, []))
     assert "20 of 20" in text
-    assert "median 3.2 ms, 99th percentile 10.0 ms" in text
+    assert "device → consumer: median 3.2 ms, 99th percentile 10.0 ms" in text
     assert "every message arrived, and every trace is whole" in text
 
 
 def test_the_summary_says_what_is_wrong() -> None:
-    text = _text(summary_panel([_tally(lost=1, complete=8)], None, 2, ["one message did not arrive"]))
+    text = _text(summary_panel([_tally(lost=1, complete=8)], {}, 2, ["one message did not arrive"]))
     assert "✗ one message did not arrive" in text
     assert "8 of 10" in text
     assert "2 arrived twice" in text
@@ -91,6 +91,15 @@ def test_names_can_be_read_on_a_terminal_of_80_columns(make_span: Callable[..., 
     text = _trace_text([device, process, send, consumed], 80)
     assert "…" not in text
     assert "━" in text, "and there is room for bars"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_question_and_its_answer_can_be_read(question_spans: Callable[..., list[Span]], width: int) -> None:
+    text = _trace_text(question_spans(T), width)
+    assert "…" not in text
+    assert "━" in text
+    assert text.count("↓ RocketMQ") == text.count("↓ MQTT") == 2
+    assert {len(line) for line in text.splitlines()} == {width}
 
 
 def test_on_a_narrow_terminal_names_come_before_bars(message_spans: Callable[..., list[Span]]) -> None:

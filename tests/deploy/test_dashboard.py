@@ -21,7 +21,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.parser import text_string_to_metric_families
 
 import spanbridge
+from spanbridge.app.clock import SystemClock
 from spanbridge.app.downlinks import DownlinkPeers
+from spanbridge.app.spool import SpoolView
 from spanbridge.core.events import Event
 from spanbridge.lag import LagReading, LagState, Meaning, QueueLag, TopicLag
 from spanbridge.lag.gauges import register
@@ -75,6 +77,7 @@ async def served(anyio_backend: str) -> Samples:
     telemetry.downlink_metrics.published("d/{key}", 0.1)
     telemetry.downlink_metrics.published("d/{key}", 0.1, error="throttled")
     telemetry.downlink_metrics.process_duration("t", "g", 0.1)
+    register_spool(telemetry)
     telemetry.metrics.consumed("a/+", 1)
     telemetry.metrics.requested("t", 1, 0.1)
     telemetry.metrics.requested("t", 1, 0.1, "throttled")
@@ -131,9 +134,17 @@ READING = LagReading(
 )
 
 
+def register_spool(telemetry: Telemetry) -> None:
+    spool: Any = SimpleNamespace(first=0, end=1, size=1, limit=2, room=1)
+    spill: Any = SimpleNamespace(oldest_ns=None)
+    view = SpoolView(spool, spill, SystemClock())
+    view.register(telemetry)
+    view.readings.append((0, 0))  # it has grown since
+
+
 def every_event() -> Iterator[Event]:
     modules = pkgutil.walk_packages(spanbridge.__path__, "spanbridge.")
-    wanted = ("app", "downlink", "lag", "mqtt", "rocketmq", "telemetry", "uplink")
+    wanted = ("app", "downlink", "lag", "mqtt", "rocketmq", "spool", "telemetry", "uplink")
     parts = [found.name for found in modules if found.name.split(".")[1] in wanted]
     for kind in sorted({kind for name in parts for kind in events_of(importlib.import_module(name))}, key=repr):
         values: dict[str, Any] = {"int": 1, "float": 1.0, "bool": True}
@@ -257,7 +268,7 @@ def test_provisioning_fits_the_dashboard() -> None:
 
 def test_alerts_say_what_they_mean() -> None:
     assert all(rule["labels"]["severity"] in ("critical", "warning") for rule in RULES)
-    assert all(set(rule["annotations"]) == {"summary", "description"} for rule in RULES)
+    assert all(set(rule["annotations"]) == {"summary", "description", "runbook_url"} for rule in RULES)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH (Debian package prometheus)")
@@ -273,3 +284,16 @@ def test_alerts_say_what_they_mean() -> None:
 def test_prometheus_agrees(arguments: tuple[str, ...]) -> None:
     done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=rule["alert"]) for rule in RULES])
+def test_every_alert_leads_to_its_section_of_the_runbook(rule: dict[str, Any]) -> None:
+    page = (DEPLOY.parent / "docs" / "runbook.md").read_text()
+    assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{rule['alert'].lower()}"
+    section = page.partition(f"\n## {rule['alert']}\n")[2].partition("\n## ")[0]
+    assert len(section) > 80
+
+
+def test_the_runbook_has_no_other_alert() -> None:
+    page = (DEPLOY.parent / "docs" / "runbook.md").read_text()
+    assert set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == {rule["alert"] for rule in RULES}

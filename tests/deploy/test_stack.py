@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from spanbridge.config import examine
+from spanbridge_profiling.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -84,13 +85,27 @@ def test_grace_covers_the_drain() -> None:
 def test_topics_and_groups_are_created() -> None:
     config = examine(CONFIGURATION, {}).config
     assert config is not None
-    wanted = {route.topic for route in config.routes} | {config.uplink.rejected_topic}
+    wanted = {section.topic for section in (*config.routes, *config.downlinks)} | {config.uplink.rejected_topic}
     setup = SERVICES["rocketmq-topics"]
     assert wanted == set(setup["command"][2:])
     consumer = SERVICES["consumer"]["command"]
     assert {value for flag, value in itertools.pairwise(consumer) if flag == "--topic"} <= wanted
-    example = (ROOT / "examples" / "consumer.py").read_text()
-    assert f'"--group", default="{setup["environment"]["CONSUMER_GROUPS"]}"' in example
+    groups = {downlink.consumer_group for downlink in config.downlinks}
+    for name in ("consumer.py", "ask.py"):
+        groups |= set(re.findall(r'"--group", default="(\S+)"', (ROOT / "examples" / name).read_text()))
+    _endpoints, group, topic, _positions = SERVICES["slow-consumer"]["command"]
+    assert topic in wanted
+    assert groups | {group} == set(setup["environment"]["CONSUMER_GROUPS"].split())
+
+
+def test_who_asks_names_devices_that_are_there() -> None:
+    def named(service: str, option: str) -> str:
+        words = SERVICES[service]["command"]
+        return str(words[words.index(option) + 1])
+
+    assert named("backend", "--device") == named("device-v5", "--name")
+    assert named("backend", "--meter") == named("device-v311", "--name")
+    assert {name for name, _ in dependencies(SERVICES["backend"])} == {"device-v5", "device-v311"}
 
 
 def test_addresses_name_services() -> None:
@@ -119,6 +134,8 @@ def exported_to() -> list[str]:
             for environment in environments
             if "OTEL_EXPORTER_OTLP_ENDPOINT" in environment
         ),
+        SERVICES["spanbridge"]["environment"]["OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT"].split("//")[1].split(":")[0],
+        SERVICES["slow-consumer"]["environment"]["SPANBRIDGE_PROFILING_PYROSCOPE_URL"].split("//")[1].split(":")[0],
     ]
 
 
@@ -155,3 +172,16 @@ def test_the_page_names_what_is_used() -> None:
         assert f"| `{alert}` |" in page
     for name in re.findall(r"`(deploy/[\w./-]+)`", page):
         assert (ROOT / name).exists(), name
+
+
+def test_profiles_go_to_pyroscope() -> None:
+    config = examine(CONFIGURATION, {}).config
+    assert config is not None
+    assert config.profiling.push == "otlp"
+    consumer = SERVICES["slow-consumer"]
+    settings = read_settings(consumer["environment"])
+    assert settings is not None
+    assert settings.ways == ("pyroscope",)
+    assert (ROOT / consumer["entrypoint"][-1].removeprefix("/")).is_file()
+    image = (DEPLOY / "Dockerfile").read_text()
+    assert "spanbridge[gateway,instrument] @" in image, "opentelemetry-instrument is in the image"

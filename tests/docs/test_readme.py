@@ -29,11 +29,20 @@ def commands(program: str) -> list[str]:
 
 
 def test_the_configuration_on_the_first_screen_is_valid_and_twelve_lines_long() -> None:
-    (config,) = blocks("toml")
+    config, _ = blocks("toml")
     assert len(config.strip().splitlines()) == 12
     report = examine_text(config, {}, base=ROOT)
     assert report.problems == []
     assert report.config is not None
+
+
+def test_the_downlink_further_down_can_be_added_to_it() -> None:
+    config, downlink = blocks("toml")
+    assert len(downlink.strip().splitlines()) == 4
+    report = examine_text(f"{config}\n{downlink}", {}, base=ROOT)
+    assert report.problems == []
+    assert report.config is not None
+    assert [section.topic for section in report.config.downlinks] == ["commands"]
 
 
 @pytest.mark.parametrize("code", blocks("python"))

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -53,9 +54,15 @@ class Commander:
         size = 1 if any(command.group for command in commands) else 64
         for start in range(0, len(commands), size):
             messages = [_encoded(topic, command) for command in commands[start : start + size]]
-            request = service.SendMessageRequest(messages=messages)
-            answer = self._stub.SendMessage(request, timeout=10, metadata=[("x-mq-client-id", "commander")])
-            assert answer.status.code == definition.OK, answer.status
+            wait_until(partial(self._stored, messages), "RocketMQ to take commands")
+
+    def _stored(self, messages: list[definition.Message]) -> bool:
+        """Send these, and leave those that are not stored (a broker that is busy says so)."""
+        request = service.SendMessageRequest(messages=messages)
+        answer = self._stub.SendMessage(request, timeout=30, metadata=[("x-mq-client-id", "commander")])
+        entries = answer.entries if len(answer.entries) == len(messages) else [answer] * len(messages)
+        messages[:] = [one for one, told in zip(messages, entries, strict=True) if told.status.code != definition.OK]
+        return not messages
 
 
 def _encoded(topic: str, command: Command) -> definition.Message:

@@ -25,7 +25,7 @@ from spanbridge.devstack.rocketmq import RocketmqBroker
 
 
 def wait_until(
-    condition: Callable[[], bool], what: str, timeout: float = 30.0, *, gateway: Gateway | None = None
+    condition: Callable[[], bool], what: str, timeout: float = 60.0, *, gateway: Gateway | None = None
 ) -> None:
     """Poll until ``condition`` holds, or fail the test, with what the gateway logged."""
     deadline = time.monotonic() + timeout

@@ -76,8 +76,13 @@ def address_of(broker: MqttBroker) -> str:
 
 
 def by_topic(receiver: Receiver, count: int, gateway: Gateway) -> dict[str, Arrived]:
-    wait_until(lambda: len(receiver.arrived) >= count, f"{count} commands", gateway=gateway)
-    return {one.topic.split("/")[1]: one for one in receiver.arrived}
+    """The command of each topic, once there are this many."""
+
+    def found() -> dict[str, Arrived]:
+        return {one.topic.split("/")[1]: one for one in list(receiver.arrived)}
+
+    wait_until(lambda: len(found()) >= count, f"commands of {count} topics", gateway=gateway)
+    return found()
 
 
 def test_v5_commands_arrive_with_their_context_and_properties(
@@ -195,7 +200,7 @@ def test_what_can_never_be_published_goes_to_the_dead_letters(
             return []
 
     wait_until(lambda: dead() == ["bad"], "the dead letter", gateway=gateway)
-    assert gateway.is_ready()
+    wait_until(gateway.is_ready, "the gateway to be ready again", gateway=gateway)
 
 
 def test_sigterm_gives_back_at_once_what_the_broker_has_not_answered(
@@ -218,7 +223,7 @@ def test_sigterm_gives_back_at_once_what_the_broker_has_not_answered(
         after = gateways(link.text)
         after.start()
         expected = {"first", *(f"m{number}" for number in range(20))}
-        wait_until(lambda: set(device.bodies) == expected, "what was given back", timeout=60, gateway=after)
+        wait_until(lambda: set(device.bodies) == expected, "what was given back", timeout=120, gateway=after)
 
 
 def test_a_gateway_killed_under_load_loses_no_command(
@@ -234,7 +239,7 @@ def test_a_gateway_killed_under_load_loses_no_command(
     wait_until(lambda: len(device.bodies) > 100, "some load", gateway=gateway)
     gateway.kill()
     gateway.start(ready=False)
-    wait_until(lambda: set(device.bodies) == set(sent), "every command", timeout=90, gateway=gateway)
+    wait_until(lambda: set(device.bodies) == set(sent), "every command", timeout=120, gateway=gateway)
     assert "Traceback" not in gateway.log
 
 
@@ -257,7 +262,7 @@ def test_an_mqtt_broker_restarted_under_load_loses_no_command(
     wait_until(lambda: len(device.bodies) > 100, "some load", gateway=gateway)
     broker.restart()
     commander.send(topic, *(Command(body, key=str(number % 7)) for number, body in enumerate(sent[800:])))
-    wait_until(lambda: set(device.bodies) == set(sent), "every command", timeout=90, gateway=gateway)
+    wait_until(lambda: set(device.bodies) == set(sent), "every command", timeout=120, gateway=gateway)
     wait_until(gateway.is_ready, "recovery", gateway=gateway)
     assert "Traceback" not in gateway.log
 

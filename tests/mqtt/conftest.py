@@ -23,7 +23,8 @@ from spanbridge.core.message import Publish
 from spanbridge.mqtt import MqttOptions, PublisherOptions, Subscription, create_source
 from spanbridge.ports import Link
 
-DEADLINE = 6.0
+DEADLINE = 30.0
+"""Seconds: what holds is seen at once, and a busy machine is no fault."""
 
 
 async def until(condition: Callable[[], Any], what: str = "", *, timeout: float = DEADLINE) -> Any:

@@ -227,7 +227,7 @@ HALF = [("connect", 5), ("publish", 3), ("pump", 0), ("read", 0), ("hear", 3), (
 """A PUBREC of which a part was read."""
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example(HALF, True)
 @given(STORY, st.booleans())
 def test_each_message_has_one_outcome_and_it_is_true(story: list[tuple[str, int]], v5: bool) -> None:

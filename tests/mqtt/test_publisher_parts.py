@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from spanbridge.core.errors import SinkRejected, SinkUnavailable, SourceError
@@ -22,11 +22,12 @@ from spanbridge.mqtt.version import Accepted, Version5, Version311
 
 from .publishing import Command, command
 
-TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Cn")), max_size=40)
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Cn")), max_size=20)
+PATIENT = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MESSAGES = st.builds(
     Publish,
     topic=TEXT.filter(lambda name: bool(name) and not set(name) & set("+#")),
-    payload=st.binary(max_size=3000),
+    payload=st.binary(max_size=200),
     retain=st.booleans(),
     user_properties=st.lists(st.tuples(TEXT, TEXT), max_size=4).map(tuple),
     content_type=st.none() | TEXT,
@@ -41,8 +42,9 @@ def decode(data: bytes, *, is_v5: bool = True, aliases: int = 0) -> list[Any]:
     return [delivery for run in decoder.feed(data) for delivery in run.deliveries]  # type: ignore[union-attr]
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(MESSAGES, max_size=5), st.integers(0, 2), st.booleans(), st.none() | st.integers(1, 2**32 - 1))
+@PATIENT
+@example([Publish("t", b"x" * 3000, user_properties=(("k", "v" * 300),))], 1, True, None)
+@given(st.lists(MESSAGES, max_size=3), st.integers(0, 2), st.booleans(), st.none() | st.integers(1, 2**32 - 1))
 def test_what_is_encoded_decodes_to_the_same(messages: list[Publish], qos: int, dup: bool, expiry: int | None) -> None:
     encoder = PublishEncoder(v5=True, alias_maximum=2)
     twice = [*messages, *messages]
@@ -58,7 +60,7 @@ def test_what_is_encoded_decodes_to_the_same(messages: list[Publish], qos: int, 
         assert (delivery.packet_id, bool(delivery.state & 8)) == (9 if qos else 0, dup)
 
 
-@settings(max_examples=50, deadline=None)
+@PATIENT
 @given(MESSAGES)
 def test_3_1_1_has_topic_and_payload_alone(message: Publish) -> None:
     (found,) = decode(PublishEncoder(v5=False).encode(message, 7, 1, expiry=3), is_v5=False)
@@ -110,6 +112,19 @@ def test_answers_come_in_pieces_of_any_size(size: int) -> None:
     words = [word for packet in packets if isinstance(packet, Answers) for word in packet.words]
     assert words == [0x4000_0001, 0x5010_0002, 0x7092_0003, 0x4000_0005]
     assert [p.properties["reason_string"] for p in packets if isinstance(p, PubackPacket)] == ["full"]
+
+
+def test_outcomes_of_one_read_are_told_together() -> None:
+    outbound: OutboundSession[Command] = OutboundSession(Version5())
+    told: list[list[Command]] = []
+    commands = [command("t", qos=qos) for qos in (1, 1, 0, 1, 0)]
+    outbound.put(commands, lambda done, _: told.append(list(done)), 0)
+    outbound.connected(Accepted(False, "", 0), resumed=False, aliases=0)
+    sent = decode(outbound.take(0))
+    outbound.outcomes.tell()
+    outbound.answers([0x4000_0000 | delivery.packet_id for delivery in sent if delivery.packet_id])
+    outbound.outcomes.tell()
+    assert told == [[commands[2], commands[4]], [commands[0], commands[1], commands[3]]]
 
 
 def test_expiry_counts_down_while_a_message_waits() -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from spanbridge.core.delivery import Delivery
+from spanbridge.core.errors import SinkThrottled
 from spanbridge.core.events import Event
 from spanbridge.core.message import Destination, Message
 from spanbridge.ports import QueueSource
@@ -55,10 +56,14 @@ class Taker:
         last = {delivery.message.body: delivery for delivery in self.deliveries}
         return [last[body] for body in bodies]
 
-    async def until(self, condition: Callable[[], object], timeout: float = 60.0) -> None:
+    async def until(self, condition: Callable[[], object], timeout: float = 120.0) -> None:
         async with asyncio.timeout(timeout):
             while not condition():
                 await asyncio.sleep(0.01)
+
+    async def fails_with(self, text: str) -> None:
+        """Wait until an operator is told this."""
+        await self.until(lambda: text in (self.source.status.last_error or ""))
 
     async def have(self, count: int) -> list[Delivery[Message]]:
         """Wait for this many deliveries in all."""
@@ -108,7 +113,15 @@ async def sending(endpoints: str, topic: str, **options: Any) -> AsyncIterator[C
     async def send(*bodies: bytes, **destination: Any) -> None:
         head = sink.head(Destination(topic, **destination))
         batch = [head.encode(body, "", (), time.time_ns()) for body in bodies]
-        await sink.send(topic, head.partition, batch)
+        async with asyncio.timeout(60):
+            while batch:
+                try:
+                    await sink.send(topic, head.partition, batch)
+                except SinkThrottled as busy:
+                    batch = [one for number, one in enumerate(batch) if number not in busy.stored]
+                    await asyncio.sleep(0.1)
+                else:
+                    batch = []
 
     try:
         yield send

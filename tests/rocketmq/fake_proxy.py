@@ -74,6 +74,8 @@ class FakeProxy:
         self.fifo = False
         self.wordless = False
         """Whether sends are answered with OK and no message, which gRPC lets pass."""
+        self.silent = False
+        """Whether settings are left unanswered."""
         self._server: Any = None
 
     def put(self, *bodies: bytes, attempt: int = 1, handle: str = "") -> None:
@@ -233,6 +235,8 @@ class FakeProxy:
                     self.replies.append(command)
                     continue
                 self.settings.append(command.settings)
+                if self.silent:
+                    continue
                 answer = service.TelemetryCommand(status=OK, settings=command.settings)
                 answer.settings.publishing.max_body_size = self.max_body_size
                 answer.settings.publishing.validate_message_type = self.checks_types

@@ -8,8 +8,8 @@ import zlib
 
 import pytest
 
-from spanbridge.rocketmq.grpc.decode import read_message
-from spanbridge.rocketmq.grpc.stubs import definition
+from spanbridge.rocketmq.grpc.decode import beginning, read_message, read_without_body
+from spanbridge.rocketmq.grpc.stubs import definition, service
 
 BODY = b"body" * 100
 
@@ -39,6 +39,24 @@ def test_digests(digest: str, checksum: str) -> None:
     body, fault = read(BODY + b"!", digest=digest, checksum=checksum)
     assert body == BODY + b"!"
     assert fault is not None
+
+
+def test_what_is_too_large_is_read_as_far_as_its_body() -> None:
+    response = service.ReceiveMessageResponse()
+    raw = response.message
+    raw.topic.name, raw.body = "t", b"x" * 300_000
+    raw.user_properties.update({f"name-{n}": "v" * 500 for n in range(60)})
+    raw.system_properties.receipt_handle, raw.system_properties.message_id = "handle", "id"
+    raw.system_properties.body_digest.type = definition.DigestType.CRC32
+    raw.system_properties.body_encoding = definition.Encoding.GZIP
+    data = response.SerializeToString(deterministic=True)
+    found = beginning(data[:65_536])
+    assert found.system_properties.receipt_handle == "handle"
+    message = read_without_body(found, "b", 1, "it is too large")
+    assert (message.message_id, message.body, message.fault) == ("id", b"", "it is too large")
+    assert len(message.properties) == 60
+    for damaged in (b"", data[:1000], b"\x12", b"\x0a" + data[1:], b"\x12\x05\xff\x01\x22"):
+        assert beginning(damaged) is None
 
 
 def test_packed_bodies() -> None:

@@ -13,7 +13,7 @@ from spanbridge.rocketmq.grpc.http2 import hpack
 from spanbridge.rocketmq.grpc.http2.call import CallEnd, GrpcCall
 from spanbridge.rocketmq.grpc.http2.connection import Http2Connection
 from spanbridge.rocketmq.grpc.http2.errors import Http2Error
-from spanbridge.rocketmq.grpc.http2.frames import FrameKind, MessageReader, frame, settings
+from spanbridge.rocketmq.grpc.http2.frames import FrameKind, MessageBeginning, MessageReader, frame, settings
 
 pytestmark = pytest.mark.anyio
 
@@ -44,17 +44,26 @@ def test_blocks_that_are_not_allowed(block: bytes) -> None:
 
 
 def test_messages_are_cut_however_they_come() -> None:
-    sent = [b"", b"a", b"b" * 70_000]
+    sent = [b"", b"a", b"b" * 7_000]
     data = b"".join(b"\0" + struct.pack(">I", len(message)) + message for message in sent)
-    for step in (1, 7, 16_384, len(data)):
+    for step in (7, 16_384, len(data)):
         reader = MessageReader(100_000)
         got = [message for at in range(0, len(data), step) for message in reader.feed(data[at : at + step])]
         assert got == sent
         assert not reader.inside
     with pytest.raises(Http2Error, match="compressed"):
         MessageReader(10).feed(b"\1\0\0\0\1a")
-    with pytest.raises(Http2Error, match="11 bytes"):
-        MessageReader(10).feed(b"\0\0\0\0\x0b")
+
+
+@pytest.mark.parametrize("step", [1, 7, 110, 1000])
+def test_of_a_message_that_is_too_large_there_is_the_beginning(step: int) -> None:
+    sent = [b"before", b"x" * 101, b"y" * 300, b"behind"]
+    data = b"".join(b"\0" + struct.pack(">I", len(message)) + message for message in sent)
+    reader = MessageReader(100)
+    got = [message for at in range(0, len(data), step) for message in reader.feed(data[at : at + step])]
+    assert [isinstance(message, MessageBeginning) for message in got] == [False, True, True, False]
+    assert [bytes(message) for message in got] == [message[:100] for message in sent]
+    assert not reader.inside
 
 
 class Line(asyncio.Transport):

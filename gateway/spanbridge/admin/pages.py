@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from spanbridge.admin.access import CHALLENGE, OPEN, Access, Denied
 from spanbridge.core.health import Readiness
 from spanbridge.core.hosts import is_loopback
 
@@ -25,7 +26,7 @@ _PATHS = ("/", "/livez", "/readyz", "/metrics", "/status", PROFILE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What matters of a request. ``host`` is the Host header, None when there was none."""
+    """What matters of a request. ``host`` is the Host header, None when there was none; ``peer`` is who asks."""
 
     method: str
     path: str
@@ -33,6 +34,7 @@ class Request:
     host: str | None = None
     accept: str = ""
     authorization: str = field(default="", repr=False)
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +48,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class LaterAnswer:
     """A response that takes a while. Its connection waits for it, others do not."""
 
     make: Callable[[], Awaitable[Answer]]
 
 
-ProfilePage = Callable[[str, str], Answer | Pending]
-"""Takes the query and the Authorization header."""
+ProfilePage = Callable[[str], Answer | LaterAnswer]
+"""Takes the query."""
 
 
 def as_json(status: int, content: object, headers: Mapping[str, str] | None = None) -> Answer:
@@ -67,6 +69,12 @@ def error(status: int, message: str, headers: Mapping[str, str] | None = None, *
     return as_json(status, {"error": message, **more}, headers)
 
 
+def _denied(why: Denied) -> Answer:
+    if why is Denied.WRONG:
+        return error(401, why.value, {"WWW-Authenticate": CHALLENGE})
+    return error(403, why.value, hint="set `token` in [admin]")
+
+
 def alive() -> str | None:
     """Alive, as far as an answer shows."""
     return None
@@ -74,35 +82,38 @@ def alive() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """The pages over what the gateway hands in. ``loopback`` says that the server listens on loopback only."""
+    """The pages over what the gateway hands in, for those whom ``access`` lets see them."""
 
     readiness: Callable[[], Readiness]
     status: Callable[[], Mapping[str, Any]]
     metrics: Metrics | None
     liveness: Liveness = alive
-    loopback: bool = True
+    access: Access = OPEN
     profile: ProfilePage | None = None
 
-    def answer(self, request: Request) -> Answer | Pending:
+    def answer(self, request: Request) -> Answer | LaterAnswer:
         """Answer one request."""
         path, host = request.path, request.host
-        if self.loopback and host is not None and not names_loopback(host):
+        if not self.access.exposed and host is not None and not names_loopback(host):
             # A page in the operator's browser could reach us under its own name (DNS rebinding).
             return error(403, "this server answers to localhost and loopback addresses only", host=host[:255])
         if path not in _PATHS:
             return error(404, "no such page", pages=list(_PATHS))
+        denied = self.access.denied(path, request.authorization)
+        if denied is not None:
+            return _denied(denied)
         if request.method not in ("GET", "HEAD"):
             return error(405, f"{path} takes GET and HEAD", {"Allow": "GET, HEAD"})
         if path == PROFILE:
             return self._profile(request)
         return self._page(path, request.accept)
 
-    def _profile(self, request: Request) -> Answer | Pending:
+    def _profile(self, request: Request) -> Answer | LaterAnswer:
         if self.profile is None:
             return error(404, "profiles are off", hint="set `enabled = true` in [profiling]")
         if request.method != "GET":  # a profile takes seconds, and nobody would see it
             return error(405, f"{PROFILE} takes GET", {"Allow": "GET"})
-        return self.profile(request.query, request.authorization)
+        return self.profile(request.query)
 
     def _page(self, path: str, accept: str) -> Answer:
         match path:

@@ -1,13 +1,12 @@
-"""``/debug/pprof/profile``: who may have a profile, of how many seconds, and what is said when there is none."""
+"""``/debug/pprof/profile``: a profile of how many seconds, and what is said when there is none."""
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from spanbridge.admin.pages import Answer, Pending, error
+from spanbridge.admin.pages import Answer, LaterAnswer, error
 from spanbridge.core.errors import SpanbridgeError
 
 LONGEST = 60.0
@@ -19,25 +18,19 @@ _BUSY = "profiling_busy"
 
 @dataclass(frozen=True, slots=True)
 class Profiles:
-    """The page. ``make`` makes a profile of so many seconds; ``exposed`` says that other machines reach the server.
+    """The page. ``make`` makes a profile of so many seconds.
 
     It raises :class:`SpanbridgeError` where there is no profile to be had; reason ``profiling_busy`` means later.
     """
 
     make: Callable[[float], Awaitable[bytes]]
-    token: str | None
-    exposed: bool
 
-    def __call__(self, query: str, authorization: str) -> Answer | Pending:
+    def __call__(self, query: str) -> Answer | LaterAnswer:
         """Answer a request."""
-        if self.token is None and self.exposed:
-            return error(403, "profiles need a token where other machines can ask", hint="set `token` in [profiling]")
-        if self.token is not None and not _brings(authorization, self.token):
-            return error(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
         seconds = _seconds(query)
         if seconds is None:
             return error(400, f"`seconds` is no number above 0 and up to {LONGEST:g}")
-        return Pending(lambda: self._make(seconds))
+        return LaterAnswer(lambda: self._make(seconds))
 
     async def _make(self, seconds: float) -> Answer:
         try:
@@ -46,12 +39,6 @@ class Profiles:
             return error(409 if cause.reason == _BUSY else 503, str(cause))
         name = {"Content-Disposition": 'attachment; filename="cpu.pb.gz"'}
         return Answer(200, body, "application/octet-stream", name)
-
-
-def _brings(authorization: str, token: str) -> bool:
-    """Whether that is the token (RFC 6750 section 2.1), compared in a time that tells nothing of it."""
-    scheme, _, given = authorization.partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
 
 
 def _seconds(query: str) -> float | None:

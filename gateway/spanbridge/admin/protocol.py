@@ -12,14 +12,15 @@ from typing import cast
 
 import h11
 
-from spanbridge.admin.pages import Answer, Pending, Request, error
+from spanbridge.admin.pages import Answer, LaterAnswer, Request, error
 
-Respond = Callable[[Request], Answer | Pending]
-"""Never raises, and what a :class:`Pending` makes does not either."""
+Respond = Callable[[Request], Answer | LaterAnswer]
+"""Never raises, and what a :class:`LaterAnswer` makes does not either."""
 
 _IDLE_TIMEOUT = 75.0
 """Seconds a connection may take for its next request, from the first byte to the last as well."""
 _MAX_REQUEST = 16384
+"""Bytes of a request's line and headers. h11 counts while a request is incomplete; many come in one read."""
 _MAX_CONNECTIONS = 64
 _REFUSALS = {
     431: "the request is too large",
@@ -122,6 +123,8 @@ class HttpProtocol(asyncio.Protocol):
             self._head = event.method == b"HEAD"
         if isinstance(event, h11.Request) and not event.http_version.startswith(b"1."):
             self._refuse(505)
+        elif isinstance(event, h11.Request) and _size(event) > _MAX_REQUEST:
+            self._refuse(431)
         elif isinstance(event, h11.Request):
             # No page takes a body. One that comes all the same is not waited for: the connection ends instead.
             complete = isinstance(self._http.next_event(), h11.EndOfMessage)
@@ -145,14 +148,14 @@ class HttpProtocol(asyncio.Protocol):
         self.close()
         return False
 
-    async def _wait(self, pending: Pending, *, complete: bool) -> None:
+    async def _wait(self, pending: LaterAnswer, *, complete: bool) -> None:
         """Answer once that can be done, and go on with what was received since."""
         answer = await pending.make()
         self._pending = None
         self._finish(answer, complete=complete)
         self._advance()
 
-    def _make(self, request: h11.Request) -> Answer | Pending:
+    def _make(self, request: h11.Request) -> Answer | LaterAnswer:
         headers = {name: value.decode("latin-1") for name, value in request.headers}
         host, target = headers.get(b"host"), request.target.decode("latin-1")
         if target.lower().startswith("http://"):  # RFC 9112 section 3.2.2: has to be taken, and replaces Host
@@ -167,8 +170,14 @@ class HttpProtocol(asyncio.Protocol):
                 host=host,
                 accept=headers.get(b"accept", ""),
                 authorization=headers.get(b"authorization", ""),
+                peer=self._peer(),
             )
         )
+
+    def _peer(self) -> str:
+        """Address of who asks."""
+        name = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(name[0]) if name else "somebody"
 
     def _send(self, answer: Answer, *, keep: bool) -> None:
         headers = [
@@ -205,3 +214,8 @@ class HttpProtocol(asyncio.Protocol):
         self._connections[self] = None
         self._rest()
         self._idle = asyncio.get_running_loop().call_later(_IDLE_TIMEOUT, self.abort)
+
+
+def _size(request: h11.Request) -> int:
+    """Bytes of its line and headers, but for what separates them."""
+    return len(request.target) + sum(len(name) + len(value) for name, value in request.headers)

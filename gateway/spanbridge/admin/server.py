@@ -6,9 +6,11 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from spanbridge.admin.pages import Answer, Liveness, Metrics, Pages, Pending, ProfilePage, Request, alive, error
+from spanbridge.admin.access import Access
+from spanbridge.admin.pages import Answer, LaterAnswer, Liveness, Metrics, Pages, ProfilePage, Request, alive, error
 from spanbridge.core.errors import SpanbridgeError
 from spanbridge.core.events import Event, Severity
 from spanbridge.core.health import Readiness
@@ -51,10 +53,28 @@ class AdminExposed(Event):
     counted: ClassVar[bool] = False
 
     host: str
+    token: bool
 
     def text(self) -> str:
         """What that means."""
-        return f"admin server on {self.host} is open to other machines, without TLS or a password"
+        rest = "the other pages want the token" if self.token else "the other pages are refused: set `token` in [admin]"
+        return f"admin server on {self.host} is open to other machines without TLS: health and metrics to all, {rest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminDenied(Event):
+    """Somebody brought a token that is not ours. The request was answered with 401."""
+
+    name: ClassVar[str] = "admin.denied"
+    severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("path",)
+
+    path: str
+    peer: str
+
+    def text(self) -> str:
+        """Page and peer."""
+        return f"{self.peer} asked for admin page {self.path} with a wrong token; answered 401"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +101,8 @@ class AdminServer:
     :param metrics: makes ``/metrics`` from the Accept header; None turns the page off.
     :param liveness: says for ``/livez`` why the gateway is stuck, None while it is not.
     :param profile: answers ``/debug/pprof/profile``; None turns the page off.
+    :param token: what requests for other pages than health and metrics have to bring. Without it these pages are
+        shown on loopback only.
 
     All of them are called on the event loop and have to be quick.
     """
@@ -98,12 +120,13 @@ class AdminServer:
         metrics: Metrics | None = None,
         liveness: Liveness = alive,
         profile: ProfilePage | None = None,
+        token: str | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._reporter = reporter
-        self._loopback = is_loopback(host)
-        self._pages = Pages(readiness, status, metrics, liveness, self._loopback, profile)
+        self._access = Access(token=token, exposed=not is_loopback(host))
+        self._pages = Pages(readiness, status, metrics, liveness, self._access, profile)
         self._server: asyncio.Server | None = None
         self._connections: dict[HttpProtocol, None] = {}
 
@@ -139,8 +162,8 @@ class AdminServer:
             ).lower()
             hint = "set another `port` in [admin], or `enabled = false`"
             raise AdminError(f"cannot listen on {self._host} port {self._port}: {text}; {hint}") from cause
-        if not self._loopback:
-            self._reporter.report(AdminExposed(host=self._host))
+        if self._access.exposed:
+            self._reporter.report(AdminExposed(host=self._host, token=self._access.token is not None))
         self._reporter.report(AdminListening(url=self.url))
 
     async def stop(self) -> None:
@@ -161,14 +184,18 @@ class AdminServer:
         """Where it listens."""
         return {"url": self.url}
 
-    def _answer(self, request: Request) -> Answer | Pending:
+    def _answer(self, request: Request) -> Answer | LaterAnswer:
         try:
             answer = self._pages.answer(request)
         except Exception as cause:  # noqa: BLE001 - whatever a page's maker does must not end the connection silently
             return self._failed(request.path, cause)
-        return answer if isinstance(answer, Answer) else Pending(lambda: self._later(request.path, answer))
+        if isinstance(answer, LaterAnswer):
+            return LaterAnswer(lambda: self._later(request.path, answer))
+        if answer.status == HTTPStatus.UNAUTHORIZED and request.authorization:
+            self._reporter.report(AdminDenied(path=request.path, peer=request.peer))
+        return answer
 
-    async def _later(self, path: str, pending: Pending) -> Answer:
+    async def _later(self, path: str, pending: LaterAnswer) -> Answer:
         try:
             return await pending.make()
         except Exception as cause:  # noqa: BLE001 - as above

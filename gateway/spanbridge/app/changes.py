@@ -10,15 +10,16 @@ from typing import TypeVar
 
 from spanbridge.app import convert
 from spanbridge.config import Config, DownlinkSection, Mqtt
-from spanbridge.config.models import Section
+from spanbridge.config.models import Section, SpoolSection
 from spanbridge.mqtt import MqttOptions, PublisherOptions
 from spanbridge.rocketmq import RocketmqOptions
 
 # Changed while it runs, each of these would cost more than a restart: the identity that sessions and loop prevention go
 # by, the order of message groups, sockets that others have been told of, exporters.
-_ADMIN = ("enabled", "host", "port", "allow_remote")
+_ADMIN = ("enabled", "host", "port", "allow_remote", "token")
 _MQTT = ("version", "clean_start")
 _ROCKETMQ = ("ordered_partitions",)
+_SPOOL = ("path", "max_bytes", "reserve", "segment_bytes")
 
 S = TypeVar("S", bound=Section)
 
@@ -119,7 +120,7 @@ def compare(before: Loaded, after: Loaded) -> Changes:
         cluster=_without_topics(before.rocketmq) != _without_topics(after.rocketmq)
         or _other_files(before, after, before.rocketmq),
         routes=old.routes != new.routes,
-        uplink=old.uplink != new.uplink,
+        uplink=old.uplink != new.uplink or old.spool != new.spool,
         health=old.admin != new.admin,
         bounds=old.downlink != new.downlink,
         downlinks=_downlinks(before, after),
@@ -172,6 +173,7 @@ def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> t
     profiling = _held(running.profiling, read.profiling, type(read.profiling).model_fields, "profiling", needed)
     rocketmq = _held(running.rocketmq, read.rocketmq, _ROCKETMQ, "rocketmq", needed)
     needed += [] if read.lag == running.lag else ["lag"]
+    spool = _spool(running, read, needed)
     brokers, renamed = _brokers(running, read, busy, needed)
     update = {
         "name": running.name,
@@ -180,11 +182,19 @@ def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> t
         "profiling": profiling,
         "rocketmq": rocketmq,
         "lag": running.lag,
+        "spool": spool,
         "mqtt": brokers,
         "routes": [_renamed(route, "source", renamed) for route in read.routes],
         "downlinks": _held_downlinks(read, brokers, renamed, needed),
     }
     return read.model_copy(update=update), tuple(needed)
+
+
+def _spool(running: Config, read: Config, needed: list[str]) -> SpoolSection | None:
+    if running.spool is None or read.spool is None:
+        needed += ["spool"] if running.spool != read.spool else []
+        return running.spool
+    return _held(running.spool, read.spool, _SPOOL, "spool", needed)
 
 
 def _held(running: S, read: S, names: Iterable[str], path: str, needed: list[str]) -> S:

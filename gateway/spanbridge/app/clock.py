@@ -13,6 +13,11 @@ class SystemClock:
     now_ns = staticmethod(time.time_ns)
     monotonic_ns = staticmethod(time.monotonic_ns)
 
+    @staticmethod
+    def boot_ns() -> int:
+        """Nanoseconds since the machine started, its sleep included where the system counts that. Never set."""
+        return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
     async def sleep(self, seconds: float) -> None:
         """Pause the calling task."""
         await asyncio.sleep(seconds)

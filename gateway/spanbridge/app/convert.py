@@ -21,10 +21,12 @@ from spanbridge.core.routes import TopicFilter, minimal_filters
 from spanbridge.core.template import Scope, Template
 from spanbridge.core.tls import TlsOptions
 from spanbridge.downlink import DownlinkEnds, DownlinkSettings
+from spanbridge.spool import SpoolOptions
 from spanbridge.telemetry import Peer
-from spanbridge.uplink import UplinkSettings
+from spanbridge.uplink import SpillSettings, UplinkSettings
 from spanbridge_context import suffix_filter
 
+_SPOOL = ("path", "max_bytes", "reserve", "segment_bytes")
 _EXTRA_QOS = 1
 """QoS of subscriptions that no route asks for: nothing that they bring is lost on the way."""
 
@@ -123,6 +125,23 @@ def uplink_settings(config: Config) -> UplinkSettings:
         unroutable_topic=uplink.unroutable_topic,
         rejected_topic=uplink.rejected_topic,
         reject_after=uplink.reject_after,
+        spill=_spill(config),
+    )
+
+
+def spool_options(config: Config) -> SpoolOptions | None:
+    """The directory of the spool, if there is to be one."""
+    if config.spool is None:
+        return None
+    return SpoolOptions(**{name: getattr(config.spool, name) for name in _SPOOL})
+
+
+def _spill(config: Config) -> SpillSettings:
+    found = config.spool
+    if found is None:
+        return SpillSettings()
+    return SpillSettings(
+        after=found.spill_after, share=found.drain_share, qos0_share=found.qos0_share, max_age=found.max_age
     )
 
 
@@ -201,10 +220,11 @@ def _tls(tls: Tls) -> dict[str, Any]:
 
 def _same(model: object, names: str) -> dict[str, Any]:
     """Settings whose names and meaning are the options' own."""
-    return {name: _plain(getattr(model, name)) for name in names.split()}
+    return {name: plain(getattr(model, name)) for name in names.split()}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A setting as adapters take it."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     return str(value) if isinstance(value, Path) else value

@@ -16,6 +16,7 @@ from spanbridge.app.forwarding import Deadlines, Forwarding
 from spanbridge.app.lag import lag_service
 from spanbridge.app.reload import Reload, Running
 from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
+from spanbridge.app.spool import SpoolView
 from spanbridge.app.switch import SinkSwitch
 from spanbridge.app.watch import Watch
 from spanbridge.config import Config, Report, examine
@@ -24,6 +25,7 @@ from spanbridge.downlink import Downlinks
 from spanbridge.mqtt import create_source
 from spanbridge.ports import Service
 from spanbridge.rocketmq import create_sink
+from spanbridge.spool import SegmentSpool
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
 
@@ -51,6 +53,8 @@ class Gateway:
         clock, loaded = SystemClock(), changes.loaded(config)
         sink = SinkSwitch(create_sink(loaded.rocketmq, self._reporter))
         sources = [create_source(one, self._reporter) for one in loaded.mqtt.values()]
+        spool_options = convert.spool_options(config)
+        spool = None if spool_options is None else SegmentSpool(spool_options, self._reporter)
         self.uplink = Uplink(
             sink,
             tracer=telemetry.tracer,
@@ -59,6 +63,8 @@ class Gateway:
             clock=clock,
             settings=convert.uplink_settings(config),
             cluster=convert.peers(config)[1],
+            spool=spool,
+            boot_ns=clock.boot_ns,
         )
         routes = config.build_routes()
         for source in sources:
@@ -101,6 +107,7 @@ class Gateway:
         self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink, self.downlinks)]
         found += [self.profiler] if self.profiler is not None else []
+        found += self._spool(spool, clock) if spool is not None else []
         found += [self._admin(config)] if config.admin.enabled else []
         found += [SinkService(sink), probe, RatesService(self.watch.read_rates)]
         if (lag := lag_service(config, telemetry, clock)) is not None:
@@ -112,6 +119,14 @@ class Gateway:
         self.watch.show("config", self.reload.show)
         self.watch.show("services", self._services.status)
 
+    def _spool(self, spool: SegmentSpool, clock: SystemClock) -> list[Service]:
+        """The spool, and what is shown of it."""
+        assert self.uplink.spill is not None
+        view = SpoolView(spool, self.uplink.spill, clock)
+        view.register(self._telemetry)
+        self.watch.show("spool", view.show)
+        return [spool, view]
+
     def _admin(self, config: Config) -> AdminServer:
         return AdminServer(
             config.admin.host,
@@ -122,6 +137,7 @@ class Gateway:
             metrics=self._telemetry.prometheus if config.telemetry.prometheus else None,
             liveness=self.watch.liveness,
             profile=profiler.page(config, self.profiler),
+            token=convert.plain(config.admin.token),
         )
 
     async def run(self, stop: asyncio.Event, cause: Callable[[], str]) -> None:

@@ -1,4 +1,4 @@
-"""Puts the profiler together: what it reads routes from, where profiles are pushed, who may ask for one."""
+"""Puts the profiler together: what it reads routes from, where profiles are pushed, the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from spanbridge import __version__
 from spanbridge.admin import Profiles
 from spanbridge.config import Config
-from spanbridge.core.hosts import is_loopback
 from spanbridge.profiling import ProfilerService
 from spanbridge.telemetry import Telemetry
 from spanbridge.telemetry.otlp.profiles import ProfileExport
@@ -53,9 +52,7 @@ def page(config: Config, profiler: ProfilerService | None) -> Profiles | None:
     """The admin server's page, where it is asked for."""
     if profiler is None or not config.profiling.enabled:
         return None
-    token = config.profiling.token
-    given = token.get_secret_value() if token is not None else None
-    return Profiles(profiler.profile, given, exposed=not is_loopback(config.admin.host))
+    return Profiles(profiler.profile)
 
 
 def _route(frame: FrameType) -> str:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import spanbridge
-from spanbridge.cli import exits
+from spanbridge.cli import exits, spool
 from spanbridge.cli.help import use_plain_help
 from spanbridge.cli.lag import EPILOG as LAG_EPILOG
 from spanbridge.cli.lag import lag
 from spanbridge.cli.plugins import add_plugins
+from spanbridge.cli.profile import EPILOG as PROFILE_EPILOG
+from spanbridge.cli.profile import profile
 from spanbridge.cli.running import DEFAULT_FILE, MissingPackageError, complain, installed, run_gateway
 from spanbridge.core.errors import ConfigError, SpanbridgeError
 
@@ -47,6 +49,7 @@ def build() -> typer.Typer:
         "Example: spanbridge check --json | jq .problems"
     )(check)
     app.command(epilog=LAG_EPILOG)(lag)
+    app.command(epilog=PROFILE_EPILOG)(profile)
     app.command(epilog="Example: spanbridge init /etc/spanbridge/spanbridge.toml")(init)
     app.command(epilog="Example: spanbridge version")(version)
     reference = typer.Typer(
@@ -55,6 +58,7 @@ def build() -> typer.Typer:
     reference.command(epilog="Example: spanbridge config schema > spanbridge.schema.json")(schema)
     reference.command(epilog="Example: spanbridge config docs > configuration.md")(docs)
     app.add_typer(reference, name="config")
+    app.add_typer(spool.build(), name="spool")
     add_plugins(app)
     return use_plain_help(app)
 

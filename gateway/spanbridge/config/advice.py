@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spanbridge.config.models import Mqtt, Rocketmq
+from spanbridge.config.models import Admin, Mqtt, Rocketmq
 from spanbridge.config.models.rocketmq import NAME_SERVER_PORT
 from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, Loc, warning
@@ -89,6 +89,21 @@ def _runtime(parts: Parts) -> Iterator[Finding]:
             ("uplink", "max_in_flight"), "is smaller than `batch.max_messages`, so no batch can fill", show_value=True
         )
     if parts.knows("admin") and admin.enabled and not is_loopback(admin.host):
+        yield from _exposed(admin)
+
+
+def _exposed(admin: Admin) -> Iterator[Finding]:
+    if admin.token is None:
         yield warning(
-            ("admin", "host"), "other machines can read health, metrics and status without a password", show_value=True
+            ("admin", "host"),
+            "other machines can read health and metrics, and nobody any other page, since there is no token",
+            "set `token` in [admin]",
+            show_value=True,
+        )
+    else:
+        yield warning(
+            ("admin", "host"),
+            "other machines can read health and metrics, and who listens on the way can read the token",
+            "keep it inside a trusted network, or put a proxy with TLS before it",
+            show_value=True,
         )

@@ -102,6 +102,8 @@ class Route:
     carriers: frozenset[Carrier] = frozenset()
     source: str | None = None
     max_payload: int | None = None
+    spool: bool = True
+    when_full: str = "block"
 
     @property
     def templates(self) -> tuple[Template, ...]:

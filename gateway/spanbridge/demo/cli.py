@@ -1,4 +1,4 @@
-"""``spanbridge demo``: one trace from simulated devices through the gateway to a RocketMQ consumer, on real brokers."""
+"""``spanbridge demo``: traces from simulated devices through the gateway to RocketMQ and back, on real brokers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from spanbridge.demo.cast import Cast, hand_instrumented, zero_code
+from spanbridge.demo.cast import ASKED, UP, Cast, hand_instrumented, zero_code
 from spanbridge.demo.keep import look_around, next_steps, print_commands
+from spanbridge.demo.observe_cli import run_observe
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.demo.play import DemoResult, play
 from spanbridge.demo.stage import Stage
@@ -40,19 +41,24 @@ app = typer.Typer(
 
 
 @app.command(epilog="Example: spanbridge demo --messages 100 --keep")
-def demo(
-    messages: Annotated[int, typer.Option(min=4, max=10_000, help="Messages to send, of all devices together.")] = 40,
+def demo(  # noqa: PLR0917 - the options of a command
+    messages: Annotated[int, typer.Option(min=4, max=10_000, help="Readings to send, of all devices together.")] = 40,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards, until Ctrl-C.")] = False,
     plain: Annotated[
         bool,
         typer.Option("--zero-code", help="Devices and consumer are plain scripts under opentelemetry-instrument."),
     ] = False,
+    observed: Annotated[
+        bool,
+        typer.Option("--observe", help="Find out why a consumer is slow: lag, delay, flame graph and trace."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Save what is printed as a picture, too.")] = None,
 ) -> None:
-    """Follow one trace from simulated devices through the gateway to a RocketMQ consumer.
+    """Follow traces from simulated devices through the gateway to a RocketMQ consumer, and commands down and back up.
 
-    Starts real brokers, the gateway, two devices and a consumer, each a process of its own, and prints their traces.
+    Starts real brokers, the gateway, two devices, a consumer and a program that asks the devices for their state, each
+    a process of its own, and prints their traces.
 
     Exit codes: 0 every message and every span arrived, 1 something is missing or did not start.
     """
@@ -60,7 +66,10 @@ def demo(
     console = _console(as_json, record=svg is not None)
     outcome: DemoResult | None = None
     try:
-        _require(plain=plain)
+        _require(plain=plain or observed)
+        if observed:
+            ok = run_observe(console, _act, messages=messages, keep=keep, as_json=as_json)
+            raise typer.Exit(0 if ok else 1)
         with OtlpReceiver() as receiver, Stage(receiver) as stage:
             cast, outcome = _run(console, stage, messages, plain=plain)
             colours = Colours(cast.services)
@@ -123,10 +132,11 @@ def _run(console: Console, stage: Stage, messages: int, *, plain: bool) -> tuple
     cast = (zero_code if plain else hand_instrumented)(stage.places, messages)
     with _act(console, "gateway", "spanbridge run, and a consumer on the official RocketMQ client"):
         stage.start_bridge(cast)
+    asked, kind = sum(flow.messages for flow in cast.questions), "plain " if plain else ""
     with _act(
         console,
         "devices",
-        f"two {'plain ' if plain else ''}MQTT clients send {messages} messages, each in a trace of its own",
+        f"two {kind}MQTT clients send {messages} messages and answer {asked} commands, a trace each",
     ):
         return cast, play(stage, cast)
 
@@ -149,27 +159,38 @@ def _show(console: Console, outcome: DemoResult, colours: Colours) -> None:
     console.print()
     for title, trace in outcome.shown:
         console.print(trace_panel(trace, title, colours, console.width))
-    console.print(summary_panel(outcome.tallies, _latency(outcome), outcome.duplicates, outcome.problems))
+    console.print(summary_panel(outcome.tallies, _latencies(outcome), outcome.duplicates, outcome.problems))
 
 
-def _latency(outcome: DemoResult) -> tuple[float, float] | None:
-    """Median and 99th percentile in milliseconds."""
-    found = outcome.latencies_ms
-    return (median(found), quantiles(found, n=100, method="inclusive")[98]) if len(found) > 1 else None
+def _latencies(outcome: DemoResult) -> dict[str, tuple[float, float]]:
+    """Median and 99th percentile in milliseconds, by what is at the ends."""
+    return {
+        ends: (median(found), quantiles(found, n=100, method="inclusive")[98])
+        for ends, found in outcome.latencies_ms.items()
+        if len(found) > 1
+    }
 
 
 def _as_dict(outcome: DemoResult) -> dict[str, Any]:
-    tallies = outcome.tallies
-    latency = _latency(outcome)
     return {
         "ok": outcome.ok,
+        **_flows(outcome, UP),
+        "duplicates": outcome.duplicates,
+        "commands": _flows(outcome, ASKED),
+        "problems": outcome.problems,
+        "traces": [{"kind": title, "trace_id": trace.trace_id} for title, trace in outcome.shown],
+    }
+
+
+def _flows(outcome: DemoResult, ends: str) -> dict[str, Any]:
+    """The messages that went one way, all devices together. Of a command, what is received is the answer."""
+    tallies = [tally for tally in outcome.tallies if tally.ends == ends]
+    latency = _latencies(outcome).get(ends)
+    return {
         "sent": sum(tally.sent for tally in tallies),
         "received": sum(tally.received for tally in tallies),
         "lost": sum(tally.lost for tally in tallies),
-        "duplicates": outcome.duplicates,
         "complete_traces": sum(tally.complete for tally in tallies),
         "p50_ms": round(latency[0], 3) if latency else None,
         "p99_ms": round(latency[1], 3) if latency else None,
-        "problems": outcome.problems,
-        "traces": [{"kind": title, "trace_id": trace.trace_id} for title, trace in outcome.shown],
     }

@@ -11,16 +11,17 @@ from rich.console import Console
 from rich.text import Text
 
 from spanbridge.cli import invocation
-from spanbridge.demo.cast import CONSUMER, example
+from spanbridge.demo.cast import BACKEND, CONSUMER, example
+from spanbridge.demo.configuration import SPARE_GROUP
 from spanbridge.demo.otlp import OtlpReceiver
-from spanbridge.demo.stage import SPARE_GROUP, Stage
-from spanbridge.demo.traces import Traces
+from spanbridge.demo.stage import Stage
+from spanbridge.demo.traces import Step, Traces
 from spanbridge.demo.view import Colours, trace_panel
 
 _POLL_SECONDS = 0.25
 _SETTLE_SECONDS = 0.6
 _AT_ONCE = 3
-
+_LAST = tuple(Step(service, "CONSUMER", "rocketmq") for service in (CONSUMER, BACKEND))
 
 Rows = tuple[tuple[str, str], ...]
 
@@ -50,7 +51,7 @@ def look_around(console: Console, stage: Stage, colours: Colours) -> None:
         "".join(f"export {name}={shlex.quote(value)}\n" for name, value in _variables(stage).items())
     )
     print_commands(console, "Everything keeps running until Ctrl-C. In another terminal:", _rows(stage, environment))
-    console.print("\n[dim]Traces of what you publish appear here.[/]")
+    console.print("\n[dim]Traces of what you publish and ask appear here.[/]")
     _watch(console, stage.receiver, colours)
 
 
@@ -61,13 +62,15 @@ def _variables(stage: Stage) -> dict[str, str]:
 def _rows(stage: Stage, environment: Path) -> Rows:
     python = shlex.quote(sys.executable)
     v5, v311, consumer = (shlex.quote(str(example(name))) for name in ("device_v5.py", "device_v311.py", "consumer.py"))
+    ask = shlex.quote(str(example("ask.py")))
     places = stage.places
+    device = f"OTEL_SERVICE_NAME=device-v5 {python} {v5} --port {places.v5_port}"
     return (
         ("first", f". {environment}"),
         ("status", "curl $ADMIN/status"),
         ("health", "curl $ADMIN/readyz"),
         ("metrics", "curl $ADMIN/metrics"),
-        ("publish, v5", f"OTEL_SERVICE_NAME=device-v5 {python} {v5} --port {places.v5_port} --messages 1"),
+        ("publish, v5", f"{device} --messages 1"),
         (
             "publish, v3.1.1",
             f"OTEL_SERVICE_NAME=meter-v311 {python} {v311} --port {places.v311_port} --messages 1",
@@ -76,6 +79,11 @@ def _rows(stage: Stage, environment: Path) -> Rows:
             "consume",
             f"OTEL_SERVICE_NAME={CONSUMER}-2 {python} {consumer} --endpoints {places.endpoints} "
             f"--topic telemetry --group {SPARE_GROUP}",
+        ),
+        (
+            "ask a device",
+            f"{device} --messages 0 --commands 1 & "
+            f"OTEL_SERVICE_NAME={BACKEND} {python} {ask} --endpoints {places.endpoints} --device sensor-1",
         ),
         ("configuration", f"cat {stage.config_path}"),
         ("logs", f"tail -f {stage.directory}/*.log"),
@@ -94,9 +102,7 @@ def _watch(console: Console, receiver: OtlpReceiver, colours: Colours) -> None:
         changed |= {span.trace_id: now for span in spans[known:] if span.trace_id not in shown}
         known = len(spans)
         settled = [trace_id for trace_id, when in changed.items() if now - when > _SETTLE_SECONDS]
-        whole = [
-            trace_id for trace_id in settled if any(n.span.service == CONSUMER for n in traces.trace(trace_id).nodes)
-        ]
+        whole = [trace_id for trace_id in settled if any(traces.holds(trace_id, step) for step in _LAST)]
         for trace_id in whole[:_AT_ONCE]:
             title = time.strftime("%H:%M:%S")
             console.print(trace_panel(traces.trace(trace_id), title, colours, console.width))

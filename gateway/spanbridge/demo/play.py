@@ -1,12 +1,13 @@
-"""The piece itself: devices send, and what the receiver and the consumer got is judged."""
+"""The piece itself: devices send and are asked, and what the receiver and the others got is judged."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from spanbridge.demo.cast import Cast, Device
+from spanbridge.demo.cast import Cast, Flow
 from spanbridge.demo.stage import Stage
 from spanbridge.demo.traces import Trace, Traces
 from spanbridge.demo.view import DeviceResult
@@ -16,12 +17,12 @@ _SETTLE_SECONDS = 20.0
 
 @dataclass(slots=True)
 class DemoResult:
-    """What came of it. ``latencies_ms`` are from the start of a device's send span to the start of the consumer's."""
+    """What came of it. ``latencies_ms``, by what is at the ends, are from the start of the first step to the last's."""
 
     tallies: list[DeviceResult]
     traces: Traces
     shown: list[tuple[str, Trace]] = field(default_factory=list)
-    latencies_ms: list[float] = field(default_factory=list)
+    latencies_ms: dict[str, list[float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     duplicates: int = 0
 
@@ -32,11 +33,11 @@ class DemoResult:
 
 
 def play(stage: Stage, cast: Cast, settle_seconds: float = _SETTLE_SECONDS) -> DemoResult:
-    """Let the devices send, wait until everything has arrived (or ``settle_seconds`` have passed), and judge.
+    """Let devices send and be asked, wait until everything has arrived (or ``settle_seconds`` have passed), and judge.
 
-    :raises ServiceError: a device failed.
+    :raises ServiceError: a device failed, or who asks.
     """
-    stage.play(cast.devices)
+    stage.play(cast)
     deadline = time.monotonic() + settle_seconds
     while True:
         outcome = judge(cast, stage.printed(), _collect(stage))
@@ -55,25 +56,33 @@ def _collect(stage: Stage) -> Traces:
     return traces
 
 
-def judge(cast: Cast, printed: list[tuple[str, int]], traces: Traces) -> DemoResult:
-    """Compare what was sent with what arrived, and look for every span of every message."""
-    counts = Counter(printed)
-    outcome = DemoResult([], traces, duplicates=sum(counts.values()) - len(counts))
-    for device in cast.devices:
-        _judge_device(device, counts, outcome)
+Printed = Mapping[str, Sequence[tuple[str, int]]]
+
+
+def judge(cast: Cast, printed: Printed, traces: Traces) -> DemoResult:
+    """Compare what was sent with what arrived, and look for every span of every message.
+
+    ``printed``: by service, device and number of each message that it got.
+    """
+    counts = {service: Counter(lines) for service, lines in printed.items()}
+    outcome = DemoResult([], traces, duplicates=sum(sum(one.values()) - len(one) for one in counts.values()))
+    for flow in cast.flows:
+        _judge_flow(flow, counts.get(flow.steps[-1].service, Counter()), outcome)
     return outcome
 
 
-def _judge_device(device: Device, printed: Counter[tuple[str, int]], outcome: DemoResult) -> None:
-    expected = device.readings
+def _judge_flow(flow: Flow, printed: Counter[tuple[str, int]], outcome: DemoResult) -> None:
+    expected = flow.expected
     received = len(expected & printed.keys())
-    trace_ids = outcome.traces.of_service(device.service)
-    faults = {trace_id: outcome.traces.missing(trace_id, device.steps) for trace_id in trace_ids}
+    traces = outcome.traces
+    trace_ids = [each for each in traces.of_service(flow.service) if traces.holds(each, flow.steps[0])]
+    faults = {trace_id: traces.missing(trace_id, flow.steps) for trace_id in trace_ids}
     complete = [trace_id for trace_id in trace_ids if faults[trace_id] is None]
     outcome.tallies.append(
         DeviceResult(
-            device=device.about,
-            carrier=device.carrier,
+            ends=flow.ends,
+            device=flow.about,
+            carrier=flow.carrier,
             sent=len(expected),
             received=received,
             complete=len(complete),
@@ -81,36 +90,35 @@ def _judge_device(device: Device, printed: Counter[tuple[str, int]], outcome: De
         )
     )
     if received < len(expected):
-        outcome.problems.append(
-            f"{device.about}: {len(expected) - received} of {len(expected)} messages did not arrive"
-        )
+        outcome.problems.append(f"{flow.about}: {len(expected) - received} of {len(expected)} messages did not arrive")
     if len(complete) < len(expected):
-        why = next((fault for fault in faults.values() if fault), "the device's own spans did not arrive")
-        outcome.problems.append(f"{device.about}: {len(expected) - len(complete)} traces are not whole: {why}")
-    traces = [outcome.traces.trace(trace_id) for trace_id in complete or trace_ids]
-    outcome.latencies_ms += [latency for trace in traces if (latency := _latency_ms(trace, device)) is not None]
-    outcome.shown += _pick(device, traces)
+        why = next((fault for fault in faults.values() if fault), f"spans of {flow.service} did not arrive")
+        outcome.problems.append(f"{flow.about}: {len(expected) - len(complete)} traces are not whole: {why}")
+    found = [traces.trace(trace_id) for trace_id in complete or trace_ids]
+    latencies = [latency for trace in found if (latency := _latency_ms(trace, flow)) is not None]
+    outcome.latencies_ms.setdefault(flow.ends, []).extend(latencies)
+    outcome.shown += _pick(flow, found)
 
 
-def _latency_ms(trace: Trace, device: Device) -> float | None:
-    first, last = device.steps[0], device.steps[-1]
+def _latency_ms(trace: Trace, flow: Flow) -> float | None:
+    first, last = flow.steps[0], flow.steps[-1]
     begin = [node.span.start_ns for node in trace.nodes if first.matches(node.span)]
     end = [node.span.start_ns for node in trace.nodes if last.matches(node.span)]
     return (min(end) - min(begin)) / 1e6 if begin and end else None
 
 
-def _pick(device: Device, traces: list[Trace]) -> list[tuple[str, Trace]]:
+def _pick(flow: Flow, traces: list[Trace]) -> list[tuple[str, Trace]]:
     """One trace of each kind: a message sent alone (the one that took the median time), and one that shared a batch."""
     if not traces:
         return []
-    single, burst = traces[: device.messages], traces[device.messages :]
+    single, burst = traces[: flow.messages], traces[flow.messages :]
     shown = []
     if single:
         typical = sorted(single, key=lambda trace: trace.end_ns - trace.start_ns)[len(single) // 2]
-        shown.append((f"{device.about} · context in {device.carrier}", typical))
+        shown.append((f"{flow.about} · {flow.title or f'context in {flow.carrier}'}", typical))
     if burst:
         most = max(burst, key=_batch_size)
-        shown.append((f"{device.about} · one of a burst of {device.burst}, sent on in batches", most))
+        shown.append((f"{flow.about} · one of a burst of {flow.burst}, sent on in batches", most))
     return shown
 
 

@@ -1,4 +1,4 @@
-"""The demonstration's processes: brokers, gateway, consumer and devices, all ending with this one."""
+"""The demonstration's processes: brokers, gateway, consumer, devices and who asks them, all ending with this one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from spanbridge.demo.cast import CONSUMER, GATEWAY, Cast, Device, Places
+from spanbridge.demo.cast import BACKEND, CONSUMER, GATEWAY, Cast, Places
+from spanbridge.demo.configuration import GROUPS, TOPICS, gateway_config
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.devstack import Devstack, ServiceError
 from spanbridge.devstack.mqtt_setup import choice
@@ -21,11 +22,8 @@ from spanbridge.devstack.ports import LOOPBACK, PortLease
 from spanbridge.devstack.process import KeeperClient, ServerProcess
 from spanbridge.devstack.progress import Progress, silent
 
-SPARE_GROUP = "mine"
-"""A consumer group for whoever looks around."""
-
 _READY_SECONDS = 30.0
-_DEVICE_SECONDS = 60.0
+_DEVICE_SECONDS = 120.0
 _POLL_SECONDS = 0.02
 
 # What the caller's shell says about OpenTelemetry is not for the demonstration. An empty value counts as none
@@ -115,9 +113,9 @@ class Stage:
         :raises DevstackError: one did not come up, or its parts could not be fetched.
         """
         self._stack = Devstack.up(mqtt=choice(without_mosquitto="amqtt"), progress=progress)
-        for topic in ("telemetry", "meter-readings"):
+        for topic in TOPICS:
             self._stack.rocketmq.create_topic(topic)
-        for group in ("demo-consumers", SPARE_GROUP):
+        for group in GROUPS:
             self._stack.rocketmq.create_group(group)
 
     def start_bridge(self, cast: Cast) -> None:
@@ -134,31 +132,43 @@ class Stage:
         self._await(self._gateway, self._gateway_ready)
         self._await(self._consumer, lambda: "ready" in self._lines(CONSUMER))
 
-    def play(self, devices: tuple[Device, ...]) -> None:
-        """Run the devices side by side until each has sent everything and has it acknowledged.
+    def play(self, cast: Cast) -> None:
+        """Run the devices side by side, and who asks them, until each has done all it was to do.
 
-        :raises ServiceError: a device failed, or took too long; holds the end of its log.
+        A question that comes before its device is there would go nowhere: it is asked once all of them listen.
+
+        :raises ServiceError: one of them failed, or took too long; holds the end of its log.
         """
-        services = [self._service(device.service, device.command, extra=device.environment) for device in devices]
+        services = [self._service(device.service, device.command, extra=device.environment) for device in cast.devices]
         for service in services:
             service.start()
         for service in services:
-            deadline = time.monotonic() + _DEVICE_SECONDS
-            while (code := self._keeper.request(do="poll", name=service.name)["code"]) is None:
-                if time.monotonic() > deadline:
-                    raise ServiceError(f"{service.name} did not end in time", log=_tail(service))
-                time.sleep(_POLL_SECONDS)
-            if code:
-                raise ServiceError(f"{service.name} failed (exit code {code})", log=_tail(service))
+            self._await(service, lambda name=service.name: "ready" in self._lines(name))  # type: ignore[misc]
+        backend = self._service(BACKEND, cast.backend)
+        backend.start()
+        self._await_end([*services, backend])
 
-    def printed(self) -> list[tuple[str, int]]:
-        """Device and number of every reading that the consumer printed so far."""
-        found = []
-        for line in self._lines(CONSUMER):
-            if line.startswith("{"):
-                reading = json.loads(line)
-                found.append((str(reading["device"]), int(reading["seq"])))
-        return found
+    def _await_end(self, running: list[ServerProcess]) -> None:
+        """Until all have ended. The first that fails is told of: the others may wait for it."""
+        deadline = time.monotonic() + _DEVICE_SECONDS
+        while running:
+            for service in tuple(running):
+                code = self._keeper.request(do="poll", name=service.name)["code"]
+                if code:
+                    raise ServiceError(f"{service.name} failed (exit code {code})", log=_tail(service))
+                if code is not None:
+                    running.remove(service)
+            if running and time.monotonic() > deadline:
+                raise ServiceError(f"{running[0].name} did not end in time", log=_tail(running[0]))
+            time.sleep(_POLL_SECONDS)
+
+    def printed(self) -> dict[str, list[tuple[str, int]]]:
+        """What was printed so far, by service: device and number of readings, and of questions that were answered."""
+        return {CONSUMER: self._numbered(CONSUMER, "seq"), BACKEND: self._numbered(BACKEND, "question")}
+
+    def _numbered(self, service: str, number: str) -> list[tuple[str, int]]:
+        found = [json.loads(line) for line in self._lines(service) if line.startswith("{")]
+        return [(str(each["device"]), int(each[number])) for each in found]
 
     def failure(self) -> str | None:
         """Why gateway or consumer no longer run, with the end of the log; None while both do."""
@@ -216,40 +226,3 @@ class Stage:
 def _tail(service: ServerProcess) -> str:
     """The end of a log, short enough to be read: a line of JSON may hold a whole stack trace."""
     return "\n".join(line[:400] for line in service.log_tail(6).splitlines())
-
-
-def gateway_config(places: Places, admin_port: int) -> str:
-    """The gateway's configuration: two brokers, a route for each, everything else as it comes."""
-    return f"""\
-name = "demo"
-
-[[mqtt]]
-name = "v5"
-url = "mqtt://{places.v5_host}:{places.v5_port}"
-client_id = "demo-v5"
-
-[[mqtt]]
-name = "v311"
-url = "mqtt://{places.v311_host}:{places.v311_port}"
-version = "3.1.1"
-client_id = "demo-v311"
-
-[rocketmq]
-endpoints = "{places.endpoints}"
-
-[[routes]]
-source = "v5"
-filter = "devices/{{device}}/telemetry"
-topic = "telemetry"
-keys = ["{{device}}"]
-
-[[routes]]
-source = "v311"
-filter = "meters/{{meter}}/reading"
-topic = "meter-readings"
-keys = ["{{meter}}"]
-carriers = ["topic-suffix"]
-
-[admin]
-port = {admin_port}
-"""

@@ -13,12 +13,14 @@ from spanbridge.demo.otlp_model import Span
 class Step:
     """One span that every message's trace must hold: made by ``service``, of this kind, for this messaging system.
 
-    ``system`` is the convention's ``messaging.system``, "" for any.
+    ``system`` and ``destination`` are the convention's ``messaging.system`` and ``messaging.destination.name``, "" for
+    any.
     """
 
     service: str
     kind: str
     system: str = ""
+    destination: str = ""
 
     def matches(self, span: Span) -> bool:
         """Whether a span is this step."""
@@ -26,6 +28,7 @@ class Step:
             span.service == self.service
             and span.kind == self.kind
             and self.system in ("", span.attributes.get("messaging.system"))
+            and self.destination in ("", span.attributes.get("messaging.destination.name"))
         )
 
     def __str__(self) -> str:
@@ -111,10 +114,14 @@ class Traces:
         begun = [span for span in self._spans.values() if span.service == service and not span.parent_id]
         return [span.trace_id for span in sorted(begun, key=lambda span: span.start_ns)]
 
+    def holds(self, trace_id: str, step: Step) -> bool:
+        """Whether a span of this trace is the step."""
+        return any(step.matches(span) for span in self._by_trace.get(trace_id, ()))
+
     def missing(self, trace_id: str, steps: Sequence[Step]) -> str | None:
         """What a trace lacks of an unbroken chain of steps, each the child of the one before; None when it is whole.
 
-        The sending step of RocketMQ also needs a batch span that links to it.
+        A step that sends to RocketMQ also needs a span that links to it: of the request, or of who received it.
         """
         spans = self._by_trace.get(trace_id, [])
         above: list[Span] | None = None

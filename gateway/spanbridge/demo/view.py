@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,19 @@ _CROSSINGS = {"mqtt": "MQTT", "rocketmq": "RocketMQ"}
 
 
 @dataclass(frozen=True, slots=True)
+class _Indent:
+    """The lines of a tree, one level deep; all equally wide."""
+
+    tee: str
+    last: str
+    bar: str
+
+
+_INDENTS = (_Indent("├─ ", "└─ ", "│  "), _Indent("├ ", "└ ", "│ "), _Indent("├", "└", "│"))
+"""From the widest; a narrow terminal has room for the deepest traces with the last one only."""
+
+
+@dataclass(frozen=True, slots=True)
 class Colours:
     """A colour for each service, the same in every tree."""
 
@@ -38,8 +51,7 @@ class Colours:
 
 def trace_panel(trace: Trace, title: str, colours: Colours, width: int) -> Panel:
     """A trace as a tree: who did what, inside of what, when and for how long. ``width`` is the terminal's, in cells."""
-    lines = list(_lines(trace, colours))
-    layout = _Layout.of(width, max((line.label.cell_len for line in lines), default=0))
+    lines, layout = _laid_out(trace, colours, width)
     table = Table.grid(padding=(0, _GAP), expand=True)
     table.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
     for cells, justify in layout.columns:
@@ -61,6 +73,22 @@ def trace_panel(trace: Trace, title: str, colours: Colours, width: int) -> Panel
     )  # fmt: skip
 
 
+def _laid_out(trace: Trace, colours: Colours, width: int) -> tuple[list[_Line], _Layout]:
+    """The lines with the deepest indent at which no name is cut short and there is room for bars."""
+    for indent in _INDENTS:
+        lines = list(_lines(trace, colours, indent))
+        longest = max((line.label.cell_len for line in lines), default=0)
+        layout = _Layout.of(width, longest)
+        if layout.bar and longest <= _name_cells(width):
+            break
+    return lines, layout
+
+
+def _name_cells(width: int) -> int:
+    """A name takes seven tenths at the most."""
+    return width * 7 // 10
+
+
 @dataclass(frozen=True, slots=True)
 class _Layout:
     """What stands beside the names, to which the bar gives way, then the column of starts, then the bar again."""
@@ -70,8 +98,8 @@ class _Layout:
 
     @classmethod
     def of(cls, width: int, label: int) -> _Layout:
-        """For a panel of ``width`` cells whose longest name has ``label``; a name takes seven tenths at the most."""
-        room = width - 4 - min(label, width * 7 // 10) - (_GAP + _TIME_CELLS) - _GAP
+        """For a panel of ``width`` cells whose longest name has ``label``."""
+        room = width - 4 - min(label, _name_cells(width)) - (_GAP + _TIME_CELLS) - _GAP
         beside_starts = room - (_GAP + _TIME_CELLS)
         if beside_starts >= _SHORTEST_BAR:
             return cls(min(beside_starts, _BAR_CELLS), True)
@@ -96,27 +124,30 @@ class _Line:
     colour: str = ""
 
 
-def _lines(trace: Trace, colours: Colours) -> Iterator[_Line]:
+def _lines(trace: Trace, colours: Colours, indent: _Indent) -> Iterator[_Line]:
     for root in trace.roots:
-        yield from _node_lines(root, None, "", "", colours)
+        yield from _node_lines(root, None, "", "", colours, indent)
 
 
-def _node_lines(node: Node, above: Span | None, guide: str, below: str, colours: Colours) -> Iterator[_Line]:
+def _node_lines(  # noqa: PLR0917
+    node: Node, above: Span | None, guide: str, below: str, colours: Colours, indent: _Indent
+) -> Iterator[_Line]:
     span, colour, service = node.span, colours.of(node.span.service), ""
     if above is None or above.service != span.service:
         service = f"{span.service}  "
     if above is not None and service:
-        yield _Line(Text.assemble((below[:-3] + "│  ", "grey50"), (_crossing(span), "italic grey62")))
+        crossed = below[: -len(indent.bar)] + indent.bar
+        yield _Line(Text.assemble((crossed, "grey50"), (_crossing(span), "italic grey62")))
     what = Text.assemble(("● ", colour), (service, f"bold {colour}"), span.name, _fault(span), _size(span))
     yield _Line(Text.assemble((guide, "grey50"), what), span, colour)
     rest = len(node.linked) + len(node.children)
     for linked in node.linked:
         rest -= 1
-        yield _batch_line(linked, below + ("├─ " if rest else "└─ "), colours)
+        yield _batch_line(linked, below + (indent.tee if rest else indent.last), colours)
     for child in node.children:
         rest -= 1
-        tee, bar = ("├─ ", "│  ") if rest else ("└─ ", "   ")
-        yield from _node_lines(child, span, below + tee, below + bar, colours)
+        tee, bar = (indent.tee, indent.bar) if rest else (indent.last, " " * len(indent.bar))
+        yield from _node_lines(child, span, below + tee, below + bar, colours, indent)
 
 
 def _batch_line(span: Span, guide: str, colours: Colours) -> _Line:
@@ -175,8 +206,9 @@ def _duration(nanoseconds: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceResult:
-    """What became of the messages of one device."""
+    """What became of the messages of one flow, which ``ends`` tells the kind of."""
 
+    ends: str
     device: str
     carrier: str
     sent: int
@@ -186,9 +218,12 @@ class DeviceResult:
 
 
 def summary_panel(
-    tallies: Sequence[DeviceResult], latency: tuple[float, float] | None, duplicates: int, problems: Sequence[str]
+    tallies: Sequence[DeviceResult],
+    latencies: Mapping[str, tuple[float, float]],
+    duplicates: int,
+    problems: Sequence[str],
 ) -> Panel:
-    """Messages and traces, counted. ``latency``: device to consumer, median and 99th percentile, in milliseconds."""
+    """Messages and traces, counted. ``latencies``: median and 99th percentile in ms, by what is at the ends."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="dim")
     width = max((len(tally.device) for tally in tallies), default=0)
     table.add_column(f"{'device':<{width}}  context in", ratio=1)
@@ -200,9 +235,8 @@ def summary_panel(
         table.add_section()
         table.add_row(Text("all", "bold"), *_counts(_total(tallies)), style="bold")
     parts: list[RenderableType] = [table]
-    if latency is not None:
-        text = f"device → consumer: median {latency[0]:.1f} ms, 99th percentile {latency[1]:.1f} ms"
-        parts.append(Text(text, "dim"))
+    for ends, (middle, most) in latencies.items():
+        parts.append(Text(f"{ends}: median {middle:.1f} ms, 99th percentile {most:.1f} ms", "dim"))
     if duplicates:
         parts.append(Text(f"{duplicates} arrived twice: delivery is at least once", "dim"))
     parts += [Text(f"✗ {problem}", "bold red") for problem in problems]
@@ -221,6 +255,7 @@ def _counts(tally: DeviceResult) -> Iterable[Text]:
 
 def _total(tallies: Sequence[DeviceResult]) -> DeviceResult:
     return DeviceResult(
+        ends="",
         device="all",
         carrier="",
         sent=sum(tally.sent for tally in tallies),

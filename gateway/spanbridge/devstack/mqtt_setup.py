@@ -85,6 +85,7 @@ class MqttSetup:
         max_packet_size: the largest packet accepted, in bytes (amqtt has no limit).
         max_inflight: QoS 1 and 2 messages on the way to one client (amqtt has no limit).
         autosave: seconds between two saves of sessions and messages; ``stop`` always saves them (mosquitto only).
+        acl: lines of an access control list; without any, all topics are open to all (mosquitto only).
     """
 
     username: str | None = None
@@ -94,6 +95,7 @@ class MqttSetup:
     max_packet_size: int = 16 * 1024 * 1024
     max_inflight: int = 1000
     autosave: int = 30
+    acl: tuple[str, ...] = ()
 
 
 def mosquitto_path() -> str | None:
@@ -174,6 +176,8 @@ class BrokerCommand:
         else:
             entry = f"{setup.username}:{_mosquitto_hash(setup.password or '')}\n"
             lines += ["allow_anonymous false", f"password_file {self._write('passwords', entry)}"]
+        if setup.acl:
+            lines.append(f"acl_file {self._write('acl', ''.join(f'{line}{chr(10)}' for line in setup.acl))}")
         if made := self.certificates:
             lines += [f"certfile {made.server_cert}", f"keyfile {made.server_key}", f"cafile {made.ca_file}"]
             lines.append(f"require_certificate {str(setup.client_certificates).lower()}")

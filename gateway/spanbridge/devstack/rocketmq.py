@@ -23,7 +23,7 @@ from spanbridge.installing import install_command
 MessageType = Literal["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORITY", "MIXED"]
 
 START_SECONDS = 180.0  # 6 s when idle; 44 s were seen on two cores that ran four more of these
-_ROUTE_SECONDS = 15.0
+_ROUTE_SECONDS = 60.0
 _ROOM_BYTES = 200 * 1000 * 1000
 READY_NAME = "SPANBRIDGE_READY"
 """Topic and consumer group of the readiness probe, on every stack."""

@@ -32,6 +32,7 @@ class Maker:
         self._reporter = reporter
         self._clock = clock
         self._now = clock.monotonic_ns if ends.v5 else None
+        self._lasts = downlink.expiry is not None
         self._path = (mapping.PATH, ends.gateway)
         self._plain_told = False
 
@@ -43,9 +44,10 @@ class Maker:
         message = delivery.message
         if message.fault is not None:
             raise Unroutable(f"message {quoted(message.message_id)}: {message.fault}", "malformed")
-        expires_ns = self._expires(message)
-        recipe = self._recipes.find(message)
         found = message.properties
+        wanted = self._lasts or "mqtt.expiry" in found
+        expires_ns = self._expires(message) if wanted else None
+        recipe = self._recipes.find(message)
         context, problem = extract_rocketmq(found, message.trace_context)
         outcome = problem or ("absent" if context is None else "valid")
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1

@@ -13,6 +13,9 @@ from spanbridge.mqtt.options import MqttOptions
 from spanbridge.mqtt.tls import client_context, tls_cause
 from spanbridge.mqtt.version import Accepted
 
+_DATES = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (x509_vfy.h)."""
+
 
 async def dial(connection: Connection, *, turn: int = 0) -> Accepted:
     """Connect, shake TLS hands and wait for CONNACK, all within ``connect_timeout``.
@@ -93,9 +96,10 @@ def _connect_error(peer: str, error: OSError, *, secure: bool) -> ConnectError:
     """Say what went wrong without the numbers and addresses that libraries put around it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         said = error.verify_message.rstrip(".")
-        return ConnectError(
-            f"TLS with {peer} failed: {said}; see tls.ca_file, tls.server_name", reason="tls_certificate"
-        )
+        hint = "see tls.ca_file, tls.server_name"
+        if error.verify_code in _DATES:
+            hint = "the broker's certificate is to be renewed, or this machine's clock is wrong"
+        return ConnectError(f"TLS with {peer} failed: {said}; {hint}", reason="tls_certificate")
     if isinstance(error, ssl.SSLError):
         said = "there is no TLS on this port" if error.reason == "WRONG_VERSION_NUMBER" else tls_cause(error)
         return ConnectError(f"TLS with {peer} failed: {said}", reason="tls")

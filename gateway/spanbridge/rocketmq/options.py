@@ -59,10 +59,11 @@ class ConsumerOptions:
     """What a consumer group receives from one topic of a cluster. Durations in seconds.
 
     ``filter`` is a tag expression, or SQL92 when ``sql`` is true. ``long_poll`` is how long the proxy may hold a call
-    open while there is nothing, 5 to 20; ``batch`` how many messages a call brings, at most 32 (the proxy cuts both to
-    that). ``invisible`` is how long nobody else gets a message that was handed over: it is renewed while that is
-    unacked. ``max_unacked`` is the number of unacked messages from which on nothing more is asked for. ``calls`` is
-    how many calls to one broker may be under way at once while they come back full.
+    open while there is nothing, 5 to 20, and so how late a message may be for which the broker woke no call; ``batch``
+    how many messages a call brings, at most 32 (the proxy cuts both to that). ``invisible`` is how long nobody else
+    gets a message that was handed over: it is renewed while that is unacked. ``max_unacked`` is the number of unacked
+    messages from which on nothing more is asked for. ``calls`` is how many calls to one broker may be under way at once
+    while they come back full.
     ``give_back_timeout`` bounds :meth:`~spanbridge.ports.QueueSource.give_back`. ``max_body_bytes`` bounds what a
     compressed body may unpack to.
     """
@@ -72,7 +73,7 @@ class ConsumerOptions:
     topic: str
     filter: str = "*"
     sql: bool = False
-    long_poll: float = 20.0
+    long_poll: float = 5.0
     batch: int = 32
     invisible: float = 60.0
     max_unacked: int = 4096

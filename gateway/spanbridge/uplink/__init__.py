@@ -1,5 +1,6 @@
 """MQTT to RocketMQ: intake, batching sender, flow control, orderly stop."""
 
 from spanbridge.uplink.pipeline import Uplink, UplinkSettings
+from spanbridge.uplink.spill import SpillSettings
 
-__all__ = ["Uplink", "UplinkSettings"]
+__all__ = ["SpillSettings", "Uplink", "UplinkSettings"]

@@ -120,3 +120,17 @@ class DrainIncomplete(Event):
     def text(self) -> str:
         """What stays where."""
         return f"stopping with {self.count} message(s) unsent: they stay with the MQTT broker, which sends them again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolUnreadable(Event):
+    """The spool cannot be read now, or a record of it is no message."""
+
+    name: ClassVar[str] = "spool.unreadable"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    cause: str
+
+    def text(self) -> str:
+        """Cause, and what happens next."""
+        return f"the spool cannot be read: {self.cause}; what can be read goes on, and it is tried again"

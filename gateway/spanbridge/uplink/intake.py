@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 from spanbridge.core import mapping
 from spanbridge.core.cache import Generations
-from spanbridge.core.delivery import Delivery
+from spanbridge.core.delivery import Acknowledger, Delivery
 from spanbridge.core.errors import SinkRejected, bare
 from spanbridge.core.message import Publish
 from spanbridge.core.partition import Partition
 from spanbridge.core.policy import Carrier
+from spanbridge.core.spooled import Spooled
 from spanbridge.core.text import quoted
 from spanbridge.ports import Clock, Reporter, Source
 from spanbridge.telemetry import MessageMetrics, MessageTrace
@@ -56,6 +57,8 @@ class Intake:
         self._reporter = reporter
         self._clock = clock
         self._submit = submit
+        self.replayed = 0
+        """Deliveries out of the spool that are on their way."""
         self._outcomes: dict[str, int] = {}
         self._faults: Generations[tuple[str, int], tuple[int, int]] = Generations(256)
         self._recipes: Recipes
@@ -107,9 +110,46 @@ class Intake:
     def acked(self, deliveries: list[Delivery[Publish]], size: int) -> None:
         """These are where they belong; in the sink's form they took ``size`` bytes."""
         self.encoded_bytes -= size
+        if self.replayed:
+            deliveries = self._answered(deliveries)
         self.source.ack(deliveries)
 
-    def _process(self, delivery: Delivery[Publish]) -> Outgoing:
+    def _answered(self, deliveries: list[Delivery[Publish]]) -> list[Delivery[Publish]]:
+        """Those that the source brought; the others, out of the spool, are acked."""
+        own: list[Delivery[Publish]] = []
+        others: dict[Acknowledger[Publish], list[Delivery[Publish]]] = {}
+        for one in deliveries:
+            if one.source is self.source:
+                own.append(one)
+            else:
+                others.setdefault(one.source, []).append(one)
+        for source, found in others.items():
+            source.ack(found)
+        return own
+
+    def replay(self, delivery: Delivery[Publish], spooled: Spooled) -> Outgoing | None:
+        """A message out of the spool on its way; None: it was dropped. It was counted when it was received.
+
+        A fault of ours that comes back refuses it, as it would at the source.
+        """
+        outgoing: Outgoing | None = None
+        while True:
+            try:
+                outgoing = self._process(delivery, spooled)
+                tally = outgoing.recipe.tally
+                break
+            except Exception as error:  # noqa: BLE001 - as in deliver
+                refused = self._refused(delivery, error)
+                if refused is not None:
+                    tally = self._tally(refused)
+                    outgoing = self._refuse(delivery, refused)
+                    break
+        tally.received -= 1
+        self._outcomes.clear()
+        self.encoded_bytes += len(outgoing.encoded) if outgoing is not None else 0
+        return outgoing
+
+    def _process(self, delivery: Delivery[Publish], spooled: Spooled | None = None) -> Outgoing:
         """What becomes of one message: context, recipe, properties, encoding. It changes nothing of the message.
 
         :raises Refused: it cannot go where its route says.
@@ -136,7 +176,11 @@ class Intake:
             self._look_closer(publish, payload, recipe)
         trace: MessageTrace | None = None
         try:
-            traceparent, tracestate, trace = recipe.spans.begin(context, publish.received_ns, len(payload))
+            traceparent, tracestate, trace = (
+                recipe.spans.begin(context, publish.received_ns, len(payload))
+                if spooled is None
+                else recipe.spans.resume(context, spooled.trace, spooled.spooled_ns, len(payload))
+            )
         except Exception as fault:  # noqa: BLE001 - telemetry never stops a message
             report_fault(self._reporter, fault, "telemetry")
             traceparent = context.traceparent if context is not None and recipe.route.trust else ""

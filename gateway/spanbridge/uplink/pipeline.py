@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,13 +12,15 @@ from spanbridge.core.delivery import Delivery
 from spanbridge.core.message import Destination, Publish
 from spanbridge.core.partition import BatchLimits
 from spanbridge.core.routes import Route
-from spanbridge.ports import Clock, Reporter, Sink, Source
+from spanbridge.ports import Clock, Reporter, Sink, Source, Spool
 from spanbridge.telemetry import MessageMetrics, Peer, Tracer
 from spanbridge.uplink import events
 from spanbridge.uplink.intake import Intake
 from spanbridge.uplink.recipe import UNROUTABLE, Ends, Partitions, Recipes, with_catch_all
 from spanbridge.uplink.rejects import Rejects
+from spanbridge.uplink.replay import Replay, ReplayBounds
 from spanbridge.uplink.sender import Sender
+from spanbridge.uplink.spill import Spill, SpillSettings
 from spanbridge.uplink.tally import Tallies, Tally
 
 _STUCK_AFTER = 30.0
@@ -42,10 +44,15 @@ class UplinkSettings:
     unroutable_topic: str | None = None
     rejected_topic: str | None = None
     reject_after: float = 30.0
+    spill: SpillSettings = field(default_factory=SpillSettings)
 
 
 class Uplink:
-    """MQTT to RocketMQ. ``cluster`` describes RocketMQ in spans."""
+    """MQTT to RocketMQ. ``cluster`` describes RocketMQ in spans.
+
+    ``spool`` takes what RocketMQ does not take in time; it is started and stopped elsewhere. ``boot_ns`` is a clock
+    that counts from the machine's start, in nanoseconds.
+    """
 
     def __init__(
         self,
@@ -57,6 +64,8 @@ class Uplink:
         clock: Clock,
         settings: UplinkSettings,
         cluster: Peer | None = None,
+        spool: Spool | None = None,
+        boot_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self._sink = sink
         self._tracer = tracer
@@ -93,6 +102,35 @@ class Uplink:
             **telling,  # type: ignore[arg-type]
         )
 
+        self.spill: Spill | None = None
+        if spool is not None:
+            self.spill = self.sender.spill = self._make_spill(spool, boot_ns)
+
+    def _make_spill(self, spool: Spool, boot_ns: Callable[[], int]) -> Spill:
+        replay = Replay(
+            spool,
+            self.sender,
+            self._intakes,
+            rejects=self._rejects,
+            reporter=self._reporter,
+            clock=self._clock,
+            boot_ns=boot_ns,
+            link=lambda: self._sink.status.link,
+            bounds=_replay_bounds(self._settings),
+        )
+        return Spill(
+            spool,
+            self.sender,
+            self._partitions,
+            replay,
+            rejects=self._rejects,
+            tracer=self._tracer,
+            reporter=self._reporter,
+            clock=self._clock,
+            boot_ns=boot_ns,
+            settings=self._settings.spill,
+        )
+
     def attach(self, source: Source[Publish], routes: Iterable[Route], broker: Peer, *, several: bool = False) -> None:
         """Add a source; it runs as long as the uplink does. ``broker`` describes its MQTT broker, and names us there.
 
@@ -110,7 +148,7 @@ class Uplink:
             metrics=self._metrics,
             reporter=self._reporter,
             clock=self._clock,
-            submit=self.sender.submit,
+            submit=self.sender.enter,
         )
         mine = _routes_of(source.name, routes)
         intake.use(ends, self._recipes(mine, ends, intake.tallies))
@@ -167,6 +205,8 @@ class Uplink:
         self._rejects.topic, self._rejects.cluster = settings.rejected_topic, cluster
         self.sender.reject_after = settings.reject_after
         self.sender.use(cluster)
+        if self.spill is not None:
+            self.spill.use(settings.spill, _replay_bounds(settings))
         self._relieve()
 
     def _recipes(
@@ -180,6 +220,8 @@ class Uplink:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._stopped.wait(), name="uplink stop")
+            if self.spill is not None:
+                self.spill.start()
             for intake in self._intakes:
                 self._start(group, intake)
 
@@ -213,6 +255,8 @@ class Uplink:
 
     async def abandon(self) -> None:
         """Stop sending, whatever is unsent: most stays with the MQTT brokers, the rest is counted. Idempotent."""
+        if self.spill is not None:
+            await self.spill.stop()
         await self.sender.stop()
         for intake in self._intakes:
             gone = intake.source.unrepeatable()
@@ -264,6 +308,8 @@ class Uplink:
 
     def _nobodys(self) -> str | None:
         working = [outgoing.delivery for outgoing in self.sender.sending()]
+        if self.spill is not None:
+            working += [outgoing.delivery for outgoing in self.spill.writing + self.spill.queue]
         working += [outgoing.delivery for partition in self._partitions.all() for outgoing in partition.pending]
         for intake in self._intakes:
             oldest = intake.source.oldest_ns()
@@ -341,6 +387,8 @@ class Uplink:
         if not intake.paused and self._over(intake, settings.max_in_flight, settings.max_in_flight_bytes):
             intake.paused = True
             intake.source.pause()
+            if self.spill is not None:
+                self.spill.pressed()
 
     def _relieve(self) -> None:
         """Read again when a quarter is free: not at every message, or pausing would be all we do."""
@@ -362,6 +410,12 @@ class Uplink:
         if source.held * shares >= messages and self.held >= messages:
             return True
         return (source.held_bytes + intake.encoded_bytes) * shares >= size and self.held_bytes >= size
+
+
+def _replay_bounds(settings: UplinkSettings) -> ReplayBounds:
+    share = settings.spill.share
+    messages, size = int(settings.max_in_flight * share), int(settings.max_in_flight_bytes * share)
+    return ReplayBounds(max(1, messages), max(1, size), settings.spill.max_age)
 
 
 def _routes_of(source: str, routes: Iterable[Route]) -> list[Route]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
 from spanbridge.core.cache import Generations
@@ -21,6 +23,9 @@ from spanbridge.uplink import events
 from spanbridge.uplink.recipe import Outgoing, send_hop
 from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.tally import Tally
+
+if TYPE_CHECKING:
+    from spanbridge.uplink.spill import Spill
 
 _SECOND = 1_000_000_000
 RETRY_INITIAL = 0.1
@@ -82,6 +87,8 @@ class Sender:
         self._stored_ns = 0
         """When RocketMQ last stored a batch (monotonic, ns)."""
         self._stopped = False
+        self.spill: Spill | None = None
+        """What takes messages while RocketMQ does not, where there is a spool."""
 
     @property
     def sent(self) -> int:
@@ -102,12 +109,54 @@ class Sender:
         self._cluster = cluster
         self._hops = Generations(2048)
 
+    def enter(self, partition: Partition[Outgoing]) -> None:
+        """Send what ``partition`` has ready, now that messages came in: or have it spooled, behind others of it."""
+        if self.spill is not None and self.spill.takes(partition):
+            self.spill.divert(partition)
+        self.submit(partition)
+
     def submit(self, partition: Partition[Outgoing]) -> None:
         """Send what ``partition`` has ready. Synchronous: the sending goes on in tasks of this sender."""
         while not self._stopped and (batch := partition.take()) is not None:
             task = asyncio.get_running_loop().create_task(self._run(partition, batch))
             self._tasks[task] = batch
             task.add_done_callback(self._tasks.pop)
+
+    def withdraw(self, partition: Partition[Outgoing]) -> list[Outgoing]:
+        """Take back what ``partition`` has, in its order: its requests are given up, whatever became of them."""
+        found: list[Outgoing] = []
+        for task, batch in self._tasks.items():
+            if batch and batch[0].recipe.partition is partition:
+                task.cancel()
+                if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+                    partition.done()  # it never runs
+                found += [outgoing for outgoing in batch if outgoing.encoded]
+                batch.clear()
+        found += partition.pending
+        partition.pending, partition.pending_bytes = [], 0
+        return found
+
+    def failing(self, partition: Partition[Outgoing]) -> bool:
+        """Whether the last that was sent of ``partition`` failed."""
+        return partition in self._away
+
+    def topic_fails(self, partition: Partition[Outgoing]) -> bool:
+        """Whether that was for the topic, so that messages to others may be stored."""
+        return any(peer != "rocketmq" for peer in self._away.get(partition, ()))
+
+    @property
+    def any_failing(self) -> bool:
+        """Whether any partition fails."""
+        return bool(self._away)
+
+    @property
+    def stored_ns(self) -> int:
+        """When RocketMQ last stored a batch (monotonic, ns); 0 for never."""
+        return self._stored_ns
+
+    def release(self, batch: Sequence[Outgoing]) -> None:
+        """Acknowledge what the spool has."""
+        self._ack(batch)
 
     async def stop(self) -> None:
         """Give up what is still under way: its messages stay unacknowledged. Idempotent."""
@@ -118,7 +167,7 @@ class Sender:
 
     async def _run(self, partition: Partition[Outgoing], batch: list[Outgoing]) -> None:
         try:
-            await self._deliver(partition, batch)
+            await self._deliver(partition, list(batch))
         except Exception as fault:  # noqa: BLE001 - the source brings the batch again
             report_fault(self._reporter, fault, "uplink.sender", len(batch))
             self._nack(batch)
@@ -229,6 +278,9 @@ class Sender:
         outgoing.recipe.tally.intake.encoded_bytes += len(diverted.encoded) - len(outgoing.encoded)
         outgoing.encoded = b""
         if diverted.recipe.partition is partition:
+            task = asyncio.current_task()
+            if task in self._tasks:
+                self._tasks[task].append(diverted)
             return diverted
         diverted.recipe.partition.add(diverted)
         self.submit(diverted.recipe.partition)
@@ -281,6 +333,8 @@ class Sender:
         if partition.failing_ns is not None:
             partition.failing_ns = None
             self._failing.discard(partition)
+        if self.spill is not None:
+            self.spill.works(partition)
         for peer, since in self._away.pop(partition, {}).items() if self._away else ():
             seconds = _seconds(since, self._clock.now_ns())
             self._reporter.report(events.SendRecovered(topic=partition.topic, seconds=seconds, peer=peer))

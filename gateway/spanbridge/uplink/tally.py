@@ -18,7 +18,7 @@ class Tally:
     many of ``received`` the metrics know.
     """
 
-    __slots__ = ("dropped", "filter", "intake", "last_ns", "received", "rejected", "sent", "told", "trust")
+    __slots__ = ("dropped", "filter", "intake", "last_ns", "received", "rejected", "sent", "spooled", "told", "trust")
 
     def __init__(self, intake: Intake, filter_: str, *, trust: bool) -> None:
         self.intake = intake
@@ -27,6 +27,7 @@ class Tally:
         self.received = 0
         self.told = 0
         self.sent = 0
+        self.spooled = 0
         self.rejected: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.last_ns = 0

@@ -13,6 +13,8 @@ from opentelemetry.context import attach, detach
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import SpanKind, StatusCode
 from paho.mqtt import publish, subscribe
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from spanbridge_instrumentation import process
 
@@ -152,6 +154,48 @@ def test_a_publish_in_a_callback_is_a_child_of_the_processing(instrumented: Any,
     assert first.parent.span_id == ask.context.span_id
     assert answer.parent.span_id == first.context.span_id
     assert second.parent.span_id == answer.context.span_id
+
+
+@pytest.mark.parametrize("carrier", ["topic", "json"])
+def test_an_answer_of_a_version_3_device_is_a_child_of_the_processing(
+    instrument: Any, recorded: Any, connect: Any, topic: str, carrier: str
+) -> None:
+    instrument(v311_carrier=carrier)
+    answered = Handler()
+
+    def on_ask(client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+        client.publish(f"{topic}/answer", message.payload, qos=1)
+
+    connect("3.1.1", subscribe=f"{topic}/answer/#", on_message=answered)
+    client = connect("3.1.1", subscribe=f"{topic}/ask/#")
+    client.message_callback_add(f"{topic}/ask", on_ask)
+    client.publish(f"{topic}/ask", '{"ask": "state"}', qos=1)
+    answer = answered.get()[0]
+    assert (answer.topic, answer.payload) == (f"{topic}/answer", b'{"ask": "state"}')
+    ask, sent = sorted(recorded.sends(2), key=lambda span: span.start_time)
+    first, second = sorted(recorded.processes(2), key=lambda span: span.start_time)
+    assert first.parent.span_id == ask.context.span_id
+    assert sent.parent.span_id == first.context.span_id
+    assert second.parent.span_id == sent.context.span_id
+
+
+def test_an_answer_keeps_response_topic_and_correlation_data(instrumented: Any, connect: Any, topic: str) -> None:
+    answered = Handler()
+
+    def on_message(client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.CorrelationData = message.properties.CorrelationData
+        client.publish(message.properties.ResponseTopic, b"pong", qos=1, properties=properties)
+
+    connect(subscribe=f"{topic}/answer", on_message=answered)
+    client = connect(subscribe=f"{topic}/ask", on_message=on_message)
+    properties = Properties(PacketTypes.PUBLISH)
+    properties.ResponseTopic, properties.CorrelationData = f"{topic}/answer", b"42"
+    client.publish(f"{topic}/ask", b"ping", qos=1, properties=properties)
+    assert answered.get()[0].properties.CorrelationData == b"42"
+    spans = [*instrumented.sends(2), *instrumented.processes(2)]
+    assert {span.context.trace_id for span in spans} == {spans[0].context.trace_id}
+    assert {span.attributes["messaging.message.conversation_id"] for span in spans} == {"42"}
 
 
 @pytest.mark.parametrize("suppressed", [False, True])

@@ -167,6 +167,23 @@ def test_processing_message_by_message(producer: Producer, instrumented: Recorde
     assert instrumented.total("messaging.client.consumed.messages", messaging_operation_name="process") == 0
 
 
+def test_an_answer_sent_while_processing_is_a_child_of_it(
+    producer: Producer, instrumented: Recorded, devstack: Any, poll: Any
+) -> None:
+    topic, answers = devstack.topic("NORMAL", queues=1), devstack.topic("NORMAL", queues=1)
+    consumer = poll(topic, warm=True)
+    producer.send(message(topic, b"ping"))
+    (found,) = receive(consumer, 1)
+    with process(found):
+        producer.send(message(answers, b"pong"))
+        consumer.ack(found)
+    ask, answer = instrumented.wait("send", 2)
+    processing = instrumented.only("process")
+    assert (ask.name, answer.name) == (f"send {topic}", f"send {answers}")
+    assert parent_of(processing) == ask.context.span_id
+    assert parent_of(answer) == processing.context.span_id
+
+
 def test_processing_a_batch(instrumented: Recorded) -> None:
     other = DEVICE.replace("b7ad6b7169203331", "00f067aa0ba902b7")
     batch = [received("1", traceparent=DEVICE), received("2", traceparent=other), received("3")]

@@ -16,6 +16,7 @@ from spanbridge.config.models.profiling import Profiling
 from spanbridge.config.models.rocketmq import Rocketmq
 from spanbridge.config.models.routes import RouteSection
 from spanbridge.config.models.runtime import Admin, Batch, TelemetrySection, UplinkSection
+from spanbridge.config.models.spool import SpoolSection
 from spanbridge.core import routes as core
 from spanbridge.core.downlinks import Downlink
 
@@ -32,6 +33,7 @@ __all__ = [
     "Rocketmq",
     "RouteSection",
     "Section",
+    "SpoolSection",
     "TelemetrySection",
     "Tls",
     "UplinkSection",
@@ -66,6 +68,7 @@ class Config(Section):
     uplink: UplinkSection = Field(default_factory=UplinkSection, description="MQTT to RocketMQ.")
     downlink: DownlinkBounds = Field(default_factory=DownlinkBounds, description="RocketMQ to MQTT.")
     lag: LagSection | None = Field(default=None, description="Consumer lag. Without this table it is not watched.")
+    spool: SpoolSection | None = Field(default=None, description="Messages on disk while RocketMQ is away.")
     admin: Admin = Field(default_factory=Admin, description="Admin server.")
     telemetry: TelemetrySection = Field(default_factory=TelemetrySection, description="Logs, metrics, traces.")
     profiling: Profiling = Field(default_factory=Profiling, description="Profiles of the gateway itself.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
-from spanbridge.config.models.base import Conflict, Duration, Secret, Section
+from spanbridge.config.models.base import Duration, Section
 
 
 class Profiling(Section):
@@ -15,13 +14,9 @@ class Profiling(Section):
 
     enabled: bool = Field(
         default=False,
-        description="Serve `/debug/pprof/profile` on the admin server. Samples are taken only while a profile is made.",
-    )
-    token: Secret | None = Field(
-        default=None,
         description=(
-            "What a request has to bring (`Authorization: Bearer ...`). Needed where other machines reach the admin "
-            "server; without it the page is refused there."
+            "Serve `/debug/pprof/profile` on the admin server, to those who may see `/status` there. Samples are taken "
+            "only while a profile is made."
         ),
     )
     push: Literal["none", "otlp"] = Field(
@@ -36,8 +31,3 @@ class Profiling(Section):
         default=25, ge=1, le=1000, description="Samples per second of CPU time. More for a closer look, at its cost."
     )
     interval: Duration = Field(default=15.0, ge=1, le=3600, description="Pause between two profiles that are pushed.")
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """A token protects a page that is there."""
-        if self.token is not None and not self.enabled:
-            yield Conflict(("token", "enabled"), "protects nothing", "set `enabled = true`, or leave the token out")

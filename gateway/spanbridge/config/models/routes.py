@@ -138,6 +138,16 @@ class RouteSection(Section):
         default=None, ge=1, description="Larger payloads go to `uplink.rejected_topic`, or are dropped and counted."
     )
 
+    spool: bool = Field(
+        default=True,
+        description="Whether its messages go to the spool while RocketMQ is away, where there is a `[spool]`.",
+    )
+    when_full: Literal["block", "drop_oldest", "drop_newest"] = Field(
+        default="block",
+        description="What happens when the spool is full: `block` leaves messages with the MQTT broker, `drop_newest` "
+        "drops them, `drop_oldest` gives up the oldest file of the spool that holds such messages only.",
+    )
+
     def conflicts(self) -> Iterator[Conflict]:
         """A topic has one message type, and a name means one thing."""
         if self.message_group is not None and self.delivery_timestamp is not None:
@@ -171,6 +181,8 @@ class RouteSection(Section):
             carriers=frozenset(self.carriers),
             source=self.source,
             max_payload=self.max_payload,
+            spool=self.spool,
+            when_full=self.when_full,
         )
 
 

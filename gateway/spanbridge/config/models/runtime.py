@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
-from spanbridge.config.models.base import Conflict, Duration, Section, Size, invalid
+from spanbridge.config.models.base import Conflict, Duration, Secret, Section, Size, invalid
 from spanbridge.core.hosts import is_host, is_loopback
 from spanbridge.core.rocketmq_rules import topic_problem
 
@@ -29,6 +30,8 @@ def check_listen_host(host: str) -> str:
     return host
 
 
+TOKEN = re.compile(r"[!-~]+")
+"""What a header can carry (RFC 9110 section 5.5)."""
 ListenHost = Annotated[str, AfterValidator(check_listen_host)]
 PlainTopic = Annotated[str, AfterValidator(check_plain_topic)]
 
@@ -106,7 +109,15 @@ class Admin(Section):
     port: int = Field(default=9464, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
     allow_remote: bool = Field(
         default=False,
-        description="Needed for a `host` that others can reach: the server has neither TLS nor a password.",
+        description="Needed for a `host` that others can reach: the server has no TLS.",
+    )
+    token: Secret | None = Field(
+        default=None,
+        description=(
+            "What requests for other pages than `/livez`, `/readyz` and `/metrics` have to bring (`Authorization: "
+            "Bearer ...`, or as the password in a browser). Without it these pages are shown on loopback only; "
+            "`file:PATH` reads it from a file."
+        ),
     )
     max_unacknowledged_age: Duration = Field(
         default=30.0, gt=0, le=86400, description="Not ready when a message has been waiting longer for RocketMQ."
@@ -117,6 +128,15 @@ class Admin(Section):
     max_probe_age: Duration = Field(
         default=30.0, ge=1, le=86400, description="Not ready when the last good probe is older."
     )
+
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and TOKEN.fullmatch(token.get_secret_value()) is None:
+            raise invalid(
+                "is empty, or has other characters than visible ASCII", "make one with `openssl rand -hex 32`"
+            )
+        return token
 
     def conflicts(self) -> Iterator[Conflict]:
         """Nobody else gets in by accident, and a probe is never too old before the next one."""

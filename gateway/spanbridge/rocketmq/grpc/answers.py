@@ -38,12 +38,15 @@ _TLS_JUDGEMENT = Judgement(
     "Check that the endpoint speaks TLS, that ca_file holds its issuer, and server_name.",
 )
 _UNRESOLVED = re.compile(r"Domain name not found|errors resolving|DNS resolution|lookup failed")
+_CLOSED = "it closed the connection"
 # gRPC's words for a connection that did not come about, in an operator's. First match wins.
 _PLAIN = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         (r"WRONG_VERSION_NUMBER", "there is no TLS on this port"),
         (r"CERTIFICATE_VERIFY_FAILED: ([\w -]+)", "its certificate is not accepted, {0}"),
+        (r"ALERT_CERTIFICATE_REQUIRED", "it wants a certificate of ours: see cert_file, key_file"),
+        (r"ALERT_(?:BAD_CERTIFICATE|CERTIFICATE_\w+|UNKNOWN_CA)", "it does not accept our certificate: see cert_file"),
         (r"Hostname Verification Check failed", "its certificate was issued for another name"),
         (r"Connection refused", "connection refused, nothing listens there"),
         (_UNRESOLVED.pattern, "the name does not resolve"),
@@ -52,7 +55,7 @@ _PLAIN = tuple(
         (r"Failed parsing HTTP/2|not an HTTP/2", "it does not speak gRPC. Is this the port of RocketMQ's proxy?"),
         (r"connection attempt timed out|Timeout occurred|timed out", "it does not take connections"),
         (r"No route to host|Network is unreachable", "there is no way to that host"),
-        (r"Socket closed|Connection reset|GOAWAY|Broken pipe", "it closed the connection"),
+        (r"Socket closed|Connection reset|GOAWAY|Broken pipe", _CLOSED),
     )
 )
 _TOO_LARGE = re.compile(r"exceeds maximum size|larger than max|too large")
@@ -73,8 +76,17 @@ def judge_code(code: int, text: str) -> Judgement:
     return Judgement(SinkMisconfigured if 40000 <= code < 50000 else SinkUnavailable, reason)
 
 
-def plain(details: str) -> str:
-    """Why a connection did not come about, without the addresses and layers that gRPC wraps it in."""
+def plain(details: str, *, greeting: bool = False) -> str:
+    """Why a connection did not come about, without the addresses and layers that gRPC wraps it in.
+
+    ``greeting``: it is over TLS and nobody has answered on it yet. TLS 1.3 servers look at a client's certificate after
+    the client is through, and often close without a word.
+    """
+    found = _plain(details)
+    return f"{found}: it may want a certificate of ours, or refuse it" if greeting and found == _CLOSED else found
+
+
+def _plain(details: str) -> str:
     for pattern, words in _PLAIN:
         found = pattern.search(details)
         if found:

@@ -30,8 +30,13 @@ class Brokers:
         self._addresses |= {origin.broker: origin.addresses for origin in origins}
 
     async def endpoint(self, broker: str) -> Endpoint:
-        """A proxy that leads to a broker and knows us; of several, one that answers."""
+        """A proxy that leads to a broker and knows us; of several, one that answers.
+
+        :raises SinkError: it does not know us within the request timeout.
+        """
         addresses = self._addresses[broker]
+        if len(addresses) == 1:
+            return await self._cluster.introduced(addresses[0])
         known = self._cluster.peers()
         address = min(addresses, key=lambda address: known.get(address, {}).get("up") is False)
         return await self._cluster.introduced(address)

@@ -21,8 +21,10 @@ from spanbridge.rocketmq.grpc.http2.connection import Http2Connection
 from spanbridge.rocketmq.grpc.stubs import SERVICE
 from spanbridge.rocketmq.options import RocketmqOptions
 
-_LARGEST = 16 * 1024 * 1024
-"""Bytes of one message of an answer."""
+LARGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes of one message of an answer. Of a larger one the beginning is handed over."""
+_OTHER_NAME = 62
+"""X509_V_ERR_HOSTNAME_MISMATCH (x509_vfy.h)."""
 _GRACE = 0.5
 """Seconds by which a deadline of ours is later than the one that the proxy is told."""
 
@@ -39,13 +41,20 @@ def _why(error: OSError) -> str:
         return "connection attempt timed out"
     if isinstance(error, socket.gaierror):
         return "Domain name not found"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code == _OTHER_NAME:
+            return "Hostname Verification Check failed"
+        return f"CERTIFICATE_VERIFY_FAILED: {error.verify_message}"
     if isinstance(error, ssl.SSLError) or not error.errno:
         return str(error)
     return os.strerror(error.errno)
 
 
 class Calls:
-    """Makes calls, and connections for them. ``context`` gives the TLS context for a new one, None without TLS."""
+    """Makes calls, and connections for them. ``context`` gives the TLS context for a new one, None without TLS.
+
+    It may block.
+    """
 
     def __init__(
         self, address: str, options: RocketmqOptions, headers: Credentials, context: Callable[[], ssl.SSLContext | None]
@@ -67,7 +76,9 @@ class Calls:
         """
         connection = await self._connected(what)
         ended: asyncio.Future[CallEnd] = asyncio.get_running_loop().create_future()
-        call = GrpcCall(request, arrived, lambda outcome: None if ended.done() else ended.set_result(outcome), _LARGEST)
+        call = GrpcCall(
+            request, arrived, lambda outcome: None if ended.done() else ended.set_result(outcome), LARGEST_ANSWER
+        )
         deadline = ("grpc-timeout", f"{int(timeout * 1000)}m")
         connection.begin(call, SERVICE + method, (deadline, *self._headers.metadata()))
         try:
@@ -82,27 +93,34 @@ class Calls:
             raise self._error(outcome.code, outcome.details, what)
 
     def _error(self, code: StatusCode, details: str, what: str) -> SinkError:
-        cause = self._headers.redact(f"{code.name} ({plain(details or 'no details')})")
+        connection = self._connection
+        greeting = self._options.tls is not None and (connection is None or not connection.greeted)
+        cause = self._headers.redact(f"{code.name} ({plain(details or 'no details', greeting=greeting)})")
         return build(judge_grpc(code, details), what, self.address, cause)
 
     async def _connected(self, what: str) -> Http2Connection:
-        while True:
-            connection = self._connection
-            if connection is not None and connection.usable:
-                return connection
-            if self._closed:
-                raise self._error(StatusCode.CANCELLED, "the client is closed", what)
-            if self._dialling is None:
-                self._dialling = asyncio.get_running_loop().create_task(self._dial())
-                self._dialling.add_done_callback(self._dialled)
-            try:
-                await asyncio.shield(self._dialling)
-            except OSError as error:  # TimeoutError is one
-                raise self._error(StatusCode.UNAVAILABLE, _why(error), what) from None
-            except asyncio.CancelledError:
-                if cancelled_from_outside():
-                    raise
-                raise self._error(StatusCode.CANCELLED, "the client is closed", what) from None
+        connection = self._connection
+        if connection is not None and connection.usable:
+            return connection
+        if self._closed:
+            raise self._error(StatusCode.CANCELLED, "the client is closed", what)
+        if self._dialling is None:
+            self._dialling = asyncio.get_running_loop().create_task(self._dial())
+            self._dialling.add_done_callback(self._dialled)
+        try:
+            connection = await asyncio.shield(self._dialling)
+        except OSError as error:  # TimeoutError is one
+            raise self._error(StatusCode.UNAVAILABLE, _why(error), what) from None
+        except asyncio.CancelledError:
+            if cancelled_from_outside():
+                raise
+            raise self._error(StatusCode.CANCELLED, "the client is closed", what) from None
+        if not connection.usable:
+            # In TLS 1.3 the client is through before the server has seen its certificate. Another connection at once
+            # would fare no better; who calls waits.
+            why = connection.closed.result() if connection.closed.done() else "it is going away"
+            raise self._error(StatusCode.UNAVAILABLE, why or "the connection was closed", what)
+        return connection
 
     def _dialled(self, task: asyncio.Task[Http2Connection]) -> None:
         self._dialling = None
@@ -112,7 +130,7 @@ class Calls:
     async def _dial(self) -> Http2Connection:
         host, _, port = self.address.rpartition(":")
         host = host.strip("[]")
-        tls = self._context()
+        tls = await asyncio.to_thread(self._context)
         name: Any = None
         if tls is not None:
             name = (self._options.tls and self._options.tls.server_name) or host

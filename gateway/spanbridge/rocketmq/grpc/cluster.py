@@ -7,8 +7,12 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from grpc import StatusCode
+
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkThrottled, SinkUnavailable, bare
 from spanbridge.ports import Link, Reporter
+from spanbridge.rocketmq.errors import build
+from spanbridge.rocketmq.grpc.answers import judge_grpc
 from spanbridge.rocketmq.grpc.auth import Credentials
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
@@ -80,9 +84,20 @@ class Cluster:
         return endpoint
 
     async def introduced(self, address: str) -> Endpoint:
-        """The endpoint at an address, once it has answered our settings: before, it refuses a consumer's requests."""
+        """The endpoint at an address, once it has answered our settings: before, it refuses a consumer's requests.
+
+        :raises SinkError: it has not within the request timeout; says why when the proxy did.
+        """
         endpoint = self.endpoint(address)
-        await self._sessions[address].told.wait()
+        session = self._sessions[address]
+        try:
+            async with asyncio.timeout(self._options.request_timeout):
+                await session.told.wait()
+        except TimeoutError:
+            if session.refusal is not None:
+                raise bare(session.refusal) from None
+            silent = judge_grpc(StatusCode.DEADLINE_EXCEEDED, "")
+            raise build(silent, "settings", address, "no answer in time") from None
         return endpoint
 
     async def settled(self, timeout: float) -> None:

@@ -4,45 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from spanbridge.core.delivery import Delivery
-from spanbridge.core.errors import SinkError, bare
+from spanbridge.core.errors import SinkError
 from spanbridge.core.message import Message
-from spanbridge.core.retry import Backoff
 from spanbridge.ports import Acked, Deliver, Link, PeerStatus, Received, Released, Reporter
 from spanbridge.rocketmq import receive_events as events
 from spanbridge.rocketmq.grpc.acks import Acks
-from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.cluster import Cluster
-from spanbridge.rocketmq.grpc.decode import read_message
+from spanbridge.rocketmq.grpc.decode import read_message, read_without_body
 from spanbridge.rocketmq.grpc.held import Arrival, DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.receipts import Receipts
-from spanbridge.rocketmq.grpc.receive import Receiver
+from spanbridge.rocketmq.grpc.receivers import Receivers
 from spanbridge.rocketmq.grpc.session import ClientRole
 from spanbridge.rocketmq.grpc.subscription import CLIENT_TYPE, GroupSubscription
 from spanbridge.rocketmq.options import ConsumerOptions
 
 _SETTLE = 1.0
 """Seconds for a proxy to answer a ping."""
-_LOOK = 1.0
-"""Seconds between looks at the route, which is refreshed elsewhere."""
 
 
 class GrpcConsumer:
     """Implements :class:`spanbridge.ports.QueueSource`. Made by :func:`spanbridge.rocketmq.create_consumer`."""
 
     def __init__(self, options: ConsumerOptions, reporter: Reporter, received: Received, acked: Acked) -> None:
-        self.open = asyncio.Event()
-        """Set while messages are wanted."""
         self._options = options
         self._reporter = reporter
-        self._received = received
         self._subscription = GroupSubscription(options)
         role = ClientRole(CLIENT_TYPE, self._settings, self._subscription.take, self._subscription.group, self._refused)
         connection = replace(options.cluster, topics=(options.topic,), kinds=())
@@ -58,9 +50,15 @@ class GrpcConsumer:
             reporter=reporter,
             invisible=options.invisible,
         )
-        self._receivers: dict[str, Receiver] = {}
-        self._failing: dict[str, str] = {}
-        self._working: set[str] = set()
+        self._receivers = Receivers(
+            options,
+            cluster=self._cluster,
+            brokers=self._brokers,
+            subscription=self._subscription,
+            reporter=reporter,
+            received=received,
+            take=self.take,
+        )
         self._deliver: Deliver[Message] | None = None
         self._paused = False
         self._delivering = True
@@ -114,7 +112,7 @@ class GrpcConsumer:
         self._set_link(Link.CONNECTING)
         await self._cluster.start()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._keep_receivers()), loop.create_task(self._receipts.keep())]
+        self._tasks = [loop.create_task(self._receivers.keep()), loop.create_task(self._receipts.keep())]
         self._judge_gate()
         await self._closed.wait()
 
@@ -143,7 +141,7 @@ class GrpcConsumer:
             if isinstance(delivery, ReceivedMessage) and self._held.answer(delivery, answer)
         ]
         self._receipts.conclude(answered)
-        if not self.open.is_set():
+        if not self._receivers.open.is_set():
             self._judge_gate()
         return len(answered)
 
@@ -161,11 +159,9 @@ class GrpcConsumer:
         """Deliver nothing more. What still comes is handed back at once."""
         self._delivering = False
         self._judge_gate()
-        receivers, self._receivers = self._receivers, {}
         if self._tasks:
             self._tasks[0].cancel()
-        await asyncio.gather(*(receiver.stop() for receiver in receivers.values()))
-        if receivers:
+        if await self._receivers.stop():
             # An answer may have been under way when its call was cancelled.
             await self._cluster.settled(_SETTLE)
 
@@ -204,9 +200,12 @@ class GrpcConsumer:
                 while tasks := self._acks.tasks | self._receipts.tasks:
                     await asyncio.wait(tasks)
 
+    def _refused(self, error: SinkError) -> None:
+        self._receivers.refused(error)
+
     # -- what receivers see -----------------------------------------------------------------------------------------
 
-    def take(self, broker: str, messages: list[Any], began_ns: int) -> list[Message]:
+    def take(self, broker: str, messages: list[Any], began_ns: int, fault: str | None = None) -> list[Message]:
         """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
         now, now_ns = time.monotonic_ns(), time.time_ns()
         arrival = Arrival(self, broker, now, began_ns + int(self._options.invisible * 1e9))
@@ -215,7 +214,11 @@ class GrpcConsumer:
         fresh: list[Delivery[Message]] = []
         taken: list[Message] = []
         for raw in messages:
-            message = read_message(raw, broker, now_ns, limit)
+            message = (
+                read_message(raw, broker, now_ns, limit)
+                if fault is None
+                else read_without_body(raw, broker, now_ns, fault)
+            )
             system = raw.system_properties
             delivery = ReceivedMessage(message, arrival, system.receipt_handle, system.queue_offset)
             taken.append(message)
@@ -233,83 +236,22 @@ class GrpcConsumer:
         self._judge_gate()
         return taken
 
-    def _refused(self, error: SinkError) -> None:
-        self.fails("", error, self._options.cluster.heartbeat_interval)
-
-    def works(self, broker: str) -> None:
-        """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
-        over = [part for part in ("", broker) if self._failing.pop(part, None) is not None]
-        if broker not in self._working:
-            self._working.add(broker)
-            over = [*over, broker] if broker not in over else over
-        for part in over:
-            self._reporter.report(events.ReceiveWorks(group=self._group, topic=self._topic, broker=part))
-
-    def fails(self, broker: str, error: SinkError, retry_in: float) -> None:
-        """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
-        self._working.discard(broker)
-        self._failing[broker] = str(error)
-        self._cluster.note_error(str(error))
-        self._reporter.report(
-            events.ReceiveFailed(
-                group=self._group, topic=self._topic, broker=broker, reason=error.reason, cause=str(error),
-                retry_in=retry_in,
-            )
-        )  # fmt: skip
-        self._cluster.routes.suspect(self._topic)
-
-    # -- the route --------------------------------------------------------------------------------------------------
-
-    async def _keep_receivers(self) -> None:
-        """One receiver for each broker of the route."""
-        backoff = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
-        while True:
-            pause = _LOOK
-            with guarded("receivers", self._reporter):
-                try:
-                    route = await self._cluster.routes.get(self._topic)
-                except SinkError as error:
-                    pause = backoff.next_delay(random.random())  # noqa: S311 - jitter
-                    self.fails("", bare(error), pause)
-                else:
-                    backoff.reset()
-                    self._brokers.learn(route.origins)
-                    await self._adjust({origin.broker for origin in route.origins})
-            await asyncio.sleep(pause)
-
-    async def _adjust(self, brokers: set[str]) -> None:
-        for broker in brokers - self._receivers.keys():
-            receiver = Receiver(
-                broker,
-                options=self._options,
-                subscription=self._subscription,
-                brokers=self._brokers,
-                inbox=self,
-                reporter=self._reporter,
-                received=self._received,
-            )
-            self._receivers[broker] = receiver
-            receiver.start()
-        for broker in self._receivers.keys() - brokers:
-            self._working.discard(broker)
-            self._failing.pop(broker, None)
-            await self._receivers.pop(broker).stop()
-
     # -- notes ------------------------------------------------------------------------------------------------------
 
     def _judge_gate(self) -> None:
         wanted = self._delivering and not self._paused and self._held.unacked < self._options.max_unacked
         if wanted and self._deliver is not None:
-            self.open.set()
+            self._receivers.open.set()
         else:
-            self.open.clear()
+            self._receivers.open.clear()
 
     def _link_now(self) -> Link:
         if self._link in {Link.IDLE, Link.CLOSED}:
             return self._link
-        if self._working and self._cluster.link is Link.UP:
+        receivers = self._receivers
+        if receivers.working and self._cluster.link is Link.UP:
             return Link.UP
-        return Link.BACKOFF if self._failing or self._cluster.link is Link.BACKOFF else Link.CONNECTING
+        return Link.BACKOFF if receivers.failing or self._cluster.link is Link.BACKOFF else Link.CONNECTING
 
     def _set_link(self, link: Link) -> None:
         if (link is Link.UP) is not (self._link is Link.UP):
@@ -332,12 +274,11 @@ class GrpcConsumer:
         """The connection as of now."""
         cluster, subscription = self._cluster, self._subscription
         self._set_link(self._link_now())
-        failing = next(iter(self._failing.values()), None)
         return PeerStatus(
             name=self.name,
             link=self._link,
             since_ns=self._since_ns,
-            last_error=failing or cluster.last_error,
+            last_error=self._receivers.failing or cluster.last_error,
             last_error_ns=cluster.last_error_ns,
             detail={
                 "client_id": cluster.client_id,
@@ -346,7 +287,7 @@ class GrpcConsumer:
                 "filter": self._options.filter,
                 "fifo": subscription.fifo,
                 "endpoints": cluster.peers(),
-                "brokers": {broker: broker in self._working for broker in self._receivers},
+                "brokers": self._receivers.brokers,
                 "unacked": self._held.unacked,
                 "held": len(self._held),
                 "paused": self._paused,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from hashlib import md5, sha1
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from spanbridge.core.message import Message
 from spanbridge.rocketmq.grpc.stubs import definition
@@ -12,6 +15,8 @@ from spanbridge.rocketmq.grpc.stubs import definition
 _IDENTITY = frozenset({definition.Encoding.ENCODING_UNSPECIFIED, definition.Encoding.IDENTITY})
 _CRC32 = definition.DigestType.CRC32
 _HASHES = {definition.DigestType.MD5: md5, definition.DigestType.SHA1: sha1}
+_BODY = 0x22
+"""Tag of a ``Message``'s body. What comes before it has fields of the same kind, in the order of their numbers."""
 _ZLIB_OR_GZIP = 47
 """Window bits with which zlib takes either header: the field says GZIP whatever the producer used."""
 
@@ -48,6 +53,43 @@ def read_message(raw: Any, broker: str, received_ns: int, limit: int) -> Message
     )
 
 
+def read_without_body(raw: Any, broker: str, received_ns: int, fault: str) -> Message:
+    """The same for a message whose body was not taken; ``fault`` says why."""
+    system = raw.system_properties
+    system.ClearField("body_digest")
+    system.ClearField("body_encoding")
+    return replace(read_message(raw, broker, received_ns, 0), fault=fault)
+
+
+def beginning(data: bytes) -> Any:
+    """The ``Message`` that a ``ReceiveMessageResponse`` begins with, without its body; None if it is not there whole.
+
+    For an answer that is too large to be taken: its receipt handle, with which it can be rejected, is before the body.
+    """
+    if not data.startswith(b"\x12"):
+        return None
+    try:
+        _, start = _varint(data, 1)
+        position = start
+        while data[position] != _BODY:
+            size, position = _varint(data, position + 1)
+            position += size
+        return definition.Message.FromString(data[start:position])
+    except (IndexError, DecodeError):
+        return None
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """A number and what is behind it."""
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+
+
 def _milliseconds(system: Any) -> int:
     due: int = system.delivery_timestamp.ToMilliseconds()
     return due
@@ -57,7 +99,7 @@ def digest_fault(body: bytes, digest: Any) -> str | None:
     """Why a body is not what was stored, by the digest that came with it; None when it is, or nobody can tell."""
     kind = digest.type
     if kind == _CRC32:
-        same = _hex(digest.checksum) == f"{zlib.crc32(body):x}"
+        same = _number(digest.checksum) == zlib.crc32(body)
     elif kind in _HASHES:
         same = digest.checksum.lower() == _HASHES[kind](body, usedforsecurity=False).hexdigest()
     else:
@@ -65,8 +107,11 @@ def digest_fault(body: bytes, digest: Any) -> str | None:
     return None if same else f"its body does not have the digest {digest.checksum[:40]!r} that it came with"
 
 
-def _hex(checksum: str) -> str:
-    return checksum.lower().lstrip("0") or "0"
+def _number(checksum: str) -> int | None:
+    try:
+        return int(checksum, 16)
+    except ValueError:
+        return None
 
 
 def unpack(body: bytes, limit: int) -> tuple[bytes, str | None]:

@@ -92,7 +92,7 @@ class Endpoint:
         self._retired: dict[asyncio.Task[None], Any] = {}
         self._made = 0.0
         self._channel, self._send = self._connect()
-        self.calls = Calls(address, options, headers, lambda: certificates.context)
+        self.calls = Calls(address, options, headers, certificates.fresh)
         """For what a consumer does with messages, past gRPC's own channel."""
 
     def _connect(self) -> tuple[Any, Any]:
@@ -194,7 +194,8 @@ class Endpoint:
     def judged(self, error: aio.AioRpcError, what: str) -> SinkError:
         """What a call that ended without an answer means."""
         code, details = error.code(), error.details() or ""
-        cause = self._headers.redact(f"{code.name} ({plain(details or 'no details')})")
+        said = plain(details or "no details", greeting=self._options.tls is not None and self.up is not True)
+        cause = self._headers.redact(f"{code.name} ({said})")
         return build(judge_grpc(code, details), what, self.address, cause)
 
     def _failed(self, error: aio.AioRpcError, what: str, channel: Any) -> SinkError:
@@ -229,8 +230,12 @@ class Endpoint:
 
     def _set(self, up: bool, error: str | None, reason: str) -> None:
         changed, self.up = self.up is not up, up
-        self.last_error = error if error is not None else self.last_error
-        if not changed or self.leaving:
+        another, self.last_error = error not in {None, self.last_error}, error if error is not None else self.last_error
+        if self.leaving:
+            return
+        if not changed:
+            if another:  # a proxy that comes back with another certificate is down for another cause
+                self._on_change(self)
             return
         if up:
             self._reporter.report(EndpointUp(endpoint=self.address))

@@ -19,6 +19,9 @@ from spanbridge.rocketmq.errors import build
 from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE
 from spanbridge.rocketmq.grpc.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
+from spanbridge.rocketmq.grpc.calls import LARGEST_ANSWER
+from spanbridge.rocketmq.grpc.decode import beginning
+from spanbridge.rocketmq.grpc.http2.frames import MessageBeginning
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.grpc.subscription import SHORTEST_POLL, GroupSubscription
 from spanbridge.rocketmq.options import ConsumerOptions
@@ -26,8 +29,10 @@ from spanbridge.rocketmq.options import ConsumerOptions
 _NOTHING: int = definition.Code.MESSAGE_NOT_FOUND
 _TAKEN = 1.0
 """Seconds after which a call counts as taken: what a proxy refuses (a missing group or topic), it refuses at once."""
-_SLACK = 5.0
-"""Seconds by which a call's deadline exceeds its long poll."""
+_SLACK = 20.0
+"""Seconds by which a call's deadline exceeds its long poll: for what it brings to come over a slow link."""
+_LAST = 5.0
+"""Seconds for an answer that has begun to come in when the receiver is stopped."""
 _ACCEPTED = 1.0
 """Seconds after which a call counts as accepted."""
 
@@ -38,8 +43,11 @@ class Inbox(Protocol):
     open: asyncio.Event
     """Set while messages are wanted."""
 
-    def take(self, broker: str, messages: list[Any], began_ns: int) -> list[Message]:
-        """Take ``Message``s of definition.proto asked for at a moment (monotonic, ns). Never raises."""
+    def take(self, broker: str, messages: list[Any], began_ns: int, fault: str | None = None) -> list[Message]:
+        """Take ``Message``s of definition.proto asked for at a moment (monotonic, ns). Never raises.
+
+        ``fault``: why they come without their bodies.
+        """
 
     def works(self, broker: str) -> None:
         """A call ended as it should, or waits for messages."""
@@ -67,9 +75,14 @@ class Reception:
     def arrived(self, frames: list[bytes]) -> None:
         """Take the frames of one read."""
         self.touched = True
-        messages = []
+        messages: list[Any] = []
         read = service.ReceiveMessageResponse.FromString
         for frame in frames:
+            if isinstance(frame, MessageBeginning):
+                self._take(messages)
+                messages = []
+                self._take_without_body(frame)
+                continue
             try:
                 response = read(frame)
             except DecodeError:
@@ -79,8 +92,19 @@ class Reception:
                 messages.append(response.message)
             elif response.HasField("status"):
                 self.status = response.status
+        self._take(messages)
+
+    def _take(self, messages: list[Any], fault: str | None = None) -> None:
         if messages:
-            self.messages += self.inbox.take(self.broker, messages, self.began_ns)
+            self.messages += self.inbox.take(self.broker, messages, self.began_ns, fault)
+
+    def _take_without_body(self, start: bytes) -> None:
+        """A message that is too large is handed over without its body, so that it alone is rejected."""
+        message = beginning(start)
+        if message is None:
+            self.broken = True
+        else:
+            self._take([message], f"it is larger than {LARGEST_ANSWER} bytes")
 
 
 class Receiver:
@@ -217,7 +241,7 @@ class Receiver:
             if reception is None or not reception.touched:
                 task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=_SLACK)
+            await asyncio.wait(tasks, timeout=_LAST)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

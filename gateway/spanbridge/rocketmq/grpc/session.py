@@ -113,6 +113,8 @@ class ClientSession:
         self.endpoint = endpoint
         self.told = asyncio.Event()
         """Set while the telemetry stream is open and the server has answered our settings."""
+        self.refusal: SinkError | None = None
+        """Why the server did not want us, the last time that it said so and since it took us."""
         self._options = options
         self._role = role
         self._reporter = reporter
@@ -157,7 +159,8 @@ class ClientSession:
     def _note_refusal(self, error: aio.AioRpcError) -> None:
         """A proxy ends the stream of a consumer whose group is not there, or whose settings it does not like."""
         if self._role.on_refused is not None and error.code() in _REFUSALS:
-            self._role.on_refused(self.endpoint.judged(error, "settings"))
+            self.refusal = self.endpoint.judged(error, "settings")
+            self._role.on_refused(self.refusal)
 
     async def _stream(self, backoff: Backoff) -> None:
         stream = self.endpoint.telemetry()
@@ -189,6 +192,7 @@ class ClientSession:
         kind = command.WhichOneof("command")
         if kind == "settings":
             self._role.on_settings(command.settings)
+            self.refusal = None
             self.told.set()
         elif kind == "reconnect_endpoints_command":
             self.endpoint.replace("asked to reconnect")

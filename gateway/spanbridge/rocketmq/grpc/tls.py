@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from pathlib import Path
 
@@ -77,6 +78,8 @@ class TlsFiles:
         self.context: ssl.SSLContext | None = None
         self._tls = tls
         self._seen: tuple[tuple[int, int], ...] = ()
+        self._read: tuple[tuple[int, int], ...] = ()
+        """The same as ``_seen``, of ``context``: it is read anew for each connection, gRPC's credentials are not."""
 
     def load(self) -> bool:
         """Read the files if they changed since the last time, and say whether they did. Blocking.
@@ -91,8 +94,23 @@ class TlsFiles:
         credentials = load_credentials(self._tls)
         self.context = load_context(self._tls)
         self.credentials = credentials
-        self._seen = seen
+        self._seen = self._read = seen
         return True
+
+    def fresh(self) -> ssl.SSLContext | None:
+        """The context from the files as they are now, None without TLS. Blocking.
+
+        While a file cannot be used, which may be since it is being written, it is the former one.
+        :meth:`load`, which comes first, tells of such a file.
+        """
+        if self._tls is None:
+            return None
+        assert self.context is not None, "None would mean: without TLS"
+        seen = self._stamps(self._tls)
+        if seen != self._read:
+            with contextlib.suppress(SinkMisconfigured, OSError):
+                self.context, self._read = load_context(self._tls), seen
+        return self.context
 
     @staticmethod
     def _stamps(tls: TlsOptions) -> tuple[tuple[int, int], ...]:

@@ -20,7 +20,8 @@ _LARGEST_BINARY_CODE = 2**15 - 1
 class Call(Generic[T]):
     """``what`` completes "RocketMQ refused to"; ``read`` is given responses whose code is in ``accepted``.
 
-    ``read`` may raise ``KeyError`` and ``ValueError``: they mean that the response lacks what it should hold.
+    ``read`` may raise what comes of looking into JSON of another shape (``KeyError``, ``ValueError``, ...): it means
+    that the response lacks what it should hold.
     """
 
     what: str
@@ -70,7 +71,7 @@ def answer(call: Call[T], response: Frame, address: str) -> T:
         return call.read(response)
     except FrameError as error:
         raise FrameError(f"RocketMQ at {address}, asked to {call.what}: {error}") from None
-    except (KeyError, ValueError, TypeError) as error:
+    except (AttributeError, KeyError, IndexError, ValueError, TypeError) as error:
         raise FrameError(
             f"RocketMQ at {address}, asked to {call.what}, gave a response without what it should hold: "
             f"{type(error).__name__}"

@@ -44,6 +44,7 @@ class RemotingRefused(RemotingError):  # noqa: N818
 
 def one_line(text: str) -> str:
     """``text`` on one line, without control characters, and cut when it is long."""
+    text = text[: 4 * _LONGEST_REMARK]  # a frame may bring 16 MiB of it
     line = "".join(character if character.isprintable() else " " for character in text)
     line = " ".join(line.split())
     return line if len(line) <= _LONGEST_REMARK else f"{line[:_LONGEST_REMARK]}..."

@@ -17,9 +17,11 @@ from spanbridge.telemetry.spans import ids, sampling, wire
 from spanbridge.telemetry.spans.hop import Hop, cut
 from spanbridge.telemetry.spans.recipe import Begun, Following, SilentSpans
 from spanbridge.telemetry.spans.sampling import Verdict
+from spanbridge.telemetry.spans.spooled import resumed
 from spanbridge.telemetry.spans.trace import AskedTrace
 
 if TYPE_CHECKING:
+    from spanbridge.core.spooled import TraceIds
     from spanbridge_context import TraceContext
 
 _IDENTITY = Struct("<2s16s2s8sBQ").pack  # Span.trace_id (1), .span_id (2), .start_time_unix_nano (7)
@@ -55,6 +57,12 @@ class AskingSpans:
                 )
             return self._silent.begin(context, received_ns, size)
 
+    def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
+        """See :class:`~spanbridge.telemetry.spans.recipe.RecipeSpans`. The sampler was asked before."""
+        attributes = cut(self._send.attributes(), self._value_limit)
+        send = wire.fixed_fields(self._send.name, SpanKind.PRODUCER.value, attributes) + wire.LOCAL
+        return resumed(send, self._following, context, kept, spooled_ns, size)
+
     def _begin(self, context: TraceContext | None, received_ns: int, size: int) -> Begun:
         following = self._following
         remote = None if context is None else sampling.remote_context(context)
@@ -80,6 +88,7 @@ class AskingSpans:
             self._encode(self._process, SpanKind.CONSUMER, process, here, parent, received_ns or begun, links),
             self._encode(self._send, SpanKind.PRODUCER, send, there, here, begun, ()),
             trace_id,
+            here.span_id.to_bytes(8),
             there.span_id.to_bytes(8),
             tracestate,
         )

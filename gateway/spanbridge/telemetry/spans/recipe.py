@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from spanbridge.telemetry.spans import ids, wire
 from spanbridge.telemetry.spans.bounds import ALWAYS, NEVER, Bounds
+from spanbridge.telemetry.spans.spooled import resumed
 from spanbridge.telemetry.spans.trace import MessageTrace
 
 if TYPE_CHECKING:
+    from spanbridge.core.spooled import TraceIds
     from spanbridge_context import TraceContext
 
 _SAMPLED = 1
@@ -33,6 +35,12 @@ class RecipeSpans(Protocol):
 
         ``context`` is what the device sent, ``received_ns`` Unix time in nanoseconds, ``size`` the body's in bytes. Hot
         path; never raises.
+        """
+
+    def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
+        """Go on with a message out of the spool, where it was since ``spooled_ns`` (Unix time).
+
+        ``kept`` are its ids; None when its spans are not recorded. The context that travels on is the one from before.
         """
 
 
@@ -66,6 +74,10 @@ class SilentSpans:
         if context is None or not self._trust:
             return "", "", None
         return context.traceparent, context.tracestate, None
+
+    def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
+        """Make no spans."""
+        return self.begin(context, spooled_ns, size)
 
 
 class RecordingSpans:
@@ -134,6 +146,10 @@ class RecordingSpans:
         trace.extra = b""
         trace.tried = False
         return traceparent, tracestate, trace
+
+    def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
+        """See :class:`RecipeSpans`."""
+        return resumed(self.send + wire.LOCAL, self._following, context, kept, spooled_ns, size)
 
     def _start(self, linked: TraceContext | None, received_ns: int, size: int) -> Begun:
         trace_id = ids.trace_id()

@@ -49,18 +49,22 @@ class MessageTrace:
         """Give the ``process`` span some more attributes, encoded."""
         self.extra += attributes
 
-    def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
-        """The spans, framed. ``error`` becomes their ``error.type``."""
-        fixed = self.spans
-        rest = wire.size_attribute(self.size) + wire.status(error)
-        if self.tracestate:
-            rest += text(3, self.tracestate)
+    def processed(self, end_ns: int, error: str | None = None) -> bytes:
+        """The process span, framed; empty where there is none."""
         times = identity(self.trace_id, self.process_id, self.parent_id, self.received_ns, end_ns)
         flags = wire.REMOTE if self.parent_id else wire.LOCAL
-        spans = [framed(fixed.process + times + flags + self.extra + rest)]
+        return framed(self.spans.process + times + flags + self.extra + self._rest(error))
+
+    def _rest(self, error: str | None) -> bytes:
+        rest = wire.size_attribute(self.size) + wire.status(error)
+        return rest + text(3, self.tracestate) if self.tracestate else rest
+
+    def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
+        """The spans, framed. ``error`` becomes their ``error.type``."""
+        spans = [self.processed(end_ns, error)]
         if error is None or self.tried:
             times = identity(self.trace_id, self.send_id, self.process_id, self.begun_ns, end_ns)
-            spans.append(framed(fixed.send + times + wire.LOCAL + rest))
+            spans.append(framed(self.spans.send + times + wire.LOCAL + self._rest(error)))
         return spans
 
 
@@ -72,10 +76,13 @@ class AskedTrace(MessageTrace):
 
     __slots__ = ("process", "send")
 
-    def __init__(self, process: bytes, send: bytes, trace_id: bytes, send_id: bytes, tracestate: str) -> None:
+    def __init__(  # noqa: PLR0917 - keyword arguments cost on the hot path
+        self, process: bytes, send: bytes, trace_id: bytes, process_id: bytes, send_id: bytes, tracestate: str
+    ) -> None:
         self.process = process
         self.send = send
         self.trace_id = trace_id
+        self.process_id = process_id
         self.send_id = send_id
         self.tracestate = tracestate
         self.tried = False
@@ -89,6 +96,12 @@ class AskedTrace(MessageTrace):
         """See the base class."""
         if self.process:
             self.process += attributes
+
+    def processed(self, end_ns: int, error: str | None = None) -> bytes:
+        """See the base class."""
+        return (
+            framed(self.process + b"\x41" + end_ns.to_bytes(8, "little") + wire.status(error)) if self.process else b""
+        )
 
     def finish(self, end_ns: int, error: str | None = None) -> list[bytes]:
         """See the base class."""

@@ -165,6 +165,13 @@ class Tracer:
         if out:
             self._sink.add(out)
 
+    def spooled(self, traces: Sequence[MessageTrace | None], end_ns: int) -> None:
+        """End the process spans of messages that the spool has: what comes later may be told by another process."""
+        if self._sink is not None:
+            spans = [span for trace in traces if trace is not None and (span := trace.processed(end_ns))]
+            if spans:
+                self._sink.add(spans)
+
     def dropped(self, trace: MessageTrace | None, end_ns: int, reason: str) -> None:
         """End a message's spans with an error: it will not be sent. ``reason`` becomes ``error.type``.
 

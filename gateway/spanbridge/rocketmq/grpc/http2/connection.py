@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from grpc import StatusCode
 
@@ -17,7 +17,6 @@ from spanbridge.rocketmq.grpc.http2.frames import (
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
-    HEAD,
     PADDED,
     PREFACE,
     FrameKind,
@@ -28,11 +27,11 @@ from spanbridge.rocketmq.grpc.http2.frames import (
     unpadded,
     window_update,
 )
+from spanbridge.rocketmq.grpc.http2.reader import LARGEST_FRAME, FrameReader
 
 _WINDOW = 4 * 1024 * 1024
 """Bytes that one call's answer may be ahead of our reading; the connection's is four times that."""
-_FRAME = 256 * 1024
-_LONGEST_HEADERS = 64 * 1024
+_MOST_HEADERS = 256
 _LAST_STREAM = (1 << 31) - 1
 _CANCEL = 0x8
 _REFUSED = 0x7
@@ -59,22 +58,19 @@ class Http2Connection(asyncio.Protocol):
         self._window = self._initial = DEFAULT_WINDOW
         self._frame = DEFAULT_FRAME
         self._credit = 0
-        self._rest = b""
-        self._greeted = False
         self._pings: list[asyncio.Future[None]] = []
-        self._headers: tuple[int, int, bytes] | None = None
-        """Stream, flags and block of a HEADERS frame that goes on in CONTINUATION frames."""
-        self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
-            FrameKind.DATA: self._on_data,
-            FrameKind.HEADERS: self._on_headers,
-            FrameKind.RST_STREAM: self._on_reset,
-            FrameKind.SETTINGS: self._on_settings,
-            FrameKind.PUSH_PROMISE: self._on_push,
-            FrameKind.PING: self._on_ping,
-            FrameKind.GOAWAY: self._on_goaway,
-            FrameKind.WINDOW_UPDATE: self._on_window,
-            FrameKind.CONTINUATION: self._on_continuation,
-        }
+        self._frames = FrameReader(
+            {
+                FrameKind.DATA: self._on_data,
+                FrameKind.HEADERS: self._on_headers,
+                FrameKind.RST_STREAM: self._on_reset,
+                FrameKind.SETTINGS: self._on_settings,
+                FrameKind.PUSH_PROMISE: self._on_push,
+                FrameKind.PING: self._on_ping,
+                FrameKind.GOAWAY: self._on_goaway,
+                FrameKind.WINDOW_UPDATE: self._on_window,
+            }
+        )
 
     # -- calls ------------------------------------------------------------------------------------------------------
 
@@ -158,22 +154,19 @@ class Http2Connection(asyncio.Protocol):
             Setting.HEADER_TABLE_SIZE: 0,
             Setting.ENABLE_PUSH: 0,
             Setting.INITIAL_WINDOW_SIZE: _WINDOW,
-            Setting.MAX_FRAME_SIZE: _FRAME,
+            Setting.MAX_FRAME_SIZE: LARGEST_FRAME,
         }
         self._write(PREFACE + settings(ours) + window_update(0, 4 * _WINDOW - DEFAULT_WINDOW))
 
     def data_received(self, data: bytes) -> None:
         """Act on the frames that ``data`` completes."""
-        if self._rest:
-            data = self._rest + data
         try:
-            position = self._read(data)
+            self._frames.feed(data)
         except Http2Error as error:
             self._hand_over()
             self._end(str(error), StatusCode.INTERNAL)
             return
         self._hand_over()
-        self._rest = data[position:]
         if self._credit >= _WINDOW:
             self._write(window_update(0, self._credit))
             self._credit = 0
@@ -183,28 +176,10 @@ class Http2Connection(asyncio.Protocol):
         for call in brought:
             call.hand_over()
 
-    def _read(self, data: bytes) -> int:
-        position, end = 0, len(data)
-        while end - position >= HEAD:
-            size = int.from_bytes(data[position : position + 3], "big")
-            kind, flags = data[position + 3], data[position + 4]
-            if not self._greeted:
-                if kind != FrameKind.SETTINGS or data[position : position + 5] == b"HTTP/":
-                    raise Http2Error("it does not speak gRPC. Is this the port of RocketMQ's proxy?")
-                self._greeted = True
-            if size > _FRAME:
-                raise Http2Error(f"a frame of {size} bytes")
-            if end - position - HEAD < size:
-                break
-            stream = int.from_bytes(data[position + 5 : position + HEAD], "big") & _LAST_STREAM
-            payload = data[position + HEAD : position + HEAD + size]
-            position += HEAD + size
-            if self._headers is not None and kind != FrameKind.CONTINUATION:
-                raise Http2Error("a header block that is interrupted")
-            handler = self._handlers.get(kind)
-            if handler is not None:
-                handler(stream, flags, payload)
-        return position
+    @property
+    def greeted(self) -> bool:
+        """Whether the peer has begun to speak HTTP/2."""
+        return self._frames.greeted
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See :meth:`asyncio.BaseProtocol.connection_lost`."""
@@ -248,30 +223,13 @@ class Http2Connection(asyncio.Protocol):
         if flags & END_STREAM:
             self._finish(call)
 
-    def _on_headers(self, stream: int, flags: int, payload: bytes) -> None:
-        block = unpadded(FrameKind.HEADERS, flags, payload)
-        if flags & END_HEADERS:
-            self._take_headers(stream, flags, block)
-        else:
-            self._headers = stream, flags, block
-
-    def _on_continuation(self, stream: int, flags: int, payload: bytes) -> None:
-        if self._headers is None or self._headers[0] != stream:
-            raise Http2Error("a header block that goes on without a start")
-        _, first, block = self._headers
-        block += payload
-        if len(block) > _LONGEST_HEADERS:
-            raise Http2Error("a header block without an end")
-        self._headers = stream, first, block
-        if flags & END_HEADERS:
-            self._headers = None
-            self._take_headers(stream, first, block)
-
-    def _take_headers(self, stream: int, flags: int, block: bytes) -> None:
+    def _on_headers(self, stream: int, flags: int, block: bytes) -> None:
         headers = hpack.decode(block)
         call = self._calls.get(stream)
         if call is not None:
             call.headers |= headers
+            if len(call.headers) > _MOST_HEADERS:
+                raise Http2Error("headers without an end")
             if flags & END_STREAM:
                 self._finish(call)
 
@@ -303,7 +261,7 @@ class Http2Connection(asyncio.Protocol):
         for call in self._calls.values():
             call.window += initial - self._initial
         self._initial = initial
-        self._frame = min(max(values.get(Setting.MAX_FRAME_SIZE, self._frame), DEFAULT_FRAME), _FRAME)
+        self._frame = min(max(values.get(Setting.MAX_FRAME_SIZE, self._frame), DEFAULT_FRAME), LARGEST_FRAME)
         self._write(frame(FrameKind.SETTINGS, ACK, 0))
         self._unblock()
 

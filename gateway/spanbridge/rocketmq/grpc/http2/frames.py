@@ -12,6 +12,8 @@ HEAD = 9
 """Bytes before a frame's payload."""
 DEFAULT_WINDOW = 65_535
 DEFAULT_FRAME = 16_384
+_BEGINNING = 65_536
+"""Bytes of a message that is too large: more than its properties take (32 KiB)."""
 
 END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
@@ -83,38 +85,52 @@ def unpadded(kind: int, flags: int, payload: bytes) -> bytes:
     return payload[start:end]
 
 
-class MessageReader:
-    """Cuts the data of a stream into the messages of gRPC: a flag, a length, the message."""
+class MessageBeginning(bytes):
+    """The first bytes of a message that is larger than we take. The rest of it was passed over."""
 
-    __slots__ = ("_limit", "_rest")
+
+class MessageReader:
+    """Cuts the data of a stream into the messages of gRPC: a flag, a length, the message.
+
+    Of one that is larger than ``limit`` bytes there is a :class:`MessageBeginning`; the stream goes on behind it.
+    """
+
+    __slots__ = ("_limit", "_passing", "_rest")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._passing = 0
+        """Bytes to come of what is passed over."""
         self._rest = b""
 
     @property
     def inside(self) -> bool:
         """Whether a message has begun, and not ended."""
-        return bool(self._rest)
+        return bool(self._rest) or self._passing > 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that ``data`` completes.
 
-        :raises Http2Error: one is compressed, which we did not allow, or larger than the limit.
+        :raises Http2Error: one is compressed, which we did not allow.
         """
+        if self._passing:
+            passed = min(self._passing, len(data))
+            self._passing -= passed
+            data = data[passed:]
         if self._rest:
             data = self._rest + data
-        messages = []
+        messages: list[bytes] = []
         position, end = 0, len(data)
         while end - position >= 5:
             size = int.from_bytes(data[position + 1 : position + 5], "big")
             if data[position]:
                 raise Http2Error("a compressed message, which was not asked for")
-            if size > self._limit:
-                raise Http2Error(f"a message of {size} bytes")
-            if end - position - 5 < size:
+            taken = size if size <= self._limit else min(self._limit, _BEGINNING)
+            if end - position - 5 < taken:
                 break
-            messages.append(data[position + 5 : position + 5 + size])
+            message = data[position + 5 : position + 5 + taken]
+            messages.append(message if taken == size else MessageBeginning(message))
             position += 5 + size
+        self._passing += max(0, position - end)
         self._rest = data[position:]
         return messages

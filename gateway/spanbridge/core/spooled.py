@@ -1,0 +1,235 @@
+"""A message as the spool keeps it: what was received, and what of its trace is told already.
+
+It is the message of MQTT's side, not RocketMQ's form of it: it is worked out anew when it is sent, by the configuration
+of that day (docs/adr/0120). As bytes::
+
+    flags u8 | received and waited u64 | trace 32 bytes, if any | topic | further fields, if any | payload
+
+``received`` is Unix time in milliseconds (48 bits), ``waited`` in units of 10 ms how long the message was held before
+it was spooled (16 bits, 655 s at most).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import Struct, error
+from typing import NamedTuple
+
+from spanbridge.core.message import Publish
+
+MESSAGE = 1
+"""Kind of a message that is to be sent."""
+DROPPABLE = 2
+"""The same, of a route that would rather lose its oldest messages than wait (``when_full = "drop_oldest"``)."""
+DEAD_LETTER = 3
+"""Kind of a message that was rejected."""
+
+_HEAD = Struct("<BQ")
+_FIELD = Struct("<BI")
+_SIZE = Struct("<I")
+_LONG = Struct("<H")
+_EXPIRY = Struct("<IQ")
+_QOS, _RETAIN, _TRACED, _MORE = 0x03, 0x04, 0x08, 0x10
+_MS = 1_000_000
+_UNIT = 10 * _MS
+_LONGEST_WAIT = 0xFFFF
+_SHORT = 255
+
+_SOURCE, _TYPE, _RESPONSE, _CORRELATION, _FORMAT, _EXPIRES, _NAME, _VALUE, _REASON, _ERROR, _FAULT = range(1, 12)
+
+
+class Record(NamedTuple):
+    """What a spool holds: a number, a kind (1 to 255), and bytes that are no business of its own."""
+
+    number: int
+    kind: int
+    body: bytes
+
+
+class Lost(NamedTuple):
+    """Records that cannot be read, by their numbers: from ``first`` to before ``end``."""
+
+    first: int
+    end: int
+
+
+class TraceIds(NamedTuple):
+    """Ids, as bytes, of a message whose spans are recorded. ``process_id`` is of a span that has ended already."""
+
+    trace_id: bytes
+    process_id: bytes
+    send_id: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Spooled:
+    """A message in the spool. ``spooled_ns`` is Unix time: when it was handed over.
+
+    ``source`` names the MQTT connection that it came over, "" for the only one. ``boot_ns`` is when it arrived, by a
+    clock that counts from the machine's start and is never set; 0 unless it expires. ``reason`` and ``error`` say why
+    it was rejected.
+    """
+
+    publish: Publish
+    spooled_ns: int = 0
+    trace: TraceIds | None = None
+    source: str = ""
+    boot_ns: int = 0
+    reason: str = ""
+    error: str = ""
+
+
+class SpooledError(ValueError):
+    """The bytes are no message."""
+
+
+def encode(spooled: Spooled) -> bytes:
+    """The bytes of a message. Hot path while RocketMQ is away."""
+    publish = spooled.publish
+    flags = publish.qos | (_RETAIN if publish.retain else 0)
+    more = _further(spooled)
+    topic = publish.topic.encode("utf-8", "surrogatepass")
+    length = bytes((len(topic),)) if len(topic) < _SHORT else b"\xff" + _LONG.pack(len(topic))
+    waited = min(max(0, spooled.spooled_ns - publish.received_ns) // _UNIT, _LONGEST_WAIT)
+    time = (publish.received_ns // _MS) << 16 | waited
+    ids = b""
+    if spooled.trace is not None:
+        flags |= _TRACED
+        ids = b"".join(spooled.trace)
+    if more:
+        return b"".join(
+            (_HEAD.pack(flags | _MORE, time), ids, length, topic, _SIZE.pack(len(more)), more, publish.payload)
+        )
+    return b"".join((_HEAD.pack(flags, time), ids, length, topic, publish.payload))
+
+
+def _further(spooled: Spooled) -> bytes:
+    publish = spooled.publish
+    parts: list[bytes] = []
+    if spooled.source:
+        parts.append(_text(_SOURCE, spooled.source))
+    for name, value in publish.user_properties:
+        parts += (_text(_NAME, name), _text(_VALUE, value))
+    if publish.content_type is not None:
+        parts.append(_text(_TYPE, publish.content_type))
+    if publish.response_topic is not None:
+        parts.append(_text(_RESPONSE, publish.response_topic))
+    if publish.correlation_data is not None:
+        parts.append(_field(_CORRELATION, publish.correlation_data))
+    if publish.payload_format is not None:
+        parts.append(_field(_FORMAT, bytes((publish.payload_format,))))
+    if publish.expiry is not None:
+        parts.append(_field(_EXPIRES, _EXPIRY.pack(publish.expiry, spooled.boot_ns)))
+    if publish.fault is not None:
+        parts.append(_text(_FAULT, publish.fault))
+    if spooled.reason:
+        parts += (_text(_REASON, spooled.reason), _text(_ERROR, spooled.error))
+    return b"".join(parts)
+
+
+def _text(tag: int, text: str) -> bytes:
+    return _field(tag, text.encode("utf-8", "surrogatepass"))
+
+
+def _field(tag: int, value: bytes) -> bytes:
+    return _FIELD.pack(tag, len(value)) + value
+
+
+def decode(data: bytes) -> Spooled:
+    """The message of some bytes.
+
+    :raises SpooledError: they are none. Fields that this version does not know are left out.
+    """
+    try:
+        return _decode(data)
+    except (error, IndexError, UnicodeDecodeError) as problem:
+        raise SpooledError(f"{type(problem).__name__}: {problem}") from None
+
+
+def _decode(data: bytes) -> Spooled:
+    flags, time = _HEAD.unpack_from(data)
+    at = _HEAD.size
+    trace = None
+    if flags & _TRACED:
+        trace = TraceIds(data[at : at + 16], data[at + 16 : at + 24], data[at + 24 : at + 32])
+        at += 32
+    length = data[at]
+    at += 1
+    if length == _SHORT:
+        (length,) = _LONG.unpack_from(data, at)
+        at += _LONG.size
+    topic = data[at : at + length].decode("utf-8", "surrogatepass")
+    at += length
+    received = (time >> 16) * _MS
+    publish = Publish(topic, b"", qos=flags & _QOS, retain=bool(flags & _RETAIN), received_ns=received)
+    spooled = Spooled(publish, received + (time & _LONGEST_WAIT) * _UNIT, trace)
+    if flags & _MORE:
+        (size,) = _SIZE.unpack_from(data, at)
+        at += _SIZE.size
+        _fill(spooled, data[at : at + size])
+        at += size
+    if at > len(data):
+        raise SpooledError("it is cut off")
+    publish.payload = data[at:]
+    return spooled
+
+
+def _fill(spooled: Spooled, data: bytes) -> None:  # noqa: C901 - one line to a field
+    publish = spooled.publish
+    names: list[str] = []
+    values: list[str] = []
+    for tag, value in _fields(data):
+        match tag:
+            case 1:
+                spooled.source = _read(value)
+            case 2:
+                publish.content_type = _read(value)
+            case 3:
+                publish.response_topic = _read(value)
+            case 4:
+                publish.correlation_data = value
+            case 5:
+                publish.payload_format = value[0]
+            case 6:
+                publish.expiry, spooled.boot_ns = _EXPIRY.unpack(value)
+            case 7:
+                names.append(_read(value))
+            case 8:
+                values.append(_read(value))
+            case 9:
+                spooled.reason = _read(value)
+            case 10:
+                spooled.error = _read(value)
+            case 11:
+                publish.fault = _read(value)
+    publish.user_properties = list(zip(names, values, strict=False)) if names else ()
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        tag, size = _FIELD.unpack_from(data, at)
+        at += _FIELD.size
+        if at + size > len(data):
+            raise SpooledError("a field is cut off")
+        yield tag, data[at : at + size]
+        at += size
+
+
+def _read(value: bytes) -> str:
+    return value.decode("utf-8", "surrogatepass")
+
+
+def left_ns(spooled: Spooled, *, now_ns: int, boot_now_ns: int, same_boot: bool) -> int | None:
+    """Nanoseconds until the message expires, negative once it has; None when it never does.
+
+    While the machine has not been restarted, time is counted by the clock that nobody sets. After a restart it is
+    counted by Unix time, which may have been set meanwhile; a clock that stands before the message's arrival counts
+    nothing, so that no message is dropped for a clock that is wrong.
+    """
+    publish = spooled.publish
+    if publish.expiry is None:
+        return None
+    passed = boot_now_ns - spooled.boot_ns if same_boot else now_ns - publish.received_ns
+    return publish.expiry * 1_000_000_000 - max(0, passed)

@@ -1,0 +1,280 @@
+"""The spool of a gateway: a store on a thread of its own, since every write waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple, TypeVar
+
+from spanbridge.core.errors import bare
+from spanbridge.core.spooled import DROPPABLE, Lost, Record
+from spanbridge.ports import Reporter, Written
+from spanbridge.spool.disk import Disk, RealDisk
+from spanbridge.spool.errors import SpoolFault, SpoolRefused, fault_of
+from spanbridge.spool.events import SpoolFailed, SpoolLost, SpoolOpened, SpoolWorks
+from spanbridge.spool.store import Store, StoreCursor, StoreLimits
+
+T = TypeVar("T")
+_Result = tuple[Callable[..., None], tuple[Any, ...]]
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class _Shown(NamedTuple):
+    """The store as of its last job."""
+
+    first: int = 0
+    end: int = 0
+    size: int = 0
+    segments: int = 0
+    room: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolOptions:
+    """``path`` is the directory, made when it is not there. The rest is in bytes: see :class:`.store.StoreLimits`."""
+
+    path: Path
+    max_bytes: int = 1 << 30
+    reserve: int = 64 << 20
+    segment_bytes: int = 16 << 20
+
+
+def boot_id() -> str:
+    """Names the time since this machine started; "" where the system does not tell."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+class SegmentSpool:
+    """Implements :class:`spanbridge.ports.Spool`. One job at a time, in order; results come back to the loop at once.
+
+    Nothing is lost when the process ends in the middle of a job: what was not told as written is not acknowledged.
+    """
+
+    name = "spool"
+
+    def __init__(self, options: SpoolOptions, reporter: Reporter, *, disk: Callable[[Path], Disk] = RealDisk) -> None:
+        self._options = options
+        self._reporter = reporter
+        self._make_disk = disk
+        self.boot = boot_id()
+        self._jobs: SimpleQueue[Callable[[], _Result] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._store: Store
+        self._cursor: StoreCursor
+        self._shown = _Shown()
+        self._failing = False
+        self._loop: asyncio.AbstractEventLoop
+
+    @property
+    def first(self) -> int:
+        """See the port."""
+        return self._shown.first
+
+    @property
+    def end(self) -> int:
+        """See the port."""
+        return self._shown.end
+
+    @property
+    def size(self) -> int:
+        """See the port."""
+        return self._shown.size
+
+    @property
+    def limit(self) -> int:
+        """See the port."""
+        return self._options.max_bytes
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be written: by ``max_bytes``, or by what the file system has left."""
+        return self._shown.room
+
+    async def start(self) -> None:
+        """Open the directory.
+
+        :raises SpanbridgeError: it cannot be used.
+        """
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._open)
+        self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
+        self._thread.start()
+        messages = self.end - self.first
+        self._reporter.report(SpoolOpened(path=str(self._options.path), messages=messages, size=self.size))
+
+    def _open(self) -> None:
+        options = self._options
+        try:
+            options.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            disk = self._make_disk(options.path)
+        except OSError as error:
+            raise SpoolRefused(f"{options.path}: {fault_of(error, 'opening the spool')}") from None
+        limits = StoreLimits(segment=options.segment_bytes, total=options.max_bytes, reserve=options.reserve)
+        try:
+            self._store = Store(disk, limits)
+        except (SpoolFault, SpoolRefused) as error:
+            disk.close()
+            raise SpoolRefused(f"{options.path}: {error}") from None
+        self._store.describe({"boot": self.boot})
+        self._cursor = self._store.cursor()
+        self._show()
+
+    async def stop(self) -> None:
+        """Finish what was asked for, and close. Idempotent."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._jobs.put(None)
+            await asyncio.to_thread(thread.join)
+            self._store.close()
+
+    def status(self) -> dict[str, Any]:
+        """What is on the disk."""
+        shown = self._shown
+        return {
+            "path": str(self._options.path),
+            "messages": shown.end - shown.first,
+            "bytes": shown.size,
+            "max_bytes": self._options.max_bytes,
+            "segments": shown.segments,
+            "failing": self._failing,
+        }
+
+    def append(self, batch: Sequence[tuple[int, bytes]], written: Written) -> None:
+        """See the port."""
+
+        def job() -> _Result:
+            first, error = _tried(lambda: self._store.commit(batch))
+            return self._wrote, (written, first or 0, error, len(batch))
+
+        self._jobs.put(job)
+
+    def _wrote(self, written: Written, first: int, error: SpoolFault | None, count: int) -> None:
+        if error is not None:
+            self._failing = True
+            self._reporter.report(SpoolFailed(reason=error.reason, cause=str(error), count=count))
+        elif self._failing:
+            self._failing = False
+            self._reporter.report(SpoolWorks())
+        written(first, error)
+
+    async def read(self, count: int, size: int) -> list[Record | Lost]:
+        """See the port."""
+        found = await self._ask(lambda: self._store.read(self._cursor, count, size))
+        for one in found:
+            if isinstance(one, Lost):
+                self._reporter.report(SpoolLost(first=one.first, end=one.end, count=one.end - one.first))
+        return found
+
+    def rewind(self, number: int) -> None:
+        """See the port."""
+
+        def job() -> _Result:
+            self._cursor = self._store.cursor(number)
+            return _nothing, ()
+
+        self._jobs.put(job)
+
+    def boot_of(self, number: int) -> str:
+        """See the port. The segment's head was read with the record."""
+        found = self._store.meta(number).get("boot", "")
+        return found if isinstance(found, str) else ""
+
+    def mark(self, number: int, *, tidy: bool = False) -> None:
+        """See the port. What fails now is written with the next mark."""
+
+        def job() -> _Result:
+            _tried(lambda: self._store.mark(number, tidy=tidy))
+            return _nothing, ()
+
+        self._jobs.put(job)
+
+    async def drop_oldest(self) -> range:
+        """See the port."""
+        return await self._ask(self._drop)
+
+    def _drop(self) -> range:
+        try:
+            first = self._store.first_segment()
+            cursor = self._store.cursor()
+            while cursor.number < first.stop:
+                for one in self._store.read(cursor, 1024, 1 << 20):
+                    if isinstance(one, Record) and one.number < first.stop and one.kind != DROPPABLE:
+                        return range(0)
+            return self._store.drop_first()
+        except SpoolFault:
+            return range(0)
+
+    async def _ask(self, call: Callable[[], T]) -> T:
+        """What a call on the thread returns.
+
+        :raises SpoolFault: it did.
+        """
+        answer: asyncio.Future[T] = self._loop.create_future()
+
+        def job() -> _Result:
+            return _resolve, (answer, *_tried(call))
+
+        self._jobs.put(job)
+        return await answer
+
+    def _work(self) -> None:
+        """Do jobs until there are none and :meth:`stop` asked; hand back the results of those that waited together."""
+        while True:
+            results: list[_Result] = []
+            job = self._jobs.get()
+            while job is not None:
+                results.append(job())
+                if self._jobs.empty():
+                    break
+                job = self._jobs.get()
+            self._show()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._hand_back, results)
+            if job is None:
+                return
+
+    def _hand_back(self, results: Sequence[_Result]) -> None:
+        for call, arguments in results:
+            try:
+                call(*arguments)
+            except Exception as fault:  # noqa: BLE001 - one result must not stop those behind it
+                self._reporter.report(SpoolFailed(reason="internal", cause=f"{type(fault).__name__}: {fault}"))
+
+    def _show(self) -> None:
+        store = self._store
+        try:
+            room = max(0, store.room())
+        except SpoolFault:
+            room = 0
+        self._shown = _Shown(store.watermark, store.next, store.size, len(store.segments), room)
+
+
+def _tried(call: Callable[[], T]) -> tuple[T | None, SpoolFault | None]:
+    """What a call returns, or why it failed. A fault of ours must not end the thread that others wait for."""
+    try:
+        return call(), None
+    except SpoolFault as error:
+        return None, bare(error)
+    except Exception as fault:  # noqa: BLE001
+        return None, SpoolFault(f"{type(fault).__name__}: {fault}", reason="internal")
+
+
+def _resolve(answer: asyncio.Future[T], value: T, error: SpoolFault | None) -> None:
+    if answer.done():  # who asked was cancelled
+        return
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(value)
+
+
+def _nothing() -> None:
+    """Nobody waits for this."""
