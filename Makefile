@@ -9,7 +9,7 @@ ARGS ?=
 DIST ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench docs devstack dist w3c clean
+.PHONY: help setup demo test lint format bench faults docs devstack dist w3c clean
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ format: $(READY) ## Format the code
 
 bench: $(READY) ## Measure throughput and CPU against the bridge one would write today (ARGS="--quick")
 	$(BIN)/python -m bench $(ARGS)
+
+faults: $(READY) ## Break things under load and count messages: lost, twice, out of order (ARGS="--only NAME")
+	$(BIN)/python -m bench.faults $(ARGS)
 
 docs: $(READY) ## Generate the configuration reference, its JSON schema and the API page of the codec
 	$(BIN)/python -m spanbridge.config.docs

@@ -12,20 +12,27 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from bench.faults import uplink  # noqa: F401 - its scenarios join the list
 from bench.faults.actors import Stalled
-from bench.faults.lab import Lab
-from bench.faults.ledger import Row
+from bench.faults.lab import Lab, bounded
+from bench.faults.ledger import Row, broken
 from bench.faults.scenario import SCENARIOS, Scenario
 from spanbridge.devstack import Devstack, DevstackError
 
-_RECOVERY = 5.0
-"""Seconds from a peer's return to the next message, at most."""
+for _part in ("up_rocketmq", "up_mqtt", "up_gateway", "down", "spooled"):  # their scenarios join the list
+    import_module(f"bench.faults.{_part}")
+
+_LONG = 900.0
+"""Seconds more with --long."""
+_MENDING = 200.0
+"""Seconds for what a scenario leaves of RocketMQ to be well again."""
 
 
 def main() -> int:
@@ -37,16 +44,23 @@ def main() -> int:
         sys.stdout.reconfigure(line_buffering=True)
     if options.list:
         for one in SCENARIOS.values():
-            console.print(f"{one.name:24} {one.what}", highlight=False)
+            console.print(f"{one.name:28} {one.what}", highlight=False)
         return 0
     wanted = [SCENARIOS[name] for name in options.only or SCENARIOS]
-    rows = _run(console, options, wanted)
+    rows: list[Row] = []
+    try:
+        _run(console, options, wanted, rows)
+    finally:  # also of what was ended early
+        _show(console, rows)
+    return int(any(broken(row) for row in rows))
+
+
+def _show(console: Console, rows: Sequence[Row]) -> None:
     console.print(_table(rows))
     for row in rows:
         for text in broken(row):
-            console.print(f"[red]{row.name}:[/] {text}")
+            console.print(f"[red]{row.name}:[/] {escape(text)}")
     print(json.dumps({"scenarios": [row.json() for row in rows]}), flush=True)
-    return int(any(broken(row) for row in rows))
 
 
 def _parse() -> argparse.Namespace:
@@ -57,14 +71,17 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--only", action="append", choices=list(SCENARIOS), metavar="NAME", help="this one; repeatable")
     parser.add_argument("--seconds", type=float, default=6.0, help="how long a fault lasts whose name does not say it")
+    parser.add_argument("--rate", type=float, default=200.0, help="messages a second, half as many on the way down")
     parser.add_argument("--seed", type=int, default=1, help="of what is random: moments of kills, corrupted bytes")
     parser.add_argument("--list", action="store_true", help="name the scenarios")
+    parser.add_argument("--kills", type=int, default=50, help="how often the gateway is killed where it is")
+    parser.add_argument("--long", action="store_true", help="outages of ten minutes last ten minutes, not 20 s")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep the gateways' configurations and logs here")
     return parser.parse_args()
 
 
-def _run(console: Console, options: argparse.Namespace, wanted: Sequence[Scenario]) -> list[Row]:
-    rows: list[Row] = []
+def _run(console: Console, options: argparse.Namespace, wanted: Sequence[Scenario], rows: list[Row]) -> None:
+    """Play what is wanted, and add a row for each to ``rows``."""
     with ExitStack() as exits:
         directory = options.logs or Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="spanbridge-faults-")))
         console.print("starting RocketMQ ...", highlight=False)
@@ -74,8 +91,11 @@ def _run(console: Console, options: argparse.Namespace, wanted: Sequence[Scenari
                 rocketmq=stack.rocketmq,
                 directory=Path(directory),
                 seconds=options.seconds,
+                rate=options.rate,
                 rng=random.Random(f"{options.seed} {one.name}"),
                 prefix=one.name,
+                kills=options.kills,
+                long=options.long,
             )
             begun = time.monotonic()
             row = _play(one, lab)
@@ -83,36 +103,27 @@ def _run(console: Console, options: argparse.Namespace, wanted: Sequence[Scenari
             verdict = "[green]kept[/]" if not broken(row) else "[red]broken[/]"
             took = time.monotonic() - begun
             console.print(
-                f"{number:3}/{len(wanted)} {one.name:24} {took:6.1f} s  acknowledged {row.acknowledged:6}  "
+                f"{number:3}/{len(wanted)} {one.name:28} {took:6.1f} s  acknowledged {row.acknowledged:6}  "
                 f"lost {row.lost}  twice {row.duplicated}  {verdict}",
                 highlight=False,
             )
-            lab.rocketmq.resume()
-            if not lab.rocketmq.running:
-                lab.rocketmq.start()
-    return rows
 
 
 def _play(one: Scenario, lab: Lab) -> Row:
+    """One row, whatever happens: a scenario that fails does not take the others with it."""
     try:
-        return one.play(lab, one.name)
+        with bounded(one.limit + (_LONG if lab.long else 0)):
+            row = one.run(lab)
+    except Exception as error:
+        row = Row.none(one.name, f"{type(error).__name__}: {error}")
+    try:
+        with bounded(_MENDING):
+            lab.rocketmq.resume()
+            if not lab.rocketmq.running:
+                lab.rocketmq.start()
     except (Stalled, DevstackError) as error:
-        return Row(
-            name=one.name, sent=0, acknowledged=0, delivered=0, lost=0, duplicated=0, out_of_order=0, recovery_s=None,
-            rss_max_mib=0.0, failed=[str(error)],
-        )  # fmt: skip
-
-
-def broken(row: Row) -> list[str]:
-    """The promises that a row breaks."""
-    found = list(row.failed)
-    if row.lost:
-        found.append(f"{row.lost} acknowledged messages are lost")
-    if row.order_promised and row.out_of_order:
-        found.append(f"{row.out_of_order} messages out of order")
-    if row.recovery_s is not None and row.recovery_s > _RECOVERY:
-        found.append(f"{row.recovery_s:g} s from the peer's return to the next message")
-    return found
+        row = replace(row, failed=[*row.failed, f"RocketMQ does not come back: {error}"])
+    return row
 
 
 def _table(rows: Sequence[Row]) -> Table:

@@ -51,7 +51,7 @@ class GatewayProcess:
         quiet = {"HOME": str(directory), "SPANBRIDGE__TELEMETRY__LOG_FORMAT": "text", "OTEL_TRACES_EXPORTER": "none"}
         self._environment = {**os.environ, **quiet, **environment}
         self._process: subprocess.Popen[bytes] | None = None
-        self._url = ""
+        self._begun = 0
         self.rss_max = 0.0
         self.starts = 0
 
@@ -61,19 +61,30 @@ class GatewayProcess:
         :raises Stalled: it does not get there.
         """
         with self._log.open("ab") as log:
-            begun = log.tell()
+            self._begun = log.tell()
             command = [str(Path(sys.executable).with_name("spanbridge")), "run", "-c", str(self._config)]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         self.starts += 1
         if ready:
-            wait_until(lambda: _LISTENS in self._since(begun) or not self.alive, "the gateway's admin server")
-            if not self.alive:
-                raise Stalled(f"the gateway ended: {self.last_line}")
-            self._url = self._since(begun).split(_LISTENS)[1].split()[0]
+            self.wait_listening()
             wait_until(self.is_ready, "the gateway to be ready")
 
-    def _since(self, offset: int) -> str:
-        return self._log.read_bytes()[offset:].decode(errors="replace")
+    def wait_listening(self) -> None:
+        """Wait until its admin server listens: before, it has done nothing.
+
+        :raises Stalled: it does not, or the gateway has ended.
+        """
+        wait_until(lambda: bool(self._url) or not self.alive, "the gateway's admin server")
+        if not self.alive:
+            raise Stalled(f"the gateway ended: {self.last_line}")
+
+    @property
+    def _url(self) -> str:
+        """Of the admin server of its present life; empty before it listens."""
+        with self._log.open("rb") as log:
+            log.seek(self._begun)
+            _, found, rest = log.read().decode(errors="replace").partition(_LISTENS)
+        return rest.split()[0] if found and rest.endswith("\n") else ""
 
     @property
     def alive(self) -> bool:
@@ -93,13 +104,23 @@ class GatewayProcess:
 
     def get(self, path: str) -> tuple[int, Any]:
         """An admin page: status code and JSON; 0 where nobody answers."""
+        url = self._url
+        if not url:
+            return 0, None
         try:
-            with urllib.request.urlopen(self._url + path, timeout=5) as response:
+            with urllib.request.urlopen(url + path, timeout=5) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, None
         except (OSError, ValueError):
             return 0, None
+
+    def see(self, *path: str) -> Any:
+        """A value of /status by the names that lead to it; None where there is none, or nobody answers."""
+        found = self.get("/status")[1]
+        for name in path:
+            found = found.get(name) if isinstance(found, dict) else None
+        return found
 
     def is_ready(self) -> bool:
         """What /readyz says."""
@@ -219,7 +240,7 @@ class Fleet:
         """Messages that the MQTT broker has not answered."""
         return len(self._waiting)
 
-    def settle(self, timeout: float = 60.0) -> None:
+    def settle(self, timeout: float = 90.0) -> None:
         """Wait until the MQTT broker has acknowledged everything.
 
         :raises Stalled: it does not.

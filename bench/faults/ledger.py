@@ -36,7 +36,11 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One scenario's result. ``recovery_s`` is from the peer's return to the next message that arrives."""
+    """One scenario's result. ``recovery_s`` is from the peer's return to the next message that arrives.
+
+    ``because`` says why messages come twice. At most ``in_flight`` messages (the gateway's bound) do ``repeats`` times.
+    ``load`` is the machine's load average at the end: recovery is nothing to go by where that is high.
+    """
 
     name: str
     sent: int
@@ -48,8 +52,20 @@ class Row:
     recovery_s: float | None
     rss_max_mib: float
     order_promised: bool = False
+    in_flight: int = 0
+    repeats: int = 0
+    because: str = ""
+    load: float = 0.0
     notes: Sequence[str] = ()
     failed: Sequence[str] = ()
+
+    @classmethod
+    def none(cls, name: str, why: str) -> Row:
+        """Of a scenario that did not come to its end."""
+        return cls(
+            name=name, sent=0, acknowledged=0, delivered=0, lost=0, duplicated=0, out_of_order=0, recovery_s=None,
+            rss_max_mib=0.0, failed=[why],
+        )  # fmt: skip
 
     def json(self) -> dict[str, Any]:
         """For the last line."""
@@ -95,3 +111,21 @@ class Ledger:
                 return None
             found.append(later - moment)
         return round(max(found), 2) if found else None
+
+
+RECOVERY = 5.0
+"""Seconds from a peer's return to the next message, at most."""
+
+
+def broken(row: Row) -> list[str]:
+    """The promises that a row breaks."""
+    found = list(row.failed)
+    if row.lost:
+        found.append(f"{row.lost} acknowledged messages are lost")
+    if row.order_promised and row.out_of_order:
+        found.append(f"{row.out_of_order} messages out of order")
+    if row.duplicated > row.repeats * row.in_flight:
+        found.append(f"{row.duplicated} duplicates, where {row.repeats} times {row.in_flight} are explained")
+    if row.recovery_s is not None and row.recovery_s > RECOVERY:
+        found.append(f"{row.recovery_s:g} s from the peer's return to the next message")
+    return found

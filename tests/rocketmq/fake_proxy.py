@@ -72,6 +72,8 @@ class FakeProxy:
         self.breaks_after: int | None = None
         """So many messages of an answer are written, then the call is aborted."""
         self.fifo = False
+        self.wordless = False
+        """Whether sends are answered with OK and no message, which gRPC lets pass."""
         self.silent = False
         """Whether settings are left unanswered."""
         self._server: Any = None
@@ -111,6 +113,8 @@ class FakeProxy:
             name: grpc.unary_unary_rpc_method_handler(self._handler(name), request.FromString, _serialised)
             for name, request in METHODS.items()
         }
+        if self.wordless:
+            handlers["SendMessage"] = grpc.unary_stream_rpc_method_handler(self._say_nothing)
         handlers["Telemetry"] = grpc.stream_stream_rpc_method_handler(
             self._telemetry, service.TelemetryCommand.FromString, _serialised
         )
@@ -130,6 +134,9 @@ class FakeProxy:
     async def stop(self) -> None:
         await self._server.stop(None)
         await self._server.wait_for_termination()
+
+    async def _say_nothing(self, _request: bytes, _context: Any) -> None:
+        self.calls.append(("SendMessage", {}))
 
     def _handler(self, method: str) -> Any:
         async def handle(request: Any, context: Any) -> Any:

@@ -53,6 +53,15 @@ async def test_answers_that_do_not_decode_end_nothing() -> None:
     assert "rocketmq.grpc.notices" not in recorder.names(), "gRPC itself found nothing to log"
 
 
+async def test_ok_without_an_answer_is_no_fault_of_ours() -> None:
+    proxy = FakeProxy()
+    proxy.wordless = True
+    async with proxy, sink_to(proxy, attempts=1) as sink:
+        error = await failing(sink)
+        assert isinstance(error, SinkUnavailable)
+        assert (error.reason, proxy.count("SendMessage")) == ("undecodable", 1)
+
+
 async def test_settings_that_make_no_sense_end_nothing() -> None:
     recorder = Recorder()
     async with FakeProxy() as proxy, sink_to(proxy, reporter=recorder) as sink:

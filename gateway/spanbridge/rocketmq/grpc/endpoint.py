@@ -149,17 +149,18 @@ class Endpoint:
             raise self.refused(response.status, what)
         return response
 
-    def _decoded(self, raw: bytes, response_type: Any, what: str) -> Any:
-        # Not by gRPC: it logs a traceback, and hands out None.
+    def _decoded(self, raw: bytes | None, response_type: Any, what: str) -> Any:
+        # Not by gRPC: it logs a traceback, and hands out None. That is also what it gives for OK without a message.
+        with contextlib.suppress(DecodeError):
+            if raw is not None:
+                return response_type.FromString(raw)
+        cause = "OK without an answer" if raw is None else "an answer that does not decode"
+        error = build(UNDECODABLE, what, self.address, cause)
+        self._set(False, str(error), error.reason)
         try:
-            return response_type.FromString(raw)
-        except DecodeError:
-            error = build(UNDECODABLE, what, self.address, "an answer that does not decode")
-            self._set(False, str(error), error.reason)
-            try:
-                raise error from None
-            finally:
-                del error  # an error that its own frame holds is a cycle, with the request in it
+            raise error
+        finally:
+            del error  # an error that its own frame holds is a cycle, with the request in it
 
     def telemetry(self) -> Any:
         """Open the telemetry stream: bytes of ``TelemetryCommand`` both ways.
@@ -172,7 +173,7 @@ class Endpoint:
         channel = self._channel
         try:
             call = handle(request, timeout=timeout, metadata=self._headers.metadata())
-            raw: bytes = await call
+            raw: bytes | None = await call
         except aio.AioRpcError as error:
             raise self._failed(error, what, channel) from None
         except aio.BaseError as error:  # the call did not begin: its channel is closed, or gRPC takes no more
