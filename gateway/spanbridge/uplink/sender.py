@@ -82,7 +82,7 @@ class Sender:
         self._hops: Generations[str, Hop] = Generations(2048)
         self._failing: WeakSet[Partition[Outgoing]] = WeakSet()
         self._away: WeakKeyDictionary[Partition[Outgoing], dict[str, int]] = WeakKeyDictionary()
-        """Peers that were said to be away and since when (Unix time, ns), whatever became of the batch then."""
+        """Peers that were said to be away and since when (monotonic, ns), whatever became of the batch then."""
         self._tasks: dict[asyncio.Task[None], list[Outgoing]] = {}
         self._stored_ns = 0
         """When RocketMQ last stored a batch (monotonic, ns)."""
@@ -181,7 +181,7 @@ class Sender:
         if self._clock.monotonic_ns() - batch[0].delivery.arrived_ns >= _SECOND:  # expiry is in whole seconds
             batch = self._without_expired(batch)
         while batch:
-            started = self._clock.now_ns()
+            started = self._clock.monotonic_ns()
             error = await self._attempt(partition, batch)
             if error is None:
                 self._works(partition)
@@ -336,7 +336,7 @@ class Sender:
         if self.spill is not None:
             self.spill.works(partition)
         for peer, since in self._away.pop(partition, {}).items() if self._away else ():
-            seconds = _seconds(since, self._clock.now_ns())
+            seconds = (self._clock.monotonic_ns() - since) / 1e9
             self._reporter.report(events.SendRecovered(topic=partition.topic, seconds=seconds, peer=peer))
 
     def _stored(self, topic: str, batch: list[Outgoing]) -> None:
@@ -402,11 +402,6 @@ def _peer(batch: list[Outgoing], error: SinkError) -> str:
         return "rocketmq"
     recipe = batch[0].recipe
     return "" if recipe.by_device else f"rocketmq, topic {recipe.partition.topic}"
-
-
-def _seconds(start: int, end: int) -> float:
-    """From one moment of Unix time to another. It may have been set back between them."""
-    return max(0.0, (end - start) / 1e9)
 
 
 def _has_expired(delivery: Delivery[Publish], now: int) -> bool:
