@@ -31,8 +31,8 @@ from spanbridge.core.template import Template
 from spanbridge.ports import Deliver, Link, PeerStatus, Released
 from spanbridge.rocketmq.grpc.encode import Encoder, MessageHead
 from spanbridge.rocketmq.ids import MessageIds
-from spanbridge.spool import SegmentSpool, SpoolOptions
 from spanbridge.spool.disk import RealDisk
+from spanbridge.spool.segments import SegmentSpool, SpoolOptions
 from spanbridge.spool.store import Store, StoreLimits
 from spanbridge.telemetry import MessageMetrics, Peer, Tracer
 from spanbridge.uplink import SpillSettings, Uplink, UplinkSettings

@@ -98,7 +98,14 @@ def test_a_subscription_names_each_topic_with_qos_1() -> None:
 
 
 def test_the_gateway_takes_the_configuration_and_publishes_to_the_devices_topics(tmp_path: Path) -> None:
-    place = Place(mqtt_host="h", mqtt_port=1, rocketmq_endpoints="r:2", broker_address="r:3", directory=tmp_path)
+    place = Place(
+        mqtt_host="h",
+        mqtt_port=1,
+        rocketmq_endpoints="r:2",
+        broker_address="r:3",
+        name_server="n:4",
+        directory=tmp_path,
+    )
     file = tmp_path / "gateway.toml"
     file.write_text(config(place, 7, "commands"))
     downlink = load(file, {}).downlinks[0]

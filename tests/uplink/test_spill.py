@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from spanbridge.core.errors import SinkMisconfigured, SinkUnavailable
 from spanbridge.core.message import Publish
-from spanbridge.spool import SegmentSpool, SpoolOptions
+from spanbridge.spool.segments import SegmentSpool, SpoolOptions
 from spanbridge.telemetry import Peer, Tracer
 from spanbridge.uplink import SpillSettings, Uplink, UplinkSettings
 

@@ -21,7 +21,7 @@ from spanbridge.core.routes import TopicFilter, minimal_filters
 from spanbridge.core.template import Scope, Template
 from spanbridge.core.tls import TlsOptions
 from spanbridge.downlink import DownlinkEnds, DownlinkSettings
-from spanbridge.spool import SpoolOptions
+from spanbridge.spool.segments import SpoolOptions
 from spanbridge.telemetry import Peer
 from spanbridge.uplink import SpillSettings, UplinkSettings
 from spanbridge_context import suffix_filter

@@ -25,7 +25,7 @@ from spanbridge.downlink import Downlinks
 from spanbridge.mqtt import create_source
 from spanbridge.ports import Service
 from spanbridge.rocketmq import create_sink
-from spanbridge.spool import SegmentSpool
+from spanbridge.spool.segments import SegmentSpool
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from spanbridge.app.services import RATE_PERIOD, Periodic
 from spanbridge.ports import Clock
-from spanbridge.spool import SegmentSpool
+from spanbridge.spool.segments import SegmentSpool
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink.spill import Spill
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -67,6 +66,8 @@ def lag(  # noqa: PLR0917 - the options of a command
     Exit codes: 0 fine, 1 something could not be read, 2 wrong command line or configuration, 3 a group is further
     behind than --threshold or --max-age (a group that never committed is, where its topic holds more than N messages).
     """
+    import asyncio  # noqa: PLC0415 - other commands start without it
+
     if name_server is not None and (problem := endpoint_problem(name_server)) is not None:
         complain(f"--name-server {name_server}: {problem}")
         raise typer.Exit(exits.USAGE)
@@ -115,6 +116,8 @@ def _query(file: Path, name_server: str | None, groups: list[str], topics: list[
 
 async def _read(query: LagQuery, period: float | None, show: Callable[[LagReading], None]) -> LagReading:
     """Read and show, once or until cancelled."""
+    import asyncio  # noqa: PLC0415 - see above
+
     from spanbridge.app.lag import lag_reader  # noqa: PLC0415
 
     offsets, reader = lag_reader(query)

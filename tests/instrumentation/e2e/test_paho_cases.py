@@ -21,7 +21,7 @@ pytestmark = pytest.mark.brokers
 CASES = Path(__file__).parents[1] / "programs" / "paho_cases.py"
 LABELS = {
     *("messaging.system", "messaging.operation.name", "messaging.operation.type", "messaging.destination.template"),
-    *("server.address", "server.port", "error.type"),
+    *("server.address", "server.port", "error.type", "spanbridge.delivery.delay.since"),
 }
 GOOD = TraceContext.new()
 LONG = ",".join(f"k{n}={'v' * 100}" for n in range(8))

@@ -19,7 +19,13 @@ CONSUMED, PROCESSED = "messaging.client.consumed.messages", "messaging.process.d
 PARENT = "b7ad6b7169203331"
 LABELS = {
     *("messaging.system", "messaging.operation.name", "messaging.operation.type", "messaging.destination.name"),
-    *("messaging.consumer.group.name", "server.address", "server.port", "error.type"),
+    *(
+        "messaging.consumer.group.name",
+        "server.address",
+        "server.port",
+        "error.type",
+        "spanbridge.delivery.delay.since",
+    ),
 }
 BAD = {
     "malformed": "",
