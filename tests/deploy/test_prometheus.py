@@ -88,7 +88,7 @@ def stage(devstack: SharedStack, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def traffic(stage: ObserveStage) -> Iterator[Callable[[], None]]:
-    """Sends one of each: a command that goes down, a message that is rejected, one whose topic is missing."""
+    """Sends one of each: a command that goes down, messages that are rejected, lost for want of a topic, and stored."""
     device = Device(stage.places.v5_host, stage.places.v5_port)
     with Commander(stage.places.endpoints) as commander:
 
@@ -96,6 +96,7 @@ def traffic(stage: ObserveStage) -> Iterator[Callable[[], None]]:
             commander.send("orders", Command("go", key="meter-1"))
             device.publish("large/meter-1", "too large")
             device.publish("lost/meter-1", "lost")
+            device.publish("meters/meter-1/reading", '{"seq": 1}')
 
         yield send
     device.close()
@@ -118,6 +119,7 @@ def prometheus(stage: ObserveStage, seen: Observed, traffic: Callable[[], None])
         return any(float(one["value"][1]) > 0 for one in client.query(f"increase({metric}[2m])"))
 
     for metric in (
+        'messaging_process_duration_seconds_count{messaging_system="mqtt"}',
         'messaging_process_duration_seconds_count{messaging_system="rocketmq"}',
         'messaging_client_operation_duration_seconds_count{messaging_system="mqtt"}',
         "spanbridge_delivery_delay_seconds_count",
