@@ -159,5 +159,5 @@ async def test_access_control_says_no(version: str, mqtt_brokers: Any, watch: An
             assert SECRET not in str(denied.error)
         else:
             assert denied.outcomes == [None]  # a PUBACK like any other (MQTT-3.3.5-2)
-        assert publisher.link is Link.UP
+        await publisher.up()
     assert watched.payloads == [b"1"]
