@@ -90,9 +90,7 @@ def test_every_message_and_span_arrives_and_what_it_says_to_try_works(tmp_path: 
         commands = dict(re.findall(r"^  (\S.*?)  +(\S.*)$", log.read_text().partition("another terminal")[2], re.M))
         shell = f"{commands['first']} && {commands['publish, v3.1.1']} && {commands['health']} -sf"
         subprocess.run(["/bin/sh", "-c", shell], check=True, timeout=LIMIT)
-        subprocess.run(
-            ["/bin/sh", "-c", f"{commands['first']} && {commands['ask a device']}"], check=True, timeout=LIMIT
-        )
+        subprocess.run(["/bin/sh", "-c", f"{commands['first']}\n{commands['ask a device']}"], check=True, timeout=LIMIT)
         for name in ("read meter", "process answers"):
             _until(
                 lambda name=name: name in log.read_text().partition("Traces of what")[2],  # type: ignore[misc]

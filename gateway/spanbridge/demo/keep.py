@@ -20,6 +20,7 @@ from spanbridge.demo.view import Colours, trace_panel
 
 _POLL_SECONDS = 0.25
 _SETTLE_SECONDS = 0.6
+_GIVE_UP_SECONDS = 60.0
 _AT_ONCE = 3
 _LAST = tuple(Step(service, "CONSUMER", "rocketmq") for service in (CONSUMER, BACKEND))
 
@@ -108,7 +109,9 @@ def _watch(console: Console, receiver: OtlpReceiver, colours: Colours) -> None:
             console.print(trace_panel(traces.trace(trace_id), title, colours, console.width))
         if len(whole) > _AT_ONCE:
             console.print(f"[dim]… and {len(whole) - _AT_ONCE} more traces[/]")
-        shown.update(settled)
-        for trace_id in settled:
+        # Processes export at their own times: what is not whole yet may become so.
+        done = {*whole, *(trace_id for trace_id in settled if now - changed[trace_id] > _GIVE_UP_SECONDS)}
+        shown |= done
+        for trace_id in done:
             del changed[trace_id]
         time.sleep(_POLL_SECONDS)

@@ -101,7 +101,10 @@ COMPOSE: Final = Kit(
         "docker-compose.yml",
         *(f"deploy/{name}" for name in ("Dockerfile", "compose", "mosquitto", "rocketmq")),
         *(f"deploy/{name}" for name in ("otelcol", "prometheus", "grafana")),
-        *(f"examples/{name}" for name in ("ask.py", "consumer.py", "device_v311.py", "device_v5.py")),
+        *(
+            f"examples/{name}"
+            for name in ("ask.py", "consumer.py", "device_v311.py", "device_v5.py", "zero_code/consumer_slow.py")
+        ),
     ),
     # The image is made from the wheel here, and from the sources in a checkout.
     texts=MappingProxyType({".dockerignore": "# The image is made from the wheel alone.\n*\n!spanbridge-*.whl\n"}),
