@@ -12,10 +12,14 @@ from urllib.request import getproxies, proxy_bypass
 
 import h11
 
+from spanbridge.core.hosts import is_host
+
 _LONGEST_ANSWER = 64 * 1024
 """Bytes that are read of an answer: whoever answers must not decide on our memory."""
 _READ = 64 * 1024
 _PORTS = {"http": 80, "https": 443}
+_NO_HOST = frozenset('\\<>"^`{|}')
+"""What no host has in it (RFC 3986 section 3.2.2)."""
 _LEGAL = "/%:@!$&'()*+,;=-._~?"
 
 Headers = list[tuple[str, str]]
@@ -62,6 +66,8 @@ def server(url: SplitResult) -> HttpServer:
     """
     if not url.hostname or url.scheme not in _PORTS:
         raise ValueError("neither http:// nor https:// and a host")
+    if not is_host(url.hostname) or not _NO_HOST.isdisjoint(url.hostname):
+        raise ValueError("a host that is none")
     authorization = ""
     if url.username is not None:
         pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
