@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from spanbridge.admin import AdminServer
-from spanbridge.app import changes, convert, profiler
+from spanbridge.admin import AdminServer, Profiles
+from spanbridge.app import changes, convert
 from spanbridge.app.clock import SystemClock
 from spanbridge.app.declare import declare
 from spanbridge.app.downlinks import DownlinkPeers
 from spanbridge.app.events import GatewayStarted
 from spanbridge.app.forwarding import Deadlines, Forwarding
-from spanbridge.app.lag import lag_service
 from spanbridge.app.reload import Reload, Running
 from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
 from spanbridge.app.spool import SpoolView
@@ -28,6 +28,10 @@ from spanbridge.rocketmq import create_sink
 from spanbridge.spool.segments import SegmentSpool
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
+
+if TYPE_CHECKING:
+    from spanbridge.lag import LagService
+    from spanbridge.profiling import ProfilerService
 
 
 class Gateway:
@@ -103,14 +107,14 @@ class Gateway:
             telemetry=telemetry,
             clock=clock,
         )
-        self.profiler = profiler.build(config, telemetry, environ or {})
+        self.profiler = _profiler(config, telemetry, environ or {})
         self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink, self.downlinks)]
         found += [self.profiler] if self.profiler is not None else []
         found += self._spool(spool, clock) if spool is not None else []
         found += [self._admin(config)] if config.admin.enabled else []
         found += [SinkService(sink), probe, RatesService(self.watch.read_rates)]
-        if (lag := lag_service(config, telemetry, clock)) is not None:
+        if (lag := _lag(config, telemetry, clock)) is not None:
             found.append(lag)
             self.watch.show("lag", lag.show)
         found.append(self.reload)
@@ -136,9 +140,15 @@ class Gateway:
             reporter=self._reporter,
             metrics=self._telemetry.prometheus if config.telemetry.prometheus else None,
             liveness=self.watch.liveness,
-            profile=profiler.page(config, self.profiler),
+            profile=self._profiles(config),
             token=convert.plain(config.admin.token),
         )
+
+    def _profiles(self, config: Config) -> Profiles | None:
+        """The page of profiles, where it is asked for."""
+        if self.profiler is None or not config.profiling.enabled:
+            return None
+        return Profiles(self.profiler.profile)
 
     async def run(self, stop: asyncio.Event, cause: Callable[[], str]) -> None:
         """Run until ``stop`` is set, then drain. ``cause`` tells who asked.
@@ -179,3 +189,22 @@ class Gateway:
 
 def _reader(file: Path | None, environ: Mapping[str, str]) -> Callable[[], Report] | None:
     return None if file is None else lambda: examine(file, environ)
+
+
+# What few gateways have is loaded where it is configured: the others start sooner, and stay smaller.
+
+
+def _profiler(config: Config, telemetry: Telemetry, environ: Mapping[str, str]) -> ProfilerService | None:
+    if not config.profiling.enabled and config.profiling.push == "none":
+        return None
+    from spanbridge.app import profiler  # noqa: PLC0415
+
+    return profiler.build(config, telemetry, environ)
+
+
+def _lag(config: Config, telemetry: Telemetry, clock: SystemClock) -> LagService | None:
+    if config.lag is None:
+        return None
+    from spanbridge.app.lag import lag_service  # noqa: PLC0415
+
+    return lag_service(config, telemetry, clock)

@@ -7,7 +7,6 @@ from types import FrameType
 from typing import Any
 
 from spanbridge import __version__
-from spanbridge.admin import Profiles
 from spanbridge.config import Config
 from spanbridge.profiling import ProfilerService
 from spanbridge.telemetry import Telemetry
@@ -28,14 +27,12 @@ class PushingProfiler(ProfilerService):
         await self._export.close()
 
 
-def build(config: Config, telemetry: Telemetry, environ: Mapping[str, str]) -> ProfilerService | None:
-    """The profiler that the configuration asks for, or None.
+def build(config: Config, telemetry: Telemetry, environ: Mapping[str, str]) -> ProfilerService:
+    """The profiler that the configuration asks for.
 
     :raises TelemetryConfigError: an OTEL_EXPORTER_OTLP_* variable cannot be used.
     """
     wanted = config.profiling
-    if not wanted.enabled and wanted.push == "none":
-        return None
     options: dict[str, Any] = {
         "rate": wanted.rate,
         "peeks": {Intake._process.__code__: _route},
@@ -46,13 +43,6 @@ def build(config: Config, telemetry: Telemetry, environ: Mapping[str, str]) -> P
     if wanted.push == "none":
         return ProfilerService(telemetry.reporter, **options)
     return PushingProfiler(ProfileExport(environ, telemetry.reporter), telemetry.reporter, **options)
-
-
-def page(config: Config, profiler: ProfilerService | None) -> Profiles | None:
-    """The admin server's page, where it is asked for."""
-    if profiler is None or not config.profiling.enabled:
-        return None
-    return Profiles(profiler.profile)
 
 
 def _route(frame: FrameType) -> str:

@@ -51,7 +51,7 @@ class Accounts:
     def failed(self, outbound: Outbound, reason: str) -> None:
         """The MQTT broker did not take this one."""
         if outbound.sent_ns:
-            seconds = _seconds(outbound.sent_ns, self._clock.now_ns())
+            seconds = seconds_between(outbound.sent_ns, self._clock.now_ns())
             quietly(self._reporter, self._metrics.published, self.downlink.publish.text, seconds, error=reason)
             if outbound.trace is not None:
                 outbound.trace.tried = True
@@ -90,7 +90,7 @@ class Accounts:
         return report_fault(self._reporter, bare(fault), where, count)
 
     def _processed(self, message: Message, reason: str) -> None:
-        seconds = _seconds(message.received_ns, self._clock.now_ns())
+        seconds = seconds_between(message.received_ns, self._clock.now_ns())
         topic, group = self.downlink.topic, self.downlink.group
         quietly(self._reporter, self._metrics.process_duration, topic, group, seconds, error=reason)
 
@@ -102,10 +102,10 @@ class Accounts:
             runs[run] = runs.get(run, 0) + 1
         downlink, metrics = self.downlink, self._metrics
         for (received, sent), count in runs.items():
-            metrics.published(downlink.publish.text, _seconds(sent, now), count, error)
-            metrics.process_duration(downlink.topic, downlink.group, _seconds(received, now), count)
+            metrics.published(downlink.publish.text, seconds_between(sent, now), count, error)
+            metrics.process_duration(downlink.topic, downlink.group, seconds_between(received, now), count)
 
 
-def _seconds(start: int, end: int) -> float:
+def seconds_between(start: int, end: int) -> float:
     """From one moment of Unix time to another. It may have been set back between them."""
     return max(0.0, (end - start) / 1e9)

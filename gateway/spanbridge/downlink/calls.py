@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from spanbridge.core.downlinks import Downlink
 from spanbridge.core.message import Message
+from spanbridge.downlink.accounts import seconds_between
 from spanbridge.downlink.recipe import queue_hop
 from spanbridge.ports import Reporter
 from spanbridge.telemetry import DownlinkMetrics, Peer, Tracer
@@ -39,7 +40,7 @@ class ConsumerCalls:
 
     def _tell_received(self, messages: Sequence[Message], start_ns: int, end_ns: int) -> None:
         downlink = self._downlink
-        self._metrics.called("receive", downlink.topic, downlink.group, _seconds(start_ns, end_ns))
+        self._metrics.called("receive", downlink.topic, downlink.group, seconds_between(start_ns, end_ns))
         if self._received is not None:
 
             def contexts() -> list[TraceContext]:
@@ -48,7 +49,7 @@ class ConsumerCalls:
             self._received.record(len(messages), start_ns, end_ns, contexts=contexts)
 
     def _tell_acked(self, topic: str, count: int, start_ns: int, end_ns: int, error: str | None) -> None:
-        self._metrics.called("ack", topic, self._downlink.group, _seconds(start_ns, end_ns), error)
+        self._metrics.called("ack", topic, self._downlink.group, seconds_between(start_ns, end_ns), error)
         if self._acked is not None:
             self._acked.record(count, start_ns, end_ns, error=error)
 
@@ -56,8 +57,3 @@ class ConsumerCalls:
 def _contexts(messages: Sequence[Message]) -> list[TraceContext]:
     found = (extract_rocketmq(message.properties, message.trace_context).context for message in messages)
     return [context for context in found if context is not None]
-
-
-def _seconds(start: int, end: int) -> float:
-    """From one moment of Unix time to another. It may have been set back between them."""
-    return max(0.0, (end - start) / 1e9)
