@@ -26,7 +26,7 @@ CONTENT = "This message can never be stored as it is."
 ACCESS = "Check the access key, its secret, and that the account may publish (PUB) to the topic."
 _CREATE = "Create the topic (mqadmin updateTopic) or correct the route."
 _GROUP = "Create the consumer group (mqadmin updateSubGroup) or correct its name."
-_FILTER = "Correct the filter. For SQL92, look at the brokers' enablePropertyFilter too."
+_FILTER = "Correct the filter."
 NO_GROUP = "consumer_group_not_found"
 _TYPE = (
     "The topic's message.type does not fit: a message group needs FIFO, a delivery timestamp DELAY, neither NORMAL "
