@@ -23,7 +23,7 @@ from spanbridge.cli.running import DEFAULT_FILE, MissingPackageError, complain, 
 from spanbridge.core.errors import ConfigError, SpanbridgeError
 
 if TYPE_CHECKING:
-    from spanbridge.app.connect import PeerFinding
+    from spanbridge.app.findings import PeerFinding
     from spanbridge.config import Config
 
 ConfigFile = Annotated[

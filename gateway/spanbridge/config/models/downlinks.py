@@ -79,7 +79,8 @@ class DownlinkSection(Section):
         default="*", min_length=1, description='Which messages: `*`, a tag, tags (`"reboot || update"`), or SQL92.'
     )
     filter_type: Literal["tag", "sql92"] = Field(
-        default="tag", description="What `filter` is. Over gRPC, `sql92` works whatever the brokers' `enablePropertyFilter` is."
+        default="tag",
+        description="What `filter` is. Over gRPC, `sql92` works whatever the brokers' `enablePropertyFilter` is.",
     )
     broker: str | None = Field(
         default=None, description="`name` of the `[[mqtt]]` to publish to. Needed when there are several."
