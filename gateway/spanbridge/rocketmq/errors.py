@@ -49,8 +49,8 @@ _MISCONFIGURED: dict[str, str] = {
     "ILLEGAL_INVISIBLE_TIME": "The proxy wants another invisible time (minInvisibleTimeMillsForRecv).",
     "INVALID_RECEIPT_HANDLE": "",
     "UNAUTHORIZED": ACCESS,
-    "FORBIDDEN": "Check the topic's permission (mqadmin updateTopicPerm) and the account's rights: PUB, with a downlink "
-    "SUB.",
+    "FORBIDDEN": "Check the topic's permission (mqadmin updateTopicPerm) and the account's rights: PUB, with a "
+    "downlink SUB.",
     "PAYMENT_REQUIRED": "The account is suspended.",
     "NOT_IMPLEMENTED": "The server does not know this request: RocketMQ 5 with a gRPC proxy is needed.",
     "UNSUPPORTED": "The server does not support this request.",
