@@ -40,6 +40,7 @@ def test_a_command_for_a_device_that_is_away_is_tried_again_until_it_is_back(
     assert other.bodies == ["b1"]
 
 
+@pytest.mark.timeout(500)  # two JVMs start, one after the other: 150 s each were seen on two cores with a load of 20
 def test_a_rocketmq_restart_loses_no_command_and_keeps_the_order_of_groups(
     rocketmq_broker: RocketmqBroker,
     mqtt_devstack: SharedStack,
