@@ -11,29 +11,12 @@ from typing import Any
 
 import pytest
 
-from spanbridge.app.connect import PeerFinding, ask_both_sides
-from spanbridge.config import Config, examine_text
+from spanbridge.app.connect import ask_both_sides
 from spanbridge.devstack.pytest_plugin import SharedStack
 
+from .asking import by_subject, configuration, route
+
 pytestmark = pytest.mark.brokers
-
-
-def configuration(devstack: SharedStack, routes: str, version: str = "5", mqtt: str = "", **changes: str) -> Config:
-    broker = devstack.mqtt_v5 if version == "5" else devstack.mqtt_v311
-    url = changes.get("url", f"mqtt://{broker.host}:{broker.port}")
-    endpoints = changes.get("endpoints", devstack.rocketmq.endpoints)
-    text = f'name = "gw"\n[mqtt]\nurl = "{url}"\nversion = "{version}"\n{mqtt}\n[rocketmq]\nendpoints = "{endpoints}"\n'
-    report = examine_text(text + routes, {}, base=Path())
-    assert report.config is not None, [problem.text() for problem in report.problems]
-    return report.config
-
-
-def route(filter_: str, topic: str, *more: str) -> str:
-    return "\n".join(["[[routes]]", f'filter = "{filter_}"', f'topic = "{topic}"', *more, ""])
-
-
-def by_subject(findings: list[PeerFinding]) -> dict[tuple[str, str], PeerFinding]:
-    return {(finding.peer, finding.subject): finding for finding in findings}
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -168,20 +151,3 @@ def filters_in(subscribe: bytes) -> int:
         position += 3 + int.from_bytes(subscribe[position : position + 2])
         count += 1
     return count
-
-
-@pytest.mark.parametrize("version", ["5", "3.1.1"])
-def test_downlinks_are_asked_about_without_receiving_or_publishing(devstack: SharedStack, version: str) -> None:
-    topic, missing = devstack.topic(), devstack.unique("missing")
-    downlinks = "".join(
-        f'[[downlinks]]\ntopic = "{name}"\nconsumer_group = "{name}-group"\nmqtt_topic = "d/{{key}}"\n'
-        for name in (topic, missing)
-    )
-    found = by_subject(ask_both_sides(configuration(devstack, downlinks, version)))
-    assert {key: finding.state for key, finding in found.items()} == {
-        ("mqtt", "publishing"): "ok",
-        ("rocketmq", "connection"): "ok",
-        ("rocketmq", f"topic {topic}"): "ok",
-        ("rocketmq", f"topic {missing}"): "failed",
-    }
-    assert "'gw-down-check-" in found["mqtt", "publishing"].text

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from spanbridge.app.convert import downlink_settings
 from spanbridge.config import Config, Problem, Report, examine_text
 from spanbridge.core.downlinks import Away, ContextForm
 from spanbridge.core.message import Message
 from spanbridge.core.policy import ContextPolicy
 from spanbridge.core.template import MessageScope
+from spanbridge.downlink import DownlinkSettings
 
 V5 = """\
 [mqtt]
@@ -315,3 +317,18 @@ def test_downlinks_cannot_receive_by_remoting() -> None:
     assert problem.path == "rocketmq.protocol"
     assert "downlinks cannot receive" in problem.message
     assert config_of(remoting + route("a", "t")).rocketmq.protocol == "remoting"
+
+
+def test_attempts_and_their_pauses_reach_the_downlinks() -> None:
+    bounds = '[downlink]\nattempts = 0\nbackoff_initial = "50ms"\nbackoff_maximum = "1m"\n'
+    config = config_of(V5 + downlink() + bounds)
+    assert (config.downlink.attempts, config.downlink.backoff_initial, config.downlink.backoff_maximum) == (0, 0.05, 60)
+    settings = downlink_settings(config)
+    assert (settings.attempts, settings.backoff_initial, settings.backoff_maximum) == (0, 0.05, 60)
+    assert downlink_settings(config_of(V5 + downlink())) == DownlinkSettings()
+
+
+def test_pauses_between_attempts_grow() -> None:
+    problem = told(V5 + downlink() + '[downlink]\nbackoff_initial = "3s"\n')
+    assert problem.path == "downlink.backoff_maximum"
+    assert "is smaller than `backoff_initial`" in problem.text()

@@ -349,6 +349,15 @@ class TestRefused:
             assert len(rig.publisher.published) == 2
             assert rig.downlinks.rows()[0]["reasons"] == {"expired": 1}
 
+    async def test_what_expires_while_the_mqtt_broker_is_away_is_dropped_too(self) -> None:
+        async with running() as rig:
+            rig.deliver(rig.message(group="a"), rig.message(group="a"))
+            rig.publisher.answer(SinkRejected("expired before it could be sent", reason="expired"), 1)
+            rig.publisher.answer()
+            assert (rig.queue.acked, rig.queue.rejected) == (["m1", "m2"], [])
+            row = rig.downlinks.rows()[0]
+            assert (row["dropped"], row["rejected"], row["reasons"]) == (1, 0, {"expired": 1})
+
     async def test_the_expiry_is_what_is_left_when_it_is_written(self) -> None:
         async with running() as rig:
             rig.deliver(rig.message(properties={"mqtt.expiry": "60"}))

@@ -6,6 +6,7 @@ from spanbridge.core.downlinks import Away
 from spanbridge.core.events import Event
 from spanbridge.downlink import events
 from spanbridge.downlink.reasons import known_series
+from spanbridge.mqtt.codec.v5 import REASONS
 from spanbridge.telemetry import Telemetry
 
 from .fakes import downlink
@@ -17,7 +18,7 @@ def test_known_series_are_the_events_own_labels() -> None:
         events.DownlinkRejected(downlink="commands", reason="no_topic", cause="c"),
         events.DownlinkDropped(downlink="commands", reason="expired", cause="c"),
         events.DownlinkNacked(downlink="commands", reason="no_matching_subscribers", cause="c"),
-        events.DownlinkParked(downlink="commands", reason="throttled", cause="c"),
+        events.DownlinkParked(downlink="commands", reason="quota_exceeded", cause="c"),
         events.DownlinkPropertiesDropped(downlink="commands"),
         events.DownlinkIncomplete(downlink="commands"),
     ]
@@ -27,6 +28,12 @@ def test_known_series_are_the_events_own_labels() -> None:
     assert {"downlink": "commands", "reason": "no_matching_subscribers"} not in known_series(downlink())[
         events.DownlinkNacked
     ]
+
+
+def test_they_are_reasons_that_somebody_gives() -> None:
+    ours = {"no_topic", "bad_topic", "malformed", "internal", "order", "expired", "bad_property", "connection_closed"}
+    known = known_series(downlink(away=Away.RETRY)).values()
+    assert {row["reason"] for rows in known for row in rows if "reason" in row} <= ours | set(REASONS.values())
 
 
 def test_they_can_be_declared() -> None:

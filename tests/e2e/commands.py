@@ -20,6 +20,10 @@ from rocketmq.grpc_protocol import definition_pb2 as definition
 from rocketmq.grpc_protocol import service_pb2 as service
 from rocketmq.grpc_protocol.service_pb2_grpc import MessagingServiceStub
 
+from spanbridge.devstack.mqtt import MqttBroker
+from spanbridge.devstack.pytest_plugin import SharedStack
+from spanbridge.devstack.rocketmq import RocketmqBroker
+
 from .harness import wait_until
 
 
@@ -166,3 +170,42 @@ class Receiver:
     def bodies(self) -> list[str]:
         """The payloads in the order in which they came."""
         return [one.body for one in list(self.arrived)]
+
+
+class Link:
+    """A gateway's configuration with downlinks, each with a topic and a group of its own."""
+
+    def __init__(
+        self,
+        devstack: SharedStack,
+        address: str,
+        *,
+        version: str = "5",
+        extra: str = "",
+        rocketmq: RocketmqBroker | None = None,
+    ) -> None:
+        self._rocketmq = rocketmq or devstack.rocketmq
+        self.base = devstack.unique("down")
+        self.text = f"""
+name = "{devstack.unique("gw")}"
+[mqtt]
+url = "mqtt://{address}"
+version = "{version}"
+backoff_maximum = 1
+[rocketmq]
+endpoints = "{self._rocketmq.endpoints}"
+{extra}
+"""
+
+    def add(self, mqtt_topic: str, *lines: str, kind: Any = "NORMAL", max_attempts: int = 16) -> str:
+        """One more downlink; its RocketMQ topic."""
+        topic = self._rocketmq.create_topic(None, kind)
+        group = self._rocketmq.create_group(None, fifo=kind == "FIFO", max_attempts=max_attempts)
+        self.group = group
+        head = f'[[downlinks]]\ntopic = "{topic}"\nconsumer_group = "{group}"\nmqtt_topic = "{self.base}/{mqtt_topic}"'
+        self.text += "\n".join([head, *lines, ""])
+        return topic
+
+
+def address_of(broker: MqttBroker) -> str:
+    return f"{broker.host}:{broker.port}"

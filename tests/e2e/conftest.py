@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from spanbridge.devstack.mqtt import MqttBroker
+from spanbridge.devstack.pytest_plugin import SharedStack
+
+from .commands import Commander, Receiver
 from .harness import Device, Gateway
 
 
@@ -38,3 +43,23 @@ def devices() -> Iterator[Callable[..., Device]]:
     yield make
     for device in made:
         device.close()
+
+
+@pytest.fixture
+def commander(devstack: SharedStack) -> Iterator[Commander]:
+    with Commander(devstack.rocketmq.endpoints) as made:
+        yield made
+
+
+@pytest.fixture
+def receivers() -> Iterator[Callable[..., Receiver]]:
+    """Makes devices that subscribe; all are disconnected after the test."""
+    made: list[Receiver] = []
+
+    def make(broker: MqttBroker, *filters: str, **options: Any) -> Receiver:
+        made.append(Receiver((broker.host, broker.port), filters, **options))
+        return made[-1]
+
+    yield make
+    for receiver in made:
+        receiver.leave()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -15,64 +14,13 @@ from spanbridge.devstack.mqtt import MqttBroker
 from spanbridge.devstack.pytest_plugin import SharedStack
 from spanbridge_context import TraceContext, extract_user_properties, parse_traceparent
 
-from .commands import Arrived, Command, Commander, Receiver
+from .commands import Arrived, Command, Commander, Link, Receiver, address_of
 from .harness import Gateway, bodies, wait_until
 
 pytestmark = pytest.mark.brokers
 
 MakeGateway = Callable[..., Gateway]
 MakeReceiver = Callable[..., Receiver]
-
-
-@pytest.fixture
-def commander(devstack: SharedStack) -> Iterator[Commander]:
-    with Commander(devstack.rocketmq.endpoints) as made:
-        yield made
-
-
-@pytest.fixture
-def receivers() -> Iterator[MakeReceiver]:
-    """Makes devices that subscribe; all are disconnected after the test."""
-    made: list[Receiver] = []
-
-    def make(broker: MqttBroker, *filters: str, **options: Any) -> Receiver:
-        made.append(Receiver((broker.host, broker.port), filters, **options))
-        return made[-1]
-
-    yield make
-    for receiver in made:
-        receiver.leave()
-
-
-class Link:
-    """A gateway's configuration with downlinks, each with a topic and a group of its own."""
-
-    def __init__(self, devstack: SharedStack, address: str, *, version: str = "5", extra: str = "") -> None:
-        self._devstack = devstack
-        self.base = devstack.unique("down")
-        self.text = f"""
-name = "{devstack.unique("gw")}"
-[mqtt]
-url = "mqtt://{address}"
-version = "{version}"
-backoff_maximum = 1
-[rocketmq]
-endpoints = "{devstack.rocketmq.endpoints}"
-{extra}
-"""
-
-    def add(self, mqtt_topic: str, *lines: str, kind: Any = "NORMAL", max_attempts: int = 16) -> str:
-        """One more downlink; its RocketMQ topic."""
-        topic = self._devstack.topic(kind)
-        group = self._devstack.group(fifo=kind == "FIFO", max_attempts=max_attempts)
-        self.group = group
-        head = f'[[downlinks]]\ntopic = "{topic}"\nconsumer_group = "{group}"\nmqtt_topic = "{self.base}/{mqtt_topic}"'
-        self.text += "\n".join([head, *lines, ""])
-        return topic
-
-
-def address_of(broker: MqttBroker) -> str:
-    return f"{broker.host}:{broker.port}"
 
 
 def by_topic(receiver: Receiver, count: int, gateway: Gateway) -> dict[str, Arrived]:

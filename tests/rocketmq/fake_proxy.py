@@ -14,6 +14,7 @@ from spanbridge.rocketmq.grpc.stubs import definition, service
 OK = definition.Status(code=definition.Code.OK, message="OK")
 METHODS = {
     "QueryRoute": service.QueryRouteRequest,
+    "QueryAssignment": service.QueryAssignmentRequest,
     "SendMessage": service.SendMessageRequest,
     "Heartbeat": service.HeartbeatRequest,
     "NotifyClientTermination": service.NotifyClientTerminationRequest,
@@ -168,6 +169,9 @@ class FakeProxy:
                     queue.broker.endpoints.addresses.add(host="127.0.0.1", port=one.port)
                 queue.accept_message_types.extend(definition.MessageType.Value(name) for name in member.types)
         return response
+
+    def _QueryAssignment(self, request: Any, refusal: Any) -> Any:
+        return service.QueryAssignmentResponse(status=refusal or OK)
 
     def _SendMessage(self, request: Any, refusal: Any) -> Any:
         if refusal is not None:

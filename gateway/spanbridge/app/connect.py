@@ -2,7 +2,7 @@
 
 Nothing of the gateway's own is touched, which may be running meanwhile. Each MQTT connection has a client id of its
 own, a session that ends with it, and a share group of its own (in the gateway's, it would take messages that the
-gateway never sees). RocketMQ is asked for routes; nothing is sent, published or received.
+gateway never sees). RocketMQ is asked for routes and consumer groups; nothing is sent, published or received.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from spanbridge.app import convert
+from spanbridge.app.connect_groups import DownlinkQuestions
+from spanbridge.app.findings import PeerFinding, Silent, milliseconds
+from spanbridge.app.lag import offsets_options
 from spanbridge.config import Config, DownlinkSection, Mqtt
 from spanbridge.core.downlinks import Away
 from spanbridge.core.errors import SinkError, SpanbridgeError
-from spanbridge.core.events import Event
 from spanbridge.core.message import Destination, Publish
 from spanbridge.mqtt import MqttOptions, MqttPublisher, Subscription, create_publisher, create_source
 from spanbridge.ports import Link, PeerStatus, Sink, Source
 from spanbridge.rocketmq import RocketmqOptions, create_sink
-
-State = Literal["ok", "warning", "failed", "skipped"]
 
 _LOOK_EVERY = 0.02
 """Seconds between two looks at a connection's status."""
@@ -34,22 +34,6 @@ _NEVER_AGAIN = 3600.0
 """Seconds of pause after a failed attempt: one is all that is looked at."""
 _AT_ONCE = 8
 """Topics that are asked for side by side."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerFinding:
-    """What one side says about one thing. ``milliseconds`` is the time that its answer took, None without one."""
-
-    peer: str
-    subject: str
-    state: State
-    text: str
-    milliseconds: float | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether the gateway can work with it."""
-        return self.state in ("ok", "warning")
 
 
 class _Client(Protocol):
@@ -63,18 +47,11 @@ class _Client(Protocol):
         """End it."""
 
 
-class _Silent:
-    """A reporter for whom nothing is news: the status of a connection says the same."""
-
-    def report(self, event: Event) -> None:
-        """Take an event."""
-
-
 def ask_both_sides(config: Config) -> list[PeerFinding]:
     """Ask every MQTT broker and RocketMQ, side by side. Call it outside an event loop: TLS files are read."""
     sources = [_mqtt_check(convert.mqtt_options(config, one)) for one in config.mqtt if config.subscribes(one)]
     publishers = [_publisher_check(config, broker) for broker in config.mqtt if config.downlinks_to(broker)]
-    cluster = _rocketmq_check(convert.rocketmq_options(config), config.downlinks)
+    cluster = _rocketmq_check(config)
     return asyncio.run(_together([*sources, *publishers, cluster]))
 
 
@@ -88,10 +65,6 @@ async def _together(checks: Iterable[_Check]) -> list[PeerFinding]:
 
 async def _nothing(finding: PeerFinding) -> list[PeerFinding]:
     return [finding]
-
-
-def _milliseconds(since: float) -> float:
-    return round((monotonic() - since) * 1000, 1)
 
 
 # -- MQTT --------------------------------------------------------------------------------------------------------------
@@ -110,7 +83,7 @@ def _mqtt_check(options: MqttOptions) -> _Check:
         backoff_maximum=_NEVER_AGAIN,
     )
     try:
-        source = create_source(harmless, _Silent())
+        source = create_source(harmless, Silent())
     except SpanbridgeError as error:
         failed = PeerFinding(options.name, "connection", "failed", str(error))
         return lambda: _nothing(failed)
@@ -136,7 +109,7 @@ async def _connected(client: _Client, run: Coroutine[Any, Any, None], options: M
             if monotonic() - began > options.connect_timeout + _GRACE:
                 break
             await asyncio.sleep(_LOOK_EVERY)
-        return client.status, _milliseconds(began)
+        return client.status, milliseconds(began)
     finally:
         await client.close()
         await asyncio.gather(running, return_exceptions=True)
@@ -153,7 +126,7 @@ def _publisher_check(config: Config, broker: Mqtt) -> _Check:
         backoff_maximum=_NEVER_AGAIN,
     )
     try:
-        publisher = create_publisher(harmless, _Silent())
+        publisher = create_publisher(harmless, Silent())
     except SpanbridgeError as error:
         failed = PeerFinding(broker.name, "publishing", "failed", str(error))
         return lambda: _nothing(failed)
@@ -216,18 +189,21 @@ def _of_subscription(name: str, asked: Subscription, answer: dict[str, Any]) -> 
 # -- RocketMQ ----------------------------------------------------------------------------------------------------------
 
 
-def _rocketmq_check(options: RocketmqOptions, downlinks: Sequence[DownlinkSection]) -> _Check:
-    received = [one.topic for one in downlinks]
-    return lambda: _ask_cluster(options, received)
+def _rocketmq_check(config: Config) -> _Check:
+    publishers = {one.name: convert.publisher_options(config, one) for one in config.mqtt if config.downlinks_to(one)}
+    options, plans = convert.rocketmq_options(config), convert.downlink_plans(config, publishers)
+    brokers = None if config.lag is None else offsets_options(config, config.lag.name_servers, config.lag.timeout)
+    questions = DownlinkQuestions(plans, options.name, brokers)
+    return lambda: _ask_cluster(options, questions)
 
 
-async def _ask_cluster(options: RocketmqOptions, received: Sequence[str]) -> list[PeerFinding]:
+async def _ask_cluster(options: RocketmqOptions, downlinks: DownlinkQuestions) -> list[PeerFinding]:
     """The cluster by itself first: what does not answer need not be asked for topics."""
-    topics = tuple(dict.fromkeys([*options.topics, *received]))
     reachable = await _probe(replace(options, topics=(), kinds=()), "connection", options.endpoints)
     if not reachable.ok:
         skipped = "not asked: the cluster did not answer"
-        return [reachable, *(PeerFinding(options.name, f"topic {one}", "skipped", skipped) for one in topics)]
+        sent = [PeerFinding(options.name, f"topic {one}", "skipped", skipped) for one in options.topics]
+        return list(dict.fromkeys([reachable, *sent, *downlinks.skipped(skipped)]))
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(topic: str) -> PeerFinding:
@@ -235,19 +211,20 @@ async def _ask_cluster(options: RocketmqOptions, received: Sequence[str]) -> lis
         async with gate:
             return await _probe(replace(options, topics=(topic,), kinds=kinds), f"topic {topic}", topic)
 
-    return [reachable, *await asyncio.gather(*map(ask, topics))]
+    sent = await asyncio.gather(*map(ask, options.topics))
+    return [reachable, *sent, *await downlinks.ask()]
 
 
 async def _probe(options: RocketmqOptions, subject: str, name: str) -> PeerFinding:
     """The sink's own probe, twice: the first connects, the second shows how long a round trip takes."""
     sink: Sink[Destination] | None = None
     try:
-        sink = create_sink(options, _Silent())
+        sink = create_sink(options, Silent())
         await sink.start()
         await sink.probe()
         began = monotonic()
         await sink.probe()
-        took = _milliseconds(began)
+        took = milliseconds(began)
         return PeerFinding(options.name, subject, "ok", _found(sink.status, name), took)
     except SinkError as error:
         return PeerFinding(options.name, subject, "failed", str(error))

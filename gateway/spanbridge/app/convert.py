@@ -89,8 +89,10 @@ def downlink_plans(config: Config, publishers: Mapping[str, mqtt.PublisherOption
 
 
 def downlink_settings(config: Config) -> DownlinkSettings:
-    """Bounds of the way down."""
-    return DownlinkSettings(**_same(config.downlink, "max_in_flight max_in_flight_bytes"))
+    """Bounds of the way down, and how often it tries."""
+    return DownlinkSettings(
+        **_same(config.downlink, "max_in_flight max_in_flight_bytes attempts backoff_initial backoff_maximum")
+    )
 
 
 def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:

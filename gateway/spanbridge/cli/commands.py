@@ -23,7 +23,7 @@ from spanbridge.cli.running import DEFAULT_FILE, MissingPackageError, complain, 
 from spanbridge.core.errors import ConfigError, SpanbridgeError
 
 if TYPE_CHECKING:
-    from spanbridge.app.connect import PeerFinding
+    from spanbridge.app.findings import PeerFinding
     from spanbridge.config import Config
 
 ConfigFile = Annotated[
@@ -101,7 +101,8 @@ def check(
     """Check a configuration and tell everything that is wrong with it.
 
     Without --connect it connects to nothing. With it, each MQTT connection subscribes under a client id of its own
-    and takes no message out of the gateway's session, and RocketMQ is asked for each topic that the file names.
+    and takes no message out of the gateway's session, and RocketMQ is asked for each topic that the file names and each
+    consumer group of its downlinks. Nothing is published or received.
 
     Exit codes: 0 fine, 1 something did not answer, is missing or was refused (--connect only), 2 the configuration
     (or an OTEL_* variable) has errors (with --strict: or warnings).

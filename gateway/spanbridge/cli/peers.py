@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from spanbridge.app.connect import PeerFinding
+    from spanbridge.app.findings import PeerFinding
 
 _STYLES = {"ok": "green", "warning": "bold yellow", "failed": "bold red", "skipped": "dim"}
 

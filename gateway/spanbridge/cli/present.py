@@ -15,7 +15,7 @@ from spanbridge.config import Config, Problem, Report
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from spanbridge.app.connect import PeerFinding
+    from spanbridge.app.findings import PeerFinding
 
 
 def show_problems(file: Path, report: Report, *, stream: TextIO) -> None:

@@ -62,6 +62,7 @@ keys = ["{device}"]
 [downlink]
 # max_in_flight = 1024                  # messages of one downlink received and not yet acknowledged
 # invisible_time = "1m"                 # how long RocketMQ hides a message that the gateway has
+# attempts = 3                          # for a message of a message group, before those behind it wait for RocketMQ
 
 [admin]
 # port = 9464                           # /livez /readyz /metrics /status on 127.0.0.1

@@ -140,7 +140,9 @@ class Forwarder:
             return  # it is given back
         elif isinstance(error, SinkRejected):
             for outbound in outbounds:
-                self._reject(outbound, error.reason, f"MQTT topic {quoted(outbound.made.topic)}: {error}")
+                cause = f"MQTT topic {quoted(outbound.made.topic)}: {error}"
+                end = self._drop if error.reason == "expired" else self._reject
+                end(outbound, error.reason, cause)
         else:
             self._give_up([one for one in outbounds if one.delivery.message.group is None], error.reason, str(error))
             for outbound in outbounds:

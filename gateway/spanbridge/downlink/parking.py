@@ -22,14 +22,14 @@ class DownlinkSettings:
     """Bounds of each downlink: what was received and is not answered, in messages and in bytes.
 
     ``attempts`` is how often a message of a message group is published again before it is given up, with pauses that
-    grow from ``pause`` to ``longest_pause`` seconds.
+    grow from ``backoff_initial`` to ``backoff_maximum`` seconds.
     """
 
     max_in_flight: int = 1024
     max_in_flight_bytes: int = 16 << 20
     attempts: int = 3
-    pause: float = 0.2
-    longest_pause: float = 2.0
+    backoff_initial: float = 0.2
+    backoff_maximum: float = 2.0
 
 
 class Parking:
@@ -57,11 +57,11 @@ class Parking:
         settings = self._settings
         backoff = outbound.backoff
         if backoff is None:
-            backoff = outbound.backoff = Backoff(settings.pause, settings.longest_pause, factor=3.0)
+            backoff = outbound.backoff = Backoff(settings.backoff_initial, settings.backoff_maximum, factor=3.0)
             outbound.parked_ns = self._clock.monotonic_ns()
         if backoff.failures >= settings.attempts:
             return False
-        pause = max(settings.pause, backoff.next_delay(self._draw()))
+        pause = max(settings.backoff_initial, backoff.next_delay(self._draw()))
         self._held[outbound] = asyncio.get_running_loop().create_task(self._hold(outbound, pause))
         return True
 

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from spanbridge.core.message import Message
     from spanbridge.ports import Acked, Received, Reporter
     from spanbridge.rocketmq.grpc.consumer import GrpcConsumer
+    from spanbridge.rocketmq.grpc.inquiry import GroupInquiry
     from spanbridge.rocketmq.grpc.producer import GrpcProducer
     from spanbridge.rocketmq.remoting.producer import RemotingProducer
 
-__all__ = ["ConsumerOptions", "RocketmqOptions", "create_consumer", "create_sink"]
+__all__ = ["ConsumerOptions", "RocketmqOptions", "create_consumer", "create_inquiry", "create_sink"]
 
 
 def create_sink(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer | RemotingProducer:
@@ -59,6 +60,17 @@ def create_consumer(
     from spanbridge.rocketmq.grpc.consumer import GrpcConsumer  # noqa: PLC0415 - loads gRPC
 
     return GrpcConsumer(options, reporter, received, acked)
+
+
+def create_inquiry(options: ConsumerOptions, reporter: Reporter) -> GroupInquiry:
+    """Who asks about a consumer group and its topic, and receives nothing. Loads gRPC and protobuf only now.
+
+    :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
+    """
+    _silence_grpc()
+    from spanbridge.rocketmq.grpc.inquiry import GroupInquiry  # noqa: PLC0415 - loads gRPC
+
+    return GroupInquiry(options, reporter)
 
 
 def _silence_grpc() -> None:

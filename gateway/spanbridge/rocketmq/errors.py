@@ -23,10 +23,13 @@ class Judgement:
 
 
 CONTENT = "This message can never be stored as it is."
-ACCESS = "Check the access key, its secret, and that the account may publish (PUB) to the topic."
+ACCESS = (
+    "Check the access key, its secret, and that the account may publish (PUB) to the topic, or with a downlink receive "
+    "(SUB) from it and by its consumer group."
+)
 _CREATE = "Create the topic (mqadmin updateTopic) or correct the route."
 _GROUP = "Create the consumer group (mqadmin updateSubGroup) or correct its name."
-_FILTER = "Correct the filter. For SQL92, look at the brokers' enablePropertyFilter too."
+_FILTER = "Correct the filter."
 NO_GROUP = "consumer_group_not_found"
 _TYPE = (
     "The topic's message.type does not fit: a message group needs FIFO, a delivery timestamp DELAY, neither NORMAL "
@@ -46,7 +49,8 @@ _MISCONFIGURED: dict[str, str] = {
     "ILLEGAL_INVISIBLE_TIME": "The proxy wants another invisible time (minInvisibleTimeMillsForRecv).",
     "INVALID_RECEIPT_HANDLE": "",
     "UNAUTHORIZED": ACCESS,
-    "FORBIDDEN": "Check the topic's write permission and the account's rights.",
+    "FORBIDDEN": "Check the topic's permission (mqadmin updateTopicPerm) and the account's rights: PUB, with a "
+    "downlink SUB.",
     "PAYMENT_REQUIRED": "The account is suspended.",
     "NOT_IMPLEMENTED": "The server does not know this request: RocketMQ 5 with a gRPC proxy is needed.",
     "UNSUPPORTED": "The server does not support this request.",

@@ -56,32 +56,32 @@ class RemotingOffsets:
 
     async def max_offset(self, queue: TopicQueue) -> int:
         """``GET_MAX_OFFSET``"""
-        return await self._ask_broker(queue.broker, admin.max_offset(queue.topic, queue.queue))
+        return await self.ask_broker(queue.broker, admin.max_offset(queue.topic, queue.queue))
 
     async def min_offset(self, queue: TopicQueue) -> int:
         """``GET_MIN_OFFSET``"""
-        return await self._ask_broker(queue.broker, admin.min_offset(queue.topic, queue.queue))
+        return await self.ask_broker(queue.broker, admin.min_offset(queue.topic, queue.queue))
 
     async def offset_at(self, queue: TopicQueue, milliseconds: int) -> int:
         """``SEARCH_OFFSET_BY_TIMESTAMP``"""
-        return await self._ask_broker(queue.broker, admin.offset_at(queue.topic, queue.queue, milliseconds))
+        return await self.ask_broker(queue.broker, admin.offset_at(queue.topic, queue.queue, milliseconds))
 
     async def committed(self, group: str, queue: TopicQueue) -> int | None:
         """``QUERY_CONSUMER_OFFSET``"""
-        return await self._ask_broker(queue.broker, admin.committed_offset(group, queue.topic, queue.queue))
+        return await self.ask_broker(queue.broker, admin.committed_offset(group, queue.topic, queue.queue))
 
     async def members(self, group: str, broker: str) -> int | None:
         """``GET_CONSUMER_LIST_BY_GROUP``"""
-        return await self._ask_broker(broker, admin.members_of_group(group))
+        return await self.ask_broker(broker, admin.members_of_group(group))
 
     async def ordered(self, broker: str) -> Mapping[str, bool]:
         """``GET_ALL_SUBSCRIPTIONGROUP_CONFIG``"""
-        return await self._ask_broker(broker, admin.all_groups())
+        return {name: group.ordered for name, group in (await self.ask_broker(broker, admin.all_groups())).items()}
 
     async def groups(self, topic: str) -> Sequence[str]:
         """``QUERY_TOPIC_CONSUME_BY_WHO``, of each broker that has the topic."""
         brokers = dict.fromkeys(queue.broker for queue in await self.queues(topic))
-        found = [await self._ask_broker(broker, admin.groups_of_topic(topic)) for broker in brokers]
+        found = [await self.ask_broker(broker, admin.groups_of_topic(topic)) for broker in brokers]
         return sorted({group for groups in found for group in groups})
 
     async def close(self) -> None:
@@ -103,7 +103,11 @@ class RemotingOffsets:
                 failed = error
         raise failed or OffsetsError("no name server is given")
 
-    async def _ask_broker(self, broker: str, call: Call[T]) -> T:
+    async def ask_broker(self, broker: str, call: Call[T]) -> T:
+        """Ask the master of a broker that a route has named.
+
+        :raises OffsetsError: it does not answer, or refuses.
+        """
         master = self._masters.get(broker)
         if master is None:
             raise OffsetsError(f"the broker {broker!r} has no master now", reason="no_master")

@@ -79,7 +79,8 @@ class DownlinkSection(Section):
         default="*", min_length=1, description='Which messages: `*`, a tag, tags (`"reboot || update"`), or SQL92.'
     )
     filter_type: Literal["tag", "sql92"] = Field(
-        default="tag", description="What `filter` is. `sql92` needs `enablePropertyFilter=true` on the brokers."
+        default="tag",
+        description="What `filter` is. Over gRPC, `sql92` works whatever the brokers' `enablePropertyFilter` is.",
     )
     broker: str | None = Field(
         default=None, description="`name` of the `[[mqtt]]` to publish to. Needed when there are several."
@@ -101,7 +102,8 @@ class DownlinkSection(Section):
         default=Away.WAIT,
         strict=False,
         description="What becomes of a message whose device is not connected: `wait` in its session at the MQTT "
-        "broker, `retain` it there, let it `expire`, or `retry` until somebody subscribes (MQTT 5 only).",
+        "broker, `retain` it there, let it `expire`, or `retry` until somebody subscribes or its attempts are used up "
+        "(MQTT 5 only).",
     )
     context: ContextPolicy = Field(
         default=ContextPolicy.CONTINUE,
@@ -185,3 +187,19 @@ class DownlinkBounds(Section):
         le=3600,
         description="How long SIGTERM waits for the MQTT broker's answers. The rest is given back to RocketMQ at once.",
     )
+    attempts: int = Field(
+        default=3,
+        ge=0,
+        le=16,
+        description="How often a message of a message group that the MQTT broker does not take now is published again "
+        "from here, before it is nacked or goes to the dead letters. Other messages come again from RocketMQ.",
+    )
+    backoff_initial: Duration = Field(
+        default=0.2, ge=0.01, le=60, description="Shortest pause between these attempts, and the first."
+    )
+    backoff_maximum: Duration = Field(default=2.0, ge=0.01, le=600, description="Longest pause between these attempts.")
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Pauses grow."""
+        if self.backoff_maximum < self.backoff_initial:
+            yield Conflict(("backoff_maximum", "backoff_initial"), "is smaller than `backoff_initial`")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
 from spanbridge.rocketmq.remoting.call import Call
@@ -151,17 +152,56 @@ def members_of_group(group: str) -> Call[int]:
     )
 
 
-def all_groups() -> Call[dict[str, bool]]:
-    """Each consumer group of a broker, and whether it receives in order (``consumeMessageOrderly``).
+@dataclass(frozen=True, slots=True)
+class ConsumerGroup:
+    """A broker's settings of a group: whether it receives in order, and whether it may receive at all."""
+
+    ordered: bool
+    consumes: bool
+
+
+def all_groups() -> Call[dict[str, ConsumerGroup]]:
+    """Each consumer group of a broker (``consumeMessageOrderly``, ``consumeEnable``).
 
     Asking for one group (``GET_SUBSCRIPTIONGROUP_CONFIG``) would create it where brokers make groups by themselves.
     """
 
-    def read(response: Frame) -> dict[str, bool]:
+    def read(response: Frame) -> dict[str, ConsumerGroup]:
         table = parse_json(response.body)["subscriptionGroupTable"]
-        return {str(name): config["consumeMessageOrderly"] is True for name, config in table.items()}
+        return {
+            str(name): ConsumerGroup(config["consumeMessageOrderly"] is True, config.get("consumeEnable") is not False)
+            for name, config in table.items()
+        }
 
     return Call(what="name its groups", code=RequestCode.GET_ALL_SUBSCRIPTIONGROUP_CONFIG, read=read)
+
+
+class FilterVerdict(Enum):
+    """What a broker says of an SQL92 filter. Without ``enablePropertyFilter`` it does not look at it."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+    UNSEEN = "unseen"
+
+
+def sql_filter(group: str, topic: str, expression: str) -> Call[tuple[FilterVerdict, str]]:
+    """Have a broker parse an SQL92 filter, as RocketMQ's own clients do before they subscribe; and its words.
+
+    Nothing is subscribed to or received.
+    """
+    verdicts = {
+        int(ResponseCode.SUCCESS): FilterVerdict.TAKEN,
+        int(ResponseCode.SUBSCRIPTION_PARSE_FAILED): FilterVerdict.REFUSED,
+    }
+    subscription = {"topic": topic, "subString": expression, "expressionType": "SQL92", "tagsSet": [], "codeSet": []}
+    body = {"clientId": "spanbridge-check", "group": group, "subscriptionData": subscription}
+    return Call(
+        what=f"look at the filter of group {group!r}",
+        code=RequestCode.CHECK_CLIENT_CONFIG,
+        body=json.dumps(body).encode(),
+        accepted=frozenset({*verdicts, int(ResponseCode.SYSTEM_ERROR)}),
+        read=lambda response: (verdicts.get(response.code, FilterVerdict.UNSEEN), response.remark or ""),
+    )
 
 
 def create_topic(
