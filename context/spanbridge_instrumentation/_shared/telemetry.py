@@ -162,13 +162,13 @@ class Telemetry:
         """Messages were handed to the application: counted once a delivery, at ``receive`` or at ``process``."""
         self._observed.consumed.add(messages, attributes)
 
-    def processed(self, seconds: float, attributes: Attributes) -> None:
+    def processed(self, seconds: float, attributes: Attributes, *, context: Context | None = None) -> None:
         """One ``process`` operation ended."""
-        self._processes.record(seconds, attributes)
+        self._processes.record(seconds, attributes, context)
 
-    def delayed(self, seconds: float, attributes: Attributes) -> None:
+    def delayed(self, seconds: float, attributes: Attributes, *, context: Context | None = None) -> None:
         """The processing of one message begins, so long after it was sent. Negative where clocks differ: that is 0."""
         if seconds < 0:
             self._observed.negative.add(1, attributes)
             seconds = 0.0
-        self._delays.record(seconds, attributes)
+        self._delays.record(seconds, attributes, context)
