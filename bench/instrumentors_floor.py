@@ -32,7 +32,7 @@ class Case:
 
 
 class Floor:
-    """A tracer and the instruments, used without any more ado."""
+    """A tracer and the histograms, used without any more ado. The instrumentors keep their counters themselves."""
 
     def __init__(self, tracer_provider: TracerProvider, meter_provider: MeterProvider) -> None:
         self.tracer = tracer_provider.get_tracer("floor", "0", semconv.SCHEMA_URL)
@@ -41,7 +41,6 @@ class Floor:
         self._operations = meter.create_histogram("operations", "s", explicit_bucket_boundaries_advisory=buckets)
         self._processes = meter.create_histogram("processes", "s", explicit_bucket_boundaries_advisory=buckets)
         self._delays = meter.create_histogram("delays", "s", explicit_bucket_boundaries_advisory=semconv.DELAY_BUCKETS)
-        self._messages = meter.create_counter("messages")
 
     def send(
         self, name: str, attributes: Attributes, labels: Attributes, call: Callable[[], Any], metrics: bool, **late: Any
@@ -56,7 +55,6 @@ class Floor:
             span.set_attributes(late)
         if metrics:
             self._operations.record(perf_counter() - started, labels, context)
-            self._messages.add(1, labels)
         span.end()
 
     def process(
@@ -71,7 +69,6 @@ class Floor:
         link: Attributes | None = None,
         more: Sequence[Link] = (),
         delay: float | None = None,
-        consumed: bool = True,
     ) -> None:
         """A ``process`` span around ``call``, child of the context that is read, which it links to."""
         started = perf_counter()
@@ -84,8 +81,6 @@ class Floor:
         call()
         if metrics:
             self._processes.record(perf_counter() - started, labels)
-            if consumed:
-                self._messages.add(1, labels)
         detach(token)
         span.end()
 
@@ -101,6 +96,5 @@ class Floor:
         span = self.tracer.start_span(name, None, SpanKind.CLIENT, attributes, links)
         if metrics:
             self._operations.record(0.001, labels, set_span_in_context(span, Context()))
-            self._messages.add(len(carriers), labels)
         span.end()
         return span

@@ -126,7 +126,6 @@ def poll(sampled: bool) -> Case:
         for _ in messages:
             floor.process(
                 f"process {_TOPIC}", attributes, labels, carrier, nothing, metrics, link=_LINK, more=more,
-                consumed=False,
             )  # fmt: skip
 
     return Case("rocketmq poll", RocketMQInstrumentor(), plain, instrumented, sdk, messages=_BATCH)
