@@ -6,7 +6,7 @@ from typing import Final
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, TraceFlags, set_span_in_context
 
 SPAN_KEY: Final = next(iter(set_span_in_context(INVALID_SPAN, Context())))
 """Under which a context holds its span: for a context with more than a span in it, made in one step."""
@@ -19,6 +19,12 @@ def enabled() -> bool:
     where there is nothing to find.
     """
     return not get_current() or is_instrumentation_enabled()
+
+
+def is_sampled(context: Context) -> bool:
+    """Whether the context's span, perhaps another process's, is sampled."""
+    span = context.get(SPAN_KEY)
+    return isinstance(span, Span) and span.get_span_context().trace_flags & TraceFlags.SAMPLED != 0
 
 
 def alone(span: Span) -> Context:

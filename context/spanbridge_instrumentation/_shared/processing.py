@@ -17,7 +17,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, Stat
 from opentelemetry.util.types import AttributeValue
 
 from . import semconv
-from .current import SPAN_KEY
+from .current import SPAN_KEY, is_sampled
 from .delivery import Attributes, Delivery
 from .safety import call_hook, end_span, error_type, internal_error, text_of
 from .telemetry import Telemetry
@@ -165,15 +165,22 @@ class Processing:
                 call_hook("a consume hook", delivery.hook, self.span)
 
     def _start_one(self, ambient: Context) -> Context:
-        """The details are added when it turns out that the span is recorded. The link's context is the parent's, which
-        the sampler has seen.
+        """Where the parent is sampled the span will be recorded, as a rule: then all is said at its start, which costs
+        least. Else the details are added if it turns out to be recorded.
         """
         delivery = self._deliveries[0]
         destination, parent = delivery.destination, delivery.context
         if parent is None:
             parent = ambient
-        span = delivery.telemetry.tracer.start_span(destination.name, parent, SpanKind.CONSUMER, destination.attributes)
-        self.span, self._labels = span, destination.labels
+        self._labels = destination.labels
+        start = delivery.telemetry.tracer.start_span
+        if is_sampled(parent):
+            details = delivery.described()
+            attributes = {**destination.attributes, **details.span}
+            links = _links((delivery,), (details.link,), ambient, parent)
+            self.span = start(destination.name, parent, SpanKind.CONSUMER, attributes, links)
+            return parent
+        self.span = span = start(destination.name, parent, SpanKind.CONSUMER, destination.attributes)
         if span.is_recording():
             details = delivery.described()
             span.set_attributes(details.span)

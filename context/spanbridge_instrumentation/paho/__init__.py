@@ -11,7 +11,7 @@ By hand, for all clients or for one::
 
 A ``send`` span lasts from ``publish`` to what the QoS promises: the socket (0), PUBACK (1) or PUBCOMP (2). A
 ``process`` span is around ``on_message`` and filtered callbacks, as child of the sender's span. Loops over aiomqtt's
-messages say ``with process(message):``. Options and environment variables: docs/instrumentation-paho.md.
+messages have a ``process`` span a message. Options and environment variables: docs/instrumentation-paho.md.
 """
 
 from __future__ import annotations

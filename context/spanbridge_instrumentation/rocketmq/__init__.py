@@ -10,8 +10,8 @@ By hand, for all clients or for one::
     RocketMQInstrumentor().instrument_client(producer)
 
 A ``send`` span lasts until the broker's answer. Listeners of push consumers run in a ``process`` span, a child of the
-sender's; ``receive`` makes one span with a link to each message, and the loop over what it brought says
-``with process(message):``. Options, attributes and errors: docs/instrumentation-rocketmq.md.
+sender's; ``receive`` makes one span with a link to each message, and a ``for`` statement over what it
+brought a ``process`` span a message. Options, attributes and errors: docs/instrumentation-rocketmq.md.
 """
 
 from __future__ import annotations
