@@ -30,6 +30,7 @@ _RUNS = 3
 _TURNS = 3
 _SLICES = 12
 _SLICE_US = 400
+_CALLS = 64
 _CASES: tuple[Callable[[bool], Case], ...] = (
     instrumentors_paho.publish,
     instrumentors_paho.callback,
@@ -66,7 +67,8 @@ def measure(names: Sequence[str] = ()) -> dict[str, Any]:
             with _providers(sampled) as providers:
                 case = make(sampled)
                 runs = [_run(case, providers) for _ in range(_RUNS)]
-            figures = {name: round(statistics.median(run[name] for run in runs), 1) for name in runs[0]}
+                figures = {name: round(statistics.median(run[name] for run in runs), 1) for name in runs[0]}
+                figures["ours_calls"] = _calls_of_ours(case, providers)
             found.setdefault(case.name, {})["sampled" if sampled else "unsampled"] = figures
     return found
 
@@ -106,6 +108,29 @@ def _instrumented(case: Case, providers: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         case.instrumentor.uninstrument()
+
+
+def _calls_of_ours(case: Case, providers: dict[str, Any]) -> int:
+    """Function calls a message beyond the SDK's part: the same on every machine, however busy."""
+    floor = Floor(**providers)
+    sdk = _calls(lambda: case.sdk(floor, True))
+    with _instrumented(case, providers):
+        return round((_calls(case.instrumented) - sdk) / case.messages)
+
+
+def _calls(call: Callable[[], Any]) -> float:
+    number = 0
+
+    def profile(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal number
+        number += event in ("call", "c_call")
+
+    call()
+    sys.setprofile(profile)
+    for _ in range(_CALLS):
+        call()
+    sys.setprofile(None)
+    return number / _CALLS
 
 
 def _count(call: Callable[[], Any]) -> int:
