@@ -50,7 +50,7 @@ class Collected:
 
     def request(self) -> ExportTraceServiceRequest:
         frame = RequestFrame(dict(RESOURCE.attributes), RESOURCE.schema_url, "spanbridge", "1.2", SCHEMA_URL)
-        return ExportTraceServiceRequest.FromString(frame.wrap(b"".join(self.framed)))
+        return ExportTraceServiceRequest.FromString(b"".join(frame.wrap(self.framed)))
 
     def spans(self) -> list[Span]:
         return list(self.request().resource_spans[0].scope_spans[0].spans)

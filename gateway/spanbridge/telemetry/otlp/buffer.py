@@ -55,8 +55,8 @@ class SpanBuffer:
         """Whether there is no use in waiting for more."""
         return self.spans >= self._batch_spans or self.bytes >= self._batch_bytes
 
-    def take(self) -> tuple[bytes, int]:
-        """The oldest spans that fit into one request, and how many they are; (b"", 0) when empty."""
+    def take(self) -> tuple[list[bytes], int]:
+        """The oldest spans that fit into one request, in pieces, and how many they are; ([], 0) when empty."""
         blobs: list[bytes] = []
         taken = size = 0
         while self._blobs:
@@ -69,7 +69,7 @@ class SpanBuffer:
             size += len(blob)
         self.bytes -= size
         self.spans -= taken
-        return b"".join(blobs), taken
+        return blobs, taken
 
 
 def _nothing() -> None:

@@ -137,20 +137,10 @@ class RequestFrame:
         self._scope = field(1, text(1, scope_name) + text(2, scope_version))
         self._scope_schema_url = text(3, scope_schema_url)
 
-    def wrap(self, spans: bytes) -> bytes:
-        """A whole request. ``spans`` are framed ``ScopeSpans.spans`` fields."""
-        scope_length = len(self._scope) + len(spans) + len(self._scope_schema_url)
+    def wrap(self, spans: Sequence[bytes]) -> list[bytes]:
+        """A whole request, in pieces. ``spans`` are framed ``ScopeSpans.spans`` fields, joined as they may be."""
+        scope_length = len(self._scope) + sum(map(len, spans)) + len(self._scope_schema_url)
         scope_head = b"\x12" + varint(scope_length)
         length = len(self._resource) + len(scope_head) + scope_length + len(self._resource_schema_url)
-        return b"".join(
-            (
-                b"\n",
-                varint(length),
-                self._resource,
-                scope_head,
-                self._scope,
-                spans,
-                self._scope_schema_url,
-                self._resource_schema_url,
-            )
-        )
+        head = b"\n" + varint(length) + self._resource + scope_head + self._scope
+        return [head, *spans, self._scope_schema_url + self._resource_schema_url]
