@@ -45,8 +45,8 @@ class Collected:
     def __init__(self) -> None:
         self.framed: list[bytes] = []
 
-    def add(self, spans: Sequence[bytes]) -> None:
-        self.framed.extend(spans)
+    def add(self, pieces: Sequence[bytes], each: int = 1) -> None:
+        self.framed.extend(b"".join(pieces[at : at + each]) for at in range(0, len(pieces), each))
 
     def request(self) -> ExportTraceServiceRequest:
         frame = RequestFrame(dict(RESOURCE.attributes), RESOURCE.schema_url, "spanbridge", "1.2", SCHEMA_URL)

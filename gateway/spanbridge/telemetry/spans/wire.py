@@ -27,13 +27,12 @@ _DOUBLE = Struct("<d")
 TRACE, SPAN, PARENT = b"\n\x10", b"\x12\x08", b'"\x08'  # tags and lengths of the first three
 _CHILD = Struct("<2s16s2s8s2s8sBQBQ").pack
 _ROOT = Struct("<2s16s2s8sBQBQ").pack
-TIMES = Struct("<BQBQ2s").pack
-"""Start and end with their tags, 0x39 and 0x41, and a status."""
-REMOTE_PARENT = REMOTE + PARENT
-LOCAL_PARENT = LOCAL + PARENT
+_TIMES = Struct("<BQBQ2s").pack
+LOCAL_LINK = Struct("4s16s2s8s5s").pack
+"""A link to a span of ours, its ids between their tags."""
 PARENT_SIZE = 10
-CHILD_SIZE = 46 + PARENT_SIZE + len(LOCAL) + len(STATUS_UNSET)
-"""Bytes of ids, times, flags and status in a span that has a parent."""
+CHILD_SIZE = 42 + PARENT_SIZE + len(LOCAL) + len(STATUS_UNSET)
+"""Bytes of ids, times, flags and status in a span that has a parent, beside the tags of its own ids."""
 FRAMES = tuple(b"\x12" + number for number in VARINTS)
 """Tag and length of a ``ScopeSpans.spans`` field (2), by length."""
 
@@ -96,6 +95,11 @@ def identity(trace_id: bytes, span_id: bytes, parent_id: bytes, start_ns: int, e
     if parent_id:
         return _CHILD(TRACE, trace_id, SPAN, span_id, PARENT, parent_id, 0x39, start_ns, 0x41, end_ns)
     return _ROOT(TRACE, trace_id, SPAN, span_id, 0x39, start_ns, 0x41, end_ns)
+
+
+def times(start_ns: int, end_ns: int) -> bytes:
+    """Start and end of a span that ended well, in Unix time, and its status."""
+    return _TIMES(0x39, start_ns, 0x41, end_ns, STATUS_UNSET)
 
 
 def status(error: str | None) -> bytes:
