@@ -150,7 +150,9 @@ class Intake:
         self.encoded_bytes += len(outgoing.encoded) if outgoing is not None else 0
         return outgoing
 
-    def _process(self, delivery: Delivery[Publish], begun_ns: int, spooled: Spooled | None = None) -> Outgoing:
+    def _process(  # noqa: C901 - a message's way from top to bottom: each step of its own would be a call a message
+        self, delivery: Delivery[Publish], begun_ns: int, spooled: Spooled | None = None
+    ) -> Outgoing:
         """What becomes of one message: context, recipe, properties, encoding. It changes nothing of the message.
 
         ``begun_ns`` is when the intake got the message's read (Unix time).
@@ -191,8 +193,7 @@ class Intake:
         properties: Sequence[tuple[str, str]] = ()
         baggage = context.baggage if context is not None and recipe.route.trust else ""
         if (
-            user
-            or tracestate
+            tracestate
             or baggage
             or not payload
             or publish.expiry is not None
@@ -202,6 +203,8 @@ class Intake:
             or publish.payload_format is not None
         ):
             properties = self._properties(publish, payload, user, tracestate, baggage, recipe)
+        elif user:
+            properties = mapping.usual(user, recipe.room) or self._properties(publish, payload, user, "", "", recipe)
         try:
             encoded = recipe.head.encode(payload or mapping.EMPTY_BODY, traceparent, properties, publish.received_ns)
         except SinkRejected as error:
