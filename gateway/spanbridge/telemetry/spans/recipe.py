@@ -97,9 +97,9 @@ class RecordingSpans:
         self, process: tuple[bytes, bytes], send: tuple[bytes, bytes], bounds: Bounds, following: Following
     ) -> None:
         self.process_shared, self.process_own = process
-        self.process_size = len(self.process_shared) + len(self.process_own) + wire.CHILD_SIZE
+        self.process_size = wire.shared_size(len(self.process_shared) + len(self.process_own) + wire.CHILD_SIZE)
         self.send_shared, self.send_own = send
-        self.send_size = len(self.send_shared) + len(self.send_own) + wire.CHILD_SIZE
+        self.send_size = wire.shared_size(len(self.send_shared) + len(self.send_own) + wire.CHILD_SIZE)
         self._bounds = bounds
         self._following = following
 

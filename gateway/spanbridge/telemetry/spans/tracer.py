@@ -243,11 +243,16 @@ class Tracer:
         attributes = cut(hop.attributes(), self._value_limit)
         own = {name: attributes.pop(name) for name in (DESTINATION, *hop.extra)}
         shared = wire.fixed_fields(hop.name, kind.value, attributes) + wire.SPAN
-        known = self._shared.get(shared)
+        encoded = wire.attributes(9, own) + wire.TRACE
+        # Of MQTT topics there are many, each its own; of RocketMQ's there are few.
+        return self._one(shared), encoded if hop.template is not None else self._one(encoded)
+
+    def _one(self, encoded: bytes) -> bytes:
+        """The one object that stands for these bytes in all recipes."""
+        known = self._shared.get(encoded)
         if known is None:
-            known = shared
-            self._shared.put(shared, shared)
-        return known, wire.attributes(9, own) + wire.TRACE
+            self._shared.put(encoded, encoded)
+        return known or encoded
 
     def _fixed(self, hop: Hop, kind: SpanKind) -> bytes:
         return wire.fixed_fields(hop.name, kind.value, cut(hop.attributes(), self._value_limit))

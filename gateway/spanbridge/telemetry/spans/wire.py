@@ -36,6 +36,8 @@ CHILD_SIZE = 42 + PARENT_SIZE + len(LOCAL) + len(STATUS_UNSET)
 FRAMES = tuple(b"\x12" + number for number in VARINTS)
 """Tag and length of a ``ScopeSpans.spans`` field (2), by length."""
 
+_NUMBERS = tuple(range(SMALL))
+
 SIZES: Generations[int, bytes] = Generations(4096)
 """The attributes of body sizes that were met."""
 
@@ -110,6 +112,11 @@ def status(error: str | None) -> bytes:
 def framed(body: bytes) -> bytes:
     """A span as a ``ScopeSpans.spans`` field (2)."""
     return frame(len(body)) + body
+
+
+def shared_size(size: int) -> int:
+    """The same number, as one object for all who keep it where it is small."""
+    return _NUMBERS[size] if size < SMALL else size
 
 
 def frame(length: int) -> bytes:
