@@ -23,7 +23,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvloop
@@ -74,7 +74,7 @@ class WallClock:
 class Discarded:
     """A span sink that keeps nothing."""
 
-    def add(self, spans: list[bytes]) -> None:
+    def add(self, pieces: Sequence[bytes], each: int = 1) -> None:
         pass
 
 

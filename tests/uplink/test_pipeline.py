@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -41,8 +41,8 @@ class Spans:
     def __init__(self) -> None:
         self.ended = 0
 
-    def add(self, spans: Any) -> None:
-        self.ended += len(spans)
+    def add(self, pieces: Sequence[bytes], each: int = 1) -> None:
+        self.ended += len(pieces) // each
 
 
 class Rig:

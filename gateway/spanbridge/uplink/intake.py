@@ -75,9 +75,10 @@ class Intake:
         dropped: list[Delivery[Publish]] = []
         failed: list[Delivery[Publish]] = []
         size = 0
+        begun_ns = self._clock.now_ns()
         for delivery in deliveries:
             try:
-                outgoing = self._process(delivery)
+                outgoing = self._process(delivery, begun_ns)
             except Exception as error:  # noqa: BLE001 - one message must not stop those behind it
                 refused = self._refused(delivery, error)
                 if refused is None:
@@ -135,7 +136,7 @@ class Intake:
         outgoing: Outgoing | None = None
         while True:
             try:
-                outgoing = self._process(delivery, spooled)
+                outgoing = self._process(delivery, 0, spooled)
                 tally = outgoing.recipe.tally
                 break
             except Exception as error:  # noqa: BLE001 - as in deliver
@@ -149,8 +150,12 @@ class Intake:
         self.encoded_bytes += len(outgoing.encoded) if outgoing is not None else 0
         return outgoing
 
-    def _process(self, delivery: Delivery[Publish], spooled: Spooled | None = None) -> Outgoing:
+    def _process(  # noqa: C901 - a message's way from top to bottom: each step of its own would be a call a message
+        self, delivery: Delivery[Publish], begun_ns: int, spooled: Spooled | None = None
+    ) -> Outgoing:
         """What becomes of one message: context, recipe, properties, encoding. It changes nothing of the message.
+
+        ``begun_ns`` is when the intake got the message's read (Unix time).
 
         :raises Refused: it cannot go where its route says.
         """
@@ -177,7 +182,7 @@ class Intake:
         trace: MessageTrace | None = None
         try:
             traceparent, tracestate, trace = (
-                recipe.spans.begin(context, publish.received_ns, len(payload))
+                recipe.spans.begin(context, publish.received_ns, len(payload), begun_ns)
                 if spooled is None
                 else recipe.spans.resume(context, spooled.trace, spooled.spooled_ns, len(payload))
             )
@@ -188,8 +193,7 @@ class Intake:
         properties: Sequence[tuple[str, str]] = ()
         baggage = context.baggage if context is not None and recipe.route.trust else ""
         if (
-            user
-            or tracestate
+            tracestate
             or baggage
             or not payload
             or publish.expiry is not None
@@ -199,6 +203,8 @@ class Intake:
             or publish.payload_format is not None
         ):
             properties = self._properties(publish, payload, user, tracestate, baggage, recipe)
+        elif user:
+            properties = mapping.usual(user, recipe.room) or self._properties(publish, payload, user, "", "", recipe)
         try:
             encoded = recipe.head.encode(payload or mapping.EMPTY_BODY, traceparent, properties, publish.received_ns)
         except SinkRejected as error:
