@@ -39,9 +39,9 @@ from spanbridge.mqtt.codec import Answers, Decoder
 from spanbridge.mqtt.outbound import OutboundSession
 from spanbridge.mqtt.version import Accepted, Version5
 from spanbridge.rocketmq import ConsumerOptions, RocketmqOptions, create_consumer
-from spanbridge.rocketmq.grpc.http2.call import Call
+from spanbridge.rocketmq.grpc.http2.call import GrpcCall
 from spanbridge.rocketmq.grpc.http2.connection import Http2Connection
-from spanbridge.rocketmq.grpc.http2.frames import Kind, frame
+from spanbridge.rocketmq.grpc.http2.frames import FrameKind, frame
 from spanbridge.rocketmq.grpc.receive import Reception
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.telemetry import DownlinkMetrics, Peer, Tracer
@@ -152,7 +152,7 @@ class Line:
         self.connection = Http2Connection("127.0.0.1:1", "http")
         wire: Any = Wire()
         self.connection.connection_made(wire)
-        self.connection.data_received(frame(Kind.SETTINGS, 0, 0))
+        self.connection.data_received(frame(FrameKind.SETTINGS, 0, 0))
         self._answers = [[answer_of(n + m, context=context) for m in range(BATCH)] for n in range(0, COUNT, BATCH)]
         self._taken: list[Any] = []
         self._frames: list[bytes] = []
@@ -186,10 +186,10 @@ class Line:
         for messages in answers:
             got: list[bytes] = []
             calls.append(got)
-            call = Call(b"request", got.extend, lambda outcome: None, 1 << 24)
+            call = GrpcCall(b"request", got.extend, lambda outcome: None, 1 << 24)
             self.connection.begin(call, "/ReceiveMessage", ())
             data = [b"\0" + len(one).to_bytes(4, "big") + one for one in messages]
-            read.append(b"".join(frame(Kind.DATA, 0, call.stream, one) for one in data))
+            read.append(b"".join(frame(FrameKind.DATA, 0, call.stream, one) for one in data))
         step("frames", lambda: [self.connection.data_received(data) for data in read] and None)
         assert all(len(got) == BATCH for got in calls)
         receptions = [Reception(BROKER, self.consumer) for _ in calls]
