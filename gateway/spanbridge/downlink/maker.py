@@ -58,7 +58,10 @@ class Maker:
             carried = carried_on(found, message.trace_context)
             if carried:
                 self.outcomes["valid"] = self.outcomes.get("valid", 0) + 1
-                made = self._with_properties(recipe, message, mapping_down.payload(message), carried)
+                if len(found) == 1 and "traceparent" in found:  # as most messages have it
+                    made = Publish(recipe.topic, message.body, recipe.qos, recipe.retain, (self._path, *carried))
+                else:
+                    made = self._with_properties(recipe, message, mapping_down.payload(message), carried)
                 return Outbound(delivery, recipe, made, None, expires_ns, self._now)
         context, problem = extract_rocketmq(found, message.trace_context)
         outcome = problem or ("absent" if context is None else "valid")
