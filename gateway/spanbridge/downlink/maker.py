@@ -58,10 +58,7 @@ class Maker:
             carried = carried_on(found, message.trace_context)
             if carried:
                 self.outcomes["valid"] = self.outcomes.get("valid", 0) + 1
-                if len(found) == 1 and "traceparent" in found:  # as most messages have it
-                    made = Publish(recipe.topic, message.body, recipe.qos, recipe.retain, (self._path, *carried))
-                else:
-                    made = self._with_properties(recipe, message, mapping_down.payload(message), carried)
+                made = self._with_properties(recipe, message, mapping_down.payload(message), carried)
                 return Outbound(delivery, recipe, made, None, expires_ns, self._now)
         context, problem = extract_rocketmq(found, message.trace_context)
         outcome = problem or ("absent" if context is None else "valid")
@@ -114,6 +111,8 @@ class Maker:
     ) -> Publish:
         """The PUBLISH with its MQTT 5 properties, the ``context`` as the last of them."""
         found = message.properties
+        if len(found) == 1 and "traceparent" in found:  # as most messages have it
+            return Publish(recipe.topic, payload, recipe.qos, recipe.retain, (self._path, *context))
         user, fields, dropped, carriers = mapping_down.properties(found)
         if carriers:
             user = without_forged(user, injected=bool(context))
