@@ -469,6 +469,8 @@ class TestStopping:
             assert (queue.steps, queue.given_back) == (["stop_intake", "give_back", "close"], [])
             assert not rig.publisher.closed.is_set(), "another downlink uses it"
             assert [row["name"] for row in rig.downlinks.rows()] == ["commands"]
+            totals = rig.downlinks.status()
+            assert (totals["received"], totals["published"]) == (1, 1), "totals never fall"
             with pytest.raises(ValueError, match="already"):
                 rig.downlinks.attach(downlink(), queue, rig.publisher, rig.ends)
 

@@ -73,6 +73,13 @@ class Line(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.ended = False
+        self.paused = False
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -155,3 +162,19 @@ async def test_what_comes_of_a_call_that_was_left_is_handed_over() -> None:
     assert messages == [b"a"]
     assert answered.done()
     assert not ends
+
+
+async def test_a_read_of_many_messages_waits_for_more() -> None:
+    connection, line = connected()
+    _, messages, _ = begin(connection)
+    connection.data_received(settings({}) + HEADERS + DATA * 3)
+    assert not line.paused
+    connection.data_received(DATA * 20)
+    assert len(messages) == 23
+    assert line.paused
+    while line.paused:
+        await asyncio.sleep(0.001)
+    connection.data_received(DATA * 20)
+    line.close()
+    await asyncio.sleep(0.01)
+    assert line.paused  # what is closed is left alone

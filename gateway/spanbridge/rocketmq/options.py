@@ -84,7 +84,7 @@ class ConsumerOptions:
     batch: int = 32
     invisible: float = 60.0
     max_unacked: int = 4096
-    calls: int = 4
+    calls: int = 8
     backoff_initial: float = 0.2
     backoff_maximum: float = 10.0
     give_back_timeout: float = 5.0

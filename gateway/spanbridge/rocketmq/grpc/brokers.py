@@ -46,9 +46,16 @@ class Brokers:
 
         :raises SinkError: there was none, or it says no.
         """
+        return await self.ask_encoded(broker, method, request.SerializeToString(), response_type, what)
+
+    async def ask_encoded(self, broker: str, method: str, request: bytes, response_type: Any, what: str) -> Any:
+        """The same for a request that is encoded.
+
+        :raises SinkError: there was no answer, or it says no.
+        """
         endpoint = await self.endpoint(broker)
         answers: list[bytes] = []
-        await endpoint.calls.call(method, request.SerializeToString(), answers.extend, what, self._timeout)
+        await endpoint.calls.call(method, request, answers.extend, what, self._timeout)
         response = decoded(answers, response_type, what, endpoint)
         if response.status.code not in {OK, MULTIPLE_RESULTS}:
             raise endpoint.refused(response.status, what)

@@ -31,6 +31,10 @@ from spanbridge.rocketmq.grpc.http2.reader import LARGEST_FRAME, FrameReader
 
 _WINDOW = 4 * 1024 * 1024
 """Bytes that one call's answer may be ahead of our reading; the connection's is four times that."""
+_MANY = 16
+"""Messages of one call in one read from which on the next read waits for more of them (docs/adr/0155)."""
+_READ_PAUSE = 0.002
+"""Seconds that it waits."""
 _MOST_HEADERS = 256
 _LAST_STREAM = (1 << 31) - 1
 _CANCEL = 0x8
@@ -59,6 +63,8 @@ class Http2Connection(asyncio.Protocol):
         self._frame = DEFAULT_FRAME
         self._credit = 0
         self._pings: list[asyncio.Future[None]] = []
+        self._many = False
+        """Whether this read brought many messages of one call."""
         self._frames = FrameReader(
             {
                 FrameKind.DATA: self._on_data,
@@ -160,6 +166,7 @@ class Http2Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Act on the frames that ``data`` completes."""
+        self._many = False
         try:
             self._frames.feed(data)
         except Http2Error as error:
@@ -170,6 +177,13 @@ class Http2Connection(asyncio.Protocol):
         if self._credit >= _WINDOW:
             self._write(window_update(0, self._credit))
             self._credit = 0
+        if self._many and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(_READ_PAUSE, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _hand_over(self) -> None:
         brought, self._brought = self._brought, []
@@ -220,6 +234,7 @@ class Http2Connection(asyncio.Protocol):
             if not call.messages:
                 self._brought.append(call)
             call.messages += messages
+            self._many = self._many or len(call.messages) >= _MANY
         if flags & END_STREAM:
             self._finish(call)
 
