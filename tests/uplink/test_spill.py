@@ -211,7 +211,7 @@ async def test_what_expires_in_the_spool_is_dropped_and_counted(tmp_path: Path) 
     async with running(tmp_path, now=10**13) as rig:
         await rig.until(lambda: len(rig.bodies()) == 40)
         assert "old" not in rig.bodies()
-        assert rig.metrics.counts["dropped", "(unroutable)", "expired"] == 1
+        assert rig.metrics.counts["dropped", "devices/{device}/#", "expired"] == 1
 
 
 FULL = {"max_bytes": 40_000, "segment_bytes": 4_000}
@@ -248,6 +248,9 @@ async def test_a_full_spool_drops_what_the_route_says(tmp_path: Path, choice: st
         assert 10 < len(found) < 100
         assert (99 in found) == (choice == "drop_oldest")
         assert "messages.dropped" in rig.reporter.names()
+        assert rig.metrics.counts["dropped", "a/#", "spool_full"] == 100 - len(found)
+        (row,) = [row for row in rig.uplink.routes() if row["filter"] == "a/#"]
+        assert row["reasons"] == {"spool_full": 100 - len(found)}
 
 
 async def test_qos_0_has_a_share(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def declare(config: Config, telemetry: Telemetry) -> None:
     reasons = {route.filter.text: known_reasons(route) for route in routes}
     reasons[UNROUTABLE] = UNROUTED
     topics = convert.known_topics(config)
-    dead = config.uplink.rejected_topic
+    dead = config.uplink.rejected_to
     rejected = [
         (template, reason, dead)
         for template, found in reasons.items()

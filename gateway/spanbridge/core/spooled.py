@@ -24,6 +24,10 @@ DROPPABLE = 2
 """The same, of a route that would rather lose its oldest messages than wait (``when_full = "drop_oldest"``)."""
 DEAD_LETTER = 3
 """Kind of a message that was rejected."""
+AGAIN = 4
+"""Kind of a message that somebody wants sent again, whatever its age."""
+HERE = "(spool)"
+"""Stands for a RocketMQ topic where dead letters go to the spool: topics have no parentheses."""
 
 _HEAD = Struct("<BQ")
 _FIELD = Struct("<BI")

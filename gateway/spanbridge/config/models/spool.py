@@ -50,6 +50,16 @@ class SpoolSection(Section):
         default=0.1, ge=0, le=1, description="How much of `max_bytes` messages with QoS 0 may take. Above: dropped."
     )
 
+    rejected_max_bytes: Size = Field(
+        default=64 << 20,
+        ge=1 << 20,
+        description="What dead letters may take on the disk, beside `max_bytes`, with `uplink.rejected`. Above: the "
+        "oldest are removed, and counted.",
+    )
+    rejected_max_age: Duration = Field(
+        default=30 * 86400.0, ge=60, description="Dead letters that were rejected longer ago are removed, and counted."
+    )
+
     def conflicts(self) -> Iterator[Conflict]:
         """There is room for more than one file: only whole files are given back."""
         if self.max_bytes < 4 * self.segment_bytes:
