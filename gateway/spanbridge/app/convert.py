@@ -21,7 +21,8 @@ from spanbridge.core.routes import TopicFilter, minimal_filters
 from spanbridge.core.template import Scope, Template
 from spanbridge.core.tls import TlsOptions
 from spanbridge.downlink import DownlinkEnds, DownlinkSettings
-from spanbridge.spool.segments import DEAD_LETTERS, SpoolOptions
+from spanbridge.spool.segments import SpoolOptions
+from spanbridge.spool.versions import DEAD_LETTERS
 from spanbridge.telemetry import Peer
 from spanbridge.uplink import SpillSettings, UplinkSettings
 from spanbridge_context import suffix_filter

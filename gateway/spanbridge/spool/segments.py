@@ -21,8 +21,6 @@ from spanbridge.spool.store import Store, StoreCursor, StoreLimits
 
 T = TypeVar("T")
 _Result = tuple[Callable[..., None], tuple[Any, ...]]
-DEAD_LETTERS = "rejected"
-"""The directory of dead letters, within the spool's."""
 _MAY_GO = frozenset({DROPPABLE, DEAD_LETTER})
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -78,6 +76,11 @@ class SegmentSpool:
         self._shown = _Shown()
         self._failing = False
         self._loop: asyncio.AbstractEventLoop
+
+    @property
+    def path(self) -> Path:
+        """Its directory."""
+        return self._options.path
 
     @property
     def first(self) -> int:

@@ -10,6 +10,8 @@ from spanbridge.spool.watermark import WATERMARK
 
 VERSION = 1
 VERSION_FILE = "version"
+DEAD_LETTERS = "rejected"
+"""The directory of dead letters, within the spool's: a spool of its own."""
 _OURS = frozenset({VERSION_FILE, WATERMARK, "lock"})
 
 
