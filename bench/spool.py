@@ -171,7 +171,7 @@ async def outage(directory: Path, messages: int, size: int) -> dict[str, Any]:
         metrics=MessageMetrics(None, None),
         reporter=nothing,
         clock=clock,
-        settings=UplinkSettings(gateway="bench", spill=SpillSettings(after=0.5)),
+        settings=UplinkSettings(gateway="bench", spill=SpillSettings(after=5.0)),
         spool=spool,
         boot_ns=clock.boot_ns,
     )

@@ -77,6 +77,15 @@ def test_segments_are_removed_as_they_are_done(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_reader_that_begins_deep_in_a_large_segment_gets_what_is_there(tmp_path: Path) -> None:
+    store = opened(tmp_path, StoreLimits(segment=8 << 20, total=1 << 30, reserve=0))
+    for _ in range(10):
+        store.commit([(1, bytes(300))] * 1000)
+    found = store.read(store.cursor(9000), 10, 1 << 18)
+    assert found[0][0] == 9000
+    store.close()
+
+
 def test_a_segment_truncated_by_hand_costs_what_it_held(tmp_path: Path) -> None:
     store = opened(tmp_path)
     for number in range(30):

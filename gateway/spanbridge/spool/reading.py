@@ -17,13 +17,15 @@ from spanbridge.spool.records import Name, RecordPlace
 class Segment:
     """A file of records. ``size`` is what of it is on the disk for certain, in bytes; ``begin`` where records begin.
 
-    ``meta`` is what was written into its head; empty where that cannot be read.
+    ``meta`` is what was written into its head; empty where that cannot be read. ``places`` are numbers and offsets of
+    some of its records, in order: a reader that comes back begins there.
     """
 
     name: Name
     size: int
     begin: int = 0
     meta: dict[str, object] = field(default_factory=dict)
+    places: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def first(self) -> int:
@@ -93,12 +95,17 @@ class SegmentReader:
             cursor.number = segment.first
         if cursor.segment is not segment:
             cursor.segment, cursor.offset = segment, 0
-        # A cursor that is new to a segment starts at its beginning.
-        place = RecordPlace(cursor.offset, cursor.number if cursor.offset else segment.first)
+        place = RecordPlace(cursor.offset, cursor.number) if cursor.offset else _place(segment, cursor.number)
         before, wanted = cursor.offset, cursor.number
         for run in self.scan(segment, place, limit):
-            found += run if run[0][0] >= wanted else _from(wanted, run)  # either begins with its number
-            cursor.number, cursor.offset = max(wanted, place.number), place.offset
+            kept = run if run[0][0] >= wanted else _from(wanted, run)  # either kind begins with its number
+            if not segment.places or place.number > segment.places[-1][0]:
+                segment.places.append((place.number, place.offset))
+            if not kept:
+                before = place.offset  # what is only passed over does not count
+                continue
+            found += kept
+            cursor.number, cursor.offset = place.number, place.offset
             if len(found) >= count or place.offset - before >= size:
                 return place.offset - before
         cursor.number, cursor.offset = max(cursor.number, limit), segment.size
@@ -109,6 +116,13 @@ class SegmentReader:
         if not self._segments:
             return None
         return max(0, bisect_right(self._segments, number, key=lambda segment: segment.first) - 1)
+
+
+def _place(segment: Segment, number: int) -> RecordPlace:
+    """Where to begin reading a segment for the sake of one of its records."""
+    at = bisect_right(segment.places, number, key=lambda place: place[0])
+    known, offset = segment.places[at - 1] if at else (segment.first, 0)
+    return RecordPlace(offset, known)
 
 
 def _from(wanted: int, run: list[Record | Lost]) -> list[Record | Lost]:

@@ -88,7 +88,7 @@ class RecordingSpans:
     """
 
     __slots__ = (
-        "_bounds", "_following", "process_own", "process_shared", "process_size", "send_own", "send_shared",
+        "_bounds", "_following", "_resumed", "process_own", "process_shared", "process_size", "send_own", "send_shared",
         "send_size",
     )  # fmt: skip
 
@@ -103,6 +103,8 @@ class RecordingSpans:
         self.send_size = len(self.send_shared) + len(own) + wire.CHILD_SIZE
         self._bounds = bounds
         self._following = following
+        self._resumed = b""
+        """The fixed fields of send spans of messages out of the spool; made when the first one comes."""
 
     @property
     def process(self) -> bytes:
@@ -149,7 +151,10 @@ class RecordingSpans:
 
     def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
         """See :class:`RecipeSpans`."""
-        return resumed(self.send + wire.LOCAL, self._following, context, kept, spooled_ns, size)
+        send = self._resumed
+        if not send:
+            send = self._resumed = self.send + wire.LOCAL
+        return resumed(send, self._following, context, kept, spooled_ns, size)
 
     def _start(self, linked: TraceContext | None, received_ns: int, size: int) -> Begun:
         trace_id = ids.trace_id()
