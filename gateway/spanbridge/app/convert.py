@@ -157,7 +157,7 @@ def _spill(config: Config) -> SpillSettings:
         return SpillSettings()
     return SpillSettings(
         after=found.spill_after,
-        share=found.drain_share,
+        window=found.drain_window,
         qos0_share=found.qos0_share,
         max_age=found.max_age,
         rejected_max_age=found.rejected_max_age,

@@ -32,6 +32,6 @@ class UplinkSettings:
 
     def replay_bounds(self) -> ReplayBounds:
         """How much may be out of the spool at a time."""
-        share = self.spill.share
-        messages, size = int(self.max_in_flight * share), int(self.max_in_flight_bytes * share)
+        window = self.spill.window
+        messages, size = int(self.max_in_flight * window), int(self.max_in_flight_bytes * window)
         return ReplayBounds(max(1, messages), max(1, size), self.spill.max_age)

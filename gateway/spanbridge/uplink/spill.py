@@ -35,12 +35,12 @@ _HASTE = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpillSettings:
-    """``after`` (seconds) a partition's messages spill. ``share`` of the messages in flight may come out of the spool;
+    """``after`` (seconds) a partition's messages spill. ``window`` of ``max_in_flight`` may be out of the spool;
     ``qos0_share`` of the spool's bytes may be messages with QoS 0. ``max_age`` (seconds): older ones are dropped;
     ``rejected_max_age`` is that of dead letters."""
 
     after: float = 5.0
-    share: float = 0.5
+    window: float = 0.5
     qos0_share: float = 0.1
     max_age: float | None = None
     rejected_max_age: float = 30 * 86400.0
