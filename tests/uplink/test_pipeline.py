@@ -816,7 +816,7 @@ async def test_missing_topics_that_devices_named_are_not_remembered_for_ever(mon
             await rig.until(lambda number=number: len(rig.source.acked) > number)  # type: ignore[misc]
         await rig.until(lambda: rig.uplink.sender.requests == 0)
         gc.collect()
-        assert len(rig.uplink.sender._failing) <= 5
+        assert len(rig.uplink.sender.failures.hopeless) <= 5
 
 
 async def test_topics_that_devices_made_up_are_no_peers_that_are_away() -> None:

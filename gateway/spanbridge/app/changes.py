@@ -19,7 +19,7 @@ from spanbridge.rocketmq import RocketmqOptions
 _ADMIN = ("enabled", "host", "port", "allow_remote", "token")
 _MQTT = ("version", "clean_start")
 _ROCKETMQ = ("ordered_partitions",)
-_SPOOL = ("path", "max_bytes", "reserve", "segment_bytes")
+_SPOOL = ("path", "max_bytes", "reserve", "segment_bytes", "rejected_max_bytes")
 
 S = TypeVar("S", bound=Section)
 

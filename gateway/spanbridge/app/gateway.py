@@ -14,6 +14,7 @@ from spanbridge.app.declare import declare
 from spanbridge.app.downlinks import DownlinkPeers
 from spanbridge.app.events import GatewayStarted
 from spanbridge.app.forwarding import Deadlines, Forwarding
+from spanbridge.app.inbox import InboxService
 from spanbridge.app.reload import Reload, Running
 from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
 from spanbridge.app.spool import SpoolView
@@ -25,6 +26,7 @@ from spanbridge.downlink import Downlinks
 from spanbridge.mqtt import create_source
 from spanbridge.ports import Service
 from spanbridge.rocketmq import create_sink
+from spanbridge.spool.inbox import SpoolInbox
 from spanbridge.spool.segments import SegmentSpool
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
@@ -59,6 +61,8 @@ class Gateway:
         sources = [create_source(one, self._reporter) for one in loaded.mqtt.values()]
         spool_options = convert.spool_options(config)
         spool = None if spool_options is None else SegmentSpool(spool_options, self._reporter)
+        letters = convert.dead_letter_options(config)
+        rejected = None if letters is None else SegmentSpool(letters, self._reporter)
         self.uplink = Uplink(
             sink,
             tracer=telemetry.tracer,
@@ -68,6 +72,7 @@ class Gateway:
             settings=convert.uplink_settings(config),
             cluster=convert.peers(config)[1],
             spool=spool,
+            rejected=rejected,
             boot_ns=clock.boot_ns,
         )
         routes = config.build_routes()
@@ -111,7 +116,7 @@ class Gateway:
         self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink, self.downlinks)]
         found += [self.profiler] if self.profiler is not None else []
-        found += self._spool(spool, clock) if spool is not None else []
+        found += self._spool(spool, rejected, clock) if spool and rejected else []
         found += [self._admin(config)] if config.admin.enabled else []
         found += [SinkService(sink), probe, RatesService(self.watch.read_rates)]
         if (lag := _lag(config, telemetry, clock)) is not None:
@@ -123,13 +128,15 @@ class Gateway:
         self.watch.show("config", self.reload.show)
         self.watch.show("services", self._services.status)
 
-    def _spool(self, spool: SegmentSpool, clock: SystemClock) -> list[Service]:
-        """The spool, and what is shown of it."""
-        assert self.uplink.spill is not None
-        view = SpoolView(spool, self.uplink.spill, clock)
+    def _spool(self, spool: SegmentSpool, rejected: SegmentSpool, clock: SystemClock) -> list[Service]:
+        """The spool and its dead letters, what is shown of them, and what commands ask of them."""
+        spill, letters = self.uplink.spill, self.uplink.dead_letters
+        assert spill is not None
+        assert letters is not None
+        view = SpoolView(spool, spill, rejected, letters, clock)
         view.register(self._telemetry)
         self.watch.show("spool", view.show)
-        return [spool, view]
+        return [spool, rejected, view, InboxService(SpoolInbox(spool.path), spill, letters, self._reporter, clock)]
 
     def _admin(self, config: Config) -> AdminServer:
         return AdminServer(

@@ -55,7 +55,7 @@ keys = ["{device}"]
 
 [uplink]
 # unroutable_topic = "mqtt-unroutable"  # for messages without a route, of those that `subscribe` above brings
-# rejected_topic = "mqtt-rejected"      # dead letters; without it they are dropped and counted
+# rejected_topic = "mqtt-rejected"      # dead letters; `rejected = "spool"` keeps them here; else dropped
 # max_in_flight = 4096                  # messages received and not yet acknowledged
 # drain_timeout = "30s"
 

@@ -17,6 +17,7 @@ from spanbridge.ports import Clock, Reporter, Source
 from spanbridge.telemetry import MessageMetrics, MessageTrace
 from spanbridge.telemetry.quiet import report_fault
 from spanbridge.uplink import events
+from spanbridge.uplink.dead_letters import Kept
 from spanbridge.uplink.recipe import UNROUTABLE, Ends, Outgoing, Recipe, Recipes, Refused
 from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.tally import Tallies, Tally
@@ -89,6 +90,8 @@ class Intake:
                 if diverted is None:
                     dropped.append(delivery)
                     continue
+                if isinstance(diverted, Kept):
+                    continue
                 outgoing = diverted
             recipe = outgoing.recipe
             recipe.partition.add(outgoing)
@@ -128,12 +131,12 @@ class Intake:
             source.ack(found)
         return own
 
-    def replay(self, delivery: Delivery[Publish], spooled: Spooled) -> Outgoing | None:
+    def replay(self, delivery: Delivery[Publish], spooled: Spooled) -> Outgoing | Kept | None:
         """A message out of the spool on its way; None: it was dropped. It was counted when it was received.
 
         A fault of ours that comes back refuses it, as it would at the source.
         """
-        outgoing: Outgoing | None = None
+        outgoing: Outgoing | Kept | None = None
         while True:
             try:
                 outgoing = self._process(delivery, 0, spooled)
@@ -147,8 +150,14 @@ class Intake:
                     break
         tally.received -= 1
         self._outcomes.clear()
-        self.encoded_bytes += len(outgoing.encoded) if outgoing is not None else 0
+        self.encoded_bytes += len(outgoing.encoded) if isinstance(outgoing, Outgoing) else 0
         return outgoing
+
+    def filter_of(self, topic: str) -> str:
+        """The filter of the route that takes a topic, as tallies are called. It may be called from another thread."""
+        plain = split_topic(topic)[0] if self._recipes.suffixes and SUFFIX in topic else topic
+        route = self._recipes.route(plain)
+        return UNROUTABLE if route is None else route.filter.text
 
     def _process(  # noqa: C901 - a message's way from top to bottom: each step of its own would be a call a message
         self, delivery: Delivery[Publish], begun_ns: int, spooled: Spooled | None = None
@@ -260,7 +269,7 @@ class Intake:
             refused.tally.received += 1
         return refused.tally
 
-    def _refuse(self, delivery: Delivery[Publish], refused: Refused) -> Outgoing | None:
+    def _refuse(self, delivery: Delivery[Publish], refused: Refused) -> Outgoing | Kept | None:
         return self._rejects.refuse(delivery, self._tally(refused), refused.reason, str(refused), trace=refused.trace)
 
     def _refused(self, delivery: Delivery[Publish], error: Exception) -> Refused | None:

@@ -79,6 +79,9 @@ class Config(Section):
             hint = '[[routes]] with `filter = "devices/{device}/telemetry"` and `topic = "telemetry"`'
             message = "is missing, and so are `[[downlinks]]`: nothing would be forwarded"
             yield Conflict(("routes",), message, f"for example: {hint}")
+        if self.uplink.rejected is not None and self.spool is None:
+            message = "is in the spool's directory, and there is no `[spool]`"
+            yield Conflict(("uplink.rejected",), message, "add [spool] with a `path`, or name a `rejected_topic`")
 
     def client_id(self, broker: Mqtt) -> str:
         """The MQTT client identifier of the connection that subscribes."""

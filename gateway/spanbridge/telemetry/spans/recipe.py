@@ -89,7 +89,7 @@ class RecordingSpans:
     """
 
     __slots__ = (
-        "_bounds", "_following", "process_own", "process_shared", "process_size", "send_own", "send_shared",
+        "_bounds", "_following", "_resumed", "process_own", "process_shared", "process_size", "send_own", "send_shared",
         "send_size",
     )  # fmt: skip
 
@@ -102,6 +102,8 @@ class RecordingSpans:
         self.send_size = wire.shared_size(len(self.send_shared) + len(self.send_own) + wire.CHILD_SIZE)
         self._bounds = bounds
         self._following = following
+        self._resumed = b""
+        """The fixed fields of send spans of messages out of the spool; made when the first one comes."""
 
     @property
     def process(self) -> bytes:
@@ -148,7 +150,10 @@ class RecordingSpans:
 
     def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
         """See :class:`RecipeSpans`."""
-        return resumed(self.send + wire.LOCAL, self._following, context, kept, spooled_ns, size)
+        send = self._resumed
+        if not send:
+            send = self._resumed = self.send + wire.LOCAL
+        return resumed(send, self._following, context, kept, spooled_ns, size)
 
     def _start(self, linked: TraceContext | None, received_ns: int, size: int, begun_ns: int) -> Begun:
         trace_id = ids.trace_id()
