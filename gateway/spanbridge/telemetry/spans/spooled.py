@@ -59,12 +59,12 @@ class SpooledTrace(MessageTrace):
 
     def _sent(self, end_ns: int) -> list[bytes]:
         """The spans of a message that was sent, joined of pieces. Hot path while a backlog drains."""
-        join, times, parent = b"".join, wire.TIMES, self.process_id
+        join, times, parent = b"".join, wire.times, self.process_id
         size = wire.SIZES.young.get(self.size) or wire.size_attribute(self.size)
         begun, trace_id = self.begun_ns, self.trace_id
-        lived = times(0x39, self.received_ns, 0x41, begun, wire.STATUS_UNSET)
+        lived = times(self.received_ns, begun)
         spool = join((_SPOOL_START, trace_id, wire.SPAN, ids.span_id(), wire.PARENT, parent, lived, size))
-        lived = times(0x39, begun, 0x41, end_ns, wire.STATUS_UNSET)
+        lived = times(begun, end_ns)
         send = join((self.send, wire.TRACE, trace_id, wire.SPAN, self.send_id, wire.PARENT, parent, lived, size))
         return [wire.frame(len(spool)) + spool, wire.frame(len(send)) + send]
 
