@@ -7,13 +7,13 @@ import struct
 from typing import Any
 
 import pytest
-from grpc import StatusCode
 
 from spanbridge.rocketmq.grpc.http2 import hpack
 from spanbridge.rocketmq.grpc.http2.call import CallEnd, GrpcCall
 from spanbridge.rocketmq.grpc.http2.connection import Http2Connection
 from spanbridge.rocketmq.grpc.http2.errors import Http2Error
 from spanbridge.rocketmq.grpc.http2.frames import FrameKind, MessageBeginning, MessageReader, frame, settings
+from spanbridge.rocketmq.grpc.http2.status import GrpcStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -94,8 +94,10 @@ def connected() -> tuple[Http2Connection, Line]:
 def begin(connection: Http2Connection, request: bytes = b"r") -> tuple[GrpcCall, list[bytes], list[CallEnd]]:
     messages: list[bytes] = []
     ends: list[CallEnd] = []
-    call = GrpcCall(request, messages.extend, ends.append, 1 << 20)
-    connection.begin(call, "/p", ())
+    call = GrpcCall(messages.extend, ends.append, 1 << 20)
+    call.outgoing.add(request)
+    call.outgoing.whole = True
+    connection.begin(call, b"")
     return call, messages, ends
 
 
@@ -111,7 +113,7 @@ async def test_a_call_byte_by_byte() -> None:
     for at in range(len(answer)):
         connection.data_received(answer[at : at + 1])
     assert messages == [b"a", b"b"]
-    assert [end.code for end in ends] == [StatusCode.OK]
+    assert [end.code for end in ends] == [GrpcStatus.OK]
 
 
 async def test_requests_wait_for_the_peers_window() -> None:
@@ -126,22 +128,22 @@ async def test_requests_wait_for_the_peers_window() -> None:
 @pytest.mark.parametrize(
     ("said", "code"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", StatusCode.INTERNAL),
-        (settings({}) + frame(FrameKind.PUSH_PROMISE, 0, 1), StatusCode.INTERNAL),
-        (settings({}) + b"\xff\xff\xff" + bytes(6), StatusCode.INTERNAL),
-        (settings({}) + frame(FrameKind.HEADERS, 0, 1, b"") + DATA, StatusCode.INTERNAL),
-        (settings({}) + frame(FrameKind.RST_STREAM, 0, 1, struct.pack(">I", 7)), StatusCode.UNAVAILABLE),
-        (settings({}) + frame(FrameKind.GOAWAY, 0, 0, bytes(8)), StatusCode.UNAVAILABLE),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", GrpcStatus.INTERNAL),
+        (settings({}) + frame(FrameKind.PUSH_PROMISE, 0, 1), GrpcStatus.INTERNAL),
+        (settings({}) + b"\xff\xff\xff" + bytes(6), GrpcStatus.INTERNAL),
+        (settings({}) + frame(FrameKind.HEADERS, 0, 1, b"") + DATA, GrpcStatus.INTERNAL),
+        (settings({}) + frame(FrameKind.RST_STREAM, 0, 1, struct.pack(">I", 7)), GrpcStatus.UNAVAILABLE),
+        (settings({}) + frame(FrameKind.GOAWAY, 0, 0, bytes(8)), GrpcStatus.UNAVAILABLE),
         (settings({}) + HEADERS + DATA[:-1], None),
     ],
 )
-async def test_peers_that_do_not_keep_to_it(said: bytes, code: StatusCode | None) -> None:
+async def test_peers_that_do_not_keep_to_it(said: bytes, code: GrpcStatus | None) -> None:
     connection, _ = connected()
     _, _, ends = begin(connection)
     connection.data_received(said)
     if code is None:
         connection.connection_lost(None)
-        code = StatusCode.UNAVAILABLE
+        code = GrpcStatus.UNAVAILABLE
     assert [end.code for end in ends] == [code]
 
 

@@ -10,7 +10,7 @@ import trustme
 
 from spanbridge.core.errors import SinkMisconfigured, SinkUnavailable
 from spanbridge.core.tls import TlsOptions
-from spanbridge.rocketmq.grpc.tls import load_credentials
+from spanbridge.rocketmq.tls import load_context
 
 from .fake_proxy import FakeProxy
 from .test_peers import failing, make, sink_to
@@ -73,6 +73,6 @@ def test_files_that_cannot_be_used_are_named(files: Files) -> None:
         (TlsOptions(ca_file=files.ca, cert_file=files.cert, key_file=files.other_key), files.other_key),
     ):
         with pytest.raises(SinkMisconfigured, match="cannot be used") as caught:
-            load_credentials(tls)
+            load_context(tls)
         assert named in str(caught.value)
-    load_credentials(TlsOptions(ca_file=files.ca, cert_file=files.cert, key_file=files.key))
+    load_context(TlsOptions(ca_file=files.ca, cert_file=files.cert, key_file=files.key))

@@ -7,8 +7,6 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from grpc import StatusCode
-
 from spanbridge.core.errors import SinkError, SinkThrottled, SinkUnavailable, bare
 from spanbridge.ports import Link, Reporter
 from spanbridge.rocketmq.background import guarded
@@ -16,16 +14,13 @@ from spanbridge.rocketmq.errors import build
 from spanbridge.rocketmq.grpc.answers import judge_grpc
 from spanbridge.rocketmq.grpc.auth import Credentials
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
-from spanbridge.rocketmq.grpc.peerlog import take_over
+from spanbridge.rocketmq.grpc.http2.status import GrpcStatus
 from spanbridge.rocketmq.grpc.routes import ProxyRoute, ProxyRoutes, addresses_of, read_origins, read_route
 from spanbridge.rocketmq.grpc.session import ClientRole, ClientSession, access_point
 from spanbridge.rocketmq.grpc.stubs import definition, service
-from spanbridge.rocketmq.grpc.tls import TlsFiles
 from spanbridge.rocketmq.ids import client_id
 from spanbridge.rocketmq.options import RocketmqOptions, parse_endpoints
-
-_LAST_WORDS = 0.05
-"""Seconds."""
+from spanbridge.rocketmq.tls import TlsFiles
 
 
 class Cluster:
@@ -43,7 +38,7 @@ class Cluster:
         self._role = role
         self._reporter = reporter
         self._headers = Credentials(options, self.client_id)
-        self._certificates = TlsFiles(options.tls)
+        self._certificates = TlsFiles(options.tls, ["h2"])
         self._endpoints: dict[str, Endpoint] = {}
         self._sessions: dict[str, ClientSession] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -56,7 +51,6 @@ class Cluster:
         :raises SinkMisconfigured: the TLS options cannot be used.
         """
         await asyncio.to_thread(self._certificates.load)
-        take_over(self._reporter)
         self.change(Link.CONNECTING)
         for address in self.addresses:
             self.endpoint(address)
@@ -96,7 +90,7 @@ class Cluster:
         except TimeoutError:
             if session.refusal is not None:
                 raise bare(session.refusal) from None
-            silent = judge_grpc(StatusCode.DEADLINE_EXCEEDED, "")
+            silent = judge_grpc(GrpcStatus.DEADLINE_EXCEEDED, "")
             raise build(silent, "settings", address, "no answer in time") from None
         return endpoint
 
@@ -228,7 +222,7 @@ class Cluster:
         self.link = link
 
     async def close(self) -> None:
-        """End background work, say goodbye and close the channels. No request is under way any more."""
+        """End background work, say goodbye and close the connections. No request is under way any more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -236,6 +230,3 @@ class Cluster:
         await asyncio.gather(*self._leaving)
         await asyncio.gather(*(session.close() for session in self._sessions.values()), return_exceptions=True)
         await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints.values()), return_exceptions=True)
-        # gRPC's thread still hands over the completions of what was cancelled; a loop that closes before that gets an
-        # error from inside gRPC. There is nothing to wait for but time.
-        await asyncio.sleep(_LAST_WORDS)

@@ -20,7 +20,7 @@ from spanbridge.rocketmq.remoting.endpoint import RemotingEndpoint
 from spanbridge.rocketmq.remoting.frame import AclKeys
 from spanbridge.rocketmq.remoting.routes import SendRoute, read_send_route
 from spanbridge.rocketmq.remoting.send import heartbeat, unregister
-from spanbridge.rocketmq.remoting.tls import RemotingTls
+from spanbridge.rocketmq.tls import TlsFiles
 from spanbridge.rocketmq.topic_routes import TopicRoutes
 
 _EVERYWHERE: Final = "SELF_TEST_TOPIC"
@@ -43,7 +43,7 @@ class RemotingCluster:
         self._options = options
         self._reporter = reporter
         self._keys = _keys(options)
-        self._tls = RemotingTls(options.tls)
+        self._tls = TlsFiles(options.tls)
         self._endpoints: dict[str, RemotingEndpoint] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._unnamed: set[str] = set()

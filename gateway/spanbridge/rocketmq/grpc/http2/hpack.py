@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from spanbridge.rocketmq.grpc.http2.errors import Http2Error
 
@@ -16,8 +15,6 @@ _LENGTHS = bytes.fromhex(
     "13151a1b1b1a1b1815151a1a1c1b1b1b14181415161515171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a1e"
 )
 _END_OF_STRING = 256
-_KEPT = 256
-"""Headers whose literals are kept."""
 # The entries of the static table (appendix A) that an answer is read for.
 _STATIC_ENTRIES = 61
 _STATUSES = {8: "200", 9: "204", 10: "206", 11: "304", 12: "400", 13: "404", 14: "500"}
@@ -43,9 +40,7 @@ def encode(headers: Iterable[tuple[str, str]]) -> bytes:
     return b"".join([_literal(name, value) for name, value in headers])
 
 
-@lru_cache(_KEPT)
 def _literal(name: str, value: str) -> bytes:
-    """One of them. Most are the same in call after call."""
     key, text = name.encode("ascii"), value.encode("ascii", "replace")
     return b"".join((b"\0", _length(len(key)), key, _length(len(text)), text))
 
