@@ -61,9 +61,9 @@ class TlsFiles:
         self.server_name = None if tls is None else tls.server_name
         self._tls = tls
         self._protocols = protocols
-        self._told: tuple[tuple[int, int], ...] = ()
+        self._told: tuple[tuple[int, int], ...] | None = None
         """What :meth:`load` has seen last."""
-        self._read: tuple[tuple[int, int], ...] = ()
+        self._read: tuple[tuple[int, int], ...] | None = None
         """What ``context`` is made of."""
 
     def load(self) -> bool:
@@ -74,7 +74,7 @@ class TlsFiles:
         if self._tls is None:
             return False
         seen = self._stamps(self._tls)
-        if self.context is not None and seen == self._told:
+        if seen == self._told:
             return False
         if seen != self._read:
             self.context, self._read = load_context(self._tls, self._protocols), seen

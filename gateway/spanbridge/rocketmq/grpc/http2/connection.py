@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from spanbridge.rocketmq.grpc.http2 import hpack
 from spanbridge.rocketmq.grpc.http2.call import CallEnd, GrpcCall
@@ -27,20 +26,19 @@ from spanbridge.rocketmq.grpc.http2.frames import (
 )
 from spanbridge.rocketmq.grpc.http2.reader import LARGEST_FRAME, FrameReader
 from spanbridge.rocketmq.grpc.http2.status import GrpcStatus
+from spanbridge.rocketmq.grpc.http2.streams import LAST_STREAM, Streams
 from spanbridge.rocketmq.grpc.http2.writer import FrameWriter
 
 _WINDOW = 4 * 1024 * 1024
 """Bytes that one call's answer may be ahead of our reading; the connection's is four times that."""
 _MOST_HEADERS = 256
-_MOST_LEFT = 64
-"""Calls that were cancelled and of which something may still come."""
-_LAST_STREAM = (1 << 31) - 1
 _FAREWELL = 1.0
 """Seconds for a peer to read what was written before the connection was closed."""
 _CANCEL = 0x8
 _REFUSED = 0x7
 _CODES = {_REFUSED: GrpcStatus.UNAVAILABLE, _CANCEL: GrpcStatus.CANCELLED}
 _GOING = CallEnd(GrpcStatus.UNAVAILABLE, "it is going away")
+_REPLACED = CallEnd(GrpcStatus.CANCELLED, "the connection was replaced")
 
 
 class Http2Connection(asyncio.Protocol):
@@ -63,16 +61,9 @@ class Http2Connection(asyncio.Protocol):
         self._fixed = hpack.encode(((":method", "POST"), (":scheme", scheme), (":authority", authority)))
         self._transport: asyncio.Transport | None = None
         self._writer = FrameWriter()
-        self._calls: dict[int, GrpcCall] = {}
-        self._left: dict[int, GrpcCall] = {}
-        self._waiting: deque[tuple[GrpcCall, bytes]] = deque()
-        """Calls that could not begin yet, with their headers."""
+        self._streams = Streams()
         self._brought: list[GrpcCall] = []
         """Calls of which this read brought messages."""
-        self._next = 1
-        self._most = _LAST_STREAM
-        """Calls that the peer takes at once."""
-        self._initial = DEFAULT_WINDOW
         self._credit = 0
         self._timer: asyncio.TimerHandle | None = None
         self._pings: list[asyncio.Future[None]] = []
@@ -100,40 +91,32 @@ class Http2Connection(asyncio.Protocol):
         ``headers`` is a header block: the path first, then what is no pseudo-header. A call for which the peer or the
         socket has no room begins later.
         """
-        if self._writer.full or self._waiting or len(self._calls) >= self._most:
-            self._waiting.append((call, headers))
+        if self._writer.full or self._streams.full:
+            self._streams.wait(call, headers)
         else:
             self._begin(call, headers)
 
     def _begin(self, call: GrpcCall, headers: bytes) -> None:
-        call.stream, call.window = self._next, self._initial
-        self._next += 2
-        self._calls[call.stream] = call
+        self._streams.begin(call)
         self._writer.push(call, frame(FrameKind.HEADERS, END_HEADERS, call.stream, self._fixed + headers))
-        if self._next > _LAST_STREAM:
+        if self._streams.used_up:
             self.retire()
+
+    def _begin_waiting(self) -> None:
+        while self.usable and not self._writer.full and (waiting := self._streams.next()) is not None:
+            self._begin(*waiting)
 
     def send(self, call: GrpcCall) -> None:
         """Send what was added to the messages of a call that goes on."""
-        if call.stream in self._calls:
+        if call.stream in self._streams.under_way:
             self._writer.push(call)
-
-    def _begin_waiting(self) -> None:
-        while self._waiting and self.usable and not self._writer.full and len(self._calls) < self._most:
-            self._begin(*self._waiting.popleft())
 
     def leave(self, call: GrpcCall) -> None:
         """Cancel a call. What is under way to us of it is still handed over, its end is not told."""
-        if self._calls.pop(call.stream, None) is not None:
-            call.left = True
+        if self._streams.leave(call):
             self._writer.stop(call)
             self._writer.answer(reset(call.stream, _CANCEL))
-            self._left[call.stream] = call
-            if len(self._left) > _MOST_LEFT:
-                del self._left[next(iter(self._left))]
             self._ended_one()
-        elif not call.stream:
-            self._waiting = deque(one for one in self._waiting if one[0] is not call)
 
     def ping(self) -> asyncio.Future[None]:
         """Done once the peer has answered, and so all that it wrote before is here; or once the connection ends."""
@@ -156,20 +139,21 @@ class Http2Connection(asyncio.Protocol):
 
         Calls that go on would not end by themselves, and end now, as those that have not begun.
         """
-        self.leaving = True
-        self._refuse_waiting()
-        for call in [call for call in self._calls.values() if not call.outgoing.whole]:
-            self._writer.answer(reset(call.stream, _CANCEL))
-            self._finish(call, CallEnd(GrpcStatus.CANCELLED, "the connection was replaced"))
-        if not self._calls:
-            self.close()
-        elif grace is not None and self._timer is None:
+        self._leave(LAST_STREAM, _REPLACED)
+        if grace is not None and self._timer is None:
             self._timer = self._loop.call_later(grace, self.close)
 
-    def _refuse_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for call, _ in waiting:
-            call.end(_GOING)
+    def _leave(self, last: int, end: CallEnd) -> None:
+        """Take no more calls; end those that did not get through (past the number ``last``), and those that go on."""
+        self.leaving = True
+        for call in self._streams.refused():
+            call.end(end)
+        for number, call in list(self._streams.under_way.items()):
+            if number > last or not call.outgoing.whole:
+                self._writer.answer(reset(number, _CANCEL))
+                self._finish(call, end)
+        if not self._streams.under_way:
+            self.close()
 
     def close(self) -> None:
         """Close it; calls under way end as cancelled."""
@@ -241,9 +225,8 @@ class Http2Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
             self._timer = self._loop.call_later(_FAREWELL, self._transport.abort)
-        calls = [*self._calls.values(), *(call for call, _ in self._waiting)]
-        self._calls.clear()
-        self._waiting.clear()
+        calls = [*self._streams.under_way.values(), *self._streams.refused()]
+        self._streams.under_way.clear()
         for call in calls:
             self._writer.stop(call)
             call.end(CallEnd(code, details or why or ""))
@@ -252,7 +235,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _on_data(self, stream: int, flags: int, payload: bytes) -> None:
         self._credit += len(payload)
-        call = self._calls.get(stream) or self._left.get(stream)
+        call = self._streams.find(stream)
         if call is None:
             return
         if not flags & END_STREAM:
@@ -273,7 +256,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _on_headers(self, stream: int, flags: int, block: bytes) -> None:
         headers = hpack.decode(block)
-        call = self._calls.get(stream) or self._left.get(stream)
+        call = self._streams.find(stream)
         if call is not None:
             call.headers |= headers
             if len(call.headers) > _MOST_HEADERS:
@@ -283,8 +266,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _finish(self, call: GrpcCall, outcome: CallEnd | None = None) -> None:
         """A call is over; without an outcome, as its headers say."""
-        self._calls.pop(call.stream, None)
-        self._left.pop(call.stream, None)
+        self._streams.end(call)
         if outcome is None and (call.outgoing.size or not call.outgoing.whole):  # it did not want the rest
             self._writer.answer(reset(call.stream, _CANCEL))
         self._writer.stop(call)
@@ -293,13 +275,13 @@ class Http2Connection(asyncio.Protocol):
         self._ended_one()
 
     def _ended_one(self) -> None:
-        if self.leaving and not self._calls:
+        if self.leaving and not self._streams.under_way:
             self.close()
-        elif self._waiting:
+        else:
             self._begin_waiting()
 
     def _on_reset(self, stream: int, flags: int, payload: bytes) -> None:
-        call = self._calls.get(stream) or self._left.get(stream)
+        call = self._streams.find(stream)
         if call is not None:
             code = int.from_bytes(payload[:4], "big")
             self._finish(call, CallEnd(_CODES.get(code, GrpcStatus.INTERNAL), f"the call was reset, code {code}"))
@@ -308,13 +290,11 @@ class Http2Connection(asyncio.Protocol):
         if flags & ACK:
             return
         values = read_settings(payload)
-        initial = values.get(Setting.INITIAL_WINDOW_SIZE, self._initial)
-        for call in self._calls.values():
-            call.window += initial - self._initial
-        self._initial = initial
+        if Setting.INITIAL_WINDOW_SIZE in values:
+            self._streams.resize(values[Setting.INITIAL_WINDOW_SIZE])
         largest = values.get(Setting.MAX_FRAME_SIZE, self._writer.frame)
         self._writer.frame = min(max(largest, DEFAULT_FRAME), LARGEST_FRAME)
-        self._most = values.get(Setting.MAX_CONCURRENT_STREAMS, self._most)
+        self._streams.most = values.get(Setting.MAX_CONCURRENT_STREAMS, self._streams.most)
         self._writer.answer(frame(FrameKind.SETTINGS, ACK, 0))
         if not self.greeted.done():
             self.greeted.set_result(None)
@@ -332,18 +312,12 @@ class Http2Connection(asyncio.Protocol):
             self._writer.answer(frame(FrameKind.PING, ACK, 0, payload))
 
     def _on_goaway(self, stream: int, flags: int, payload: bytes) -> None:
-        self.leaving = True
-        last = int.from_bytes(payload[:4], "big") & _LAST_STREAM
-        self._refuse_waiting()
-        for call in [call for number, call in self._calls.items() if number > last]:
-            self._finish(call, _GOING)
-        if not self._calls:
-            self.close()
+        self._leave(int.from_bytes(payload[:4], "big") & LAST_STREAM, _GOING)
 
     def _on_window(self, stream: int, flags: int, payload: bytes) -> None:
-        size = int.from_bytes(payload[:4], "big") & _LAST_STREAM
+        size = int.from_bytes(payload[:4], "big") & LAST_STREAM
         if stream:
-            call = self._calls.get(stream)
+            call = self._streams.under_way.get(stream)
             if call is not None:
                 call.window += size
         else:
