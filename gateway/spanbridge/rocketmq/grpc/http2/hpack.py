@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from spanbridge.rocketmq.grpc.http2.errors import Http2Error
 
@@ -15,6 +16,8 @@ _LENGTHS = bytes.fromhex(
     "13151a1b1b1a1b1815151a1a1c1b1b1b14181415161515171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a1e"
 )
 _END_OF_STRING = 256
+_SHORT = 256
+"""Bytes."""
 # The entries of the static table (appendix A) that an answer is read for.
 _STATIC_ENTRIES = 61
 _STATUSES = {8: "200", 9: "204", 10: "206", 11: "304", 12: "400", 13: "404", 14: "500"}
@@ -60,8 +63,14 @@ def _length(size: int) -> bytes:
 def decode(block: bytes) -> dict[str, str]:
     """The headers of a block by name; those with a name from the static table only as far as they matter here.
 
+    Not to be changed: most blocks are the same in answer after answer, and what a short one means is kept.
+
     :raises Http2Error: it is malformed, or needs a table that we did not allow.
     """
+    return _usual(block) if len(block) <= _SHORT else _decode(block)
+
+
+def _decode(block: bytes) -> dict[str, str]:
     headers: dict[str, str] = {}
     position = 0
     try:
@@ -70,6 +79,9 @@ def decode(block: bytes) -> dict[str, str]:
     except IndexError:
         raise Http2Error("a header block ends too early") from None
     return headers
+
+
+_usual = lru_cache(64)(_decode)
 
 
 def _field(block: bytes, position: int, headers: dict[str, str]) -> int:
