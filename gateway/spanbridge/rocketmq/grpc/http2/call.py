@@ -35,7 +35,7 @@ class CallEnd:
     details: str = ""
 
 
-class Outgoing:
+class UnsentMessages:
     """Messages to send, cut as the peer takes them. ``whole`` says that no other follows."""
 
     __slots__ = ("_parts", "size", "whole")
@@ -93,7 +93,7 @@ class GrpcCall:
     )
 
     def __init__(self, arrived: Arrived, ended: Callable[[CallEnd], None], limit: int, most: int | None = None) -> None:
-        self.outgoing = Outgoing()
+        self.outgoing = UnsentMessages()
         self.reader = MessageReader(limit)
         self.headers: dict[str, str] = {}
         self.messages: list[bytes] = []
