@@ -45,6 +45,7 @@ class Devstack:
         proxy_config: Mapping[str, object] | None = None,
         credentials: tuple[str, str] | None = None,
         cluster_mode: bool = False,
+        full_speed: bool = False,
         progress: Progress = silent,
     ) -> Devstack:
         """Start the parts asked for, all at once, and wait until a message has gone round in each.
@@ -59,6 +60,7 @@ class Devstack:
             proxy_config: further settings of RocketMQ's proxy (``rmq-proxy.json``).
             credentials: access key and secret key that RocketMQ's proxy is to ask for; without, everybody may connect.
             cluster_mode: run RocketMQ's broker and its proxy in a process each, as large installations do, not in one.
+            full_speed: let the JVM optimise what runs often, for measurements. Without, it is ready for less CPU.
             progress: how to show a download; see :mod:`spanbridge.devstack.progress`.
 
         Raises:
@@ -80,6 +82,7 @@ class Devstack:
                     proxy_config=proxy_config,
                     credentials=credentials,
                     cluster_mode=cluster_mode,
+                    full_speed=full_speed,
                     progress=progress,
                 )
                 stack._rocketmq.launch()
