@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from spanbridge.rocketmq.grpc.answers import OK
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
 from spanbridge.rocketmq.grpc.routes import Origin
 from spanbridge.rocketmq.grpc.stubs import definition
 
-_RESULTS = frozenset({OK, definition.Code.MULTIPLE_RESULTS})
+MULTIPLE_RESULTS: int = definition.Code.MULTIPLE_RESULTS
 
 
 class Brokers:
@@ -43,5 +42,12 @@ class Brokers:
 
         :raises SinkError: there was none, or it says no.
         """
+        return await self.ask_encoded(broker, method, request.SerializeToString(), response_type, what)
+
+    async def ask_encoded(self, broker: str, method: str, request: bytes, response_type: Any, what: str) -> Any:
+        """The same for a request that is encoded.
+
+        :raises SinkError: there was no answer, or it says no.
+        """
         endpoint = await self.endpoint(broker)
-        return await endpoint.call(method, request, response_type, what, self._timeout, good=_RESULTS)
+        return await endpoint.call_encoded(method, request, response_type, what, self._timeout, also=MULTIPLE_RESULTS)

@@ -21,7 +21,6 @@ from spanbridge.rocketmq.tls import TlsFiles
 _AWAY = frozenset({"unavailable", "deadline_exceeded", "tls"})
 """Reasons of calls that nobody answered."""
 
-_GOOD = frozenset({OK})
 _NO_ENTRIES = Judgement(SinkUnavailable, "empty_answer")
 
 
@@ -82,15 +81,22 @@ class Endpoint:
         error.stored = stored
         return error
 
-    async def call(
-        self, method: str, request: Any, response_type: Any, what: str, timeout: float, *, good: frozenset[int] = _GOOD
-    ) -> Any:
-        """A unary call whose response carries a status, one of ``good``.
+    async def call(self, method: str, request: Any, response_type: Any, what: str, timeout: float) -> Any:
+        """A unary call whose response carries a status: OK.
 
         :raises SinkError: mapped from the answer, or from there being none.
         """
-        response = await self._answered(method, request.SerializeToString(), response_type, what, timeout)
-        if response.status.code not in good:
+        return await self.call_encoded(method, request.SerializeToString(), response_type, what, timeout)
+
+    async def call_encoded(
+        self, method: str, request: bytes, response_type: Any, what: str, timeout: float, *, also: int = OK
+    ) -> Any:
+        """The same with a request that is encoded; ``also`` is another status that is no error.
+
+        :raises SinkError: mapped from the answer, or from there being none.
+        """
+        response = await self._answered(method, request, response_type, what, timeout)
+        if response.status.code not in {OK, also}:
             raise self.refused(response.status, what)
         return response
 
