@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -20,20 +19,18 @@ from spanbridge.rocketmq.grpc.session import ClientRole, ClientSession, access_p
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.ids import client_id
 from spanbridge.rocketmq.options import RocketmqOptions, parse_endpoints
+from spanbridge.rocketmq.standing import Standing
 from spanbridge.rocketmq.tls import TlsFiles
 
 
-class Cluster:
+class Cluster(Standing):
     """What producers and consumers have in common. One for each client: RocketMQ keeps one role for a client id."""
 
     def __init__(self, options: RocketmqOptions, role: ClientRole, reporter: Reporter) -> None:
+        super().__init__()
         self.addresses = parse_endpoints(options.endpoints)
         self.client_id = client_id()
         self.routes = ProxyRoutes(self.query_route, reporter)
-        self.link = Link.IDLE
-        self.since_ns = time.time_ns()
-        self.last_error: str | None = None
-        self.last_error_ns = 0
         self._options = options
         self._role = role
         self._reporter = reporter
@@ -207,19 +204,7 @@ class Cluster:
         self._judge_link()
 
     def _judge_link(self) -> None:
-        if self.link is not Link.CLOSED:
-            ups = [known.up for known in self._endpoints.values()]
-            self.change(Link.UP if True in ups else Link.CONNECTING if None in ups else Link.BACKOFF)
-
-    def note_error(self, error: str) -> None:
-        """Keep what went wrong last, in one line, and when."""
-        self.last_error, self.last_error_ns = error, time.time_ns()
-
-    def change(self, link: Link) -> None:
-        """Enter a state."""
-        if (link is Link.UP) is not (self.link is Link.UP):
-            self.since_ns = time.time_ns()
-        self.link = link
+        self.judge(endpoint.up for endpoint in self._endpoints.values())
 
     async def close(self) -> None:
         """End background work, say goodbye and close the connections. No request is under way any more."""
