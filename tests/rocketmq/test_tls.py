@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from pathlib import Path
 
 import grpc
@@ -64,6 +66,15 @@ async def test_a_certificate_for_another_name_is_told_as_that(files: Files) -> N
     assert error.reason == "tls"
     assert "its certificate was issued for another name" in str(error)
     assert "server_name" in str(error)
+
+
+async def test_the_servers_own_certificate_may_stand_for_its_authority(files: Files, tmp_path: Path) -> None:
+    async with FakeProxy(tls=files.server()) as proxy:
+        own = tmp_path / "own.pem"
+        own.write_text(await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", proxy.port)))
+        async with sink_to(proxy, tls=TlsOptions(ca_file=str(own), server_name="localhost")) as sink:
+            await sink.send("t", *make(sink))
+    assert proxy.bodies == [b"0"]
 
 
 def test_files_that_cannot_be_used_are_named(files: Files) -> None:

@@ -23,6 +23,8 @@ def load_context(tls: TlsOptions, protocols: Sequence[str] = ()) -> ssl.SSLConte
         raise SinkMisconfigured("rocketmq tls: cert_file and key_file go together", reason="tls")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # ca_file may hold the server's own certificate, whoever has issued it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if protocols:
         context.set_alpn_protocols(list(protocols))
     if not tls.verify:
