@@ -6,7 +6,6 @@ import argparse
 import importlib
 import importlib.util
 import io
-import json
 import signal
 import sys
 import tempfile
