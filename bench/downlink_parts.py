@@ -185,8 +185,8 @@ class Line:
         for messages in answers:
             got: list[bytes] = []
             calls.append(got)
-            call = GrpcCall(b"request", got.extend, lambda outcome: None, 1 << 24)
-            self.connection.begin(call, "/ReceiveMessage", ())
+            call = GrpcCall(got.extend, lambda outcome: None, 1 << 24)
+            self.connection.begin(call, b"")
             data = [b"\0" + len(one).to_bytes(4, "big") + one for one in messages]
             read.append(b"".join(frame(FrameKind.DATA, 0, call.stream, one) for one in data))
         step("frames", lambda: [self.connection.data_received(data) for data in read] and None)

@@ -266,6 +266,7 @@ def test_the_port_of_a_name_server() -> None:
         ('protocol = "remoting"', "rocketmq.endpoints"),
         ('stored_unsafely = "retry"', "rocketmq.stored_unsafely"),
         ('protocol = "remoting"\ntls = { verify = false }\nendpoints = "a:9876"', "rocketmq.tls.verify"),
+        ("tls = { verify = false }", "rocketmq.tls.verify"),
     ],
 )
 def test_settings_of_the_other_protocol(setting: str, path: str) -> None:

@@ -289,7 +289,6 @@ def test_bad_mqtt_settings(line: str, path: str) -> None:
         ('namespace = "a b"', "rocketmq.namespace"),
         ('protocol = "remoting"\nfollow_routes = false', "rocketmq.follow_routes"),
         ('protocol = "auto"', "rocketmq.protocol"),
-        ("tls = { verify = false }", "rocketmq.tls.verify"),
         ("attempts = 0", "rocketmq.attempts"),
         ("request_timeout = 0", "rocketmq.request_timeout"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from spanbridge.rocketmq.options import ConsumerOptions, RocketmqOptions
@@ -21,16 +20,15 @@ __all__ = ["ConsumerOptions", "RocketmqOptions", "create_consumer", "create_inqu
 
 
 def create_sink(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer | RemotingProducer:
-    """A sink for one cluster. Loads gRPC and protobuf (about 24 MiB resident) only now, and only for that protocol.
+    """A sink for one cluster. Loads protobuf (about 5 MiB resident) only now, and only for gRPC.
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
     if options.protocol == "remoting":
-        from spanbridge.rocketmq.remoting.producer import RemotingProducer  # noqa: PLC0415 - gRPC loads as late
+        from spanbridge.rocketmq.remoting.producer import RemotingProducer  # noqa: PLC0415 - loads as late
 
         return RemotingProducer(options, reporter)
-    _silence_grpc()
-    from spanbridge.rocketmq.grpc.producer import GrpcProducer  # noqa: PLC0415 - loads gRPC
+    from spanbridge.rocketmq.grpc.producer import GrpcProducer  # noqa: PLC0415 - loads protobuf
 
     return GrpcProducer(options, reporter)
 
@@ -50,29 +48,22 @@ def create_consumer(
     received: Received = _unheard_received,
     acked: Acked = _unheard_acked,
 ) -> GrpcConsumer:
-    """A source of what a consumer group receives from one topic. Loads gRPC and protobuf only now.
+    """A source of what a consumer group receives from one topic. Loads protobuf only now.
 
     ``received`` and ``acked`` are told of calls, for telemetry.
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
-    _silence_grpc()
-    from spanbridge.rocketmq.grpc.consumer import GrpcConsumer  # noqa: PLC0415 - loads gRPC
+    from spanbridge.rocketmq.grpc.consumer import GrpcConsumer  # noqa: PLC0415 - loads protobuf
 
     return GrpcConsumer(options, reporter, received, acked)
 
 
 def create_inquiry(options: ConsumerOptions, reporter: Reporter) -> GroupInquiry:
-    """Who asks about a consumer group and its topic, and receives nothing. Loads gRPC and protobuf only now.
+    """Who asks about a consumer group and its topic, and receives nothing. Loads protobuf only now.
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
-    _silence_grpc()
-    from spanbridge.rocketmq.grpc.inquiry import GroupInquiry  # noqa: PLC0415 - loads gRPC
+    from spanbridge.rocketmq.grpc.inquiry import GroupInquiry  # noqa: PLC0415 - loads protobuf
 
     return GroupInquiry(options, reporter)
-
-
-def _silence_grpc() -> None:
-    """gRPC's C core writes to standard error, past our log and its rate limits. It reads this when it loads."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -14,9 +14,6 @@ from spanbridge.core.tls import TlsOptions
 class RocketmqOptions:
     """A RocketMQ 5 cluster as a producer sees it. Durations in seconds.
 
-    gRPC for Python offers neither encrypted client keys nor a connection that skips verification: in ``tls``,
-    ``key_password`` and ``verify=False`` are refused with advice when the sink starts.
-
     ``endpoints`` are the proxies' gRPC addresses, ``host:port`` separated by ``;``. ``topics`` are those known in
     advance; others join when first sent to. ``kinds`` pairs such topics with the message type they will be sent
     (``NORMAL``, ``FIFO`` or ``DELAY``), so that a probe finds a topic of another type before a message does.

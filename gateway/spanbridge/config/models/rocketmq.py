@@ -113,24 +113,13 @@ class Rocketmq(Section):
         yield from one_without_other(both, ("access_key", self.access_key), ("secret_key", secret))
         if self.security_token is not None and self.access_key is None:
             yield Conflict(("security_token", "access_key"), "needs `access_key` and `secret_key`")
-        yield from self._of_remoting() if self.protocol == "remoting" else self._of_grpc()
-        if self.backoff_maximum < self.backoff_initial:
-            yield Conflict(("backoff_maximum", "backoff_initial"), "is smaller than `backoff_initial`")
-
-    def _of_grpc(self) -> Iterator[Conflict]:
-        if self.tls is not None and self.tls.key_password is not None:
-            hint = "decrypt `tls.key_file` and drop `tls.key_password`"
-            yield Conflict(("tls.key_password",), "gRPC takes no encrypted client key", hint)
-        if self.tls is not None and not self.tls.verify:
-            hint = "give its authority as `tls.ca_file`, and `tls.server_name`"
-            yield Conflict(("tls.verify",), "gRPC always verifies the server", hint)
-
-    def _of_remoting(self) -> Iterator[Conflict]:
-        if not self.follow_routes:
+        if self.protocol == "remoting" and not self.follow_routes:
             hint = 'drop it, or use `protocol = "grpc"`'
             yield Conflict(
                 ("follow_routes", "protocol"), "name servers take no messages: routes have to be followed", hint
             )
+        if self.backoff_maximum < self.backoff_initial:
+            yield Conflict(("backoff_maximum", "backoff_initial"), "is smaller than `backoff_initial`")
 
 
 def _endpoint_hint(item: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -20,7 +19,8 @@ from spanbridge.rocketmq.remoting.endpoint import RemotingEndpoint
 from spanbridge.rocketmq.remoting.frame import AclKeys
 from spanbridge.rocketmq.remoting.routes import SendRoute, read_send_route
 from spanbridge.rocketmq.remoting.send import heartbeat, unregister
-from spanbridge.rocketmq.remoting.tls import RemotingTls
+from spanbridge.rocketmq.standing import Standing
+from spanbridge.rocketmq.tls import TlsFiles
 from spanbridge.rocketmq.topic_routes import TopicRoutes
 
 _EVERYWHERE: Final = "SELF_TEST_TOPIC"
@@ -29,21 +29,18 @@ _LONGEST_HEARTBEAT: Final = 30.0
 """Seconds. A broker closes a connection that it has not heard of for 120 s."""
 
 
-class RemotingCluster:
+class RemotingCluster(Standing):
     """Connections and routes. One for each producer."""
 
     def __init__(self, options: RocketmqOptions, reporter: Reporter) -> None:
+        super().__init__()
         self.client_id = client_id()
         self.name_servers = parse_endpoints(options.endpoints)
         self.routes = TopicRoutes(self.query_route, reporter, _learned)
-        self.link = Link.IDLE
-        self.since_ns = time.time_ns()
-        self.last_error: str | None = None
-        self.last_error_ns = 0
         self._options = options
         self._reporter = reporter
         self._keys = _keys(options)
-        self._tls = RemotingTls(options.tls)
+        self._tls = TlsFiles(options.tls)
         self._endpoints: dict[str, RemotingEndpoint] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._unnamed: set[str] = set()
@@ -192,20 +189,8 @@ class RemotingCluster:
 
     def _judge_link(self) -> None:
         """By the brokers; by the name servers until a broker is known."""
-        if self.link is not Link.CLOSED:
-            brokers = [one.up for address, one in self._endpoints.items() if address not in self.name_servers]
-            ups = brokers or [one.up for one in self._endpoints.values()]
-            self.change(Link.UP if True in ups else Link.CONNECTING if None in ups else Link.BACKOFF)
-
-    def note_error(self, error: str) -> None:
-        """Keep what went wrong last, in one line, and when."""
-        self.last_error, self.last_error_ns = error, time.time_ns()
-
-    def change(self, link: Link) -> None:
-        """Enter a state."""
-        if (link is Link.UP) is not (self.link is Link.UP):
-            self.since_ns = time.time_ns()
-        self.link = link
+        brokers = [one.up for address, one in self._endpoints.items() if address not in self.name_servers]
+        self.judge(brokers or [one.up for one in self._endpoints.values()])
 
     async def close(self) -> None:
         """End background work, say goodbye and close the connections. No request is under way any more."""

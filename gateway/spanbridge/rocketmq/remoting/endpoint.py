@@ -16,7 +16,7 @@ from spanbridge.rocketmq.remoting.call import Call
 from spanbridge.rocketmq.remoting.client import RemotingClient
 from spanbridge.rocketmq.remoting.errors import RemotingError, RemotingRefused, RemotingUnavailable
 from spanbridge.rocketmq.remoting.frame import AclKeys
-from spanbridge.rocketmq.remoting.tls import RemotingTls
+from spanbridge.rocketmq.tls import TlsFiles
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class RemotingEndpoint:
         *,
         options: RocketmqOptions,
         keys: AclKeys | None,
-        tls: RemotingTls,
+        tls: TlsFiles,
         reporter: Reporter,
         on_change: Callable[[RemotingEndpoint], None],
     ) -> None:

@@ -1,4 +1,4 @@
-"""OTLP over gRPC: raw bytes on grpc.aio, which the RocketMQ client has loaded already."""
+"""OTLP over gRPC: raw bytes on grpc.aio, which nothing else of the gateway loads."""
 
 from __future__ import annotations
 
