@@ -81,9 +81,9 @@ class TelemetryService:
     def __init__(
         self,
         telemetry: Telemetry,
-        uplink: Uplink,
-        sources: Sequence[Source[Any]],
-        sink: Sink[Any],
+        uplink: Uplink | None = None,
+        sources: Sequence[Source[Any]] = (),
+        sink: Sink[Any] | None = None,
         downlinks: Downlinks | None = None,
     ) -> None:
         """Show those in gauges. ``sources`` is a live view."""

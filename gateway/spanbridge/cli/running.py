@@ -59,6 +59,10 @@ def run_gateway(file: Path) -> int:
 def _run(config: Config, file: Path, *, in_json: bool) -> int:
     try:
         with installed():
+            if config.gateway.workers > 1:
+                from spanbridge.app.supervise import supervise  # noqa: PLC0415
+
+                return supervise(config, file)
             from spanbridge import app  # noqa: PLC0415
 
             return int(app.run(config, file))
