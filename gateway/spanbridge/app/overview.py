@@ -16,7 +16,7 @@ from spanbridge.core.health import Readiness, Reason
 from spanbridge.ports import Clock
 from spanbridge.supervisor.channel import ChannelError, Message
 from spanbridge.supervisor.health import WorkerHealth, workers_ready, workers_stuck
-from spanbridge.supervisor.slot import WorkerSlot
+from spanbridge.supervisor.slot import SlotState, WorkerSlot
 from spanbridge.supervisor.supervisor import Supervisor
 from spanbridge.supervisor.totals import last_errors, totals
 from spanbridge.telemetry import Telemetry
@@ -60,6 +60,12 @@ class Overview(Periodic):
     def watch(self, supervisor: Supervisor, **more: Callable[[], dict[str, Any]]) -> None:
         """Look at these workers, and show ``more`` on /status."""
         self._supervisor, self._slots, self._more = supervisor, supervisor.slots, more
+        text = "1 while a worker runs, else 0."
+        self._telemetry.gauge("spanbridge.worker.up", self._up, description=text)
+
+    def _up(self) -> list[tuple[float, dict[str, str]]]:
+        found = [slot.status() for slot in self._slots]
+        return [(int(one.state is SlotState.RUNNING), {"worker": str(one.number)}) for one in found]
 
     def noted(self, number: int, message: Message) -> None:
         """A worker said something of its own accord: its last metrics, before it ends."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spanbridge.app.events import ServiceStopFailed
-from spanbridge.app.watch import Watch
 from spanbridge.core.errors import SinkError
-from spanbridge.downlink import Downlinks
 from spanbridge.ports import Clock, Reporter, Service, Sink, Source
 from spanbridge.telemetry import Telemetry
-from spanbridge.uplink import Uplink
+
+if TYPE_CHECKING:  # a supervisor has services too, and forwards nothing
+    from spanbridge.app.watch import Watch
+    from spanbridge.downlink import Downlinks
+    from spanbridge.uplink import Uplink
 
 RATE_PERIOD = 5.0
 """Seconds between the readings that rates are worked out from."""

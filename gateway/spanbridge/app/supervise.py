@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from spanbridge.admin import AdminServer
-from spanbridge.app import convert
 from spanbridge.app.clock import SystemClock
 from spanbridge.app.events import ConfigNeedsRestart, ConfigProblem, ConfigRefused, ConfigReloaded
 from spanbridge.app.overview import Overview
@@ -171,7 +170,7 @@ class Supervision:
         self._overview.watch(self._supervisor, config=self._reload.show, services=self._services.status)
 
     def _admin(self, config: Config, telemetry: Telemetry) -> AdminServer:
-        overview = self._overview
+        overview, token = self._overview, config.admin.token
         return AdminServer(
             config.admin.host,
             config.admin.port,
@@ -181,7 +180,7 @@ class Supervision:
             metrics=overview.metrics if config.telemetry.prometheus else None,
             liveness=overview.liveness,
             profile=overview.profile if config.profiling.enabled else None,
-            token=convert.plain(config.admin.token),
+            token=None if token is None else token.get_secret_value(),
             fresh=overview.fresh,
         )
 

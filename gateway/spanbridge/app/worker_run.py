@@ -32,8 +32,8 @@ _log = logging.getLogger("spanbridge.worker")
 
 def main() -> None:
     """Run the worker that the command line names; the process's exit code as that of ``spanbridge run``."""
-    # A terminal's Ctrl-C, and whoever signals all processes of a service: the supervisor decides.
-    for number in (signal.SIGINT, signal.SIGHUP):
+    # Whoever signals all processes of a terminal or a service means the supervisor too, which says what to do.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(run_worker(int(sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))))
 
@@ -94,7 +94,6 @@ class Duty:
         :raises SpanbridgeError: something that no retry can mend.
         """
         self._main = asyncio.current_task()
-        # Who signals all processes of a service, as systemd does, means the supervisor too: once is enough.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end, "SIGTERM")
         channel = Channel(self._answer, self._noted)
         await channel.open(connection)

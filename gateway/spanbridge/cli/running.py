@@ -63,9 +63,9 @@ def _run(config: Config, file: Path, *, in_json: bool) -> int:
                 from spanbridge.app.supervise import supervise  # noqa: PLC0415
 
                 return supervise(config, file)
-            from spanbridge import app  # noqa: PLC0415
+            from spanbridge.app.run import run  # noqa: PLC0415
 
-            return int(app.run(config, file))
+            return run(config, file)
     except MissingPackageError as error:
         complain(str(error))
         return exits.USAGE

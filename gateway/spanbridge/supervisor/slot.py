@@ -70,6 +70,7 @@ class WorkerSlot:
         self._ended = ended
         self._backoff = backoff
         self._stopping = asyncio.Event()
+        self._stop_cause = ""
         self._state = SlotState.STARTING
         self._since_ns = clock.monotonic_ns()
         self._restarts = 0
@@ -79,30 +80,32 @@ class WorkerSlot:
         """Have a worker until :meth:`stop`, or until one of them is hopeless; the last one's exit code."""
         code = 0
         while not self._stopping.is_set():
-            code = await self._once()
+            code, cause = await self._once()
             if self._stopping.is_set():
                 self.failed = code != 0
                 break
             if code == HOPELESS:
                 self.failed = True
-                self._last_error = describe(code)
-                self._reporter.report(WorkerHopeless(worker=self.number, cause=self._last_error))
+                self._last_error = cause
+                self._reporter.report(WorkerHopeless(worker=self.number, cause=cause))
                 break
-            await self._pause(describe(code))
+            await self._pause(cause)
         self._become(SlotState.STOPPED)
         return code
 
-    async def _once(self) -> int:
-        """Start a worker, and wait for its end."""
+    async def _once(self) -> tuple[int, str]:
+        """Start a worker, and wait for its end; its exit code, and that in words."""
         self._become(SlotState.STARTING)
         try:
-            self.process = await self._launch(self.number, self._start(), self._take)
+            process = self.process = await self._launch(self.number, self._start(), self._take)
         except OSError as error:
-            self._last_error = f"cannot be started: {(error.strerror or type(error).__name__).lower()}"
-            return 1
-        self._reporter.report(WorkerStarted(worker=self.number, pid=self.process.pid))
+            return 1, f"could not be started: {(error.strerror or type(error).__name__).lower()}"
+        self._reporter.report(WorkerStarted(worker=self.number, pid=process.pid))
+        if self._stopping.is_set():  # while it was being started
+            self.note({"stop": self._stop_cause})
         try:
-            return await self.process.wait()
+            code = await process.wait()
+            return code, describe(code)
         finally:
             self.process = None
             self._ended(self.number)
@@ -124,6 +127,7 @@ class WorkerSlot:
 
     def stop(self, cause: str) -> None:
         """Have the worker drain and end. Synchronous."""
+        self._stop_cause = cause
         self._stopping.set()
         self.note({"stop": cause})
 

@@ -110,15 +110,12 @@ class Supervisor:
             for slot in self.slots:
                 slot.note({"end": True})
             await asyncio.wait((drained,), timeout=_AT_ONCE)
-        if not drained.done():
-            self._kill("has not ended in time")
-            await drained
+        while not drained.done():
+            for slot in self.slots:
+                slot.kill("has not ended in time")
+            await asyncio.wait((drained,), timeout=_AT_ONCE)
         ending.cancel()
         await asyncio.gather(ending, return_exceptions=True)
-
-    def _kill(self, why: str) -> None:
-        for slot in self.slots:
-            slot.kill(why)
 
     # -- a change of the configuration ------------------------------------------------------------------------------
 

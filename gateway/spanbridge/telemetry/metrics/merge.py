@@ -27,6 +27,7 @@ _MOST = (
     "spanbridge.oldest_unacknowledged.age",
     "spanbridge.paused",
     "spanbridge.spool.oldest.age",
+    "spanbridge.worker.up",
 )
 _LEAST = (
     "spanbridge.consumer.up",

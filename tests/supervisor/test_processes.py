@@ -1,0 +1,187 @@
+"""A gateway of two workers as real processes on a real MQTT broker: what signals, and deaths, come to."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from spanbridge.devstack.mqtt import MqttBroker
+from tests.e2e.harness import Device, Gateway, wait_until
+
+from .conftest import CountingRocketmq
+
+pytestmark = [pytest.mark.brokers, pytest.mark.mosquitto]
+
+MakeGateway = Callable[..., Gateway]
+MakeDevice = Callable[..., Device]
+
+FILE = """
+name = "{name}"
+[gateway]
+workers = 2
+{gateway}
+[mqtt]
+url = "mqtt://{mqtt}"
+backoff_maximum = 0.5
+[rocketmq]
+endpoints = "{rocketmq}"
+backoff_maximum = 0.5
+[[routes]]
+filter = "plant/{{line}}"
+topic = "readings"
+{more}
+"""
+
+
+def config(mqtt: MqttBroker, rocketmq: CountingRocketmq, *, gateway: str = "", more: str = "", name: str = "gw") -> str:
+    address = f"{mqtt.host}:{mqtt.port}"
+    return FILE.format(name=name, mqtt=address, rocketmq=rocketmq.proxy.address, gateway=gateway, more=more)
+
+
+def workers(gateway: Gateway) -> list[dict[str, Any]]:
+    found = gateway.status["workers"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_a_worker_that_is_killed_under_load_comes_back_and_nothing_is_lost(
+    mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway, devices: MakeDevice
+) -> None:
+    gateway = gateways(config(mqtt_broker, counting_rocketmq))
+    gateway.start()
+    device = devices(mqtt_broker.host, mqtt_broker.port)
+    stream = device.stream("plant/{}", 2000, rate=500)
+    wait_until(lambda: all(row["received"] for row in workers(gateway)), "both to take part", gateway=gateway)
+    victim = workers(gateway)[1]["pid"]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: workers(gateway)[1]["pid"] not in (None, victim), "another worker", gateway=gateway)
+    stream.join(60)
+    device.settle()
+    wait_until(lambda: set(counting_rocketmq.bodies) >= set(device.published), "all messages", gateway=gateway)
+    wait_until(gateway.is_ready, "the gateway to be ready again", gateway=gateway)
+    assert "worker 2 was killed by SIGKILL; it is started again in" in gateway.log
+    assert workers(gateway)[1]["restarts"] == 1
+    assert 'spanbridge_workers_deaths_total{worker="2"' in gateway.text("/metrics")
+    assert gateway.stop() == 0
+    assert "Traceback" not in gateway.log
+
+
+def test_sigterm_drains_all_workers_and_a_restart_brings_the_rest(
+    mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway, devices: MakeDevice
+) -> None:
+    gateway = gateways(config(mqtt_broker, counting_rocketmq))
+    gateway.start()
+    device = devices(mqtt_broker.host, mqtt_broker.port)
+    stream = device.stream("plant/{}", 1000, rate=500)
+    wait_until(lambda: all(row["received"] for row in workers(gateway)), "both to take part", gateway=gateway)
+    pids = [row["pid"] for row in workers(gateway)]
+    assert gateway.stop() == 0
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    assert "stopping (SIGTERM): 2 worker(s) drain, for up to 30 s" in gateway.log
+    assert "0 left with the MQTT broker" in gateway.log
+    gateway.start()
+    stream.join(60)
+    device.settle()
+    wait_until(lambda: set(counting_rocketmq.bodies) >= set(device.published), "all messages", gateway=gateway)
+    assert max(Counter(counting_rocketmq.bodies).values()) == 1, "a drain in order brings nothing twice"
+    assert gateway.stop() == 0
+    assert "Traceback" not in gateway.log
+
+
+def test_sighup_changes_all_workers_or_none(
+    mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway, devices: MakeDevice
+) -> None:
+    gateway = gateways(config(mqtt_broker, counting_rocketmq))
+    gateway.start()
+    changed = '[[routes]]\nfilter = "hall/{door}"\ntopic = "doors"\n'
+    shown = gateway.reload(config(mqtt_broker, counting_rocketmq, more=changed))
+    assert (shown["reloads"], shown["last_error"]) == (1, None)
+
+    def filters() -> set[tuple[int, str, int | None]]:
+        rows = gateway.status["mqtt"]
+        return {(row["worker"], one["filter"], one["granted_qos"]) for row in rows for one in row["subscriptions"]}
+
+    both = {(worker, f"$share/gw/{name}/+", 1) for worker in (1, 2) for name in ("plant", "hall")}
+    wait_until(lambda: filters() == both, "the new subscription", gateway=gateway)
+    device = devices(mqtt_broker.host, mqtt_broker.port)
+    device.stream("hall/{}", 50, rate=1000).join(60)
+    wait_until(lambda: set(counting_rocketmq.bodies) >= set(device.published), "all messages", gateway=gateway)
+    pids = [row["pid"] for row in workers(gateway)]
+    shown = gateway.reload(config(mqtt_broker, counting_rocketmq, more="[[routes]]\nfilter = 7\n"))
+    assert "routes[1].filter: must be text" in shown["last_error"]
+    assert (filters(), [row["pid"] for row in workers(gateway)]) == (both, pids)
+    for text in ("is in force", "routes[1].filter", "the former configuration stays in force"):
+        assert gateway.log.count(text) == 1, "told once, not by each worker"
+    assert gateway.stop() == 0
+
+
+def test_one_worker_to_a_filter_keeps_order_and_a_session_from_before_gives_up_what_is_anothers(
+    mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway, devices: MakeDevice
+) -> None:
+    names = [f"line-{number}" for number in range(6)]
+    more = "".join(f'[[routes]]\nfilter = "{name}/+"\ntopic = "{name}"\n' for name in names)
+    text = config(mqtt_broker, counting_rocketmq, gateway='split = "filters"', more=more)
+    gateway = gateways(text)
+    gateway.start()
+
+    def takers() -> dict[str, int]:
+        return {one["filter"]: row["worker"] for row in gateway.status["mqtt"] for one in row["subscriptions"]}
+
+    before = takers()
+    assert sorted(Counter(before.values()).values()) == [3, 4], "each filter is one worker's, and they are dealt evenly"
+    gateway.stop()
+    device = devices(mqtt_broker.host, mqtt_broker.port)
+    gateway.write(text.replace("workers = 2", "workers = 3"))
+    gateway.start()
+    assert takers() != before
+    wait_until(lambda: set(takers()) == set(before), "all filters to be taken", gateway=gateway)
+
+    def alone(sent: int) -> bool:
+        """Whether messages that are published now come once: former sessions have given up the others' filters."""
+        body = f"probe-{sent}"
+        for name in names:
+            device.publish(f"{name}/x", f"{name}-{body}")
+        device.settle()
+        wait_until(lambda: set(counting_rocketmq.bodies) >= set(device.published), "the probes", gateway=gateway)
+        return all(Counter(counting_rocketmq.bodies)[f"{name}-{body}"] == 1 for name in names)
+
+    tries = iter(range(1000))
+    wait_until(lambda: alone(next(tries)), "each message to come once", gateway=gateway)
+    seen = len(counting_rocketmq.bodies)
+    for number in range(100):
+        device.publish(f"{names[number % 6]}/x", f"n-{number:04}")
+    device.settle()
+    wait_until(lambda: set(counting_rocketmq.bodies) >= set(device.published), "all messages", gateway=gateway)
+    found = [body for body in counting_rocketmq.bodies[seen:] if body.startswith("n-")]
+    for first in range(6):
+        of_topic = [body for body in found if int(body[2:]) % 6 == first]
+        assert of_topic == sorted(set(of_topic)), "in order, once"
+    assert gateway.stop() == 0
+
+
+def test_workers_end_when_their_supervisor_is_killed(
+    mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway
+) -> None:
+    gateway = gateways(config(mqtt_broker, counting_rocketmq))
+    gateway.start()
+    pids = [row["pid"] for row in workers(gateway)]
+    gateway.kill()
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "the workers to end")
+    assert "stopping (its supervisor is gone)" in gateway.log
+
+
+def test_a_configuration_that_workers_cannot_use_ends_all_with_2(
+    mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway
+) -> None:
+    environment = {"OTEL_RESOURCE_ATTRIBUTES": "", "OTEL_TRACES_EXPORTER": "zipkin"}
+    gateway = gateways(config(mqtt_broker, counting_rocketmq), environment)
+    gateway.start(ready=False)
+    assert gateway.process is not None
+    assert gateway.process.wait(60) == 2
+    assert "ended with exit code 2: somebody has to mend its configuration; all workers are stopped" in gateway.log
+    assert "OTEL_TRACES_EXPORTER='zipkin' is not known here" in gateway.log
