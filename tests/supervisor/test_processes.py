@@ -49,57 +49,47 @@ def workers(gateway: Gateway) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_worker_that_is_killed_under_load_comes_back_and_nothing_is_lost(
+def test_death_reload_and_stop_under_load_lose_nothing(
     mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway, devices: MakeDevice
 ) -> None:
     gateway = gateways(config(mqtt_broker, counting_rocketmq))
     gateway.start()
     device = devices(mqtt_broker.host, mqtt_broker.port)
-    stream = device.stream("plant/{}", 2000, rate=500)
+    stream = device.stream("plant/{}", 1500, rate=150)
     wait_until(lambda: all(row["received"] for row in workers(gateway)), "both to take part", gateway=gateway)
-    victim = workers(gateway)[1]["pid"]
-    os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: workers(gateway)[1]["pid"] not in (None, victim), "another worker", gateway=gateway)
-    stream.join(60)
-    device.settle()
-    wait_until(lambda: set(counting_rocketmq.bodies) >= set(device.published), "all messages", gateway=gateway)
-    wait_until(gateway.is_ready, "the gateway to be ready again", gateway=gateway)
-    assert "worker 2 was killed by SIGKILL; it is started again in" in gateway.log
-    assert workers(gateway)[1]["restarts"] == 1
-    assert 'spanbridge_workers_deaths_total{worker="2"' in gateway.text("/metrics")
-    assert gateway.stop() == 0
-    assert "Traceback" not in gateway.log
-
-
-def test_sigterm_drains_all_workers_and_a_restart_brings_the_rest(
-    mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway, devices: MakeDevice
-) -> None:
-    gateway = gateways(config(mqtt_broker, counting_rocketmq))
-    gateway.start()
-    device = devices(mqtt_broker.host, mqtt_broker.port)
-    stream = device.stream("plant/{}", 1000, rate=500)
-    wait_until(lambda: all(row["received"] for row in workers(gateway)), "both to take part", gateway=gateway)
+    kill_a_worker(gateway)
+    change_the_configuration(gateway, mqtt_broker, counting_rocketmq)
     pids = [row["pid"] for row in workers(gateway)]
     assert gateway.stop() == 0
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
     assert "stopping (SIGTERM): 2 worker(s) drain, for up to 30 s" in gateway.log
-    assert "0 left with the MQTT broker" in gateway.log
     gateway.start()
     stream.join(60)
+    device.publish("hall/7", "by the new route")
     device.settle()
     wait_until(lambda: set(counting_rocketmq.bodies) >= set(device.published), "all messages", gateway=gateway)
-    assert max(Counter(counting_rocketmq.bodies).values()) == 1, "a drain in order brings nothing twice"
     assert gateway.stop() == 0
     assert "Traceback" not in gateway.log
 
 
-def test_sighup_changes_all_workers_or_none(
-    mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway, devices: MakeDevice
-) -> None:
-    gateway = gateways(config(mqtt_broker, counting_rocketmq))
-    gateway.start()
-    changed = '[[routes]]\nfilter = "hall/{door}"\ntopic = "doors"\n'
-    shown = gateway.reload(config(mqtt_broker, counting_rocketmq, more=changed))
+def kill_a_worker(gateway: Gateway) -> None:
+    """The second one is killed, and another one comes for it."""
+    victim = workers(gateway)[1]["pid"]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: workers(gateway)[1]["pid"] not in (None, victim), "another worker", gateway=gateway)
+    wait_until(gateway.is_ready, "the gateway to be ready again", gateway=gateway)
+    assert "worker 2 was killed by SIGKILL; it is started again in" in gateway.log
+    assert workers(gateway)[1]["restarts"] == 1
+    metrics = gateway.text("/metrics")
+    assert 'spanbridge_workers_deaths_total{worker="2"' in metrics
+    assert metrics.count("spanbridge_build_info{") == 1
+    of_processes = [line for line in metrics.splitlines() if line.startswith("process_cpu_seconds_total{")]
+    assert len(of_processes) == 3, "two workers and their supervisor"
+
+
+def change_the_configuration(gateway: Gateway, mqtt: MqttBroker, rocketmq: CountingRocketmq) -> None:
+    """A file that is valid is taken over by both, one that is not by none."""
+    shown = gateway.reload(config(mqtt, rocketmq, more='[[routes]]\nfilter = "hall/{door}"\ntopic = "doors"\n'))
     assert (shown["reloads"], shown["last_error"]) == (1, None)
 
     def filters() -> set[tuple[int, str, int | None]]:
@@ -108,16 +98,13 @@ def test_sighup_changes_all_workers_or_none(
 
     both = {(worker, f"$share/gw/{name}/+", 1) for worker in (1, 2) for name in ("plant", "hall")}
     wait_until(lambda: filters() == both, "the new subscription", gateway=gateway)
-    device = devices(mqtt_broker.host, mqtt_broker.port)
-    device.stream("hall/{}", 50, rate=1000).join(60)
-    wait_until(lambda: set(counting_rocketmq.bodies) >= set(device.published), "all messages", gateway=gateway)
-    pids = [row["pid"] for row in workers(gateway)]
-    shown = gateway.reload(config(mqtt_broker, counting_rocketmq, more="[[routes]]\nfilter = 7\n"))
+    good, pids = gateway.file.read_text(), [row["pid"] for row in workers(gateway)]
+    shown = gateway.reload(config(mqtt, rocketmq, more="[[routes]]\nfilter = 7\n"))
     assert "routes[1].filter: must be text" in shown["last_error"]
     assert (filters(), [row["pid"] for row in workers(gateway)]) == (both, pids)
     for text in ("is in force", "routes[1].filter", "the former configuration stays in force"):
         assert gateway.log.count(text) == 1, "told once, not by each worker"
-    assert gateway.stop() == 0
+    gateway.file.write_text(good)
 
 
 def test_one_worker_to_a_filter_keeps_order_and_a_session_from_before_gives_up_what_is_anothers(
@@ -161,27 +148,7 @@ def test_one_worker_to_a_filter_keeps_order_and_a_session_from_before_gives_up_w
     for first in range(6):
         of_topic = [body for body in found if int(body[2:]) % 6 == first]
         assert of_topic == sorted(set(of_topic)), "in order, once"
-    assert gateway.stop() == 0
-
-
-def test_workers_end_when_their_supervisor_is_killed(
-    mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway
-) -> None:
-    gateway = gateways(config(mqtt_broker, counting_rocketmq))
-    gateway.start()
     pids = [row["pid"] for row in workers(gateway)]
     gateway.kill()
-    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "the workers to end")
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "the workers to end as well")
     assert "stopping (its supervisor is gone)" in gateway.log
-
-
-def test_a_configuration_that_workers_cannot_use_ends_all_with_2(
-    mqtt_broker: MqttBroker, counting_rocketmq: CountingRocketmq, gateways: MakeGateway
-) -> None:
-    environment = {"OTEL_RESOURCE_ATTRIBUTES": "", "OTEL_TRACES_EXPORTER": "zipkin"}
-    gateway = gateways(config(mqtt_broker, counting_rocketmq), environment)
-    gateway.start(ready=False)
-    assert gateway.process is not None
-    assert gateway.process.wait(60) == 2
-    assert "ended with exit code 2: somebody has to mend its configuration; all workers are stopped" in gateway.log
-    assert "OTEL_TRACES_EXPORTER='zipkin' is not known here" in gateway.log

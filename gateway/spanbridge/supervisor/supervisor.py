@@ -27,7 +27,7 @@ _LOOK: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Changed:
     """What a change of configuration came to: in force, or refused for these causes.
 
     ``changes`` says what has changed, ``needed`` what takes a restart.
@@ -119,14 +119,14 @@ class Supervisor:
 
     # -- a change of the configuration ------------------------------------------------------------------------------
 
-    async def change(self, start: Message) -> Outcome:
+    async def change(self, start: Message) -> Changed:
         """Have all workers take over what ``start`` has, or none: first all say whether they can."""
         answers = await self._ask_all("prepare", **start)
         refusals = [f"worker {number}: {answer}" for number, answer in answers.items() if _refused(answer)]
         if refusals or self.stopping:
             for slot in self.slots:
                 slot.note({"drop": True})
-            return Outcome(tuple(refusals) or ("the gateway is stopping",))
+            return Changed(tuple(refusals) or ("the gateway is stopping",))
         self.start = start
         prepared = {slot.number: slot.process for slot in self.slots if isinstance(answers[slot.number], dict)}
         answers = await self._ask_all("commit")
@@ -137,7 +137,7 @@ class Supervisor:
             ):  # it began with the former one meanwhile, or could not go through with it: the next one has this one
                 slot.kill("could not take the configuration over")
         told = [answer for answer in answers.values() if isinstance(answer, dict)]
-        return Outcome(
+        return Changed(
             changes=", ".join(dict.fromkeys(one["changes"] for one in told)) or "all workers begin with it",
             needed=tuple(dict.fromkeys(setting for one in told for setting in one["needed"])),
         )
