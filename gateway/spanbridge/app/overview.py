@@ -154,7 +154,7 @@ class Overview(Periodic):
         return {
             "worker": slot.number,
             "state": str(status.state),
-            "for_s": status.since_s,
+            "since_s": status.since_s,
             "pid": status.pid,
             "restarts": status.restarts,
             "last_error": status.last_error,
