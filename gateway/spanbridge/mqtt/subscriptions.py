@@ -38,7 +38,10 @@ class Subscriptions:
 
     def release(self) -> None:
         """Give up the filters that another client takes: it has them now."""
-        self._unwanted |= dict.fromkeys(self._options.foreign)
+        for name in self._options.foreign:
+            self._unwanted[name] = None
+            self._subscribed.pop(name, None)  # by an answer that came late
+            self._granted.pop(name, None)
 
     def connected(self, *, session_present: bool) -> None:
         """A connection began: forget what is not known to be so any more.
