@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.resources
 import importlib.util
 import io
 import json
@@ -31,6 +30,7 @@ from bench.run import Timing
 from bench.shapes import PLAIN, QUEUES, SHAPES
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.devstack import Devstack
+from spanbridge.devstack.jars import DEFAULT_VERSION, lock_file
 
 
 def main() -> int:
@@ -107,8 +107,7 @@ def _setup(stack: Devstack, timing: Timing) -> dict[str, Any]:
 
 
 def _rocketmq_version() -> str:
-    lock = importlib.resources.files("spanbridge.devstack") / "rocketmq.lock.json"
-    return str(json.loads(lock.read_text())["rocketmq"])
+    return str(json.loads(lock_file(DEFAULT_VERSION).read_text())["rocketmq"])
 
 
 def _sections(stack: Devstack) -> dict[str, Any]:
