@@ -26,7 +26,18 @@ PAGE = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
 
 
 def events() -> Iterator[type[Event]]:
-    for package in ("admin", "app", "downlink", "lag", "mqtt", "rocketmq", "spool", "telemetry", "uplink"):
+    for package in (
+        "admin",
+        "app",
+        "downlink",
+        "lag",
+        "mqtt",
+        "rocketmq",
+        "spool",
+        "supervisor",
+        "telemetry",
+        "uplink",
+    ):
         root = importlib.import_module(f"spanbridge.{package}")
         for module in pkgutil.walk_packages(root.__path__, f"{root.__name__}."):
             for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):

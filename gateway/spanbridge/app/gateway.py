@@ -32,14 +32,17 @@ from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
 
 if TYPE_CHECKING:
+    from spanbridge.app.worker import Worker
     from spanbridge.lag import LagService
     from spanbridge.profiling import ProfilerService
+    from spanbridge.telemetry.metrics.points import Metric
 
 
 class Gateway:
     """Everything that one configuration describes. Build it outside the loop: TLS files are read.
 
-    With ``file`` the configuration can be read again from there, with the same ``environ``.
+    With ``file`` the configuration can be read again from there, with the same ``environ``. ``worker`` is who of
+    several processes this is; the configuration is that worker's, and read by somebody else.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Gateway:
         *,
         file: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Build the adapters; nothing connects yet.
 
@@ -56,9 +60,9 @@ class Gateway:
         """
         self._telemetry = telemetry
         self._reporter = telemetry.reporter
-        clock, loaded = SystemClock(), changes.loaded(config)
+        clock, loaded = SystemClock(), changes.loaded(config, worker)
         sink = SinkSwitch(create_sink(loaded.rocketmq, self._reporter))
-        sources = [create_source(one, self._reporter) for one in loaded.mqtt.values()]
+        sources = self.sources = [create_source(one, self._reporter) for one in loaded.mqtt.values()]
         spool_options = convert.spool_options(config)
         spool = None if spool_options is None else SegmentSpool(spool_options, self._reporter)
         letters = convert.dead_letter_options(config)
@@ -113,7 +117,7 @@ class Gateway:
             clock=clock,
         )
         self.profiler = _profiler(config, telemetry, environ or {})
-        self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
+        self.reload = Reload(running, loaded, _reader(file, environ or {}), file, worker)
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink, self.downlinks)]
         found += [self.profiler] if self.profiler is not None else []
         found += self._spool(spool, rejected, clock) if spool and rejected else []
@@ -179,6 +183,15 @@ class Gateway:
             await self._forward(stop, cause)
         finally:
             await self._services.stop()
+
+    def metrics(self) -> list[Metric]:
+        """All metrics now."""
+        return self._telemetry.read()
+
+    def release(self) -> None:
+        """Give up the subscriptions that another worker takes: it has them."""
+        for source in self.sources:
+            source.release()
 
     def _waiting(self) -> str:
         """What an outage of RocketMQ's keeps waiting, for the log."""

@@ -41,6 +41,8 @@ def _configured(config: Path) -> SpoolSection:
         fail(f"{config} has errors: `spanbridge check -c {config}` tells them, --path DIR needs no configuration")
     if report.config.spool is None:
         fail(f"{config} has no [spool]: --path DIR names a directory")
+    if report.config.gateway.workers > 1:
+        fail(f"each worker has a spool of its own: --path {report.config.spool.path}/worker-1 names one")
     return report.config.spool
 
 

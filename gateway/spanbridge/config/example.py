@@ -10,6 +10,9 @@ EXAMPLE = """\
 
 # name = "edge-1"                   # unique per gateway; default: "spanbridge-" and the host's name
 
+# [gateway]
+# workers = 2                       # processes that share the work; `spanbridge check` says what that does to order
+
 [mqtt]                              # several brokers: [[mqtt]], each with a name
 url = "mqtt://127.0.0.1:1883"       # mqtts:// for TLS
 version = "5"                       # or "3.1.1"

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from spanbridge.config.models.base import Conflict, Section
 from spanbridge.config.models.downlinks import DownlinkBounds, DownlinkSection
+from spanbridge.config.models.gateway import GatewaySection
 from spanbridge.config.models.lag import LagGroup, LagSection
 from spanbridge.config.models.mqtt import Mqtt, Tls, Will
 from spanbridge.config.models.profiling import Profiling
@@ -26,6 +27,7 @@ __all__ = [
     "Config",
     "DownlinkBounds",
     "DownlinkSection",
+    "GatewaySection",
     "LagGroup",
     "LagSection",
     "Mqtt",
@@ -65,6 +67,7 @@ class Config(Section):
         examples=[[{"filter": "devices/{device}/telemetry", "topic": "telemetry"}]],
     )
     downlinks: list[DownlinkSection] = Field(default=[], description="Downlinks: RocketMQ to MQTT.")
+    gateway: GatewaySection = Field(default_factory=GatewaySection, description="Processes.")
     uplink: UplinkSection = Field(default_factory=UplinkSection, description="MQTT to RocketMQ.")
     downlink: DownlinkBounds = Field(default_factory=DownlinkBounds, description="RocketMQ to MQTT.")
     lag: LagSection | None = Field(default=None, description="Consumer lag. Without this table it is not watched.")
