@@ -38,7 +38,11 @@ class Worker:
         }
         if config.spool is not None:
             path = worker_directory(config.spool.path, self.number)
-            share = {"path": path, "max_bytes": config.spool.max_bytes // self.count}
+            share = {
+                "path": path,
+                "max_bytes": config.spool.max_bytes // self.count,
+                "rejected_max_bytes": config.spool.rejected_max_bytes // self.count,
+            }
             update["spool"] = config.spool.model_copy(update=share)
         return config.model_copy(update=update)
 

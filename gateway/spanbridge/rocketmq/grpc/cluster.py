@@ -9,6 +9,7 @@ from typing import Any
 from spanbridge.core.errors import SinkError, SinkThrottled, SinkUnavailable, bare
 from spanbridge.ports import Link, Reporter
 from spanbridge.rocketmq.background import guarded
+from spanbridge.rocketmq.cluster_link import ClusterLink
 from spanbridge.rocketmq.errors import build
 from spanbridge.rocketmq.grpc.answers import judge_grpc
 from spanbridge.rocketmq.grpc.auth import Credentials
@@ -19,11 +20,10 @@ from spanbridge.rocketmq.grpc.session import ClientRole, ClientSession, access_p
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.ids import client_id
 from spanbridge.rocketmq.options import RocketmqOptions, parse_endpoints
-from spanbridge.rocketmq.standing import Standing
 from spanbridge.rocketmq.tls import TlsFiles
 
 
-class Cluster(Standing):
+class Cluster(ClusterLink):
     """What producers and consumers have in common. One for each client: RocketMQ keeps one role for a client id."""
 
     def __init__(self, options: RocketmqOptions, role: ClientRole, reporter: Reporter) -> None:

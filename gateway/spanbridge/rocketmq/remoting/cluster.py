@@ -10,6 +10,7 @@ from typing import Any, Final
 from spanbridge.core.errors import SinkError, SinkThrottled, SinkUnavailable, bare
 from spanbridge.ports import Link, Reporter
 from spanbridge.rocketmq.background import guarded
+from spanbridge.rocketmq.cluster_link import ClusterLink
 from spanbridge.rocketmq.events import RouteLearned
 from spanbridge.rocketmq.ids import client_id
 from spanbridge.rocketmq.options import RocketmqOptions, parse_endpoints
@@ -19,7 +20,6 @@ from spanbridge.rocketmq.remoting.endpoint import RemotingEndpoint
 from spanbridge.rocketmq.remoting.frame import AclKeys
 from spanbridge.rocketmq.remoting.routes import SendRoute, read_send_route
 from spanbridge.rocketmq.remoting.send import heartbeat, unregister
-from spanbridge.rocketmq.standing import Standing
 from spanbridge.rocketmq.tls import TlsFiles
 from spanbridge.rocketmq.topic_routes import TopicRoutes
 
@@ -29,7 +29,7 @@ _LONGEST_HEARTBEAT: Final = 30.0
 """Seconds. A broker closes a connection that it has not heard of for 120 s."""
 
 
-class RemotingCluster(Standing):
+class RemotingCluster(ClusterLink):
     """Connections and routes. One for each producer."""
 
     def __init__(self, options: RocketmqOptions, reporter: Reporter) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from spanbridge.ports import Link
 
 
-class Standing:
+class ClusterLink:
     """The state of the link, since when, and what went wrong last."""
 
     def __init__(self) -> None:
