@@ -1,0 +1,139 @@
+"""One receiver for each broker of a topic's route, and which of them work."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from spanbridge.core.errors import SinkError, bare
+from spanbridge.core.message import Message
+from spanbridge.core.retry import Backoff
+from spanbridge.ports import Received, Reporter
+from spanbridge.rocketmq import receive_events as events
+from spanbridge.rocketmq.background import guarded
+from spanbridge.rocketmq.options import ConsumerOptions
+from spanbridge.rocketmq.remoting.brokers import RemotingBrokers
+from spanbridge.rocketmq.remoting.cluster import RemotingCluster
+from spanbridge.rocketmq.remoting.pop import Popped
+from spanbridge.rocketmq.remoting.pop_receive import PopReceiver
+from spanbridge.rocketmq.remoting.routes import ReadRoute
+from spanbridge.rocketmq.remoting.subscription import RemotingSubscription
+
+_LOOK: Final = 1.0
+"""Seconds between looks at the route, which is refreshed elsewhere."""
+
+TakePopped = Callable[[str, Sequence[Popped], int], list[Message]]
+
+
+class PopReceivers:
+    """Implements :class:`spanbridge.rocketmq.remoting.inbox.RemotingInbox`. Messages go to ``take``."""
+
+    def __init__(
+        self,
+        options: ConsumerOptions,
+        *,
+        cluster: RemotingCluster[ReadRoute],
+        brokers: RemotingBrokers,
+        subscription: RemotingSubscription,
+        reporter: Reporter,
+        received: Received,
+        take: TakePopped,
+    ) -> None:
+        self.open = asyncio.Event()
+        """Set while messages are wanted."""
+        self._take = take
+        self._options = options
+        self._cluster = cluster
+        self._brokers = brokers
+        self._subscription = subscription
+        self._reporter = reporter
+        self._received = received
+        self._receivers: dict[str, PopReceiver] = {}
+        self._working: set[str] = set()
+        self._failing: dict[str, str] = {}
+
+    @property
+    def brokers(self) -> dict[str, bool]:
+        """The brokers, and whether messages come from them, or would if there were any."""
+        return {broker: broker in self._working for broker in self._receivers}
+
+    @property
+    def working(self) -> bool:
+        """Whether messages come from any broker, or would."""
+        return bool(self._working)
+
+    @property
+    def failing(self) -> str | None:
+        """Why a broker, or the cluster, lets us receive nothing; None while none says so."""
+        return self._failing.get("") or next(iter(self._failing.values()), None)
+
+    def take(self, broker: str, messages: Sequence[Popped], began_ns: int) -> list[Message]:
+        """See :class:`spanbridge.rocketmq.remoting.inbox.RemotingInbox`."""
+        return self._take(broker, messages, began_ns)
+
+    def works(self, broker: str) -> None:
+        """See :class:`spanbridge.rocketmq.remoting.inbox.RemotingInbox`."""
+        over = [part for part in ("", broker) if self._failing.pop(part, None) is not None]
+        if broker not in self._working:
+            self._working.add(broker)
+            over = [*over, broker] if broker not in over else over
+        for part in over:
+            self._reporter.report(
+                events.ReceiveWorks(group=self._options.group, topic=self._options.topic, broker=part)
+            )
+
+    def fails(self, broker: str, error: SinkError, retry_in: float) -> None:
+        """See :class:`spanbridge.rocketmq.remoting.inbox.RemotingInbox`."""
+        self._working.discard(broker)
+        self._failing[broker] = str(error)
+        self._cluster.note_error(str(error))
+        self._reporter.report(
+            events.ReceiveFailed(
+                group=self._options.group, topic=self._options.topic, broker=broker, reason=error.reason,
+                cause=str(error), retry_in=retry_in,
+            )
+        )  # fmt: skip
+        self._cluster.routes.suspect(self._options.topic)
+
+    async def keep(self) -> None:
+        """Have a receiver for each broker of the route, until cancelled."""
+        backoff = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
+        while True:
+            pause = _LOOK
+            with guarded("receivers", self._reporter):
+                try:
+                    route = await self._cluster.routes.get(self._options.topic)
+                except SinkError as error:
+                    pause = backoff.next_delay(random.random())  # noqa: S311 - jitter
+                    self.fails("", bare(error), pause)
+                else:
+                    backoff.reset()
+                    self._brokers.learn(route.masters)
+                    await self._adjust(set(route.masters))
+            await asyncio.sleep(pause)
+
+    async def _adjust(self, brokers: set[str]) -> None:
+        for broker in brokers - self._receivers.keys():
+            receiver = PopReceiver(
+                broker,
+                options=self._options,
+                subscription=self._subscription,
+                cluster=self._cluster,
+                brokers=self._brokers,
+                inbox=self,
+                reporter=self._reporter,
+                received=self._received,
+            )
+            self._receivers[broker] = receiver
+            receiver.start()
+        for broker in self._receivers.keys() - brokers:
+            self._working.discard(broker)
+            self._failing.pop(broker, None)
+            await self._receivers.pop(broker).stop()
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        receivers, self._receivers = self._receivers, {}
+        await asyncio.gather(*(receiver.stop() for receiver in receivers.values()))
