@@ -28,8 +28,8 @@ class Rocketmq(Section):
     )
     protocol: Literal["grpc", "remoting"] = Field(
         default="grpc",
-        description="`grpc` sends through the proxy; `remoting` to the brokers that the name servers name, without a "
-        "proxy. Downlinks need `grpc`.",
+        description="`grpc` goes through the proxy, `remoting` to the brokers that the name servers name, without one. "
+        "Both send, and both receive for downlinks.",
     )
     namespace: str = Field(
         default="", description="Namespace, for services that use it; Apache RocketMQ's own proxy ignores it."
