@@ -28,11 +28,12 @@ def anyio_backend() -> object:
     return LOOPS[1]
 
 
-@pytest.fixture(params=["grpc", "remoting"])
+@pytest.fixture(params=["grpc", "pop", "pull"])
 def way(request: pytest.FixtureRequest, devstack: Any) -> dict[str, Any]:
-    """By which protocol a consumer connects, and where to."""
-    endpoints = devstack.rocketmq.endpoints if request.param == "grpc" else devstack.rocketmq.namesrv
-    return {"endpoints": endpoints, "protocol": request.param}
+    """By which protocol a consumer connects and receives, and where to."""
+    if request.param == "grpc":
+        return {"endpoints": devstack.rocketmq.endpoints, "protocol": "grpc"}
+    return {"endpoints": devstack.rocketmq.namesrv, "protocol": "remoting", "receive_by": request.param}
 
 
 BOTH_LOOPS = pytest.mark.parametrize("anyio_backend", LOOPS, ids=["asyncio", "uvloop"])

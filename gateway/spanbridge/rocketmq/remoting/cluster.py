@@ -17,6 +17,7 @@ from spanbridge.rocketmq.ids import client_id
 from spanbridge.rocketmq.options import RocketmqOptions, parse_endpoints
 from spanbridge.rocketmq.remoting.admin import TopicRoute, topic_route
 from spanbridge.rocketmq.remoting.call import Call
+from spanbridge.rocketmq.remoting.client import OnRequest
 from spanbridge.rocketmq.remoting.encode import wire_topic
 from spanbridge.rocketmq.remoting.endpoint import RemotingEndpoint
 from spanbridge.rocketmq.remoting.frame import AclKeys
@@ -47,13 +48,14 @@ R = TypeVar("R", bound=ClientRoute)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemotingRole(Generic[R]):
     """What a client is: how it reads routes (topic, its name with the namespace, what was found), and what it tells
-    brokers of itself, by its client id.
+    brokers of itself, by its client id. ``on_request`` is for what brokers ask.
     """
 
     read_route: Callable[[str, str, TopicRoute | None], R]
     heartbeat: Callable[[str], Call[int]]
     goodbye: Callable[[str], Call[None]]
     reading: bool = False
+    on_request: OnRequest | None = None
 
 
 class RemotingCluster(Generic[R]):
@@ -76,6 +78,7 @@ class RemotingCluster(Generic[R]):
         self._apart: dict[str, RemotingEndpoint] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._unnamed: set[str] = set()
+        self._left = False
 
     async def start(self) -> None:
         """Learn the routes of the topics known in advance, and keep them. Returns at once.
@@ -112,6 +115,7 @@ class RemotingCluster(Generic[R]):
             tls=self._tls,
             reporter=self._reporter,
             on_change=on_change,
+            on_request=self._role.on_request,
         )
 
     def peers(self) -> dict[str, dict[str, Any]]:
@@ -131,13 +135,16 @@ class RemotingCluster(Generic[R]):
         :raises SinkError: there is no such topic, or no answer.
         """
         name = wire_topic(self._options.namespace, topic)
-        found = await self._ask_name_server(name)
+        found = await self.wire_route(name)
         if found is None:
             await self._see_brokers(topic)
         return self._role.read_route(topic, name, found)
 
-    async def _ask_name_server(self, name: str) -> TopicRoute | None:
-        """In turn, those that answered last time first."""
+    async def wire_route(self, name: str) -> TopicRoute | None:
+        """The route of a topic by the name that brokers know, from a name server: those that answered last time first.
+
+        :raises SinkError: none answers.
+        """
         failures: list[SinkError] = []
         what = f"route of topic {name!r}"
         for address in sorted(self.name_servers, key=lambda address: self.endpoint(address).up is False):
@@ -164,7 +171,7 @@ class RemotingCluster(Generic[R]):
 
         :raises SinkError: no name server says.
         """
-        found = await self._ask_name_server(_EVERYWHERE)
+        found = await self.wire_route(_EVERYWHERE)
         return {} if found is None else {one.broker: one.master for one in found.brokers if one.master is not None}
 
     async def heartbeat(self, addresses: Sequence[str]) -> None:
@@ -208,7 +215,8 @@ class RemotingCluster(Generic[R]):
 
     async def _beat_all(self) -> None:
         """A heartbeat to each broker. What comes of it, the endpoint has told."""
-        await asyncio.gather(*map(self.beat, self._broker_addresses()), return_exceptions=True)
+        if not self._left:
+            await asyncio.gather(*map(self.beat, self._broker_addresses()), return_exceptions=True)
 
     def _broker_addresses(self) -> set[str]:
         return {address for route in self.routes.known.values() for address in route.masters.values()}
@@ -262,9 +270,15 @@ class RemotingCluster(Generic[R]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.routes.close()
-        await asyncio.gather(*map(self._leave, self._broker_addresses() & self._endpoints.keys()))
+        await self.leave()
         endpoints = (*self._endpoints.values(), *self._apart.values())
         await asyncio.gather(*(endpoint.close() for endpoint in endpoints))
+
+    async def leave(self) -> None:
+        """Say goodbye to the brokers, and send no more heartbeats. Idempotent."""
+        if not self._left:
+            self._left = True
+            await asyncio.gather(*map(self._leave, self._broker_addresses() & self._endpoints.keys()))
 
     async def _leave(self, address: str) -> None:
         endpoint = self._endpoints[address]

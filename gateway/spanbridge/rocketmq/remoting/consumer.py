@@ -12,14 +12,19 @@ from spanbridge.core.delivery import Delivery
 from spanbridge.core.message import Message
 from spanbridge.ports import Acked, Deliver, Link, PeerStatus, Received, Released, Reporter
 from spanbridge.rocketmq import receive_events as events
-from spanbridge.rocketmq.held import Arrival, DeliveryAnswer, Held, ReceivedMessage
+from spanbridge.rocketmq.held import DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.options import ConsumerOptions
 from spanbridge.rocketmq.remoting.brokers import RemotingBrokers
 from spanbridge.rocketmq.remoting.cluster import RemotingCluster
-from spanbridge.rocketmq.remoting.incoming import read_stored
-from spanbridge.rocketmq.remoting.pop import Popped
-from spanbridge.rocketmq.remoting.pop_answers import PopAnswers
-from spanbridge.rocketmq.remoting.receivers import PopReceivers
+from spanbridge.rocketmq.remoting.codes import RequestCode
+from spanbridge.rocketmq.remoting.frame import Frame
+from spanbridge.rocketmq.remoting.group import PULL
+from spanbridge.rocketmq.remoting.health import ReceiveHealth
+from spanbridge.rocketmq.remoting.inbox import ConsumerParts, ReceiveWay
+from spanbridge.rocketmq.remoting.incoming import Incoming
+from spanbridge.rocketmq.remoting.intake import once_more, sort_incoming
+from spanbridge.rocketmq.remoting.pop_way import PopWay, have_pop
+from spanbridge.rocketmq.remoting.pull_way import PullWay
 from spanbridge.rocketmq.remoting.subscription import RemotingSubscription
 
 
@@ -31,33 +36,31 @@ class RemotingConsumer:
         self._reporter = reporter
         self._subscription = RemotingSubscription(options)
         connection = replace(options.cluster, topics=(options.topic,), kinds=())
-        self._cluster = RemotingCluster(connection, self._subscription.role(), reporter)
-        brokers = RemotingBrokers(self._cluster)
+        self._cluster = RemotingCluster(connection, self._subscription.role(self._asked), reporter)
         self._held = Held()
-        self._answers = PopAnswers(
-            brokers=brokers,
-            subscription=self._subscription,
-            held=self._held,
-            reporter=reporter,
-            acked=acked,
-            invisible=options.invisible,
-        )
-        self._receivers = PopReceivers(
+        self._health = ReceiveHealth(options, self._cluster, reporter)
+        self._open = asyncio.Event()
+        self._parts = ConsumerParts(
             options,
-            cluster=self._cluster,
-            brokers=brokers,
-            subscription=self._subscription,
-            reporter=reporter,
-            received=received,
-            take=self.take,
+            self._cluster,
+            RemotingBrokers(self._cluster),
+            self._subscription,
+            self._held,
+            self._health,
+            self._open,
+            reporter,
+            received,
+            acked,
+            self.take,
         )
+        self._way: ReceiveWay = PopWay(self._parts)
         self._deliver: Deliver[Message] | None = None
         self._paused = False
         self._delivering = True
         self._messages = 0
         self._link = Link.IDLE
         self._since_ns = time.time_ns()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._receiving: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
 
     # -- the port ---------------------------------------------------------------------------------------------------
@@ -103,10 +106,24 @@ class RemotingConsumer:
             return
         self._set_link(Link.CONNECTING)
         await self._cluster.start()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._receivers.keep()), loop.create_task(self._answers.keep())]
+        self._receiving = asyncio.get_running_loop().create_task(self._receive())
         self._judge_gate()
         await self._closed.wait()
+
+    async def _receive(self) -> None:
+        """By POP where the brokers have it, else by pulling."""
+        wanted = self._options.cluster.receive_by
+        if wanted != "pull" and (wanted == "pop" or await have_pop(self._parts)):
+            await self._way.keep()
+        self._subscription.consume_type = PULL
+        before, self._way = self._way, PullWay(self._parts, self._again)
+        await before.close()
+        await self._way.keep()
+
+    def _asked(self, request: Frame) -> None:
+        """A broker tells that the members of the group may have changed."""
+        if request.code == RequestCode.NOTIFY_CONSUMER_IDS_CHANGED and isinstance(self._way, PullWay):
+            self._way.changed.set()
 
     def ack(self, deliveries: Sequence[Delivery[Message]]) -> None:
         """Acknowledge these, with whatever else is acknowledged before the loop turns."""
@@ -132,8 +149,8 @@ class RemotingConsumer:
             for delivery in deliveries
             if isinstance(delivery, ReceivedMessage) and self._held.answer(delivery, answer)
         ]
-        self._answers.conclude(answered)
-        if not self._receivers.open.is_set():
+        self._way.conclude(answered)
+        if not self._open.is_set():
             self._judge_gate()
         return len(answered)
 
@@ -151,20 +168,19 @@ class RemotingConsumer:
         """Deliver nothing more. What still comes is handed back at once."""
         self._delivering = False
         self._judge_gate()
-        if self._tasks:
-            self._tasks[0].cancel()
-        await self._receivers.stop()
+        await self._way.stop()
 
     async def give_back(self) -> None:
         """Hand every unacked delivery back; what was answered before is seen through, too, as far as time allows."""
         self._delivering = False
         self._judge_gate()
-        self._answers.leaving = True
+        self._way.leaving = True
         unacked = [delivery for delivery in self._held if self._held.answer(delivery, DeliveryAnswer.NACK)]
         if unacked:
             self._reporter.report(events.MessagesReturned(group=self._group, topic=self._topic, count=len(unacked)))
-        self._answers.conclude(unacked)
+        self._way.conclude(unacked)
         await self._see_through()
+        await self._way.leave()
 
     async def close(self) -> None:
         """End what is under way, say goodbye and close the connections."""
@@ -173,10 +189,10 @@ class RemotingConsumer:
         await self.stop_intake()
         await self._see_through()
         self._set_link(Link.CLOSED)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._answers.close()
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.gather(self._receiving, return_exceptions=True)
+        await self._way.close()
         self._cluster.change(Link.CLOSED)
         await self._cluster.close()
         self._closed.set()
@@ -186,68 +202,56 @@ class RemotingConsumer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.give_back_timeout):
                 await asyncio.sleep(0)  # acknowledgements of this turn of the loop are sent then
-                while tasks := self._answers.tasks:
+                while tasks := self._way.tasks:
                     await asyncio.wait(tasks)
 
     # -- what receivers see -----------------------------------------------------------------------------------------
 
-    def take(self, broker: str, messages: Sequence[Popped], began_ns: int) -> list[Message]:
-        """See :class:`spanbridge.rocketmq.remoting.inbox.RemotingInbox`."""
-        now, now_ns = time.monotonic_ns(), time.time_ns()
-        arrival = Arrival(self, broker, now, began_ns + int(self._options.invisible * 1e9))
-        topic, limit, wants = self._topic, self._options.max_body_bytes, self._subscription.wants
-        most = self._subscription.settings.max_attempts
-        fresh: list[Delivery[Message]] = []
-        taken: list[Message] = []
-        over: list[Delivery[Message]] = []
-        unwanted: list[Delivery[Message]] = []
-        for stored, handle, attempts in messages:
-            message = read_stored(stored, topic, broker, now_ns, attempts=attempts, limit=limit)
-            delivery = ReceivedMessage(message, arrival, handle, handle.offset)
-            if self._held.take(delivery) is not None:
-                taken.append(message)
-            elif not wants(message.tag):
-                unwanted.append(delivery)
-            elif attempts >= most:
-                over.append(delivery)
-            else:
-                taken.append(message)
-                fresh.append(delivery)
-        self._messages += len(fresh)
-        if again := len(taken) - len(fresh):
+    def take(self, broker: str, messages: Sequence[Incoming], began_ns: int) -> list[Message]:
+        """See :data:`spanbridge.rocketmq.remoting.inbox.TakeIncoming`."""
+        arrived = sort_incoming(self._parts, self, broker, messages, began_ns)
+        self._messages += len(arrived.fresh)
+        if again := len(arrived.taken) - len(arrived.fresh):
             self._reporter.report(events.MessagesAgain(group=self._group, topic=self._topic, count=again))
-        if unwanted:
-            self.ack(unwanted)
-        if over:
-            self.reject(over, f"they were delivered {most} times")
-        self._hand_over(fresh)
-        return taken
+        if arrived.unwanted:
+            self.ack(arrived.unwanted)
+        if arrived.over:
+            self.reject(arrived.over, f"they were delivered {self._subscription.settings.max_attempts} times")
+        self._hand_over(arrived.fresh)
+        return arrived.taken
 
     def _hand_over(self, fresh: list[Delivery[Message]]) -> None:
         if not self._delivering:
-            self._answers.leaving = True
+            self._way.leaving = True
             self._answer(fresh, DeliveryAnswer.NACK)
         elif fresh:
             assert self._deliver is not None
             self._deliver(fresh)
         self._judge_gate()
 
+    def _again(self, delivery: ReceivedMessage) -> None:
+        """Deliver a message once more that could not be handled."""
+        self._held.forget(delivery)
+        if self._delivering and self._deliver is not None:
+            fresh = once_more(delivery, self)
+            self._held.take(fresh)
+            self._deliver([fresh])
+
     # -- notes ------------------------------------------------------------------------------------------------------
 
     def _judge_gate(self) -> None:
         wanted = self._delivering and not self._paused and self._held.unacked < self._options.max_unacked
         if wanted and self._deliver is not None:
-            self._receivers.open.set()
+            self._open.set()
         else:
-            self._receivers.open.clear()
+            self._open.clear()
 
     def _link_now(self) -> Link:
         if self._link in {Link.IDLE, Link.CLOSED}:
             return self._link
-        receivers = self._receivers
-        if receivers.working and self._cluster.link is Link.UP:
+        if self._health.working and self._cluster.link is Link.UP:
             return Link.UP
-        return Link.BACKOFF if receivers.failing or self._cluster.link is Link.BACKOFF else Link.CONNECTING
+        return Link.BACKOFF if self._health.failing or self._cluster.link is Link.BACKOFF else Link.CONNECTING
 
     def _set_link(self, link: Link) -> None:
         if (link is Link.UP) is not (self._link is Link.UP):
@@ -265,23 +269,24 @@ class RemotingConsumer:
     @property
     def status(self) -> PeerStatus:
         """The connection as of now."""
-        cluster, receivers = self._cluster, self._receivers
+        cluster, health = self._cluster, self._health
         self._set_link(self._link_now())
         return PeerStatus(
             name=self.name,
             link=self._link,
             since_ns=self._since_ns,
-            last_error=receivers.failing or cluster.last_error,
+            last_error=health.failing or cluster.last_error,
             last_error_ns=cluster.last_error_ns,
             detail={
                 "protocol": "remoting",
+                "receives_by": "pop" if isinstance(self._way, PopWay) else "pull",
                 "client_id": cluster.client_id,
                 "group": self._group,
                 "topic": self._topic,
                 "filter": self._options.filter,
                 "fifo": self._subscription.settings.orderly,
                 "endpoints": cluster.peers(),
-                "brokers": receivers.brokers,
+                "brokers": {broker: broker in health.working for broker in sorted(self._way.brokers)},
                 "unacked": self._held.unacked,
                 "held": len(self._held),
                 "paused": self._paused,

@@ -13,7 +13,7 @@ from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
 from spanbridge.rocketmq.options import RocketmqOptions
 from spanbridge.rocketmq.remoting.answers import judge
 from spanbridge.rocketmq.remoting.call import Call
-from spanbridge.rocketmq.remoting.client import RemotingClient
+from spanbridge.rocketmq.remoting.client import OnRequest, RemotingClient
 from spanbridge.rocketmq.remoting.errors import RemotingError, RemotingRefused, RemotingUnavailable
 from spanbridge.rocketmq.remoting.frame import AclKeys
 from spanbridge.rocketmq.remoting.tls import RemotingTls
@@ -39,6 +39,7 @@ class RemotingEndpoint:
         tls: RemotingTls,
         reporter: Reporter,
         on_change: Callable[[RemotingEndpoint], None] | None,
+        on_request: OnRequest | None = None,
     ) -> None:
         self.address = address
         self.up: bool | None = None
@@ -49,6 +50,7 @@ class RemotingEndpoint:
         self._tls = tls
         self._reporter = reporter
         self._on_change = on_change
+        self._on_request = on_request
         self._client: RemotingClient | None = None
         self._attempt: asyncio.Task[RemotingClient | RemotingError] | None = None
         self._retiring: dict[asyncio.Task[None], RemotingClient] = {}
@@ -104,6 +106,7 @@ class RemotingEndpoint:
                 tls=self._tls.context,
                 server_name=self._tls.server_name,
                 keys=self._keys,
+                on_request=self._on_request,
             )
             await client.connect()
         except ValueError as error:  # a route that announces something else than host:port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from spanbridge.rocketmq.remoting.call import Call
@@ -59,10 +60,12 @@ def _pauses(policy: Any) -> tuple[float, ...]:
     return tuple(min(max(0.0, int(pause) / 1000), _LONGEST_PAUSE) for pause in listed)
 
 
-def consumer_heartbeat(client_id: str, names: GroupTopic, subscription: dict[str, Any], consume_type: str) -> Call[int]:
+def consumer_heartbeat(
+    client_id: str, names: GroupTopic, subscriptions: Sequence[dict[str, Any]], consume_type: str
+) -> Call[int]:
     """Tell a broker that this consumer lives, and what it subscribes to. The answer is the broker's version.
 
-    ``subscription`` is ``SubscriptionData``, as :func:`subscription_data` makes it.
+    ``subscriptions`` are ``SubscriptionData``, as :func:`subscription_data` makes it.
     """
     living = {
         "clientID": client_id,
@@ -73,7 +76,7 @@ def consumer_heartbeat(client_id: str, names: GroupTopic, subscription: dict[str
                 "consumeType": consume_type,
                 "messageModel": "CLUSTERING",
                 "consumeFromWhere": "CONSUME_FROM_LAST_OFFSET",
-                "subscriptionDataSet": [subscription],
+                "subscriptionDataSet": list(subscriptions),
                 "unitMode": False,
             }
         ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from spanbridge.core.message import Message
 from spanbridge.rocketmq.remoting.stored import StoredMessage
@@ -25,6 +25,14 @@ _SYSTEM: Final = frozenset((
     "__transactionId__", "CHECK_IMMUNITY_TIME_IN_SECONDS",
 ))  # fmt: skip
 """Properties that are RocketMQ's own (``MessageConst.STRING_HASH_SET``, and some more)."""
+
+
+class Incoming(NamedTuple):
+    """One message as it came: what answers it (each way of receiving has its own), and its earlier deliveries."""
+
+    stored: StoredMessage
+    handle: Any
+    attempts: int
 
 
 def read_stored(

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from spanbridge.rocketmq.remoting.call import Call
 from spanbridge.rocketmq.remoting.codes import RequestCode, ResponseCode
 from spanbridge.rocketmq.remoting.frame import Frame
+from spanbridge.rocketmq.remoting.incoming import Incoming
 from spanbridge.rocketmq.remoting.stored import StoredMessage, read_messages
 
 MOST: Final = 32
@@ -69,14 +70,6 @@ class PopHandle(NamedTuple):
     physical_offset: int
 
 
-class Popped(NamedTuple):
-    """One message, what answers it, and how often it was delivered before."""
-
-    stored: StoredMessage
-    handle: PopHandle
-    attempts: int
-
-
 def pop(
     names: GroupTopic,
     expression: str,
@@ -86,7 +79,7 @@ def pop(
     invisible: float,
     wait: float,
     attempt_id: str | None,
-) -> Call[list[Popped]]:
+) -> Call[list[Incoming]]:
     """Messages of all queues that a broker has of a topic, and of the group's retry topic there; none after ``wait``.
 
     Times are in seconds. ``attempt_id`` is given for a group that receives in order: a queue is locked by what was
@@ -116,7 +109,7 @@ def pop(
     )
 
 
-def _popped(response: Frame) -> list[Popped]:
+def _popped(response: Frame) -> list[Incoming]:
     if response.code != ResponseCode.SUCCESS:
         return []
     fields = response.fields
@@ -135,7 +128,7 @@ def _popped(response: Frame) -> list[Popped]:
             of_queue = counts.get(("0", str(stored.queue_id)), attempts)
             attempts = counts.get(("0", f"qo{stored.queue_id}%{stored.queue_offset}"), of_queue)
         handle = PopHandle(checkpoint, stored.queue_offset, stored.physical_offset)
-        found.append(Popped(stored, handle, attempts))
+        found.append(Incoming(stored, handle, attempts))
     return found
 
 

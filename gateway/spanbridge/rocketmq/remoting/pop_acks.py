@@ -11,13 +11,11 @@ from typing import Final
 
 from spanbridge.core.errors import SinkError, bare
 from spanbridge.core.retry import Backoff
-from spanbridge.ports import Acked, Reporter
 from spanbridge.rocketmq.background import guarded
-from spanbridge.rocketmq.held import Held, ReceivedMessage
+from spanbridge.rocketmq.held import ReceivedMessage
 from spanbridge.rocketmq.receive_events import AckLate, AckRetried
-from spanbridge.rocketmq.remoting.brokers import RemotingBrokers
+from spanbridge.rocketmq.remoting.inbox import ConsumerParts
 from spanbridge.rocketmq.remoting.pop import ack, ack_batch, fits
-from spanbridge.rocketmq.remoting.subscription import RemotingSubscription
 
 _TOGETHER: Final = 256
 """Messages in one request."""
@@ -32,14 +30,12 @@ _UNKNOWN: Final = frozenset({"message_illegal", "invalid_receipt_handle"})
 class PopAcks:
     """Sends acknowledgements, and tries those that failed again for as long as the messages are ours."""
 
-    def __init__(
-        self, brokers: RemotingBrokers, subscription: RemotingSubscription, held: Held, reporter: Reporter, acked: Acked
-    ) -> None:
-        self._brokers = brokers
-        self._subscription = subscription
-        self._held = held
-        self._reporter = reporter
-        self._acked = acked
+    def __init__(self, parts: ConsumerParts) -> None:
+        self._brokers = parts.brokers
+        self._subscription = parts.subscription
+        self._held = parts.held
+        self._reporter = parts.reporter
+        self._acked = parts.acked
         self._singly: set[str] = set()
         self._waiting: dict[str, deque[ReceivedMessage]] = {}
         self._under_way: dict[str, set[asyncio.Task[None]]] = {}

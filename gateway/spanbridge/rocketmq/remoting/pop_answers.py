@@ -8,15 +8,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from spanbridge.core.errors import SinkError, bare
-from spanbridge.ports import Acked, Reporter
 from spanbridge.rocketmq.background import guarded
-from spanbridge.rocketmq.held import DeliveryAnswer, Held, ReceivedMessage
+from spanbridge.rocketmq.held import DeliveryAnswer, ReceivedMessage
 from spanbridge.rocketmq.receive_events import DeadLetterFailed, HoldLost, NackFailed, RenewalFailed
-from spanbridge.rocketmq.remoting.brokers import RemotingBrokers
 from spanbridge.rocketmq.remoting.group import send_back
+from spanbridge.rocketmq.remoting.inbox import ConsumerParts
 from spanbridge.rocketmq.remoting.pop import change_invisible
 from spanbridge.rocketmq.remoting.pop_acks import PopAcks
-from spanbridge.rocketmq.remoting.subscription import RemotingSubscription
 
 _AT_ONCE: Final = 32
 """Requests under way at once; each is for one message."""
@@ -31,22 +29,13 @@ _DEAD_LETTERS: Final = -1
 class PopAnswers:
     """Renews messages at half of their invisible time, and carries out acks, nacks and rejections."""
 
-    def __init__(
-        self,
-        *,
-        brokers: RemotingBrokers,
-        subscription: RemotingSubscription,
-        held: Held,
-        reporter: Reporter,
-        acked: Acked,
-        invisible: float,
-    ) -> None:
-        self._brokers = brokers
-        self._subscription = subscription
-        self._held = held
-        self._acks = PopAcks(brokers, subscription, held, reporter, acked)
-        self._reporter = reporter
-        self._invisible = invisible
+    def __init__(self, parts: ConsumerParts) -> None:
+        self._brokers = parts.brokers
+        self._subscription = parts.subscription
+        self._held = parts.held
+        self._acks = PopAcks(parts)
+        self._reporter = parts.reporter
+        self._invisible = parts.options.invisible
         self.leaving = False
         """Whether what is nacked is to come again at once: we are about to go."""
         self._gate = asyncio.Semaphore(_AT_ONCE)

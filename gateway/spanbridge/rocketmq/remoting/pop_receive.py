@@ -11,46 +11,27 @@ from typing import Any, Final
 
 from spanbridge.core.errors import SinkError, bare
 from spanbridge.core.retry import Backoff
-from spanbridge.ports import Received, Reporter
 from spanbridge.rocketmq.background import guarded
-from spanbridge.rocketmq.options import ConsumerOptions
-from spanbridge.rocketmq.remoting.brokers import RemotingBrokers
-from spanbridge.rocketmq.remoting.cluster import RemotingCluster
 from spanbridge.rocketmq.remoting.endpoint import RemotingEndpoint
-from spanbridge.rocketmq.remoting.inbox import RemotingInbox
+from spanbridge.rocketmq.remoting.inbox import ConsumerParts
 from spanbridge.rocketmq.remoting.pop import pop
-from spanbridge.rocketmq.remoting.routes import ReadRoute
-from spanbridge.rocketmq.remoting.subscription import RemotingSubscription
 
 _ACCEPTED: Final = 1.0
 """Seconds after which a request counts as accepted: what a broker refuses, it refuses at once."""
+_NO_POP: Final = frozenset({"unimplemented", "timer_disabled"})
+"""Why a broker hands out nothing by POP, to nobody."""
 _LAST: Final = 5.0
 """Seconds for what is under way when the receiver is stopped."""
 
 
 class PopReceiver:
-    """Receives from one broker until it is stopped."""
+    """Receives from one broker until it is stopped. ``refused`` is told where there is no POP."""
 
-    def __init__(
-        self,
-        broker: str,
-        *,
-        options: ConsumerOptions,
-        subscription: RemotingSubscription,
-        cluster: RemotingCluster[ReadRoute],
-        brokers: RemotingBrokers,
-        inbox: RemotingInbox,
-        reporter: Reporter,
-        received: Received,
-    ) -> None:
+    def __init__(self, broker: str, parts: ConsumerParts, refused: Callable[[], None]) -> None:
         self.broker = broker
-        self._options = options
-        self._subscription = subscription
-        self._cluster = cluster
-        self._brokers = brokers
-        self._inbox = inbox
-        self._reporter = reporter
-        self._received = received
+        self._options = parts.options
+        self._parts = parts
+        self._refused = refused
         self._attempt_id = uuid.uuid4().hex
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -69,19 +50,21 @@ class PopReceiver:
         """One request after the other, for ever."""
         backoff = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
         while not self._stopping:
-            await self._inbox.open.wait()
+            await self._parts.open.wait()
             pause = self._options.backoff_maximum
-            with guarded("receiving", self._reporter):
+            with guarded("receiving", self._parts.reporter):
                 try:
-                    await self._subscription.learn(self._cluster, self._brokers.address(self.broker))
+                    await self._parts.subscription.learn(self._parts.cluster, self._parts.brokers.address(self.broker))
                     brought = await self._receive(self._options.long_poll)
                 except SinkError as error:
                     pause = backoff.next_delay(random.random())  # noqa: S311 - jitter
+                    if error.reason in _NO_POP:
+                        self._refused()
                     if not self._stopping:
-                        self._inbox.fails(self.broker, bare(error), pause)
+                        self._parts.health.fails(self.broker, bare(error), pause)
                 else:
                     backoff.reset()
-                    self._inbox.works(self.broker)
+                    self._parts.health.works(self.broker)
                     self._ask_beside(brought)
                     continue
             if self._stopping:
@@ -90,15 +73,15 @@ class PopReceiver:
 
     def _ask_beside(self, brought: int) -> None:
         """Where there is more than one request brings, several are under way. Order allows but one."""
-        full = brought >= self._subscription.batch and not self._stopping
-        if full and not self._subscription.settings.orderly and len(self._tasks) < self._options.calls:
+        full = brought >= self._parts.subscription.batch and not self._stopping
+        if full and not self._parts.subscription.settings.orderly and len(self._tasks) < self._options.calls:
             self._add(self._help)
 
     async def _help(self) -> None:
         """As long as requests bring something. They do not wait at the broker."""
-        with guarded("receiving", self._reporter):
+        with guarded("receiving", self._parts.reporter):
             try:
-                while self._inbox.open.is_set() and not self._stopping:
+                while self._parts.open.is_set() and not self._stopping:
                     brought = await self._receive(0.0)
                     if not brought:
                         return
@@ -111,7 +94,7 @@ class PopReceiver:
 
         :raises SinkError: it failed.
         """
-        subscription = self._subscription
+        subscription = self._parts.subscription
         orderly = subscription.settings.orderly
         call = pop(
             subscription.names,
@@ -124,7 +107,7 @@ class PopReceiver:
         )
         what = f"receiving for group {subscription.group!r} from topic {subscription.topic!r}"
         began_ns, started_ns = time.monotonic_ns(), time.time_ns()
-        endpoint = self._brokers.long_polls(self.broker)
+        endpoint = self._parts.brokers.long_polls(self.broker)
         accepted = asyncio.get_running_loop().call_later(_ACCEPTED, self._accepted, endpoint)
         task = asyncio.current_task()
         assert task is not None
@@ -135,9 +118,9 @@ class PopReceiver:
             accepted.cancel()
             self._asking.discard(task)
         if popped:
-            messages = self._inbox.take(self.broker, popped, began_ns)
+            messages = self._parts.take(self.broker, popped, began_ns)
             if messages:
-                self._received(messages, started_ns, time.time_ns())
+                self._parts.received(messages, started_ns, time.time_ns())
             # With the same id a broker gives the same messages again, which is how those of an answer that was lost
             # come at once; with another, it finds the queue locked until their invisible time has passed.
             self._attempt_id = uuid.uuid4().hex
@@ -145,7 +128,7 @@ class PopReceiver:
 
     def _accepted(self, endpoint: RemotingEndpoint) -> None:
         if endpoint.connected:
-            self._inbox.works(self.broker)
+            self._parts.health.works(self.broker)
 
     async def stop(self) -> None:
         """Have the broker forget requests that it keeps open, and take what it has answered."""
@@ -154,7 +137,7 @@ class PopReceiver:
         for task in tasks - asking:
             task.cancel()
         if asking:
-            await self._brokers.long_polls(self.broker).finish()
+            await self._parts.brokers.long_polls(self.broker).finish()
             await asyncio.wait(asking, timeout=_LAST)
         for task in tasks:
             task.cancel()

@@ -5,11 +5,16 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from spanbridge.core.errors import SinkError
 from spanbridge.rocketmq.options import ConsumerOptions
+from spanbridge.rocketmq.remoting.admin import all_groups
+from spanbridge.rocketmq.remoting.call import Call
+from spanbridge.rocketmq.remoting.client import OnRequest
 from spanbridge.rocketmq.remoting.cluster import RemotingCluster, RemotingRole
 from spanbridge.rocketmq.remoting.encode import wire_topic
 from spanbridge.rocketmq.remoting.group import (
     POP,
+    PULL,
     GroupSettings,
     consumer_goodbye,
     consumer_heartbeat,
@@ -18,6 +23,7 @@ from spanbridge.rocketmq.remoting.group import (
 )
 from spanbridge.rocketmq.remoting.incoming import tags_of
 from spanbridge.rocketmq.remoting.pop import MOST, GroupTopic
+from spanbridge.rocketmq.remoting.pulling import retry_topic
 from spanbridge.rocketmq.remoting.routes import ReadRoute, read_read_route
 
 _FRESH: Final = 60.0
@@ -45,20 +51,22 @@ class RemotingSubscription:
         self._version = time.time_ns() // 1_000_000
         self._learned: dict[str, float] = {}
 
-    def role(self) -> RemotingRole[ReadRoute]:
+    def role(self, on_request: OnRequest) -> RemotingRole[ReadRoute]:
         """What brokers are told of this consumer."""
         group = self.names.group
         return RemotingRole(
             read_route=read_read_route,
-            heartbeat=lambda client_id: consumer_heartbeat(
-                client_id,
-                self.names,
-                subscription_data(self.names.topic, self.expression, self.tags, self._version),
-                self.consume_type,
-            ),
+            heartbeat=self._heartbeat,
             goodbye=lambda client_id: consumer_goodbye(client_id, group),
             reading=True,
+            on_request=on_request,
         )
+
+    def _heartbeat(self, client_id: str) -> Call[int]:
+        subscriptions = [subscription_data(self.names.topic, self.expression, self.tags, self._version)]
+        if self.consume_type == PULL:
+            subscriptions.append(subscription_data(retry_topic(self.names), "*", frozenset(), self._version))
+        return consumer_heartbeat(client_id, self.names, subscriptions, self.consume_type)
 
     def wants(self, tag: str | None) -> bool:
         """Whether a message of this tag is subscribed to. Brokers compare hashes of tags."""
@@ -73,5 +81,13 @@ class RemotingSubscription:
         if now < self._learned.get(address, 0.0):
             return
         what = f"settings of group {self.group!r}"
-        self.settings = await cluster.endpoint(address).ask(group_settings(self.names.group), what)
+        endpoint = cluster.endpoint(address)
+        try:
+            self.settings = await endpoint.ask(group_settings(self.names.group), what)
+        except SinkError as error:
+            if error.reason != "unimplemented":
+                raise
+            # RocketMQ 4 tells of all groups at once. It makes one that is missing when it takes our heartbeat.
+            orderly = (await endpoint.ask(all_groups(), what)).get(self.names.group, False)
+            self.settings = GroupSettings(orderly=orderly)
         self._learned[address] = now + _FRESH
