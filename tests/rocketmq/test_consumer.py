@@ -75,8 +75,9 @@ async def test_every_part_of_a_message_arrives(devstack: Any, way: dict[str, Any
         await taker.nothing_held()
         assert taker.source.status.link is Link.UP
         assert sum(map(len, taker.received)) == len(bodies)
+        # Who pulls tells RocketMQ from time to time how far it is.
+        await taker.until(lambda: sum(count for _, count, _ in taker.acked) == len(bodies))
         assert {(named, error) for named, _, error in taker.acked} == {(topic, None)}
-        assert sum(count for _, count, _ in taker.acked) == len(bodies)
         assert taker.source.oldest_ns() is None
     async with consuming(**way, group=group, topic=topic) as taker, sending(endpoints, topic) as send:
         await send(b"next")
@@ -117,6 +118,8 @@ async def test_nacked_messages_come_again_and_count(devstack: Any, way: dict[str
 
 
 async def test_what_is_held_longer_than_its_invisible_time_stays_ours(devstack: Any, way: dict[str, Any]) -> None:
+    if way.get("receive_by") == "pull":
+        pytest.skip("what was pulled is ours until the queue is another's")
     topic, group, endpoints = devstack.topic(queues=1), devstack.group(), devstack.rocketmq.endpoints
     async with consuming(**way, group=group, topic=topic, invisible=6.0) as taker, sending(endpoints, topic) as send:
         await send(*(b"%d" % n for n in range(8)))
@@ -237,6 +240,10 @@ async def test_what_an_operator_has_to_mend(devstack: Any, way: dict[str, Any]) 
 
 
 async def test_sql_chooses_by_properties(devstack: Any, way: dict[str, Any]) -> None:
+    if way.get("receive_by") == "pull":
+        pytest.skip(
+            "brokers filter what is pulled by SQL92 only with enablePropertyFilter=true, which is off by default"
+        )
     topic, group, endpoints = devstack.topic(queues=1), devstack.group(), devstack.rocketmq.endpoints
     async with (
         consuming(**way, group=group, topic=topic, filter="n > 1 AND kind = 'x'", sql=True) as taker,

@@ -74,6 +74,13 @@ class Rocketmq(Section):
         "configured to (no flush or no replica in time): stored, or to be sent again, which stores another copy.",
     )
 
+    receive_by: Literal["auto", "pop", "pull"] = Field(
+        default="auto",
+        description='With `protocol = "remoting"`: how downlinks receive. `pop`: the broker hands out messages and '
+        "counts attempts (RocketMQ 5). `pull`: queues are shared out among the members of the group, as RocketMQ 4 has "
+        "it. `auto` pulls where a broker of the topic has no POP.",
+    )
+
     @field_validator("endpoints")
     @classmethod
     def _check_endpoints(cls, endpoints: str) -> str:

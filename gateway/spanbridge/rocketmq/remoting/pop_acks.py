@@ -76,11 +76,12 @@ class PopAcks:
 
     async def _try(self, broker: str, batch: list[ReceivedMessage]) -> list[ReceivedMessage]:
         """What is to be tried again comes back."""
-        together = [] if broker in self._singly else [one for one in batch if fits(one.handle)]
+        singly = broker in self._singly
+        together = [] if singly else [one for one in batch if fits(one.handle)]
+        apart = batch if singly else [one for one in batch if not fits(one.handle)]
         failed = await self._ask(broker, together) if together else []
-        for one in batch:
-            if broker in self._singly or not fits(one.handle):
-                failed += await self._ask(broker, [one])
+        for one in apart:
+            failed += await self._ask(broker, [one])
         return failed
 
     async def _ask(self, broker: str, batch: list[ReceivedMessage]) -> list[ReceivedMessage]:
