@@ -63,12 +63,15 @@ class PullReceiver:
             await asyncio.sleep(pause)
 
     async def _begin(self) -> QueueProgress:
-        """Where the group was; a new group begins at the queue's end, or at its beginning where that is fresh."""
+        """Where the group was; a new group begins at the queue's end, or at its beginning where that is fresh.
+
+        The end is asked for first: what is stored between the two answers is then in front of us, whichever counts.
+        """
         names, queue, brokers = self._parts.subscription.names, self.queue, self._parts.brokers
         what = f"offset of group {self._parts.subscription.group!r}"
-        offset = await brokers.ask(queue.broker, first_offset(names.group, queue), what)
-        if offset is None:
-            offset = await brokers.ask(queue.broker, max_offset(queue.topic, queue.queue), what) if self._own else 0
+        end = await brokers.ask(queue.broker, max_offset(queue.topic, queue.queue), what) if self._own else 0
+        known = await brokers.ask(queue.broker, first_offset(names.group, queue), what)
+        offset = end if known is None else known
         self.progress = QueueProgress(queue, offset, self._done.set)
         return self.progress
 
