@@ -116,8 +116,13 @@ class RemotingConsumer:
         if wanted != "pull" and (wanted == "pop" or await have_pop(self._parts)):
             await self._way.keep()
         self._subscription.consume_type = PULL
-        before, self._way = self._way, PullWay(self._parts, self._again)
-        await before.close()
+        await self._way.close()
+        for delivery in self._held:  # what POP brought comes again when its invisible time has passed
+            self._held.answer(delivery, DeliveryAnswer.NACK)
+            self._held.forget(delivery)
+        self._way = PullWay(self._parts, self._again)
+        if not self._delivering:
+            await self._way.stop()
         await self._way.keep()
 
     def _asked(self, request: Frame) -> None:

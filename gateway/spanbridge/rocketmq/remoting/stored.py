@@ -44,8 +44,8 @@ class StoredMessage(NamedTuple):
     @property
     def properties(self) -> dict[str, str]:
         """User and system properties (``MessageDecoder.string2messageProperties``)."""
-        pairs = (item.split("\x01", 1) for item in self.raw_properties.decode(errors="replace").split("\x02"))
-        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+        items = self.raw_properties.decode(errors="replace").split("\x02")
+        return dict([item.split("\x01", 1) for item in items if "\x01" in item])
 
 
 def read_messages(data: bytes) -> Iterator[StoredMessage]:
