@@ -22,10 +22,15 @@ class PullOffsets:
 
     def __init__(self, parts: ConsumerParts) -> None:
         self._parts = parts
+        self._one_at_a_time = asyncio.Lock()
 
     async def commit(self, queues: Iterable[QueueProgress]) -> None:
-        """Tell the brokers how far these are, where they have gone on since. What fails is told with the next."""
-        await asyncio.gather(*(self._commit(one) for one in queues if one.offset != one.committed))
+        """Tell the brokers how far these are, where they have gone on since. What fails is told with the next.
+
+        A broker handles the requests of one connection side by side, and keeps what it handled last.
+        """
+        async with self._one_at_a_time:
+            await asyncio.gather(*(self._commit(one) for one in queues if one.offset != one.committed))
 
     async def _commit(self, progress: QueueProgress) -> None:
         parts, offset, count = self._parts, progress.offset, progress.done_since

@@ -87,7 +87,6 @@ class PullReceiver:
     async def _receive(self, progress: QueueProgress) -> None:
         parts, queue = self._parts, self.queue
         subscription, wait = parts.subscription, parts.options.long_poll
-        committed = progress.offset
         call = pull_waiting(
             subscription.names.group,
             queue,
@@ -96,7 +95,6 @@ class PullReceiver:
             kind=subscription.kind if self._own else "TAG",
             at_most=subscription.batch,
             wait=wait,
-            committed=committed,
         )
         what = f"receiving for group {subscription.group!r} from topic {subscription.topic!r}"
         began_ns, started_ns = time.monotonic_ns(), time.time_ns()

@@ -46,6 +46,7 @@ class PullWay:
         self._offsets = PullOffsets(parts)
         self._receivers: dict[ReadQueue, PullReceiver] = {}
         self._stopping = False
+        self._committing: asyncio.Task[None] | None = None
         self.changed = asyncio.Event()
         """Set when the group's members may have changed."""
 
@@ -91,7 +92,9 @@ class PullWay:
         while True:
             await asyncio.sleep(COMMIT_INTERVAL)
             with guarded("offsets", self._parts.reporter):
-                await self._commit(self._receivers.values())
+                # A commit under way is not cut short: the last one has to wait for it.
+                self._committing = asyncio.get_running_loop().create_task(self._commit(self._receivers.values()))
+                await asyncio.shield(self._committing)
 
     async def _commit(self, receivers: Iterable[PullReceiver]) -> None:
         await self._offsets.commit([one.progress for one in list(receivers) if one.progress is not None])
@@ -218,3 +221,5 @@ class PullWay:
         """See :class:`spanbridge.rocketmq.remoting.inbox.ReceiveWay`."""
         await self._answers.close()
         await self.leave()
+        if self._committing is not None:
+            await asyncio.gather(self._committing, return_exceptions=True)

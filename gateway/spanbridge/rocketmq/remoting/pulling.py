@@ -16,8 +16,7 @@ from spanbridge.rocketmq.remoting.frame import Frame, parse_json
 from spanbridge.rocketmq.remoting.pop import GroupTopic
 from spanbridge.rocketmq.remoting.stored import StoredMessage, read_messages
 
-_COMMIT: Final = 0x1  # PullSysFlag
-_SUSPEND: Final = 0x2
+_SUSPEND: Final = 0x2  # PullSysFlag
 _SUBSCRIPTION: Final = 0x4
 _FOUND_OR_NOT: Final = frozenset(
     {
@@ -46,17 +45,20 @@ class PullAnswer(NamedTuple):
 
 
 def pull_waiting(
-    group: str, queue: ReadQueue, offset: int, *, expression: str, kind: str, at_most: int, wait: float, committed: int
+    group: str, queue: ReadQueue, offset: int, *, expression: str, kind: str, at_most: int, wait: float
 ) -> Call[PullAnswer]:
-    """Messages of a queue from ``offset`` on; none after ``wait`` seconds. Commits ``committed`` on the way."""
+    """Messages of a queue from ``offset`` on; none after ``wait`` seconds.
+
+    It commits nothing, although it could: a broker that handles it late would set the group's offset back.
+    """
     fields = {
         "consumerGroup": group,
         "topic": queue.topic,
         "queueId": str(queue.queue),
         "queueOffset": str(offset),
         "maxMsgNums": str(at_most),
-        "sysFlag": str(_SUSPEND | _SUBSCRIPTION | _COMMIT),
-        "commitOffset": str(committed),
+        "sysFlag": str(_SUSPEND | _SUBSCRIPTION),
+        "commitOffset": "0",
         "suspendTimeoutMillis": str(int(wait * 1000)),
         "subscription": expression,
         "subVersion": "0",
