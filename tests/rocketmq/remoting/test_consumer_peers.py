@@ -48,10 +48,10 @@ async def test_what_a_session_looks_like() -> None:
     assert broker.asked[-1].code == RequestCode.UNREGISTER_CLIENT
 
 
-@pytest.mark.parametrize("answer", [refuse(ResponseCode.SYSTEM_ERROR), refuse(ResponseCode.SYSTEM_BUSY, "", 2)])
-async def test_acknowledgements_that_fail_are_tried_again(answer: Callable[[Frame], Frame | None]) -> None:
+@pytest.mark.parametrize(("code", "times"), [(ResponseCode.SYSTEM_ERROR, 1), (ResponseCode.SYSTEM_BUSY, 2)])
+async def test_acknowledgements_that_fail_are_tried_again(code: ResponseCode, times: int) -> None:
     broker = FakePopBroker("broker-a")
-    broker.refuses[BATCH] = answer
+    broker.refuses[BATCH] = refuse(code, times=times)
     async with popping(broker) as (taker, _):
         broker.put(b"0", b"1")
         await taker.have(2)
