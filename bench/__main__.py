@@ -58,7 +58,7 @@ def _run(console: Console, options: argparse.Namespace, against: Code | None) ->
     with ExitStack() as exits:
         directory = exits.enter_context(_directory(options.logs))
         receiver = exits.enter_context(OtlpReceiver(decode=False))
-        stack = exits.enter_context(Devstack.up())
+        stack = exits.enter_context(Devstack.up(full_speed=True))
         place = place_on(
             stack, [case.shape for case in round_of], Path(directory), receiver.environment("http/protobuf")
         )

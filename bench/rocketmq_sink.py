@@ -167,7 +167,7 @@ def main() -> None:
     else:
         from spanbridge.devstack import Devstack  # noqa: PLC0415 - not needed with --endpoints
 
-        with Devstack.up(mqtt_v5=False, mqtt_v311=False) as stack:
+        with Devstack.up(mqtt_v5=False, mqtt_v311=False, full_speed=True) as stack:
             create = stack.rocketmq.create_topic
             normal, one, many = create(), create(None, "FIFO", queues=1), create(None, "FIFO", queues=8)
             result = uvloop.run(measure(stack.rocketmq.endpoints, normal, (one, many), arguments))

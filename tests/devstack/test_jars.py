@@ -77,13 +77,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repo
     server = Repository()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    lock = tmp_path / "lock.json"
+    lock = tmp_path / f"rocketmq-{jars.DEFAULT_VERSION}.lock.json"
     entries = [
         {"path": path, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
         for path, content in FILES.items()
     ]
     lock.write_text(json.dumps({"jars": entries}))
-    monkeypatch.setattr(jars, "_LOCK_FILE", lock)
+    monkeypatch.setattr(jars, "_LOCK_FILES", tmp_path)
     monkeypatch.setattr(jars, "_PAUSE_SECONDS", 0.0)
     monkeypatch.setenv("SPANBRIDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SPANBRIDGE_MAVEN_URL", server.url + "/")
@@ -173,7 +173,9 @@ def test_a_server_that_never_stops_sending_does_not_fill_the_disk(
         most += max(count, 0)
 
     with pytest.raises(DownloadError, match="locked checksum"):
-        jars._fetch(next(jar for jar in jars.locked_jars() if jar.path == name), measure, threading.Event())
+        jars._fetch(
+            next(jar for jar in jars.locked_jars(jars.DEFAULT_VERSION) if jar.path == name), measure, threading.Event()
+        )
     assert most < 1 << 20
 
 
@@ -232,10 +234,10 @@ def test_two_processes_at_once_fetch_each_file_once(repository: Repository) -> N
     code = (
         "import sys, pathlib\n"
         "from spanbridge.devstack import jars\n"
-        "jars._LOCK_FILE = pathlib.Path(sys.argv[1])\n"
+        "jars._LOCK_FILES = pathlib.Path(sys.argv[1])\n"
         "print(len(jars.ensure_jars()))\n"
     )
-    command = [sys.executable, "-c", code, str(jars._LOCK_FILE)]
+    command = [sys.executable, "-c", code, str(jars._LOCK_FILES)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate(timeout=30)[0] for process in processes] == ["12\n", "12\n"]
     assert repository.requests == 12
@@ -252,7 +254,7 @@ def test_the_cache_follows_the_variables(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_the_lock_names_whole_files_and_leaves_out_other_platforms() -> None:
-    locked = jars.locked_jars()
+    locked = jars.locked_jars(jars.DEFAULT_VERSION)
     assert all(len(jar.sha256) == 64 and jar.size > 0 and jar.path.endswith(".jar") for jar in locked)
     assert len({jar.path for jar in locked}) == len(locked)
     assert any("rocketmq-proxy-5.5.0" in jar.path for jar in locked)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,8 +24,9 @@ from typer.testing import CliRunner
 from spanbridge.config.environment import PREFIX
 from spanbridge.config.example import EXAMPLE
 from spanbridge.config.load import examine_text
-from spanbridge.devstack import FaultProxy, RocketmqBroker, ServiceError
+from spanbridge.devstack import Devstack, FaultProxy, RocketmqBroker, ServiceError
 from spanbridge.devstack.cli import app
+from spanbridge.devstack.errors import DevstackError
 from spanbridge.devstack.probe import NotYet
 from spanbridge.devstack.pytest_plugin import SharedStack
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
@@ -160,3 +164,29 @@ def test_a_paused_broker_accepts_and_never_answers(rocketmq_broker: RocketmqBrok
     finally:
         rocketmq_broker.resume()
     probe.route(topic)
+
+
+def test_rocketmq_4_has_no_proxy() -> None:
+    for asked in ({"cluster_mode": True}, {"credentials": ("a", "b")}, {"proxy_config": {"x": 1}}):
+        with pytest.raises(DevstackError, match=r"4\.9\.7 has no proxy"):
+            Devstack.up(rocketmq_version="4.9.7", mqtt_v5=False, mqtt_v311=False, **asked)
+    with pytest.raises(DevstackError, match=r"RocketMQ 3 is not known"):
+        Devstack.up(rocketmq_version="3", mqtt_v5=False, mqtt_v311=False)
+
+
+def test_a_stack_with_rocketmq_4_on_the_command_line(tmp_path: Path) -> None:
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+
+    def devstack(*words: str) -> str:
+        command = [sys.executable, "-m", "spanbridge.devstack.cli", *words, "--name", "four"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert "RocketMQ 4.9.7" in devstack("up", "--detach", "--only", "rocketmq", "--rocketmq", "4.9.7")
+    try:
+        devstack("topic", "telemetry")
+        assert devstack("status").rstrip().endswith("ready")
+        assert json.loads(devstack("env", "--json"))["SPANBRIDGE__ROCKETMQ__PROTOCOL"] == "remoting"
+        looked = devstack("consume", "SPANBRIDGE_READY", "--count", "1", "--json")
+        assert len(json.loads(looked)["body"]) == 32  # the mark of the readiness probe
+    finally:
+        devstack("down")

@@ -92,6 +92,8 @@ async def test_a_consumer_without_a_proxy_signs_its_requests(secured: RocketmqBr
         taker.source.ack(taker.deliveries)
         await taker.nothing_held()
         assert not {"rocketmq.acks.retries", "rocketmq.nacks.failures"} & set(taker.recorder.names())
+    if way == "pop":
+        return
     wrong = {"access_key": ACCESS, "secret_key": "tr0ub4dor"}
     async with consuming(secured.namesrv, group, topic, **options, **wrong) as taker:
         await taker.until(lambda: taker.source.status.link is Link.BACKOFF)

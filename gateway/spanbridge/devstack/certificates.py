@@ -44,8 +44,8 @@ class Certificates:
         ):
             for part in issued.cert_chain_pems:
                 part.write_to_path(certificate, append=certificate.exists())
-            issued.private_key_pem.write_to_path(key)
-            key.chmod(0o600)
+            key.touch(mode=0o600)
+            key.write_bytes(_pkcs8(issued.private_key_pem.bytes()))
         return made
 
     def client_context(self, *, with_certificate: bool) -> ssl.SSLContext:
@@ -54,3 +54,13 @@ class Certificates:
         if with_certificate:
             context.load_cert_chain(self.client_cert, self.client_key)
         return context
+
+
+def _pkcs8(pem: bytes) -> bytes:
+    """The key in the form that Java reads (RFC 5208); trustme writes that of RFC 5915."""
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key(pem, None)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

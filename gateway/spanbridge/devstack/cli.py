@@ -24,6 +24,7 @@ from spanbridge.devstack.errors import DevstackError, ServiceError, os_problem
 from spanbridge.devstack.jars import ensure_jars
 from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_publish
 from spanbridge.devstack.progress import for_terminal
+from spanbridge.devstack.remoting_probe import RemotingProbe
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
 from spanbridge.devstack.stack import Devstack
 from spanbridge.devstack.state import StackState, claim, find, is_claimed, state_path
@@ -50,6 +51,13 @@ class Part(StrEnum):
     MQTT = "mqtt"
 
 
+class RocketmqVersion(StrEnum):
+    """The RocketMQ to start."""
+
+    V5 = "5.5.0"
+    V4 = "4.9.7"
+
+
 class MqttVersion(StrEnum):
     """The broker to publish to."""
 
@@ -69,6 +77,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when ready; `down` ends it.")] = False,
     only: Annotated[Part | None, typer.Option(help="Start this part alone.")] = None,
     mqtt: Annotated[str, typer.Option(envvar="SPANBRIDGE_MQTT", help="mosquitto, iotcore, amqtt or auto.")] = "auto",
+    rocketmq: Annotated[RocketmqVersion, typer.Option(help="4.x has no gRPC proxy.")] = RocketmqVersion.V5,
     name: Name = "default",
     as_json: AsJson = False,
 ) -> None:
@@ -79,10 +88,10 @@ def up(
     """
     with _errors():
         if detach:
-            _up_detached(name, only, mqtt)
+            _up_detached(name, only, mqtt, rocketmq.value)
             show.ready(_require(name), as_json=as_json)
         else:
-            _up_foreground(name, only, mqtt, as_json=as_json)
+            _up_foreground(name, only, mqtt, rocketmq.value, as_json=as_json)
 
 
 @app.command(epilog="Example: `spanbridge devstack status --json`")
@@ -181,10 +190,19 @@ def consume(
     name: Name = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Print what a RocketMQ topic receives, until Ctrl-C."""
+    """Print what a RocketMQ topic receives, until Ctrl-C.
+
+    On RocketMQ 4.x each look shows all that the topic holds, whatever the group.
+    """
     with _errors():
         where = _part(_require(name), "rocketmq")
         topics.create_group(int(where["broker_port"]), group_name, fifo=False)
+        if where["protocol"] == "remoting":
+            queues = topics.queues(int(where["namesrv_port"]), topic_name)
+            stored = RemotingProbe(f"{where['host']}:{where['broker_port']}", topic_name, group_name)
+            for message in stored.messages(queues, wait=wait or math.inf, limit=count):
+                show.stored_message(message, as_json=as_json)
+            return
         probe = RocketmqProbe(f"{where['host']}:{where['port']}", topic_name, group_name)
         for received in probe.messages(wait=wait or math.inf, limit=count):
             show.message(received, as_json=as_json)
@@ -207,7 +225,7 @@ def down(*, name: Name = "default") -> None:
     typer.echo(f"{name}: down")
 
 
-def _up_foreground(name: str, only: Part | None, mqtt: str, *, as_json: bool) -> None:
+def _up_foreground(name: str, only: Part | None, mqtt: str, rocketmq: str, *, as_json: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     wants_mqtt = only is not Part.ROCKETMQ
@@ -219,6 +237,7 @@ def _up_foreground(name: str, only: Part | None, mqtt: str, *, as_json: bool) ->
                 mqtt_v5=wants_mqtt,
                 mqtt_v311=wants_mqtt,
                 mqtt=mqtt,
+                rocketmq_version=rocketmq,
                 progress=for_terminal(),
             ) as stack:
                 state = StackState.of(name, stack)
@@ -240,14 +259,14 @@ def _watch(stack: Devstack) -> NoReturn:
                 raise ServiceError(f"{service.name} ended by itself", log=service.log_tail())
 
 
-def _up_detached(name: str, only: Part | None, mqtt: str) -> None:
+def _up_detached(name: str, only: Part | None, mqtt: str, rocketmq: str) -> None:
     if is_claimed(name):
         with claim(name):  # says so
             return
     if only is not Part.MQTT:
-        ensure_jars(for_terminal())  # here, where somebody watches the progress
+        ensure_jars(for_terminal(), rocketmq)  # here, where somebody watches the progress
     log = state_path(name).with_suffix(".log")
-    options = ["--name", name, "--mqtt", mqtt] + (["--only", only.value] if only else [])
+    options = ["--name", name, "--mqtt", mqtt, "--rocketmq", rocketmq] + (["--only", only.value] if only else [])
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "spanbridge.devstack.cli", "up", *options],

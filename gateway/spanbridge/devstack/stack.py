@@ -10,12 +10,14 @@ from types import TracebackType
 from typing import Self
 
 from spanbridge.devstack.errors import DevstackError
+from spanbridge.devstack.jars import DEFAULT_VERSION
 from spanbridge.devstack.mqtt import MqttBroker
 from spanbridge.devstack.mqtt_setup import MqttSetup, Version, choose_kind
 from spanbridge.devstack.ports import PortLease
 from spanbridge.devstack.process import KeeperClient, ServerProcess
 from spanbridge.devstack.progress import Progress, silent
 from spanbridge.devstack.rocketmq import RocketmqBroker
+from spanbridge.devstack.rocketmq_setup import RocketmqSetup
 
 
 class Devstack:
@@ -45,6 +47,8 @@ class Devstack:
         proxy_config: Mapping[str, object] | None = None,
         credentials: tuple[str, str] | None = None,
         cluster_mode: bool = False,
+        full_speed: bool = False,
+        rocketmq_version: str = DEFAULT_VERSION,
         progress: Progress = silent,
     ) -> Devstack:
         """Start the parts asked for, all at once, and wait until a message has gone round in each.
@@ -59,6 +63,9 @@ class Devstack:
             proxy_config: further settings of RocketMQ's proxy (``rmq-proxy.json``).
             credentials: access key and secret key that RocketMQ's proxy is to ask for; without, everybody may connect.
             cluster_mode: run RocketMQ's broker and its proxy in a process each, as large installations do, not in one.
+            full_speed: let the JVM optimise what runs often, for measurements. Without, it is ready for less CPU.
+            rocketmq_version: one of :data:`~spanbridge.devstack.rocketmq_setup.VERSIONS`. 4.x has no proxy, so none of
+                the settings that concern it; :attr:`RocketmqBroker.endpoints` is then the name server's.
             progress: how to show a download; see :mod:`spanbridge.devstack.progress`.
 
         Raises:
@@ -71,17 +78,17 @@ class Devstack:
             for broker in stack._brokers:
                 broker.launch()
             if rocketmq:
-                stack._rocketmq = RocketmqBroker(
-                    stack._keeper,
-                    stack._ports,
-                    stack.directory / "rocketmq",
+                setup = RocketmqSetup(
+                    version=rocketmq_version,
                     heap_mb=heap_mb,
-                    broker_config=broker_config,
-                    proxy_config=proxy_config,
+                    broker_config=broker_config or {},
+                    proxy_config=proxy_config or {},
                     credentials=credentials,
                     cluster_mode=cluster_mode,
-                    progress=progress,
+                    full_speed=full_speed,
                 )
+                directory = stack.directory / "rocketmq"
+                stack._rocketmq = RocketmqBroker(stack._keeper, stack._ports, directory, setup, progress=progress)
                 stack._rocketmq.launch()
             for broker in stack._brokers:
                 broker.wait_ready()
@@ -136,6 +143,8 @@ class Devstack:
         values: dict[str, str] = {}
         if self._rocketmq is not None:
             values["SPANBRIDGE__ROCKETMQ__ENDPOINTS"] = self._rocketmq.endpoints
+            if not self._rocketmq.setup.has_proxy:
+                values["SPANBRIDGE__ROCKETMQ__PROTOCOL"] = "remoting"
         version: Version = "5" if "5" in self._mqtt else "3.1.1"
         if broker := self._mqtt.get(version):
             values |= {"SPANBRIDGE__MQTT__URL": broker.url, "SPANBRIDGE__MQTT__VERSION": version}

@@ -38,9 +38,12 @@ class StackState:
             if broker := stack.mqtt_brokers.get(version):  # type: ignore[call-overload]
                 parts[key] = {"host": broker.host, "port": broker.port, "kind": broker.kind, "version": version}
         if rocketmq := stack.rocketmq_or_none:
+            has_proxy = rocketmq.setup.has_proxy
             parts["rocketmq"] = {
                 "host": rocketmq.host,
-                "port": rocketmq.port,
+                "port": rocketmq.port if has_proxy else rocketmq.namesrv_port,
+                "protocol": "grpc" if has_proxy else "remoting",
+                "version": rocketmq.setup.version,
                 "broker_port": rocketmq.broker_port,
                 "namesrv_port": rocketmq.namesrv_port,
             }

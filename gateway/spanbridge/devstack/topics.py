@@ -50,3 +50,9 @@ def create_group(port: int, name: str, *, fifo: bool, max_attempts: int = 16) ->
 def has_route(port: int, topic: str) -> bool:
     """Whether the name server on ``port`` knows a route for the topic."""
     return ask(port, admin.topic_route(topic)) is not None
+
+
+def queues(port: int, topic: str) -> int:
+    """How many queues of the topic can be read, by the name server on ``port``; 0 where there is no such topic."""
+    route = ask(port, admin.topic_route(topic))
+    return 0 if route is None else sum(broker.read_queues for broker in route.brokers)

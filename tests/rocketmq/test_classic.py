@@ -1,0 +1,88 @@
+"""The native producer on RocketMQ 4.9.7, which has neither proxy nor message types nor timers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import anyio.to_thread
+import pytest
+
+from spanbridge.core.errors import SinkError, SinkMisconfigured
+from spanbridge.core.message import Destination
+from spanbridge.devstack import Devstack
+from spanbridge.devstack.pytest_plugin import SharedStack
+
+from .test_broker import sink_to
+from .test_native import PARENT, stored
+
+pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
+
+
+@pytest.fixture(scope="module")
+def classic() -> Iterator[SharedStack]:
+    with Devstack.up(mqtt_v5=False, mqtt_v311=False, rocketmq_version="4.9.7") as stack:
+        yield SharedStack(stack)
+
+
+def of(classic: SharedStack) -> dict[str, Any]:
+    return {"protocol": "remoting", "endpoints": classic.rocketmq.endpoints, "request_timeout": 20.0}
+
+
+async def test_single_messages_and_batches_are_stored_as_they_are(classic: SharedStack) -> None:
+    topic, born_ns = classic.topic(queues=1), time.time_ns()
+    async with sink_to(**of(classic)) as sink:
+        head = sink.head(Destination(topic, tag="tag-ü", keys=("k1", "k2"), properties=(("mqtt.topic", "a/ü"),)))
+        for count in (1, 3):
+            batch = [head.encode(b"\x00%d" % n, PARENT, [("n", str(n))], born_ns) for n in range(count)]
+            await sink.send(topic, head.partition, batch)
+    messages = await stored(classic, topic, 4, 1)
+    assert [message.body for message in messages] == [b"\x000", b"\x000", b"\x001", b"\x002"]
+    assert {message.properties["traceparent"] for message in messages} == {PARENT}
+    assert {message.properties["TAGS"] for message in messages} == {"tag-ü"}
+    assert {message.properties["mqtt.topic"] for message in messages} == {"a/ü"}
+
+
+async def test_groups_keep_their_queue_and_their_order_over_a_restart(classic: SharedStack) -> None:
+    topic, groups = classic.topic(queues=3), ("a", "b", "c", "d")
+    sent: dict[str, list[bytes]] = defaultdict(list)
+    async with sink_to(**of(classic)) as sink:
+        heads = {group: sink.head(Destination(topic, group=group)) for group in groups}
+        for number in range(8):
+            if number == 4:
+                await anyio.to_thread.run_sync(classic.rocketmq.restart)
+            for group, head in heads.items():
+                body = b"%d" % number
+                await until_stored(sink, topic, head.partition, [head.encode(body, PARENT, (), time.time_ns())])
+                sent[group].append(body)
+    places: dict[str, set[int]] = defaultdict(set)
+    found: dict[str, list[bytes]] = defaultdict(list)
+    for message in await stored(classic, topic, 32, 3):
+        group = message.properties["__SHARDINGKEY"]
+        places[group].add(message.queue_id)
+        if message.body not in found[group]:  # a request without an answer may have been stored
+            found[group].append(message.body)
+    assert found == sent
+    assert all(len(queues) == 1 for queues in places.values())
+
+
+async def until_stored(sink: Any, topic: str, partition: int, batch: list[bytes]) -> None:
+    while True:
+        try:
+            await sink.send(topic, partition, batch)
+        except SinkMisconfigured:
+            raise
+        except SinkError:
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+async def test_topics_that_are_missing_are_named(classic: SharedStack) -> None:
+    missing = classic.unique("missing")
+    async with sink_to(**of(classic), topics=(missing,)) as sink:
+        with pytest.raises(SinkMisconfigured, match=missing):
+            await sink.probe()
