@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import anyio
 import pytest
@@ -18,8 +17,6 @@ from spanbridge.ports import Link
 from spanbridge.rocketmq import RocketmqOptions
 from spanbridge.rocketmq.grpc.producer import GrpcProducer
 from spanbridge.rocketmq.remoting.admin import max_offset
-
-from .consuming import consuming
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
 ACCESS, SECRET = "gateway", "correct-horse-battery-staple"
@@ -76,25 +73,3 @@ async def test_keys_decide(secured: RocketmqBroker) -> None:
         assert caught.value.reason == "unauthorized"
         assert "tr0ub4dor" not in f"{caught.value!r} {caught.value} {recorder.texts}"
     assert ask(secured.broker_port, max_offset(topic, 0)) == 1
-
-
-@pytest.mark.parametrize("way", ["pop", "pull"])
-async def test_a_consumer_without_a_proxy_signs_its_requests(secured: RocketmqBroker, way: str) -> None:
-    topic, group = secured.create_topic(queues=1), secured.create_group()
-    options: dict[str, Any] = {"protocol": "remoting", "receive_by": way, "heartbeat_interval": 1.0}
-    keys = {"access_key": ACCESS, "secret_key": SECRET}
-    async with consuming(secured.namesrv, group, topic, **options, **keys) as taker:
-        await taker.until(lambda: taker.source.status.link is Link.UP)
-        await send(secured, topic, Recorder(), **keys)
-        await taker.have(1)
-        taker.source.nack(taker.deliveries, "to use what nacks use")
-        await taker.have(2)
-        taker.source.ack(taker.deliveries)
-        await taker.nothing_held()
-        assert not {"rocketmq.acks.retries", "rocketmq.nacks.failures"} & set(taker.recorder.names())
-    if way == "pop":
-        return
-    wrong = {"access_key": ACCESS, "secret_key": "tr0ub4dor"}
-    async with consuming(secured.namesrv, group, topic, **options, **wrong) as taker:
-        await taker.until(lambda: taker.source.status.link is Link.BACKOFF)
-        assert "tr0ub4dor" not in (taker.source.status.last_error or "")

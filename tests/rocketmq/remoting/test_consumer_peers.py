@@ -9,7 +9,7 @@ import pytest
 
 from spanbridge.ports import Link
 from spanbridge.rocketmq.remoting.codes import RequestCode, ResponseCode
-from spanbridge.rocketmq.remoting.frame import Frame
+from spanbridge.rocketmq.remoting.frame import AclKeys, Frame, signed
 
 from .fake_pop import FakePopBroker, popping
 
@@ -263,3 +263,17 @@ async def test_nobody_there_is_told_in_plain_words() -> None:
         await cluster.stop()
     await taker.source.close()
     assert taker.source.status.link is Link.CLOSED
+
+
+async def test_every_request_is_signed() -> None:
+    broker, keys = FakePopBroker("broker-a"), AclKeys("access", "secret")
+    async with popping(broker, access_key="access", secret_key="secret") as (taker, _):
+        broker.put(b"0", b"1", b"2")
+        await taker.have(3)
+        taker.source.nack(taker.named(b"0"), "why")
+        taker.source.reject(taker.named(b"1"), "why")
+        taker.source.ack(taker.named(b"2"))
+        await taker.nothing_held()
+    assert {ACK, HIDE, RequestCode.POP_MESSAGE, RequestCode.HEART_BEAT} <= {frame.code for frame in broker.asked}
+    for frame in broker.asked:
+        assert signed(frame.fields, frame.body, keys)["Signature"] == frame.fields["Signature"]
