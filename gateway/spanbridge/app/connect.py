@@ -192,7 +192,11 @@ def _of_subscription(name: str, asked: Subscription, answer: dict[str, Any]) -> 
 def _rocketmq_check(config: Config) -> _Check:
     publishers = {one.name: convert.publisher_options(config, one) for one in config.mqtt if config.downlinks_to(one)}
     options, plans = convert.rocketmq_options(config), convert.downlink_plans(config, publishers)
-    brokers = None if config.lag is None else offsets_options(config, config.lag.name_servers, config.lag.timeout)
+    brokers = None
+    if config.lag is not None:
+        brokers = offsets_options(config, config.lag.name_servers, config.lag.timeout)
+    elif config.rocketmq.protocol == "remoting":
+        brokers = offsets_options(config, config.rocketmq.endpoints, config.rocketmq.request_timeout)
     questions = DownlinkQuestions(plans, options.name, brokers)
     return lambda: _ask_cluster(options, questions)
 

@@ -1,4 +1,4 @@
-"""RocketMQ adapter: asyncio producers over gRPC and over the native protocol, and a gRPC consumer."""
+"""RocketMQ adapter: asyncio producers and consumers, over gRPC and over the native protocol."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from spanbridge.rocketmq.grpc.consumer import GrpcConsumer
     from spanbridge.rocketmq.grpc.inquiry import GroupInquiry
     from spanbridge.rocketmq.grpc.producer import GrpcProducer
+    from spanbridge.rocketmq.remoting.consumer import RemotingConsumer
     from spanbridge.rocketmq.remoting.producer import RemotingProducer
 
 __all__ = ["ConsumerOptions", "RocketmqOptions", "create_consumer", "create_inquiry", "create_sink"]
@@ -47,13 +48,17 @@ def create_consumer(
     *,
     received: Received = _unheard_received,
     acked: Acked = _unheard_acked,
-) -> GrpcConsumer:
-    """A source of what a consumer group receives from one topic. Loads protobuf only now.
+) -> GrpcConsumer | RemotingConsumer:
+    """A source of what a consumer group receives from one topic. Loads protobuf only for gRPC.
 
     ``received`` and ``acked`` are told of calls, for telemetry.
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
+    if options.cluster.protocol == "remoting":
+        from spanbridge.rocketmq.remoting.consumer import RemotingConsumer  # noqa: PLC0415 - protobuf loads as late
+
+        return RemotingConsumer(options, reporter, received, acked)
     from spanbridge.rocketmq.grpc.consumer import GrpcConsumer  # noqa: PLC0415 - loads protobuf
 
     return GrpcConsumer(options, reporter, received, acked)

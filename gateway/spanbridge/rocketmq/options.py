@@ -29,6 +29,7 @@ class RocketmqOptions:
 
     With ``protocol`` "remoting", ``endpoints`` are name servers, and ``stored_unsafely`` says what to do about messages
     that a broker stored, but not as safely as it is configured to: take them for stored, or send them again.
+    ``receive_by`` is how a consumer then receives; "auto" pulls where brokers have no POP.
     """
 
     endpoints: str
@@ -52,6 +53,7 @@ class RocketmqOptions:
     follow_routes: bool = True
     protocol: Literal["grpc", "remoting"] = "grpc"
     stored_unsafely: Literal["accept", "retry"] = "accept"
+    receive_by: Literal["auto", "pop", "pull"] = "auto"
 
     def expecting(self, topics: Sequence[str], kinds: Sequence[tuple[str, str]]) -> RocketmqOptions:
         """The same connection with other topics known in advance."""

@@ -28,8 +28,8 @@ class Rocketmq(Section):
     )
     protocol: Literal["grpc", "remoting"] = Field(
         default="grpc",
-        description="`grpc` sends through the proxy; `remoting` to the brokers that the name servers name, without a "
-        "proxy. Downlinks need `grpc`.",
+        description="`grpc` goes through the proxy, `remoting` to the brokers that the name servers name, without one. "
+        "Both send, and both receive for downlinks.",
     )
     namespace: str = Field(
         default="", description="Namespace, for services that use it; Apache RocketMQ's own proxy ignores it."
@@ -72,6 +72,13 @@ class Rocketmq(Section):
         default="accept",
         description='With `protocol = "remoting"`: what a message is that a broker stored, but not as safely as it is '
         "configured to (no flush or no replica in time): stored, or to be sent again, which stores another copy.",
+    )
+
+    receive_by: Literal["auto", "pop", "pull"] = Field(
+        default="auto",
+        description='With `protocol = "remoting"`: how downlinks receive. `pop`: the broker hands out messages and '
+        "counts attempts (RocketMQ 5). `pull`: queues are shared out among the members of the group, as RocketMQ 4 has "
+        "it. `auto` pulls where a broker of the topic has no POP.",
     )
 
     @field_validator("endpoints")

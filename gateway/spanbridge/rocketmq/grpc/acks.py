@@ -16,9 +16,9 @@ from spanbridge.ports import Acked, Reporter
 from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.grpc.answers import OK, judge_code
 from spanbridge.rocketmq.grpc.brokers import Brokers
-from spanbridge.rocketmq.grpc.held import Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.grpc.subscription import GroupSubscription
+from spanbridge.rocketmq.held import Held, ReceivedMessage
 from spanbridge.rocketmq.receive_events import AckLate, AckRetried
 
 _TOGETHER = 128
