@@ -23,6 +23,7 @@ from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.events import ServerCommandRefused
+from spanbridge.rocketmq.grpc.answers import OK
 from spanbridge.rocketmq.grpc.calls import cancelled_from_outside
 from spanbridge.rocketmq.grpc.endpoint import Endpoint, ended
 from spanbridge.rocketmq.grpc.stubs import definition, service
@@ -30,6 +31,7 @@ from spanbridge.rocketmq.options import RocketmqOptions
 
 _UNSUPPORTED = definition.Status(code=definition.Code.UNSUPPORTED, message="this gateway does not do this")
 
+_NO_CODE: int = definition.Code.CODE_UNSPECIFIED
 _REFUSALS = frozenset({StatusCode.INVALID_ARGUMENT, StatusCode.PERMISSION_DENIED, StatusCode.UNAUTHENTICATED})
 
 _GATHER = 0.1
@@ -115,6 +117,8 @@ class ClientSession:
         """Set while the telemetry stream is open and the server has answered our settings."""
         self.refusal: SinkError | None = None
         """Why the server did not want us, the last time that it said so and since it took us."""
+        self.judged = asyncio.Event()
+        """Set once the server has taken our settings, or refused them."""
         self._options = options
         self._role = role
         self._reporter = reporter
@@ -159,8 +163,13 @@ class ClientSession:
     def _note_refusal(self, error: aio.AioRpcError) -> None:
         """A proxy ends the stream of a consumer whose group is not there, or whose settings it does not like."""
         if self._role.on_refused is not None and error.code() in _REFUSALS:
-            self.refusal = self.endpoint.judged(error, "settings")
-            self._role.on_refused(self.refusal)
+            self._refuse(self.endpoint.judged(error, "settings"))
+
+    def _refuse(self, refusal: SinkError) -> None:
+        self.refusal = refusal
+        self.judged.set()
+        if self._role.on_refused is not None:
+            self._role.on_refused(refusal)
 
     async def _stream(self, backoff: Backoff) -> None:
         stream = self.endpoint.telemetry()
@@ -190,10 +199,15 @@ class ClientSession:
     async def _handle(self, command: Any, stream: Any) -> bool:
         """Act on what the server sent. False when the stream is to be opened anew."""
         kind = command.WhichOneof("command")
+        if kind is None and command.status.code not in {_NO_CODE, OK}:
+            # So a proxy refuses settings for want of rights, and ends the stream (GrpcMessagingApplication).
+            self._refuse(self.endpoint.refused(command.status, "settings"))
+            return False
         if kind == "settings":
             self._role.on_settings(command.settings)
             self.refusal = None
             self.told.set()
+            self.judged.set()
         elif kind == "reconnect_endpoints_command":
             self.endpoint.replace("asked to reconnect")
             return False
