@@ -131,7 +131,7 @@ class RemotingOffsets:
                 text, access = redacted(str(error), self._keys), None
                 if isinstance(error, RemotingRefused) and error.code == ResponseCode.NO_PERMISSION:
                     access = judge_access(error.remark, "GET")
-                advice = "" if access is None else f". {access.advice}"
+                advice = "" if access is None else f". {access.advice.rstrip('.')}"
                 raise OffsetsError(f"{text}{advice}", reason=error.reason) from None
 
     async def _connected(self, address: str) -> RemotingClient:
