@@ -101,7 +101,7 @@ def tells_no_secret(gateway: Gateway) -> None:
 
 
 def is_subscribed(gateway: Gateway) -> bool:
-    (source,) = gateway.status["sources"]
+    (source,) = gateway.status["mqtt"]
     return bool(source["subscriptions"]) and all(one["granted_qos"] == 1 for one in source["subscriptions"])
 
 
