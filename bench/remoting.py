@@ -12,6 +12,7 @@ from typing import Self
 from spanbridge.rocketmq.remoting import admin
 from spanbridge.rocketmq.remoting.blocking import BlockingClient
 from spanbridge.rocketmq.remoting.errors import RemotingError
+from spanbridge.rocketmq.remoting.frame import AclKeys
 from spanbridge.rocketmq.remoting.pull import pull
 from spanbridge.rocketmq.remoting.stored import StoredMessage as Stored
 
@@ -24,8 +25,8 @@ _PULL_COUNT = 1024  # the broker caps it further (maxTransferCountOnMessageInMem
 class Broker:
     """A connection to a broker's remoting port. Not thread-safe; closed by ``with``."""
 
-    def __init__(self, address: str, timeout: float = 10.0) -> None:
-        self._client = BlockingClient(address, timeout=timeout)
+    def __init__(self, address: str, timeout: float = 10.0, keys: AclKeys | None = None) -> None:
+        self._client = BlockingClient(address, timeout=timeout, keys=keys)
 
     def __enter__(self) -> Self:
         return self

@@ -213,7 +213,7 @@ class Device:
 
 def stored(broker: RocketmqBroker, topic: str, queues: int = 4) -> list[Stored]:
     """Everything that ``topic`` holds, queue by queue, in order."""
-    with Broker(f"{broker.host}:{broker.broker_port}") as reader:
+    with Broker(f"{broker.host}:{broker.broker_port}", keys=broker.broker_keys) as reader:
         end = reader.max_offsets(topic, queues)
         return list(reader.read(topic, [0] * queues, end))
 

@@ -15,9 +15,11 @@ import pytest
 import trustme
 
 from spanbridge.core.tls import TlsOptions
+from spanbridge.devstack import FaultProxy
 from spanbridge.mqtt import PublisherOptions
 from spanbridge.ports import Link
 
+from .conftest import until
 from .publishing import Publishing, command
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
@@ -29,6 +31,7 @@ CASES = {
     "expired": ("tls_certificate", "certificate has expired"),
     "another host": ("tls_certificate", "mismatch"),
 }
+REFUSALS = {"not_authorized", "bad_user_name_or_password"}
 
 
 class Files:
@@ -161,3 +164,48 @@ async def test_access_control_says_no(version: str, mqtt_brokers: Any, watch: An
             assert denied.outcomes == [None]  # a PUBACK like any other (MQTT-3.3.5-2)
         await publisher.up()
     assert watched.payloads == [b"1"]
+
+
+@pytest.fixture
+def mosquitto(version: str, mqtt_brokers: Any) -> Any:
+    return mqtt_brokers(version=version, mqtt="mosquitto", username="gateway", password=SECRET)
+
+
+@pytest.mark.mosquitto
+async def test_a_password_changed_in_mid_flight_is_told_and_nothing_is_lost(
+    version: str, mosquitto: Any, watch: Any, unique: Any
+) -> None:
+    login = {"username": "gateway", "password": SECRET}
+    kept = {"session_expiry": 600, "clean_start": False} if version == "5" else {"clean_start": False}
+    with FaultProxy(mosquitto.host, mosquitto.port) as front:
+        watched = watch(front.host, front.port, "t", **login, **kept, backoff_initial=0.2, backoff_maximum=1.0)
+        await watched.up()
+        watched.ack_at_once = True
+        async with publishing(version, front.host, front.port, unique("p"), **login) as publisher:
+            await publisher.up()
+            both = ((watched.source, watched.reporter), (publisher.publisher, publisher.reporter))
+            sent = publisher.send(*(command("t", str(number)) for number in range(50)))
+            mosquitto.change_password("another-one")
+            sent += publisher.send(*(command("t", str(number)) for number in range(50, 100)))
+            began = time.monotonic()
+            while not all(reporter.of("mqtt.connect.refused") for _, reporter in both):
+                assert time.monotonic() - began < 60, [[event.text() for event in one.events] for _, one in both]
+                if any(one.status.link is Link.UP for one, _ in both):
+                    front.drop()  # mosquitto 2.0 looks at a password once for each connection
+                await asyncio.sleep(0.3)
+            await asyncio.sleep(1)
+            for one, reporter in both:
+                failures = reporter.of("mqtt.connect.refused")
+                assert len(failures) <= 8 + 2 * (time.monotonic() - began), "0.2, 0.4, 0.8, 1 s apart, less jitter"
+                assert {failure.reason for failure in failures} <= REFUSALS
+                assert one.status.link is not Link.UP
+            mosquitto.change_password(SECRET)
+            await watched.up()
+            await publisher.up()
+            await publisher.done(sent)
+            again = [command("t", one.publish.payload) for one in sent if one.outcomes != [None]]
+            await publisher.through(publisher.send(*again))
+            await until(lambda: {int(one) for one in watched.payloads} == set(range(100)), "every message")
+            for one, reporter in both:
+                assert SECRET not in f"{[event.text() for event in reporter.events]}{one.status!r}"
+        await watched.stop()

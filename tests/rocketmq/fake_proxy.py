@@ -76,6 +76,8 @@ class FakeProxy:
         self.wordless = False
         """Whether sends are answered with OK and no message, which gRPC lets pass."""
         self.silent = False
+        self.refusal: Any = None
+        """``Status`` that answers settings, and ends their stream."""
         """Whether settings are left unanswered."""
         self.most_streams: int | None = None
         """Calls on one connection at once, as the proxy announces it."""
@@ -246,6 +248,9 @@ class FakeProxy:
                 self.settings.append(command.settings)
                 if self.silent:
                     continue
+                if self.refusal is not None:
+                    await context.write(service.TelemetryCommand(status=self.refusal))
+                    return
                 answer = service.TelemetryCommand(status=OK, settings=command.settings)
                 answer.settings.publishing.max_body_size = self.max_body_size
                 answer.settings.publishing.validate_message_type = self.checks_types

@@ -10,6 +10,9 @@ from spanbridge.rocketmq.errors import NAMES, build, clean, which_part
 from spanbridge.rocketmq.grpc.answers import judge_code, judge_grpc
 from spanbridge.rocketmq.grpc.http2.status import GrpcStatus
 from spanbridge.rocketmq.grpc.stubs import definition
+from spanbridge.rocketmq.remoting.answers import judge
+from spanbridge.rocketmq.remoting.codes import ResponseCode
+from spanbridge.rocketmq.remoting.errors import RemotingRefused
 
 CODE = definition.Code
 
@@ -150,3 +153,37 @@ def test_java_noise_is_taken_out() -> None:
         "org.apache.rocketmq.proxy.common.ProxyException: no route For more information, please visit the url, http://x"
     )
     assert clean(text) == "no route"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "told"),
+    [
+        (
+            "User:gw has no permission to access Topic:t from 127.0.0.1, no matched policies.",
+            "forbidden",
+            "SUB on the topic",
+        ),
+        (
+            "User:gw has no permission to access Group:g from ::1, the decision is deny.",
+            "forbidden",
+            "SUB on the consumer group",
+        ),
+        ("User:gw is not found.", "unauthorized", "access key"),
+        ("User:gw is disabled.", "unauthorized", "access key"),
+        ("check signature failed.", "unauthorized", "access key"),
+        ("something else", "unauthorized", "access key"),
+    ],
+)
+def test_a_missing_right_is_told_apart_from_a_wrong_key(text: str, reason: str, told: str) -> None:
+    verdict = judge_code(CODE.UNAUTHORIZED, text, "SUB")
+    assert (verdict.error, verdict.reason) == (SinkMisconfigured, reason)
+    assert told in verdict.advice
+    refusal = RemotingRefused("send", "h:1", ResponseCode.NO_PERMISSION, text)
+    assert judge(refusal, "topic 't'", "h:1", None).reason == (reason if text != "something else" else "forbidden")
+
+
+def test_a_missing_right_concerns_its_topic_alone() -> None:
+    text = "User:gw has no permission to access Topic:t from 127.0.0.1, no matched policies."
+    for code, words in ((CODE.UNAUTHORIZED, text), (CODE.FORBIDDEN, "")):
+        assert SinkMisconfigured("", reason=judge_code(code, words).reason).of_topic
+    assert not SinkMisconfigured("", reason=judge_code(CODE.UNAUTHORIZED, "check signature failed.").reason).of_topic

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from spanbridge.app import convert
 from spanbridge.app.connect_groups import DownlinkQuestions
+from spanbridge.app.connect_lag import ask_lag
 from spanbridge.app.findings import PeerFinding, Silent, milliseconds
 from spanbridge.app.lag import offsets_options
 from spanbridge.config import Config, DownlinkSection, Mqtt
@@ -52,7 +53,7 @@ def ask_both_sides(config: Config) -> list[PeerFinding]:
     sources = [_mqtt_check(convert.mqtt_options(config, one)) for one in config.mqtt if config.subscribes(one)]
     publishers = [_publisher_check(config, broker) for broker in config.mqtt if config.downlinks_to(broker)]
     cluster = _rocketmq_check(config)
-    return asyncio.run(_together([*sources, *publishers, cluster]))
+    return asyncio.run(_together([*sources, *publishers, cluster, lambda: ask_lag(config)]))
 
 
 _Check = Callable[[], Coroutine[Any, Any, list[PeerFinding]]]

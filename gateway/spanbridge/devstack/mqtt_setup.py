@@ -17,6 +17,8 @@ from spanbridge.devstack.certificates import Certificates
 from spanbridge.devstack.errors import DevstackError
 from spanbridge.devstack.ports import LOOPBACK
 
+PASSWORD_FILE = "passwords"  # noqa: S105 - a name
+"""Of mosquitto, in its directory."""
 Version = Literal["5", "3.1.1"]
 Kind = Literal["mosquitto", "rumqttd", "amqtt"]
 Capability = Literal[
@@ -174,8 +176,8 @@ class BrokerCommand:
         if setup.username is None:
             lines.append("allow_anonymous true")
         else:
-            entry = f"{setup.username}:{_mosquitto_hash(setup.password or '')}\n"
-            lines += ["allow_anonymous false", f"password_file {self._write('passwords', entry)}"]
+            entry = password_entry(setup.username, setup.password or "")
+            lines += ["allow_anonymous false", f"password_file {self._write(PASSWORD_FILE, entry)}"]
         if setup.acl:
             lines.append(f"acl_file {self._write('acl', ''.join(f'{line}{chr(10)}' for line in setup.acl))}")
         if made := self.certificates:
@@ -225,8 +227,12 @@ def _python(module: str, config: str) -> list[str]:
     return [sys.executable, "-P", "-m", f"spanbridge.devstack.{module}", config]
 
 
+def password_entry(username: str, password: str) -> str:
+    """A line of mosquitto's password file: PBKDF2 with SHA-512, 101 rounds (mosquitto_passwd(1))."""
+    return f"{username}:{_mosquitto_hash(password)}\n"
+
+
 def _mosquitto_hash(password: str) -> str:
-    """An entry of mosquitto's password file: PBKDF2 with SHA-512, 101 rounds (mosquitto_passwd(1))."""
     salt = secrets.token_bytes(12)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101, 64)
     return f"$7$101${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from spanbridge.devstack import topics
+from spanbridge.devstack.access import RocketmqAccounts
 from spanbridge.devstack.errors import DevstackError, ServiceError
 from spanbridge.devstack.jars import ensure_jars
 from spanbridge.devstack.ports import LOOPBACK, PortLease, accepts
@@ -17,6 +18,7 @@ from spanbridge.devstack.progress import Progress, silent
 from spanbridge.devstack.remoting_probe import RemotingProbe
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
 from spanbridge.devstack.rocketmq_setup import RocketmqFiles, RocketmqPorts, RocketmqSetup, java
+from spanbridge.rocketmq.remoting.frame import AclKeys
 
 MessageType = Literal["NORMAL", "FIFO", "DELAY", "TRANSACTION", "LITE", "PRIORITY", "MIXED"]
 
@@ -81,8 +83,25 @@ class RocketmqBroker:
 
     @property
     def credentials(self) -> tuple[str, str] | None:
-        """Access key and secret key that the proxy asks for."""
+        """Access key and secret key that the proxy asks for; with authorization, the super user's."""
         return self.setup.credentials
+
+    @property
+    def broker_keys(self) -> AclKeys | None:
+        """What the broker's remoting port asks for: with authorization, the super user's keys."""
+        return AclKeys(*self.setup.credentials) if self.setup.authorization and self.setup.credentials else None
+
+    @property
+    def accounts(self) -> RocketmqAccounts:
+        """Users and their rights.
+
+        Raises:
+            DevstackError: it was started without authorization.
+        """
+        keys = self.broker_keys
+        if keys is None:
+            raise DevstackError("this RocketMQ lets everybody do everything", hint="start it with authorization=True")
+        return RocketmqAccounts(self.broker_port, keys)
 
     @property
     def namesrv(self) -> str:
@@ -179,7 +198,7 @@ class RocketmqBroker:
             ServiceError: the broker refused, or the route did not appear.
         """
         name = name or f"T-{message_type}-{uuid.uuid4().hex[:12]}"
-        topics.create_topic(self.broker_port, name, message_type=message_type, queues=queues)
+        topics.create_topic(self.broker_port, name, message_type=message_type, queues=queues, keys=self.broker_keys)
         try:
             until(lambda: self._has_route(name), timeout=_ROUTE_SECONDS, alive=lambda: self.running)
         except DevstackError as error:
@@ -198,7 +217,7 @@ class RocketmqBroker:
             ServiceError: the broker refused.
         """
         name = name or f"G-{uuid.uuid4().hex[:12]}"
-        topics.create_group(self.broker_port, name, fifo=fifo, max_attempts=max_attempts)
+        topics.create_group(self.broker_port, name, fifo=fifo, max_attempts=max_attempts, keys=self.broker_keys)
         return name
 
     def _registered(self) -> None:
@@ -213,8 +232,8 @@ class RocketmqBroker:
         if not accepts(self.port if self.setup.has_proxy else self.namesrv_port) or not accepts(self.broker_port):
             raise NotYet("it does not listen yet")
         try:
-            topics.create_topic(self.broker_port, READY_NAME, message_type="NORMAL", queues=1)
-            topics.create_group(self.broker_port, READY_NAME, fifo=False, max_attempts=1)
+            topics.create_topic(self.broker_port, READY_NAME, message_type="NORMAL", queues=1, keys=self.broker_keys)
+            topics.create_group(self.broker_port, READY_NAME, fifo=False, max_attempts=1, keys=self.broker_keys)
             self._has_route(READY_NAME)
         except ServiceError as error:
             raise NotYet(error.message) from error

@@ -69,6 +69,7 @@ class RocketmqSetup:
     broker_config: Mapping[str, str] = field(default_factory=dict)
     proxy_config: Mapping[str, object] = field(default_factory=dict)
     credentials: tuple[str, str] | None = None
+    authorization: bool = False
     cluster_mode: bool = False
     full_speed: bool = False
 
@@ -77,6 +78,10 @@ class RocketmqSetup:
             raise DevstackError(f"RocketMQ {self.version} is not known", hint=f"known are {', '.join(VERSIONS)}")
         if not self.has_proxy and (self.credentials or self.cluster_mode or self.proxy_config):
             raise DevstackError(f"RocketMQ {self.version} has no proxy", hint=f"take {DEFAULT_VERSION}")
+        if self.authorization and self.credentials is None:
+            raise DevstackError("authorization needs somebody who may do everything", hint="give credentials")
+        if self.authorization and self.cluster_mode:
+            raise DevstackError("authorization is here for the proxy inside the broker only", hint="no cluster_mode")
 
     @property
     def has_proxy(self) -> bool:
@@ -143,7 +148,7 @@ class RocketmqFiles:
         for name in _LOGBACK_NAMES:
             (conf / name).write_text(_LOGBACK)
         (conf / "namesrv.conf").write_text(_properties({"bindAddress": LOOPBACK, "listenPort": self._ports.namesrv}))
-        broker_access, proxy_access = _access(self._setup.credentials)
+        broker_access, proxy_access = _access(self._setup)
         broker = self._broker_defaults() | broker_access | dict(self._setup.broker_config)
         (conf / "broker.conf").write_text(_properties(broker))
         if self._setup.has_proxy:
@@ -210,12 +215,15 @@ def java() -> str:
     return str(JAVA)
 
 
-def _access(credentials: tuple[str, str] | None) -> tuple[dict[str, object], dict[str, object]]:
-    """Settings of broker and proxy that let in the one user, through the proxy; the broker keeps the user list."""
-    if credentials is None:
+def _access(setup: RocketmqSetup) -> tuple[dict[str, object], dict[str, object]]:
+    """Settings of broker and proxy that let in the one user, through the proxy; the broker keeps the user list.
+
+    With authorization, the broker's own port asks as well, and everybody but that user needs rights.
+    """
+    if setup.credentials is None:
         return {}, {}
     package = "org.apache.rocketmq.auth.authentication.provider"
-    user = {"username": credentials[0], "password": credentials[1]}
+    user = {"username": setup.credentials[0], "password": setup.credentials[1]}
     broker: dict[str, object] = {
         "authenticationMetadataProvider": f"{package}.LocalAuthenticationMetadataProvider",
         "initAuthenticationUser": json.dumps(user),
@@ -225,8 +233,29 @@ def _access(credentials: tuple[str, str] | None) -> tuple[dict[str, object], dic
         "authenticationProvider": f"{package}.DefaultAuthenticationProvider",
         "authenticationMetadataProvider": "org.apache.rocketmq.proxy.auth.ProxyAuthenticationMetadataProvider",
     }
+    if setup.authorization:
+        package = "org.apache.rocketmq.auth.authorization.provider"
+        rights: dict[str, object] = {
+            "authorizationEnabled": True,
+            "authorizationProvider": f"{package}.DefaultAuthorizationProvider",
+        }
+        broker |= rights | {
+            "authenticationEnabled": True,
+            "authenticationProvider": proxy["authenticationProvider"],
+            "authorizationMetadataProvider": f"{package}.LocalAuthorizationMetadataProvider",
+            "innerClientAuthenticationCredentials": json.dumps(
+                {"accessKey": setup.credentials[0], "secretKey": setup.credentials[1]}
+            ),
+        }
+        proxy |= rights | {
+            "authorizationMetadataProvider": "org.apache.rocketmq.proxy.auth.ProxyAuthorizationMetadataProvider"
+        }
     return broker, proxy
 
 
 def _properties(values: Mapping[str, object]) -> str:
-    return "".join(f"{key}={value}\n" for key, value in values.items())
+    return "".join(f"{key}={_property(value)}\n" for key, value in values.items())
+
+
+def _property(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value

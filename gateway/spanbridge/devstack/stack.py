@@ -46,6 +46,7 @@ class Devstack:
         broker_config: Mapping[str, str] | None = None,
         proxy_config: Mapping[str, object] | None = None,
         credentials: tuple[str, str] | None = None,
+        authorization: bool = False,
         cluster_mode: bool = False,
         full_speed: bool = False,
         rocketmq_version: str = DEFAULT_VERSION,
@@ -62,6 +63,8 @@ class Devstack:
             broker_config: further settings of RocketMQ's broker (``broker.conf``).
             proxy_config: further settings of RocketMQ's proxy (``rmq-proxy.json``).
             credentials: access key and secret key that RocketMQ's proxy is to ask for; without, everybody may connect.
+            authorization: want rights as well (ACL 2.0) of all but the user of ``credentials``, at proxy and broker;
+                :attr:`RocketmqBroker.accounts` makes users.
             cluster_mode: run RocketMQ's broker and its proxy in a process each, as large installations do, not in one.
             full_speed: let the JVM optimise what runs often, for measurements. Without, it is ready for less CPU.
             rocketmq_version: one of :data:`~spanbridge.devstack.rocketmq_setup.VERSIONS`. 4.x has no proxy, so none of
@@ -84,6 +87,7 @@ class Devstack:
                     broker_config=broker_config or {},
                     proxy_config=proxy_config or {},
                     credentials=credentials,
+                    authorization=authorization,
                     cluster_mode=cluster_mode,
                     full_speed=full_speed,
                 )

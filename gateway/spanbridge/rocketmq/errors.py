@@ -145,6 +145,12 @@ _REMARKS: tuple[tuple[re.Pattern[str], Judgement], ...] = tuple(
         ),
     )
 )
+# Refusals of ACL 2.0, all under one code: of rights (AclAuthorizationHandler), and of who asks (DefaultAuthentication-
+# Handler). Proxies give both as UNAUTHORIZED (ResponseBuilder), brokers as NO_PERMISSION (AuthorizationPipeline).
+_NO_RIGHT = re.compile(r"has no permission to access (Topic|Group|Cluster):")
+_NOT_KNOWN = re.compile(
+    r"check signature failed|username cannot be null|User:.* (?:is not found|not found|is disabled)"
+)
 _BODY_LIMIT = re.compile(r"body length limit (\d+)B")
 _GONE = re.compile(r"expected type is UNSPECIFIED")
 _NOISE = re.compile(
@@ -162,6 +168,17 @@ def judge_name(name: str, text: str) -> Judgement | None:
         if remark is not None:
             return remark
     return NAMES.get(name)
+
+
+def judge_access(text: str, right: str) -> Judgement | None:
+    """The judgement on a refusal of ACL 2.0, or None for other words.
+
+    ``right`` is the action that was wanted (``PUB``, ``SUB``, ``GET``): RocketMQ names the resource alone.
+    """
+    if resource := _NO_RIGHT.search(text):
+        what = {"Topic": "the topic", "Group": "the consumer group", "Cluster": "the cluster"}[resource[1]]
+        return Judgement(SinkMisconfigured, "forbidden", f"The account needs {right} on {what} (mqadmin createAcl).")
+    return NAMES["UNAUTHORIZED"] if _NOT_KNOWN.search(text) else None
 
 
 def judge_remark(text: str) -> Judgement | None:

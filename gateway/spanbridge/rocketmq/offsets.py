@@ -9,10 +9,13 @@ from typing import TypeVar
 
 from spanbridge.core.errors import OffsetsError
 from spanbridge.ports import TopicQueue
+from spanbridge.rocketmq.errors import judge_access
 from spanbridge.rocketmq.remoting import admin
+from spanbridge.rocketmq.remoting.answers import redacted
 from spanbridge.rocketmq.remoting.call import Call
 from spanbridge.rocketmq.remoting.client import RemotingClient
-from spanbridge.rocketmq.remoting.errors import RemotingError, RemotingUnavailable
+from spanbridge.rocketmq.remoting.codes import ResponseCode
+from spanbridge.rocketmq.remoting.errors import RemotingError, RemotingRefused, RemotingUnavailable
 from spanbridge.rocketmq.remoting.frame import AclKeys
 
 T = TypeVar("T")
@@ -125,7 +128,11 @@ class RemotingOffsets:
                 await self._forget(address)
                 raise OffsetsError(str(error), reason=error.reason) from None
             except RemotingError as error:
-                raise OffsetsError(str(error), reason=error.reason) from None
+                text, access = redacted(str(error), self._keys), None
+                if isinstance(error, RemotingRefused) and error.code == ResponseCode.NO_PERMISSION:
+                    access = judge_access(error.remark, "GET")
+                advice = "" if access is None else f". {access.advice.rstrip('.')}"
+                raise OffsetsError(f"{text}{advice}", reason=error.reason) from None
 
     async def _connected(self, address: str) -> RemotingClient:
         client = self._clients.get(address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
-from spanbridge.rocketmq.errors import ACCESS, CONTENT, Judgement, judge_name, judge_remark
+from spanbridge.rocketmq.errors import ACCESS, CONTENT, Judgement, judge_access, judge_name, judge_remark
 from spanbridge.rocketmq.grpc.http2.status import GrpcStatus
 from spanbridge.rocketmq.grpc.stubs import code_name, definition
 
@@ -36,10 +36,10 @@ TLS = Judgement(
 _TOO_LARGE = re.compile(r"exceeds maximum size|larger than max|too large")
 
 
-def judge_code(code: int, text: str) -> Judgement:
-    """The judgement on a ``Code`` of RocketMQ with its text. Not for OK."""
+def judge_code(code: int, text: str, right: str = "PUB") -> Judgement:
+    """The judgement on a ``Code`` of RocketMQ with its text. Not for OK. ``right`` is what the request needs."""
     name = code_name(code)
-    known = judge_name(name, text)
+    known = (judge_access(text, right) if code == _C.UNAUTHORIZED else None) or judge_name(name, text)
     if known is not None:
         return known
     # Unknown: what the server blames on the request is for an operator (the message is kept), the rest may pass.

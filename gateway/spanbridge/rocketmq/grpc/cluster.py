@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -68,6 +69,7 @@ class Cluster(ClusterLink):
                 certificates=self._certificates,
                 reporter=self._reporter,
                 on_change=self._on_endpoint_change,
+                right="PUB" if self._role.group is None else "SUB",
             )
             session = ClientSession(endpoint, self._options, self._role, self._reporter)
             self._sessions[address] = session
@@ -90,6 +92,19 @@ class Cluster(ClusterLink):
             silent = judge_grpc(GrpcStatus.DEADLINE_EXCEEDED, "")
             raise build(silent, "settings", address, "no answer in time") from None
         return endpoint
+
+    async def admitted(self) -> None:
+        """See that no proxy refuses what we are about to do; wait for its word, until the request timeout.
+
+        :raises SinkError: why one does.
+        """
+        sessions = list(self._sessions.values())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.request_timeout):
+                await asyncio.gather(*(one.judged.wait() for one in sessions if one.endpoint.up is not False))
+        for session in sessions:
+            if session.refusal is not None:
+                raise bare(session.refusal)
 
     async def settled(self, timeout: float) -> None:
         """Wait until what proxies wrote to us before now is here, for so many seconds at most."""

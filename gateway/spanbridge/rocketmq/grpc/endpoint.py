@@ -25,7 +25,10 @@ _NO_ENTRIES = Judgement(SinkUnavailable, "empty_answer")
 
 
 class Endpoint:
-    """One ``host:port``. ``up`` is None until the first answer or failure."""
+    """One ``host:port``. ``up`` is None until the first answer or failure.
+
+    ``right`` is what the client needs on topic and group: ``PUB`` or ``SUB``.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Endpoint:
         certificates: TlsFiles,
         reporter: Reporter,
         on_change: Callable[[Endpoint], None],
+        right: str = "PUB",
     ) -> None:
         self.address = address
         self.up: bool | None = None
@@ -46,6 +50,7 @@ class Endpoint:
         self._headers = headers
         self._reporter = reporter
         self._on_change = on_change
+        self._right = right
         self.calls = Calls(address, options, headers, certificates.fresh, self._went_silent)
         """For what a consumer does with messages."""
 
@@ -72,7 +77,7 @@ class Endpoint:
     def _not_stored(self, status: Any, what: str, request: bytes, stored: frozenset[int]) -> SinkError:
         if status.code == OK:
             return build(_NO_ENTRIES, what, self.address, "OK, and no word on any message")
-        judgement = judge_code(status.code, status.message)
+        judgement = judge_code(status.code, status.message, self._right)
         if judgement.reason == "message_illegal":
             messages = service.SendMessageRequest.FromString(request).messages
             if len(messages) == 1:
@@ -123,7 +128,7 @@ class Endpoint:
 
     def refused(self, status: Any, what: str) -> SinkError:
         """The error that a ``Status`` other than OK is."""
-        return self._refused(status, what, judge_code(status.code, status.message))
+        return self._refused(status, what, judge_code(status.code, status.message, self._right))
 
     def _refused(self, status: Any, what: str, judgement: Judgement) -> SinkError:
         text = self._headers.redact(clean(status.message))

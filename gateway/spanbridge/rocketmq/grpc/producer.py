@@ -47,6 +47,7 @@ class GrpcProducer:
         self._check_types = True
         self._told = asyncio.Event()
         self._unusable: dict[str, str] = {}
+        self._forbidden: set[str] = set()
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -86,6 +87,8 @@ class GrpcProducer:
             raise
         else:
             self._last_ok_ns = time.time_ns()
+            if self._forbidden:
+                self._forbidden.discard(topic)
         finally:
             self._in_flight -= 1
             if not self._in_flight:
@@ -93,6 +96,8 @@ class GrpcProducer:
 
     def _doubt_route(self, topic: str, partition: int, error: SinkError) -> None:
         routes = self._cluster.routes
+        if error.reason == "forbidden":
+            self._forbidden.add(topic)
         if error.reason in _ROUTE_AT_FAULT:
             routes.invalidate(topic)
         elif isinstance(error, SinkUnavailable):
@@ -125,6 +130,8 @@ class GrpcProducer:
         if topic is not None:
             await cluster.query_route(topic)
         await cluster.heartbeat(addresses_of(route) if route is not None else cluster.addresses)
+        if self._options.topics:
+            await cluster.admitted()
 
     async def _check_topics(self) -> None:
         """Find what a message would find, and say so once.
@@ -194,7 +201,8 @@ class GrpcProducer:
         publishing = command.settings.publishing
         publishing.max_body_size = MAX_BODY_BYTES
         publishing.validate_message_type = True
-        for topic in sorted({*self._options.topics, *cluster.routes.known}):
+        # A proxy refuses them all for one topic that we may not publish to: what a device named must not do that.
+        for topic in sorted({*self._options.topics, *(cluster.routes.known.keys() - self._forbidden)}):
             publishing.topics.add(name=topic, resource_namespace=self._options.namespace)
         return command
 

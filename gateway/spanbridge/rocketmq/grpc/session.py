@@ -21,6 +21,7 @@ from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.events import ServerCommandRefused
+from spanbridge.rocketmq.grpc.answers import OK
 from spanbridge.rocketmq.grpc.calls import OpenCall
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
 from spanbridge.rocketmq.grpc.http2.call import CallEnd
@@ -30,6 +31,7 @@ from spanbridge.rocketmq.options import RocketmqOptions
 
 _UNSUPPORTED = definition.Status(code=definition.Code.UNSUPPORTED, message="this gateway does not do this")
 
+_NO_CODE: int = definition.Code.CODE_UNSPECIFIED
 _REFUSALS = frozenset({GrpcStatus.INVALID_ARGUMENT, GrpcStatus.PERMISSION_DENIED, GrpcStatus.UNAUTHENTICATED})
 
 _GATHER = 0.1
@@ -117,6 +119,8 @@ class ClientSession:
         """Set while the telemetry stream is open and the server has answered our settings."""
         self.refusal: SinkError | None = None
         """Why the server did not want us, the last time that it said so and since it took us."""
+        self.judged = asyncio.Event()
+        """Set once the server has taken our settings, or refused them."""
         self._options = options
         self._role = role
         self._reporter = reporter
@@ -160,8 +164,13 @@ class ClientSession:
     def _note_refusal(self, end: CallEnd) -> None:
         """A proxy ends the stream of a consumer whose group is not there, or whose settings it does not like."""
         if self._role.on_refused is not None and end.code in _REFUSALS:
-            self.refusal = self.endpoint.calls.error(end, "settings")
-            self._role.on_refused(self.refusal)
+            self._refuse(self.endpoint.calls.error(end, "settings"))
+
+    def _refuse(self, refusal: SinkError) -> None:
+        self.refusal = refusal
+        self.judged.set()
+        if self._role.on_refused is not None:
+            self._role.on_refused(refusal)
 
     async def _stream(self, backoff: Backoff) -> CallEnd:
         """One telemetry stream, to its end.
@@ -178,7 +187,8 @@ class ClientSession:
                     except Exception as fault:  # noqa: BLE001 - it is raised where the stream is waited for
                         stream.stop(fault)
                     else:
-                        backoff.reset()
+                        if not stream.ended.done():
+                            backoff.reset()
 
         stream = await self.endpoint.calls.open("Telemetry", arrived, "settings", self._options.request_timeout)
         writer = asyncio.get_running_loop().create_task(self._write_settings(stream))
@@ -202,10 +212,15 @@ class ClientSession:
     def _handle(self, command: Any, stream: OpenCall) -> None:
         """Act on what the server sent."""
         kind = command.WhichOneof("command")
-        if kind == "settings":
+        if kind is None and command.status.code not in {_NO_CODE, OK}:
+            # So a proxy refuses settings for want of rights, and ends the stream (GrpcMessagingApplication).
+            self._refuse(self.endpoint.refused(command.status, "settings"))
+            stream.stop()
+        elif kind == "settings":
             self._role.on_settings(command.settings)
             self.refusal = None
             self.told.set()
+            self.judged.set()
         elif kind == "reconnect_endpoints_command":
             self.endpoint.replace("asked to reconnect")
             stream.stop()

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
-from spanbridge.rocketmq.errors import ACCESS, CONTENT, NAMES, Judgement, build, clean, judge_remark, which_part
+from spanbridge.rocketmq.errors import (
+    ACCESS,
+    CONTENT,
+    NAMES,
+    Judgement,
+    build,
+    clean,
+    judge_access,
+    judge_remark,
+    which_part,
+)
 from spanbridge.rocketmq.remoting.codes import ResponseCode, response_name
 from spanbridge.rocketmq.remoting.errors import FrameError, RemotingError, RemotingRefused
 from spanbridge.rocketmq.remoting.frame import AclKeys
@@ -52,7 +62,7 @@ def judge(
 ) -> SinkError:
     """A remoting error as the sink's. ``body_size`` is of the one message that was sent, None for a batch."""
     if isinstance(error, RemotingRefused):
-        text = clean(_redacted(error.remark, keys))
+        text = clean(redacted(error.remark, keys))
         cause = f"{response_name(error.code)} ({text})" if text else response_name(error.code)
         return build(_of_code(error, body_size), what, address, cause)
     judgement = _UNDECODABLE if isinstance(error, FrameError) else _LOST.get(error.reason, _GONE)
@@ -62,10 +72,13 @@ def judge(
 def _of_code(error: RemotingRefused, body_size: int | None) -> Judgement:
     known = _CODES.get(error.code) or Judgement(SinkUnavailable, error.reason)
     judgement = known if error.code in _BY_CODE else judge_remark(error.remark) or known
+    if error.code == ResponseCode.NO_PERMISSION:
+        judgement = judge_access(error.remark, "PUB") or judgement
     return judgement if body_size is None else which_part(judgement, error.remark, body_size)
 
 
-def _redacted(text: str, keys: AclKeys | None) -> str:
+def redacted(text: str, keys: AclKeys | None) -> str:
+    """A server's words without our secrets."""
     for secret in (keys.secret_key, keys.security_token) if keys is not None else ():
         if secret:
             text = text.replace(secret, _HIDDEN)
