@@ -275,6 +275,16 @@ def test_settings_of_the_other_protocol(setting: str, path: str) -> None:
     assert single(text, "warning").path == path
 
 
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [("tls = { verify = false }", "rocketmq.tls.verify"), ("follow_routes = false", "rocketmq.follow_routes")],
+)
+def test_auto_takes_what_both_protocols_can(setting: str, path: str) -> None:
+    text = (ONE % ("", "")).replace("[rocketmq]", '[rocketmq]\nprotocol = "auto"')
+    assert read(text).problems == []
+    assert single(text.replace("[rocketmq]", f"[rocketmq]\n{setting}"), "error").path == path
+
+
 def test_a_topic_for_unroutable_messages_that_never_come() -> None:
     text = ONE % ("", '[uplink]\nunroutable_topic = "rest"')
     problem = single(text, "warning")

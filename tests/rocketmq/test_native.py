@@ -54,6 +54,22 @@ async def test_both_store_the_same(devstack: Any, count: int) -> None:
         assert own == {name: value for name, value in other.items() if name not in OF_THE_PROXY}
 
 
+async def test_auto_sends_by_what_the_endpoints_speak(devstack: Any) -> None:
+    """A message is taken before it is known, one after."""
+    topic = devstack.topic(queues=1)
+    for endpoints in (devstack.rocketmq.endpoints, devstack.rocketmq.namesrv):
+        async with sink_to(endpoints, protocol="auto", request_timeout=20.0) as sink:
+            head = sink.head(Destination(topic, tag="x"))
+            for body in (b"early", b"later"):
+                await sink.send(topic, head.partition, [head.encode(body, PARENT, (), time.time_ns())])
+    messages = await stored(devstack, topic, 4, 1)
+    assert [message.body for message in messages] == [b"early", b"later"] * 2
+    assert {message.properties["TAGS"] for message in messages} == {"x"}
+    assert {message.properties["traceparent"] for message in messages} == {PARENT}
+    by_proxy = ["__BORNHOST" in message.properties for message in messages]
+    assert by_proxy == [True, True, False, False]
+
+
 @pytest.mark.parametrize("queues", [5])
 async def test_groups_find_the_queue_that_the_proxy_finds(devstack: Any, queues: int) -> None:
     """One message to a request by gRPC: only then does the proxy look at the group."""

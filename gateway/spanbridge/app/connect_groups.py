@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from spanbridge.app.findings import PeerFinding, Silent, State, milliseconds
 from spanbridge.core.errors import OffsetsError, SinkError
 from spanbridge.rocketmq import ConsumerOptions, create_inquiry
 from spanbridge.rocketmq.offsets import OffsetsOptions, RemotingOffsets
+from spanbridge.rocketmq.options import Spoken
 from spanbridge.rocketmq.remoting.admin import ConsumerGroup, FilterVerdict, all_groups, sql_filter
 
 if TYPE_CHECKING:
@@ -34,6 +36,12 @@ class DownlinkQuestions:
         self._name = name
         self._brokers = brokers
 
+    def by(self, protocol: Spoken) -> None:
+        """Ask by this one."""
+        self._consumers = {
+            downlink: replace(one, cluster=one.cluster.speaking(protocol)) for downlink, one in self._consumers.items()
+        }
+
     def skipped(self, cause: str) -> list[PeerFinding]:
         """All of them, when the cluster does not answer."""
         topics = dict.fromkeys(one.topic for one in self._consumers.values())
@@ -45,6 +53,8 @@ class DownlinkQuestions:
 
     async def ask(self) -> list[PeerFinding]:
         """Everything, downlink by downlink."""
+        if any(one.cluster.protocol == "remoting" for one in self._consumers.values()):
+            return self.skipped("not asked: without a proxy, a group is known once somebody receives by it")
         brokers = None if self._brokers is None else RemotingOffsets(self._brokers)
         gate = asyncio.Semaphore(_AT_ONCE)
 

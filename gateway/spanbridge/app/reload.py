@@ -21,7 +21,7 @@ from spanbridge.core.errors import SpanbridgeError
 from spanbridge.core.health import Thresholds
 from spanbridge.mqtt import MqttSubscriber, check_options, create_source
 from spanbridge.ports import Clock
-from spanbridge.rocketmq import create_sink
+from spanbridge.rocketmq import ClusterProtocol, create_sink
 from spanbridge.telemetry import Telemetry
 from spanbridge.telemetry.quiet import report_fault
 from spanbridge.uplink import Uplink
@@ -33,6 +33,7 @@ class Running:
 
     sources: list[MqttSubscriber]
     sink: SinkSwitch
+    protocol: ClusterProtocol
     uplink: Uplink
     downlinks: DownlinkPeers
     watch: Watch
@@ -114,7 +115,9 @@ class Reload(Periodic):
         found = changes.compare(self._loaded, after)
         added, made = await asyncio.to_thread(self._prepare, after, found)
         running = self._running
-        producer = create_sink(after.rocketmq, running.telemetry.reporter) if found.cluster else None
+        producer = None
+        if found.cluster:
+            producer = create_sink(after.rocketmq, running.telemetry.reporter, running.protocol)
         if producer is not None:
             await producer.start()
         try:

@@ -78,7 +78,7 @@ def _cluster(cluster: Rocketmq) -> Iterator[Finding]:
         yield warning(
             ("rocketmq", "endpoints"),
             f"names port {NAME_SERVER_PORT}, where name servers listen, which do not speak gRPC",
-            'the gRPC proxy listens on 8081 by default; without one, set `protocol = "remoting"`',
+            'the gRPC proxy listens on 8081 by default; without one, set `protocol = "remoting"` or `"auto"`',
             show_value=True,
         )
     if cluster.protocol == "remoting" and PROXY_PORT in ports:

@@ -26,7 +26,7 @@ def check_downlinks(parts: Parts) -> Iterator[Finding]:
 
 
 def _protocol(parts: Parts) -> Iterator[Finding]:
-    if parts.config.downlinks and parts.knows("rocketmq", "protocol") and parts.config.rocketmq.protocol != "grpc":
+    if parts.config.downlinks and parts.knows("rocketmq", "protocol") and parts.config.rocketmq.protocol == "remoting":
         yield Finding(
             loc=("rocketmq", "protocol"),
             message="is `remoting`, by which downlinks cannot receive yet",

@@ -9,6 +9,9 @@ from typing import Literal
 from spanbridge.core.errors import SinkMisconfigured
 from spanbridge.core.tls import TlsOptions
 
+Spoken = Literal["grpc", "remoting"]
+"""A protocol: gRPC with a proxy, or RocketMQ's own with name servers and brokers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RocketmqOptions:
@@ -31,7 +34,8 @@ class RocketmqOptions:
     endpoints are used, for clusters that announce addresses unreachable from here.
 
     With ``protocol`` "remoting", ``endpoints`` are name servers, and ``stored_unsafely`` says what to do about messages
-    that a broker stored, but not as safely as it is configured to: take them for stored, or send them again.
+    that a broker stored, but not as safely as it is configured to: take them for stored, or send them again. With
+    "auto", the endpoints are asked which they are.
     """
 
     endpoints: str
@@ -53,12 +57,16 @@ class RocketmqOptions:
     ordered_partitions: int = 4
     single_requests: int = 64
     follow_routes: bool = True
-    protocol: Literal["grpc", "remoting"] = "grpc"
+    protocol: Literal["auto", "grpc", "remoting"] = "grpc"
     stored_unsafely: Literal["accept", "retry"] = "accept"
 
     def expecting(self, topics: Sequence[str], kinds: Sequence[tuple[str, str]]) -> RocketmqOptions:
         """The same connection with other topics known in advance."""
         return replace(self, topics=tuple(topics), kinds=tuple(kinds))
+
+    def speaking(self, protocol: Spoken) -> RocketmqOptions:
+        """The same connection by this protocol."""
+        return replace(self, protocol=protocol)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from spanbridge.rocketmq.remoting.codes import RequestCode, ResponseCode
+from spanbridge.rocketmq.remoting.errors import FrameError
 from spanbridge.rocketmq.remoting.frame import VERSION, Frame, FrameDecoder, encode
 
 Answer = Callable[[Frame], Frame | None]
@@ -86,7 +87,7 @@ async def fake_cluster(*names: str, **topics: int) -> AsyncIterator[FakeCluster]
             if broker is not None:
                 broker.connections += 1
             decoder = FrameDecoder()
-            with suppress(ConnectionError):
+            with suppress(ConnectionError, FrameError):  # what is no frame ends a connection, as with a name server
                 while data := await reader.read(1 << 16):
                     for frame in decoder.feed(data):
                         if (response := answer(frame)) is not None:

@@ -26,10 +26,10 @@ class Rocketmq(Section):
         '`[::1]:8081`. With `protocol = "remoting"`: of the name servers (9876 by default).',
         examples=["127.0.0.1:8081"],
     )
-    protocol: Literal["grpc", "remoting"] = Field(
+    protocol: Literal["auto", "grpc", "remoting"] = Field(
         default="grpc",
         description="`grpc` sends through the proxy; `remoting` to the brokers that the name servers name, without a "
-        "proxy. Downlinks need `grpc`.",
+        "proxy. `auto` asks the endpoints which of both they are, once for each run. Downlinks need `grpc`.",
     )
     namespace: str = Field(
         default="", description="Namespace, for services that use it; Apache RocketMQ's own proxy ignores it."
@@ -55,7 +55,7 @@ class Rocketmq(Section):
         ge=1,
         le=64,
         description="Batches of grouped messages of one topic that may be under way at once. By default 4; with "
-        '`protocol = "remoting"` 8, and best as many as the topics have queues.',
+        '`protocol = "remoting"` or `"auto"` 8, and best as many as the topics have queues.',
     )
     single_requests: int = Field(
         default=64,
@@ -99,7 +99,7 @@ class Rocketmq(Section):
     @property
     def effective_partitions(self) -> int:
         """``ordered_partitions``, or what stands for it."""
-        return self.ordered_partitions or (8 if self.protocol == "remoting" else 4)
+        return self.ordered_partitions or (4 if self.protocol == "grpc" else 8)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -113,7 +113,10 @@ class Rocketmq(Section):
         yield from one_without_other(both, ("access_key", self.access_key), ("secret_key", secret))
         if self.security_token is not None and self.access_key is None:
             yield Conflict(("security_token", "access_key"), "needs `access_key` and `secret_key`")
-        yield from self._of_remoting() if self.protocol == "remoting" else self._of_grpc()
+        if self.protocol != "remoting":
+            yield from self._of_grpc()
+        if self.protocol != "grpc":
+            yield from self._of_remoting()
         if self.backoff_maximum < self.backoff_initial:
             yield Conflict(("backoff_maximum", "backoff_initial"), "is smaller than `backoff_initial`")
 

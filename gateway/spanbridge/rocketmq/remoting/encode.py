@@ -179,6 +179,22 @@ def born_of(message: bytes) -> str:
     return message[start : message.index(b"\x02", start)].decode()
 
 
+def read_back(topic: str, message: bytes, *, grouped: bool) -> tuple[Destination, bytes, list[tuple[str, str]], int]:
+    """Destination, body, other properties and birth (Unix time, ns) of a message that :class:`RemotingHead` encoded."""
+    body, text = split(message[GROUP_HASH.size :] if grouped else message)
+    found: dict[str, str] = dict(item.split("\x01", 1) for item in text.split("\x02") if item)
+    born_ms, due = found.pop("BORN_TIMESTAMP"), found.pop("TIMER_DELIVER_MS", None)
+    del found["UNIQ_KEY"]
+    destination = Destination(
+        topic,
+        tag=found.pop("TAGS", None),
+        keys=tuple(found.pop("KEYS", "").split()),
+        group=found.pop("__SHARDINGKEY", None),
+        delivery_timestamp_ms=None if due is None else int(due),
+    )
+    return destination, body, list(found.items()), int(born_ms) * 1_000_000
+
+
 def _partition(destination: Destination, partitions: int) -> int:
     """It depends on the group alone, as the queue does: where both have as many, a partition is a queue."""
     if destination.delivery_timestamp_ms is not None:
