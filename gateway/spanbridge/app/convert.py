@@ -107,7 +107,7 @@ def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
             cluster,
             "endpoints namespace access_key secret_key security_token name connect_timeout request_timeout attempts "
             "heartbeat_interval route_refresh_interval backoff_initial backoff_maximum single_requests follow_routes "
-            "protocol stored_unsafely",
+            "protocol stored_unsafely delay_levels compress_above",
         ),
     )
 

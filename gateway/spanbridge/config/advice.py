@@ -88,8 +88,9 @@ def _cluster(cluster: Rocketmq) -> Iterator[Finding]:
             f"name servers listen on {NAME_SERVER_PORT} by default",
             show_value=True,
         )
-    if cluster.protocol == "grpc" and "stored_unsafely" in cluster.model_fields_set:
-        yield warning(("rocketmq", "stored_unsafely"), 'has no effect without `protocol = "remoting"`')
+    for setting in ("stored_unsafely", "delay_levels", "compress_above"):
+        if cluster.protocol == "grpc" and setting in cluster.model_fields_set:
+            yield warning(("rocketmq", setting), 'has no effect without `protocol = "remoting"`')
     if cluster.tls is not None and not cluster.tls.verify:
         yield warning(("rocketmq", "tls", "verify"), "is off: anybody on the way can pose as RocketMQ")
 

@@ -34,8 +34,9 @@ class RocketmqOptions:
     endpoints are used, for clusters that announce addresses unreachable from here.
 
     With ``protocol`` "remoting", ``endpoints`` are name servers, and ``stored_unsafely`` says what to do about messages
-    that a broker stored, but not as safely as it is configured to: take them for stored, or send them again. With
-    "auto", the endpoints are asked which they are.
+    that a broker stored, but not as safely as it is configured to: take them for stored, or send them again.
+    ``delay_levels`` rounds delivery timestamps up to these for brokers before 5.0, which know no others. Bodies of more
+    bytes than ``compress_above`` are compressed, none for 0. With "auto", the endpoints are asked which they are.
     """
 
     endpoints: str
@@ -59,6 +60,8 @@ class RocketmqOptions:
     follow_routes: bool = True
     protocol: Literal["auto", "grpc", "remoting"] = "grpc"
     stored_unsafely: Literal["accept", "retry"] = "accept"
+    delay_levels: bool = False
+    compress_above: int = 0
 
     def expecting(self, topics: Sequence[str], kinds: Sequence[tuple[str, str]]) -> RocketmqOptions:
         """The same connection with other topics known in advance."""

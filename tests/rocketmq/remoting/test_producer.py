@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -218,6 +220,45 @@ async def test_old_brokers_get_no_delivery_timestamps() -> None:
             await send(sink, 1, delivery_timestamp_ms=1)
         assert caught.value.reason == "timer_disabled"
         assert cluster.brokers[0].sends() == []
+
+
+async def test_old_brokers_get_delay_levels_where_they_may() -> None:
+    async with fake_cluster("a", t=1) as cluster, producer(cluster, delay_levels=True) as sink:
+        broker = cluster.brokers[0]
+        broker.version = 409
+        now_ms = time.time_ns() // 1_000_000
+        for ahead_ms in (-1000, 3_000_000):
+            await send(sink, 1, tag="x", delivery_timestamp_ms=now_ms + ahead_ms)
+        assert ["DELAY\x01" in frame.fields["i"] for frame in broker.sends()] == [False, True]
+        assert "TAGS\x01x\x02DELAY\x0117\x02BORN_TIMESTAMP" in broker.sends()[1].fields["i"]
+        with pytest.raises(SinkRejected) as caught:
+            await send(sink, 1, delivery_timestamp_ms=now_ms + 3 * 3_600_000)
+        assert caught.value.reason == "illegal_delivery_time"
+        assert len(broker.sends()) == 2
+
+
+async def test_newer_brokers_get_delivery_timestamps_all_the_same() -> None:
+    async with fake_cluster("a", t=1) as cluster, producer(cluster, delay_levels=True) as sink:
+        await send(sink, 1, delivery_timestamp_ms=1)
+        assert "TIMER_DELIVER_MS\x011\x02" in cluster.brokers[0].sends()[0].fields["i"]
+
+
+@pytest.mark.parametrize("group", [None, "g"])
+async def test_large_bodies_are_compressed_and_share_requests_with_their_like(group: str | None) -> None:
+    large, small, noise = b"spanbridge" * 200, b"small", os.urandom(2000)
+    async with fake_cluster("a", t=1) as cluster, producer(cluster, compress_above=1000) as sink:
+        head = sink.head(Destination("t", group=group))
+        bodies = [small, large, large, noise, small, large]
+        batch = [head.encode(body, "", (), time.time_ns()) for body in bodies]
+        await sink.send("t", head.partition, batch)
+        requests = cluster.brokers[0].sends()
+        assert [(frame.fields["f"], frame.fields["m"]) for frame in requests] == [
+            ("0", "false"), ("1", "true"), ("0", "true"), ("1", "false"),
+        ]  # fmt: skip
+        assert requests[0].body == small
+        assert zlib.decompress(requests[3].body) == large
+        assert noise in requests[2].body
+        assert len(requests[1].body) < 500
 
 
 async def test_namespaces_heartbeats_and_goodbye() -> None:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from spanbridge.config.models.base import Conflict, Duration, Secret, Section, invalid, one_without_other
+from spanbridge.config.models.base import Conflict, Duration, Secret, Section, Size, invalid, one_without_other
 from spanbridge.config.models.mqtt import OptionalTls
 from spanbridge.core.hosts import endpoint_problem, split_endpoint
 from spanbridge.core.rocketmq_rules import header_problem
@@ -72,6 +72,21 @@ class Rocketmq(Section):
         default="accept",
         description='With `protocol = "remoting"`: what a message is that a broker stored, but not as safely as it is '
         "configured to (no flush or no replica in time): stored, or to be sent again, which stores another copy.",
+    )
+
+    delay_levels: bool = Field(
+        default=False,
+        description='With `protocol = "remoting"`: brokers before RocketMQ 5.0 know no delivery timestamps, but 18 '
+        "delay levels (1s 5s 10s 30s 1m to 10m 20m 30m 1h 2h). On: messages are delivered at the end of the next "
+        "longer one, and rejected where they are due in more than 2 hours. Off: messages of such routes wait.",
+    )
+
+    compress_above: Size = Field(
+        default=0,
+        ge=0,
+        le=4 * 1024 * 1024,
+        description='With `protocol = "remoting"`: bodies of more bytes are compressed with zlib, which all RocketMQ '
+        "clients undo; 0: none. It costs CPU: for 4 KiB of JSON two to four times what a message takes otherwise.",
     )
 
     @field_validator("endpoints")
