@@ -91,7 +91,7 @@ async def test_delivery_timestamps_become_delay_levels(classic: SharedStack) -> 
             await sink.send(topic, head.partition, [head.encode(body, PARENT, (), time.time_ns())])
     past, later = await stored(classic, topic, 2, 1)
     assert (past.body, later.body) == (b"past", b"later")
-    assert later.stored_ms >= int(later.properties["due"])
+    assert later.store_ms >= int(later.properties["due"])
     assert later.properties["traceparent"] == PARENT
 
 
