@@ -6,7 +6,7 @@ import os
 import time
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -192,6 +192,56 @@ async def test_a_broker_that_moved_is_found_again() -> None:
             while not second.sends():
                 await send(sink)
                 await anyio.sleep(0.05)
+
+
+async def test_a_broker_that_stops_is_down_once_a_new_connection_is_refused_as_well() -> None:
+    async with fake_cluster("a", "b", t=1) as cluster, producer(cluster, attempts=1) as sink:
+        first, second = cluster.brokers
+        first.answers += [refuse(1500)] * 2
+        with anyio.fail_after(20):
+            while first.answers:
+                with suppress(SinkUnavailable):
+                    await send(sink)
+        assert sink.status.detail["endpoints"][first.address]["up"] is False
+        before = len(first.sends())
+        for _ in range(4):
+            await send(sink)  # the other broker takes them
+        assert len(first.sends()) == before
+        assert second.sends()
+        assert first.connections >= 2
+
+
+async def test_a_master_that_moved_is_found_for_groups_before_the_next_refresh() -> None:
+    """A controller makes a replica the master: the same broker, at another address."""
+    async with fake_cluster("a", "b", t=4) as cluster, producer(cluster, attempts=1) as sink:
+        cluster.registered = {"a"}
+        await send(sink, 1, group="g")
+        first, second = cluster.brokers
+        queue, (first.name, second.name) = queues(first)[0], ("gone", "a")
+        first.answers += [refuse(14)] * 3  # it is a replica now
+        with anyio.fail_after(20):
+            while not second.sends():
+                with suppress(SinkUnavailable):
+                    await send(sink, 1, group="g")
+                await anyio.sleep(0.01)
+        assert queues(second)[0] == queue
+
+
+async def test_brokers_without_a_master_are_away_and_not_misconfigured() -> None:
+    async with fake_cluster("a", "b", t=1) as cluster:
+        cluster.headless = {"a", "b"}
+        async with producer(cluster, topics=("t",)) as sink:
+            with pytest.raises(SinkUnavailable, match="a, b has no master now") as caught:
+                await send(sink)
+            assert caught.value.reason == "no_broker"
+            cluster.headless = {"a"}
+            for _ in range(2):
+                await send(sink)
+            assert [len(broker.sends()) for broker in cluster.brokers] == [0, 2]
+            cluster.headless = {"a", "b"}
+            await sink._cluster.routes.refresh()  # what was known stays in use: no group moves
+            await send(sink)
+            assert len(cluster.brokers[1].sends()) == 3
 
 
 async def test_topics_that_are_missing_and_brokers_that_are() -> None:
