@@ -13,19 +13,26 @@ import org.apache.rocketmq.common.message.MessageExt;
 
 /** Apache's own client, by the remoting protocol: "read NAMESRV TOPIC GROUP COUNT" or "write NAMESRV TOPIC GROUP". */
 public final class JavaPeer {
-    public static void main(String[] words) throws Exception {
-        if (words[0].equals("read")) {
-            read(words[1], words[2], words[3], Integer.parseInt(words[4]));
-        } else {
-            write(words[1], words[2], words[3]);
+    public static void main(String[] words) {
+        int code = 1;
+        try {
+            if (words[0].equals("read")) {
+                read(words[1], words[2], words[3], Integer.parseInt(words[4]));
+            } else {
+                write(words[1], words[2], words[3]);
+            }
+            code = 0;
+        } catch (Exception fault) {
+            System.out.println(fault);
         }
-        System.exit(0);
+        System.exit(code); // the client's own threads would keep the process
     }
 
     private static void read(String nameServer, String topic, String group, int count) throws Exception {
         CountDownLatch left = new CountDownLatch(count);
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group);
         consumer.setNamesrvAddr(nameServer);
+        consumer.setMqClientApiTimeout(30000);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(topic, "*");
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
@@ -53,6 +60,8 @@ public final class JavaPeer {
     private static void write(String nameServer, String topic, String group) throws Exception {
         DefaultMQProducer producer = new DefaultMQProducer(group);
         producer.setNamesrvAddr(nameServer);
+        producer.setMqClientApiTimeout(30000);
+        producer.setSendMsgTimeout(30000);
         producer.start();
         System.out.println("sent " + producer.send(message(topic, "small", 5)).getMsgId());
         System.out.println("sent " + producer.send(message(topic, "large", 20000)).getMsgId()); // compressed

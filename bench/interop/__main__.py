@@ -7,12 +7,14 @@ OpenTelemetry's Java agent, which then runs on that JDK. It prints what each sid
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from spanbridge.app.findings import Silent
@@ -59,6 +61,16 @@ async def read(name_server: str, topic: str, count: int) -> None:
                 print(f"message {kept} flag={message.system_flag:#x} bytes={len(body)} start={body[:8]!r}")
 
 
+def spans(line: str) -> Iterator[str]:
+    """Name, kind, trace and parent of the spans that the agent has logged in this line."""
+    _, found, text = line.partition('{"resource"')
+    if found:
+        for scope in json.loads(found + text)["scopeSpans"]:
+            for span in scope["spans"]:
+                parent = span.get("parentSpanId", "none")
+                yield f"{span['name']!r} kind={span['kind']} trace={span['traceId']} parent={parent}"
+
+
 def main() -> None:
     """Both directions."""
     version, *agent = sys.argv[1:]
@@ -86,9 +98,10 @@ def main() -> None:
             runner = "java" if agent else java()
             command = [runner, "-Xmx256m", f"-Duser.home={made}", *opens, *agents, *parent, "-cp", f"{made}:{path}"]
             done = subprocess.run([*command, "JavaPeer", *words], capture_output=True, text=True, check=False)
-            wanted = ("message ", "sent ", "Exception", "traceId")
-            lines = [line for line in (done.stdout + done.stderr).splitlines() if any(one in line for one in wanted)]
-            print(*lines, f"-- exit code {done.returncode}", sep="\n")
+            lines = (done.stdout + done.stderr).splitlines()
+            print(*(line for line in lines if line.startswith(("message ", "sent ")) or "Exception" in line), sep="\n")
+            print(*(f"span {span}" for line in lines for span in spans(line)), sep="\n")
+            print(f"-- exit code {done.returncode}", flush=True)
 
         topic = stack.rocketmq.create_topic(queues=1)
         group = stack.rocketmq.create_group()

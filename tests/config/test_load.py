@@ -288,7 +288,7 @@ def test_bad_mqtt_settings(line: str, path: str) -> None:
         ('access_key = "a"\nsecret_key = "s"\nsecurity_token = "a\\nb"', "rocketmq.security_token"),
         ('namespace = "a b"', "rocketmq.namespace"),
         ('protocol = "remoting"\nfollow_routes = false', "rocketmq.follow_routes"),
-        ('protocol = "auto"', "rocketmq.protocol"),
+        ('protocol = "http"', "rocketmq.protocol"),
         ("tls = { verify = false }", "rocketmq.tls.verify"),
         ("attempts = 0", "rocketmq.attempts"),
         ("request_timeout = 0", "rocketmq.request_timeout"),
