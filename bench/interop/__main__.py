@@ -80,10 +80,14 @@ def main() -> None:
     path = ":".join(str(jar) for jar in ensure_jars(version=version))
     opens = [f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in ("java.nio", "sun.nio.ch", "jdk.internal.ref")]
     agents = [
+        "-XX:TieredStopAtLevel=1",
         *(f"-javaagent:{one}" for one in agent),
-        "-Dotel.traces.exporter=logging-otlp", "-Dotel.metrics.exporter=none", "-Dotel.logs.exporter=none",
-        "-Dotel.instrumentation.messaging.experimental.receive-telemetry.enabled=false",
-    ]  # fmt: skip
+        "-Dotel.instrumentation.common.default-enabled=false",
+        "-Dotel.instrumentation.rocketmq-client.enabled=true",
+        "-Dotel.traces.exporter=logging-otlp",
+        "-Dotel.metrics.exporter=none",
+        "-Dotel.logs.exporter=none",
+    ]
     with (
         tempfile.TemporaryDirectory() as made,
         Devstack.up(mqtt_v5=False, mqtt_v311=False, rocketmq_version=version) as stack,
