@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.resources
 import importlib.util
 import io
-import json
 import signal
 import sys
 import tempfile
@@ -31,6 +29,7 @@ from bench.run import Timing
 from bench.shapes import PLAIN, QUEUES, SHAPES
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.devstack import Devstack
+from spanbridge.devstack.jars import DEFAULT_VERSION
 
 
 def main() -> int:
@@ -97,18 +96,13 @@ def _parse() -> argparse.Namespace:
 def _setup(stack: Devstack, timing: Timing) -> dict[str, Any]:
     return {
         "mqtt_broker": stack.mqtt_v5.kind,
-        "rocketmq": _rocketmq_version(),
+        "rocketmq": DEFAULT_VERSION,
         "payload_bytes": SIZE,
         "mqtt_topics": PLAIN.devices,
         "rocketmq_queues": QUEUES,
         "measured_s": timing.load,
         "latency_rate": timing.rate,
     }
-
-
-def _rocketmq_version() -> str:
-    lock = importlib.resources.files("spanbridge.devstack") / "rocketmq.lock.json"
-    return str(json.loads(lock.read_text())["rocketmq"])
 
 
 def _sections(stack: Devstack) -> dict[str, Any]:

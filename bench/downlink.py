@@ -28,9 +28,10 @@ FILLING = 20.0
 """Seconds that filling may take."""
 
 
-def config(place: Place, run_id: int, topic: str) -> str:
+def config(place: Place, run_id: int, topic: str, *, remoting: bool = False) -> str:
     """A configuration with one downlink and every other setting as it comes."""
     setting = place.setting(run_id)
+    endpoints = f'"{setting.name_server}"\nprotocol = "remoting"' if remoting else f'"{setting.rocketmq}"'
     return f"""\
 name = "bench-{run_id}"
 
@@ -38,7 +39,7 @@ name = "bench-{run_id}"
 url = "mqtt://{setting.mqtt}"
 
 [rocketmq]
-endpoints = "{setting.rocketmq}"
+endpoints = {endpoints}
 
 [[downlinks]]
 topic = "{topic}"
@@ -167,7 +168,7 @@ class DownRun(Run):
     def _start_bridge(self) -> Child:
         place, case, run_id = self._place, self._case, self._run_id
         if case.mode.bridge == "gateway":
-            return start_gateway(place, case, run_id, config(place, run_id, self._topic))
+            return start_gateway(place, case, run_id, config(place, run_id, self._topic, remoting=case.mode.remoting))
         command = [sys.executable, "-m", "bench.baseline_downlink", "--host", place.mqtt_host]
         command += ["--port", str(place.mqtt_port), "--client-id", f"bench-{run_id}", "--topic", self._topic]
         command += ["--endpoints", place.rocketmq_endpoints, "--publish", f"bench/{run_id}"]

@@ -23,7 +23,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvloop
@@ -39,9 +39,9 @@ from spanbridge.mqtt.codec import Answers, Decoder
 from spanbridge.mqtt.outbound import OutboundSession
 from spanbridge.mqtt.version import Accepted, Version5
 from spanbridge.rocketmq import ConsumerOptions, RocketmqOptions, create_consumer
-from spanbridge.rocketmq.grpc.http2.call import Call
+from spanbridge.rocketmq.grpc.http2.call import GrpcCall
 from spanbridge.rocketmq.grpc.http2.connection import Http2Connection
-from spanbridge.rocketmq.grpc.http2.frames import Kind, frame
+from spanbridge.rocketmq.grpc.http2.frames import FrameKind, frame
 from spanbridge.rocketmq.grpc.receive import Reception
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.telemetry import DownlinkMetrics, Peer, Tracer
@@ -74,7 +74,7 @@ class WallClock:
 class Discarded:
     """A span sink that keeps nothing."""
 
-    def add(self, spans: list[bytes]) -> None:
+    def add(self, pieces: Sequence[bytes], each: int = 1) -> None:
         pass
 
 
@@ -86,6 +86,12 @@ class Wire:
 
     def is_closing(self) -> bool:
         return False
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -152,24 +158,17 @@ class Line:
         self.connection = Http2Connection("127.0.0.1:1", "http")
         wire: Any = Wire()
         self.connection.connection_made(wire)
-        self.connection.data_received(frame(Kind.SETTINGS, 0, 0))
+        self.connection.data_received(frame(FrameKind.SETTINGS, 0, 0))
         self._answers = [[answer_of(n + m, context=context) for m in range(BATCH)] for n in range(0, COUNT, BATCH)]
         self._taken: list[Any] = []
-        self._frames: list[bytes] = []
+        self._asked: list[Any] = []
 
     def _take(self, deliveries: Any) -> None:
         self._taken += deliveries
 
-    async def ask(self, broker: str, method: str, request: Any, response_type: Any, what: str) -> Any:
+    async def ask_encoded(self, broker: str, method: str, raw: bytes, response_type: Any, what: str) -> Any:
         """Stand in for the proxy: every acknowledgement is taken."""
-        request.SerializeToString()
-        response = service.AckMessageResponse()
-        response.status.code = definition.Code.OK
-        for entry in request.entries:
-            result = response.entries.add(message_id=entry.message_id, receipt_handle=entry.receipt_handle)
-            result.status.code, result.status.message = definition.Code.OK, "OK"
-        self._response = response.SerializeToString()
-        return response_type.FromString(self._response)
+        return response_type.FromString(self._answer(self._asked))
 
     async def round(self) -> dict[str, float]:
         """Microseconds a message of each step."""
@@ -186,10 +185,10 @@ class Line:
         for messages in answers:
             got: list[bytes] = []
             calls.append(got)
-            call = Call(b"request", got.extend, lambda outcome: None, 1 << 24)
-            self.connection.begin(call, "/ReceiveMessage", ())
+            call = GrpcCall(got.extend, lambda outcome: None, 1 << 24)
+            self.connection.begin(call, b"")
             data = [b"\0" + len(one).to_bytes(4, "big") + one for one in messages]
-            read.append(b"".join(frame(Kind.DATA, 0, call.stream, one) for one in data))
+            read.append(b"".join(frame(FrameKind.DATA, 0, call.stream, one) for one in data))
         step("frames", lambda: [self.connection.data_received(data) for data in read] and None)
         assert all(len(got) == BATCH for got in calls)
         receptions = [Reception(BROKER, self.consumer) for _ in calls]
@@ -227,21 +226,23 @@ class Line:
         waiting = list(self.consumer._acks._waiting.pop(BROKER))
         began = time.process_time_ns()
         for n in range(0, count, BATCH):
-            await self.consumer._acks._try(BROKER, waiting[n : n + BATCH])
+            self._asked = waiting[n : n + BATCH]
+            await self.consumer._acks._try(BROKER, self._asked)
         whole = time.process_time_ns() - began
         began = time.process_time_ns()
         for n in range(0, count, BATCH):  # what stands in for the proxy
-            await self._stand_in(waiting[n : n + BATCH])
+            self._answer(waiting[n : n + BATCH])
         times["ack"] = whole - (time.process_time_ns() - began)
         assert not len(self.consumer._held)
         return {name: times[name] / count / 1000 for name in STEPS}
 
-    async def _stand_in(self, batch: list[Any]) -> None:
+    def _answer(self, batch: list[Any]) -> bytes:
         response = service.AckMessageResponse()
+        response.status.code = definition.Code.OK
         for delivery in batch:
             result = response.entries.add(message_id=delivery.key, receipt_handle=delivery.handle)
             result.status.code, result.status.message = definition.Code.OK, "OK"
-        response.SerializeToString()
+        return bytes(response.SerializeToString())
 
 
 async def measure(*, traced: bool, context: bool) -> dict[str, float]:

@@ -189,7 +189,7 @@ class Generator:
         options = self._options
         made = template(shape(options.shape), options.run_id, options.carrier, options.sampled)
         for number in range(options.connections):
-            client_id = f"bench-{options.run_id}-{number}".encode()
+            client_id = f"bench-{options.run_id}-generator-{number}".encode()
             own = Options(options.window, made.shape.version, client_id)
             packets = Packets(made, number, options.connections)
             _, publisher = await loop.create_connection(

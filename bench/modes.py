@@ -13,6 +13,7 @@ class Mode:
     contexts carry the sampled flag, ``exports`` whether the bridge has an exporter at all. ``backlog`` is how many
     messages the generator may be ahead of RocketMQ: always many times what the bridge has in flight. ``down`` is the
     way from RocketMQ to the devices; there the generator is ahead of the devices, and contexts are ``traceparent``.
+    ``remoting`` receives without the proxy.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Mode:
     backlog: int
     about: str
     down: bool = False
+    remoting: bool = False
 
 
 MODES = (
@@ -53,6 +55,10 @@ MODES = (
     Mode(
         name="downlink_traced", bridge="gateway", carrier="traceparent", sampled=100, exports=True, backlog=8000,
         down=True, about="the same, all spans exported",
+    ),
+    Mode(
+        name="downlink_remoting", bridge="gateway", carrier="traceparent", sampled=100, exports=False, backlog=8000,
+        down=True, remoting=True, about='as `downlink`, `protocol = "remoting"`',
     ),
     Mode(
         name="baseline_downlink", bridge="baseline", carrier="traceparent", sampled=100, exports=False, backlog=2000,

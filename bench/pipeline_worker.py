@@ -148,7 +148,9 @@ class Pipeline:
 
     async def serve(self, messages: int) -> None:
         """Answer each line with a round."""
-        await self.uplink.run()
+        running = asyncio.create_task(self.uplink.run())  # it goes on until it is told to stop
+        while self.source.deliver is None:  # noqa: ASYNC110 - its task starts, and nothing is waited for
+            await asyncio.sleep(0)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
@@ -160,6 +162,7 @@ class Pipeline:
             print(seconds / (len(reads) * READ) * 1e6, flush=True)
             if self.source.answered % 4 or not self.source.answered:
                 raise RuntimeError("messages were not acknowledged")
+        running.cancel()
 
 
 def _config(shape: shapes.Shape) -> Any:

@@ -9,6 +9,25 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that descend from it: a gateway of several workers is more than one process."""
+    found, at = [pid], 0
+    while at < len(found):
+        for children in Path(f"/proc/{found[at]}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in children.read_text().split()]
+            except OSError:  # a thread that has ended
+                continue
+        at += 1
+    return found
+
+
+def busy_seconds() -> float:
+    """CPU time that all processes of the machine have taken since it started, in seconds (proc(5), /proc/stat)."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / _TICKS
+
+
 def cpu_seconds(pid: int) -> float:
     """User plus system time of all threads of a process, in seconds (fields 14 and 15 of /proc/PID/stat).
 

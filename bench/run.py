@@ -11,7 +11,7 @@ from typing import Protocol
 from bench.environment import Case, Place, start_bridge, start_generator
 from bench.payload import Phase, unpack
 from bench.processes import Child, ChildError
-from bench.procstat import cpu_seconds, rss_mib
+from bench.procstat import busy_seconds, cpu_seconds, family, rss_mib
 from bench.remoting import Broker
 from bench.shapes import QUEUES
 from bench.stats import Measurement, percentile
@@ -91,12 +91,14 @@ class Gauges:
     generator_cpu: float
     generator_waited: float
     published: int
+    machine_cpu: float
 
     @classmethod
     def read(cls, generator: Child, bridge: Child, far: Arrivals) -> Gauges:
         """Read them, the ones that are divided by each other next to each other."""
         waited, published = float(generator.ask("waited")), int(generator.ask("published"))
-        generator_cpu, bridge_cpu = cpu_seconds(generator.pid), cpu_seconds(bridge.pid)
+        machine_cpu = busy_seconds()
+        generator_cpu, bridge_cpu = cpu_seconds(generator.pid), sum(map(cpu_seconds, family(bridge.pid)))
         return cls(
             arrived=far.arrived(),
             at=time.perf_counter(),
@@ -104,17 +106,20 @@ class Gauges:
             generator_cpu=generator_cpu,
             generator_waited=waited,
             published=published,
+            machine_cpu=machine_cpu,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The measured time: messages a second, microseconds a message, share of the time."""
+    """The measured time: messages a second, microseconds a message, share of the time, cores in use."""
 
     rate: float
     cpu: float
     generator_cpu: float
     generator_waited: float
+    bridge_cores: float
+    other_cores: float
 
     @classmethod
     def between(cls, a: Gauges, b: Gauges) -> Load:
@@ -125,6 +130,8 @@ class Load:
             cpu=(b.bridge_cpu - a.bridge_cpu) / messages * 1e6,
             generator_cpu=(b.generator_cpu - a.generator_cpu) / max(1, b.published - a.published) * 1e6,
             generator_waited=(b.generator_waited - a.generator_waited) / seconds,
+            bridge_cores=(b.bridge_cpu - a.bridge_cpu) / seconds,
+            other_cores=(b.machine_cpu - a.machine_cpu - (b.bridge_cpu - a.bridge_cpu)) / seconds,
         )
 
 
@@ -156,10 +163,10 @@ class Run:
                 self._probe(generator, bridge, queues)
                 self._say("idle")
                 time.sleep(self._timing.idle)
-                idle = rss_mib(bridge.pid)
+                idle = sum(map(rss_mib, family(bridge.pid)))
                 self._unheard = int(generator.ask("published")) - queues.arrived()
                 load = self._load(generator, bridge, queues)
-                loaded = rss_mib(bridge.pid)
+                loaded = sum(map(rss_mib, family(bridge.pid)))
                 self._pace(generator, queues)
                 result = json.loads(generator.ask("stop"))
                 self._drain(queues, result["published"] - len(result["unacked"]))
@@ -183,6 +190,8 @@ class Run:
             spans_per_msg=spans / max(1, len(found)),
             generator_waited=load.generator_waited,
             generator_us_per_msg=load.generator_cpu,
+            bridge_cores=load.bridge_cores,
+            other_cores=load.other_cores,
         )
 
     def _probe(self, generator: Child, bridge: Child, far: Arrivals) -> None:

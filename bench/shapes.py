@@ -58,19 +58,20 @@ class Shape:
 
 
 def one_route(
-    *, mqtt: str = "", route: str = "", topic: str = "bench", remoting: bool = False
+    *, mqtt: str = "", route: str = "", topic: str = "bench", remoting: bool = False, workers: int = 1
 ) -> Callable[[Setting], str]:
     """A configuration of one route and every other setting as it comes, but for further lines of either table.
 
-    ``remoting`` sends without the proxy.
+    ``remoting`` sends without the proxy, ``workers`` is how many processes share the subscription.
     """
 
     def config(setting: Setting) -> str:
         endpoints = f'"{setting.name_server}"\nprotocol = "remoting"' if remoting else f'"{setting.rocketmq}"'
+        gateway = f"[gateway]\nworkers = {workers}\n\n" if workers > 1 else ""
         return f"""\
 name = "bench-{setting.run_id}"
 
-[mqtt]
+{gateway}[mqtt]
 url = "mqtt://{setting.mqtt}"
 {mqtt}
 [rocketmq]
@@ -139,6 +140,7 @@ SHAPES = (
         topic="bench-fifo",
         message_type="FIFO",
     ),
+    Shape(name="workers_2", about="as plain, two workers", config=one_route(workers=2)),
     Shape(name="plain_remoting", about="as plain, to the brokers without a proxy", config=one_route(remoting=True)),
     Shape(
         name="ordered_remoting",

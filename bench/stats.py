@@ -9,7 +9,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One run of one mode. Rates are messages a second, CPU is user + system time of the bridge's process."""
+    """One run of one mode. Rates are messages a second, CPU is user + system time of the bridge's processes."""
 
     msgs_per_s: float
     cpu_us_per_msg: float
@@ -23,6 +23,10 @@ class Measurement:
     """Share of the measured time in which the generator waited for the bridge. Near zero: it was the limit."""
     generator_us_per_msg: float = 0.0
     """CPU of the generator's process, microseconds for each message that it published."""
+    bridge_cores: float = 0.0
+    """Cores that the bridge had, of those of the machine."""
+    other_cores: float = 0.0
+    """Cores that everything else had: brokers, the generator, and what else the machine does."""
 
 
 def percentile(values: Sequence[float], q: float) -> float:

@@ -114,6 +114,7 @@ def _down(runs: Runs) -> list[Target]:
             found += _at_most(f"CPU per message, {words}", cpu, 50, "µs")
             p50 = median(run.p50_ms for run in measured)
             found += _at_most(f"median latency at 100 a second, {words}", p50, 5, "ms")
+    found += _rates(runs, "rate, down by remoting, against gRPC", "downlink_remoting", "downlink", 3)
     return found
 
 

@@ -399,8 +399,9 @@ class Spool(Service, Protocol):
     def mark(self, number: int, *, tidy: bool = False) -> None:
         """Records before ``number`` are done, and may be removed; with ``tidy`` all their files are. Never raises."""
 
-    async def drop_oldest(self) -> range:
-        """Give up the oldest records, as many as share a file, where each is of the kind that may be dropped.
+    async def drop_oldest(self, look: Callable[[Record], None]) -> range:
+        """Give up the oldest records, as many as share a file, where each is of a kind that may be dropped.
 
-        Returns their numbers; none when one of them may not, or the disk fails.
+        Returns their numbers; none when one of them may not, or the disk fails. ``look`` sees each that can be read, on
+        another thread; what it saw means nothing where none are given up.
         """

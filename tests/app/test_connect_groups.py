@@ -64,6 +64,17 @@ def test_name_servers_let_each_broker_be_asked(devstack: SharedStack) -> None:
     assert (lacking.state, lacking.text.split(":")[0]) == ("failed", "broker-a does not have it")
 
 
+def test_without_a_proxy_name_servers_and_brokers_are_asked(devstack: SharedStack) -> None:
+    topic, group, nobody, missing = devstack.topic(), devstack.group(), devstack.unique("nobody"), devstack.unique("no")
+    lines = downlink(topic, group) + downlink(topic, nobody) + downlink(missing, devstack.group())
+    endpoints = f'{devstack.rocketmq.namesrv}"\nprotocol = "remoting'
+    found = by_subject(ask_both_sides(configuration(devstack, lines, endpoints=endpoints)))
+    assert found["rocketmq", f"topic {topic}"].text == "4 queue(s) to receive from, on broker-a"
+    assert found["rocketmq", f"topic {missing}"].state == "failed"
+    assert found["rocketmq", f"consumer group {group} on each broker"].text == "alike on broker-a"
+    assert found["rocketmq", f"consumer group {nobody} on each broker"].state == "failed"
+
+
 @contextmanager
 def parsing(devstack: SharedStack) -> Iterator[None]:
     """Brokers that look at SQL92 filters before they are received with."""

@@ -25,6 +25,7 @@ name = "{name}"
 url = "mqtt://{mqtt}"
 [rocketmq]
 endpoints = "{endpoints}"
+protocol = "{protocol}"
 [admin]
 port = 0
 probe_interval = 1
@@ -39,13 +40,14 @@ mqtt_topic = "{base}/{{key}}"
 NO_EXPORT = {**os.environ, "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
 
 
-def make_config(devstack: SharedStack, directory: Path) -> tuple[Config, str, str]:
+def make_config(devstack: SharedStack, directory: Path, protocol: str) -> tuple[Config, str, str]:
     broker, topic, base = devstack.mqtt_v5, devstack.topic(), devstack.unique("in-process")
     file = directory / "gateway.toml"
     text = FILE.format(
         name=devstack.unique("gw"),
         mqtt=f"{broker.host}:{broker.port}",
-        endpoints=devstack.rocketmq.endpoints,
+        endpoints=devstack.rocketmq.endpoints if protocol == "grpc" else devstack.rocketmq.namesrv,
+        protocol=protocol,
         topic=topic,
         group=devstack.group(),
         base=base,
@@ -59,8 +61,9 @@ def send(devstack: SharedStack, topic: str, count: int) -> None:
         commander.send(topic, *(Command(f"m{number}", key="a") for number in range(count)))
 
 
-async def test_a_gateway_with_downlinks_alone(devstack: SharedStack, tmp_path: Path) -> None:
-    config, topic, base = await anyio.to_thread.run_sync(make_config, devstack, tmp_path)
+@pytest.mark.parametrize("protocol", ["grpc", "remoting"])
+async def test_a_gateway_with_downlinks_alone(devstack: SharedStack, tmp_path: Path, protocol: str) -> None:
+    config, topic, base = await anyio.to_thread.run_sync(make_config, devstack, tmp_path, protocol)
     telemetry = Telemetry(config.telemetry, environ=NO_EXPORT)
     gateway = await anyio.to_thread.run_sync(lambda: Gateway(config, telemetry))
     address = devstack.mqtt_v5.host, devstack.mqtt_v5.port

@@ -32,7 +32,7 @@ def test_the_json_line_has_every_promised_key_for_every_mode(run: Measurement) -
     assert "\n" not in line
     result = json.loads(line)
     names = ["untraced", "sampled_10", "traced", "baseline_untraced", "baseline_traced"]
-    names += ["downlink", "downlink_traced", "baseline_downlink"]
+    names += ["downlink", "downlink_traced", "downlink_remoting", "baseline_downlink"]
     assert [name for name in result if name in names] == names
     for name in names:
         assert set(KEYS) <= result[name].keys()

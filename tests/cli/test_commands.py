@@ -47,7 +47,7 @@ def invoke(*arguments: str) -> tuple[int, str, str]:
 
 
 def replace_app(monkeypatch: pytest.MonkeyPatch, run: Callable[[Config, Path], int]) -> None:
-    monkeypatch.setattr(spanbridge, "app", SimpleNamespace(run=run), raising=False)
+    monkeypatch.setitem(sys.modules, "spanbridge.app.run", SimpleNamespace(run=run))
 
 
 def write(folder: Path, text: str) -> str:
@@ -197,6 +197,29 @@ def test_run_with_errors_in_the_configuration(tmp_path: Path) -> None:
     assert (code, out) == (2, "")
     assert "routes[0].topik" in err
     assert "hunter2" not in err
+
+
+def test_check_says_who_takes_what_of_several_workers(tmp_path: Path) -> None:
+    more = '[[routes]]\nfilter = "ordered/+"\ntopic = "o"\nmessage_group = "{topic}"\n[gateway]\nworkers = 2\n'
+    code, out, _ = invoke("check", "-c", write(tmp_path, GOOD + more))
+    assert code == 0
+    assert "2 workers, each with its own MQTT session and memory" in out
+    assert "ordered/+ (in order)" in out
+    assert "no filter of its own" in out
+    assert "  any worker: " in out
+
+
+def test_several_workers_are_run_by_a_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def supervise(config: Config, file: Path) -> int:
+        seen.append(config.gateway.workers)
+        return 1
+
+    monkeypatch.setitem(sys.modules, "spanbridge.app.supervise", SimpleNamespace(supervise=supervise))
+    replace_app(monkeypatch, lambda config, file: pytest.fail("one process"))
+    code, _, _ = invoke("run", "-c", write(tmp_path, GOOD + "[gateway]\nworkers = 3\n"))
+    assert (code, seen) == (1, [3])
 
 
 @pytest.mark.parametrize(

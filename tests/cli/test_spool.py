@@ -12,7 +12,9 @@ from spanbridge.cli.spool import build
 from spanbridge.core import spooled as form
 from spanbridge.core.message import Publish
 from spanbridge.core.spooled import Spooled, TraceIds
+from spanbridge.core.spooled_json import to_json
 from spanbridge.spool.disk import RealDisk
+from spanbridge.spool.inbox import Errand, SpoolInbox
 from spanbridge.spool.store import Store, StoreLimits
 
 LIMITS = StoreLimits(segment=4_000, total=1 << 20, reserve=0)
@@ -72,14 +74,24 @@ def test_exported_messages_are_sent_again_as_they_were(directory: Path, tmp_path
     assert [line["number"] for line in lines] == list(range(5, 20))
     assert lines[2]["payload_base64"] == "/w=="
     assert lines[3]["user_properties"] == [["unit", "C"]]
+    assert "removed 15 message(s)" in spool("purge", "--yes", "--path", str(directory))
     file = tmp_path / "messages.jsonl"
     file.write_text(exported)
-    assert "removed 15 message(s)" in spool("purge", "--yes", "--path", str(directory))
-    assert "15 message(s) are in the spool" in spool("replay", str(file), "--path", str(directory))
-    again = [json.loads(line) for line in spool("export", "--path", str(directory)).splitlines()]
-    for one in [*lines, *again]:
+    assert "15 message(s) are to be sent again" in spool("replay", str(file), "--path", str(directory))
+    left = left_for_the_gateway(directory)
+    again = [to_json(one) for one in left]
+    for one in lines:
         del one["number"]
     assert again == lines
+
+
+def left_for_the_gateway(directory: Path) -> list[Spooled]:
+    inbox = SpoolInbox(directory)
+    (name,) = inbox.waiting()
+    assert inbox.errand(name) is None
+    found, end = inbox.messages(name, 0, 1000, 1 << 20)
+    assert inbox.messages(name, end, 1000, 1 << 20) == ([], end)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -93,3 +105,72 @@ def test_what_is_no_message_is_refused_in_a_line(directory: Path, tmp_path: Path
 
 def test_purging_asks_for_more_than_the_command(directory: Path) -> None:
     assert "15 message(s) would be lost" in spool("purge", "--path", str(directory), code=2)
+
+
+@pytest.fixture
+def rejected(directory: Path) -> Path:
+    """The same spool, with dead letters of two reasons."""
+    (directory / "rejected").mkdir()
+    store = Store(RealDisk(directory / "rejected"), LIMITS)
+    for number, reason in enumerate(["too_large", "loop", "too_large"]):
+        publish = Publish(f"devices/{number}", b"x" * 20, qos=1, received_ns=1_700_000_000_000_000_000)
+        letter = Spooled(publish, publish.received_ns + 10**9, reason=reason, error=f"cause\n{number}")
+        store.commit([(form.DEAD_LETTER, form.encode(letter))])
+    store.close()
+    return directory
+
+
+def test_dead_letters_are_listed_with_reason_and_error(rejected: Path) -> None:
+    rows = json.loads(spool("ls", "--rejected", "--json", "--path", str(rejected)))
+    assert [(row["topic"], row["reason"], row["rejected"]) for row in rows] == [
+        ("devices/0", "too_large", "2023-11-14T22:13:21+00:00"),
+        ("devices/1", "loop", "2023-11-14T22:13:21+00:00"),
+        ("devices/2", "too_large", "2023-11-14T22:13:21+00:00"),
+    ]
+    shown = spool("ls", "--rejected", "--path", str(rejected)).splitlines()
+    assert shown[1].endswith("loop  'devices/1'  20 bytes  'cause\\n1'")
+    assert shown[-1].startswith("3 dead letter(s)")
+    found = json.loads(spool("stats", "--rejected", "--json", "--path", str(rejected)))
+    assert (found["messages"], found["reasons"]) == (3, {"too_large": 2, "loop": 1})
+    assert "reasons: too_large 2, loop 1" in spool("stats", "--rejected", "--path", str(rejected))
+    assert "3 message(s) can be read" in spool("verify", "--rejected", "--path", str(rejected))
+    exported = [json.loads(line) for line in spool("export", "--rejected", "--path", str(rejected)).splitlines()]
+    assert [(line["reason"], line["error"]) for line in exported][1] == ("loop", "cause\n1")
+    one = spool("export", "--rejected", "--reason", "loop", "--path", str(rejected)).splitlines()
+    assert [json.loads(line)["number"] for line in one] == [1]
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_dead_letters_are_sent_again_by_the_gateway(rejected: Path, used: bool) -> None:
+    store = Store(RealDisk(rejected / "rejected"), LIMITS) if used else None
+    text = spool("replay", "--rejected", "--reason", "too_large", "--path", str(rejected))
+    assert text.startswith("2 dead letter(s) are to be sent again")
+    inbox = SpoolInbox(rejected)
+    (name,) = inbox.waiting()
+    assert inbox.errand(name) == Errand("replay", ("too_large",))
+    if store is not None:
+        store.close()
+
+
+def test_dead_letters_of_a_stopped_gateway_are_removed_at_once(rejected: Path) -> None:
+    assert "3 dead letter(s) would be lost" in spool("purge", "--rejected", "--path", str(rejected), code=2)
+    assert "removed 3 dead letter(s)" in spool("purge", "--rejected", "--yes", "--path", str(rejected))
+    assert "0 dead letter(s)" in spool("ls", "--rejected", "--path", str(rejected))
+    assert "15 message(s)" in spool("ls", "--path", str(rejected))
+
+
+def test_a_gateway_that_runs_is_asked_to_remove_its_dead_letters(rejected: Path) -> None:
+    store = Store(RealDisk(rejected / "rejected"), LIMITS)
+    assert "within seconds" in spool("purge", "--rejected", "--yes", "--path", str(rejected))
+    inbox = SpoolInbox(rejected)
+    assert [inbox.errand(name) for name in inbox.waiting()] == [Errand("purge")]
+    store.close()
+
+
+def test_a_spool_without_dead_letters_says_so(directory: Path) -> None:
+    assert "holds no dead letters" in spool("ls", "--rejected", "--path", str(directory), code=1)
+
+
+def test_what_is_to_be_sent_again_has_to_be_named(directory: Path) -> None:
+    assert "give a FILE, or --rejected" in spool("replay", "--path", str(directory), code=2)
+    assert "--reason goes with --rejected" in spool("replay", "x", "--reason", "y", "--path", str(directory), code=2)

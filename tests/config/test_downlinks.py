@@ -311,12 +311,9 @@ def test_a_downlink_may_come_from_the_environment_alone() -> None:
     assert report.config is not None, report.problems
 
 
-def test_downlinks_cannot_receive_by_remoting() -> None:
+def test_downlinks_receive_by_either_protocol() -> None:
     remoting = V5.replace(":8081", ":9876").replace("[rocketmq]", '[rocketmq]\nprotocol = "remoting"')
-    problem = told(remoting + downlink())
-    assert problem.path == "rocketmq.protocol"
-    assert "downlinks cannot receive" in problem.message
-    assert config_of(remoting + route("a", "t")).rocketmq.protocol == "remoting"
+    assert config_of(remoting + downlink()).rocketmq.protocol == "remoting"
 
 
 def test_attempts_and_their_pauses_reach_the_downlinks() -> None:

@@ -289,7 +289,7 @@ def test_bad_mqtt_settings(line: str, path: str) -> None:
         ('namespace = "a b"', "rocketmq.namespace"),
         ('protocol = "remoting"\nfollow_routes = false', "rocketmq.follow_routes"),
         ('protocol = "http"', "rocketmq.protocol"),
-        ("tls = { verify = false }", "rocketmq.tls.verify"),
+        ('protocol = "auto"\nfollow_routes = false', "rocketmq.follow_routes"),
         ("attempts = 0", "rocketmq.attempts"),
         ("request_timeout = 0", "rocketmq.request_timeout"),
     ],

@@ -58,7 +58,7 @@ def test_time_counts_by_the_clock_that_nobody_sets_and_over_a_restart_by_unix_ti
     assert left_ns(Spooled(Publish("t", b"")), now_ns=1, boot_now_ns=1, same_boot=True) is None
 
 
-def test_an_ordinary_message_takes_42_bytes_beside_topic_and_payload() -> None:
+def test_an_ordinary_message_takes_41_bytes_beside_topic_and_payload() -> None:
     trace = TraceIds(bytes(16), bytes(8), bytes(8))
     data = encode(Spooled(Publish("devices/d1/telemetry", bytes(256), qos=1), trace=trace))
-    assert len(data) - 256 - 20 == 42
+    assert len(data) - 256 - 20 == 41

@@ -137,7 +137,7 @@ READING = LagReading(
 def register_spool(telemetry: Telemetry) -> None:
     spool: Any = SimpleNamespace(first=0, end=1, size=1, limit=2, room=1)
     spill: Any = SimpleNamespace(oldest_ns=None)
-    view = SpoolView(spool, spill, SystemClock())
+    view = SpoolView(spool, spill, spool, spill, SystemClock())
     view.register(telemetry)
     view.readings.append((0, 0))  # it has grown since
 

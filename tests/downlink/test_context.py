@@ -24,7 +24,7 @@ NOWHERE = FakeQueue()
 
 
 class Kept:
-    def add(self, spans: Any) -> None: ...
+    def add(self, pieces: Any, each: int = 1) -> None: ...
 
 
 def make(

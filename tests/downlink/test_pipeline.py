@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,8 +45,8 @@ class Spans:
     def __init__(self) -> None:
         self.ended = 0
 
-    def add(self, spans: Any) -> None:
-        self.ended += len(spans)
+    def add(self, pieces: Sequence[bytes], each: int = 1) -> None:
+        self.ended += len(pieces) // each
 
 
 class Rig:
@@ -469,6 +469,8 @@ class TestStopping:
             assert (queue.steps, queue.given_back) == (["stop_intake", "give_back", "close"], [])
             assert not rig.publisher.closed.is_set(), "another downlink uses it"
             assert [row["name"] for row in rig.downlinks.rows()] == ["commands"]
+            totals = rig.downlinks.status()
+            assert (totals["received"], totals["published"]) == (1, 1), "totals never fall"
             with pytest.raises(ValueError, match="already"):
                 rig.downlinks.attach(downlink(), queue, rig.publisher, rig.ends)
 

@@ -51,6 +51,11 @@ class Gateway:
         self.process: subprocess.Popen[bytes] | None = None
         self._url = ""
 
+    @property
+    def file(self) -> Path:
+        """The configuration file."""
+        return self._file
+
     def write(self, config: str) -> None:
         """Write the configuration file."""
         self._file.write_text(config + "\n[admin]\nport = 0\nprobe_interval = 1\nmax_unacknowledged_age = 2\n")

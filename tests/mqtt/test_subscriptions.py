@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from spanbridge.mqtt import MqttOptions, Subscription
@@ -88,3 +89,32 @@ def test_a_lower_qos_than_asked_for_is_reported() -> None:
     assert (made.missing(), made.granted) == ([], 1)
     (event,) = recorder.of("mqtt.subscription.downgraded")
     assert (event.asked, event.granted) == (1, 0)
+
+
+def test_what_another_client_takes_is_kept_until_that_one_has_it() -> None:
+    made = subscribed(A, B)
+    made.use(replace(wanting(B), foreign=("a", "$share/g/b")))
+    assert (made.missing(), made.unwanted, made.granted) == ([], [], 1), "nobody else may have it yet"
+    made.release()
+    assert made.unwanted == ["a", "$share/g/b"], "a session from before may have either"
+    made.gone("$share/g/b")
+    made.use(wanting(A, B))
+    assert (made.missing(), made.unwanted) == ([A], []), "it came back, and the UNSUBSCRIBE may be on its way"
+
+
+def test_a_late_answer_does_not_make_a_foreign_filter_ours() -> None:
+    made = subscribed(B)
+    made.use(wanting(A, B))
+    made.use(replace(wanting(B), foreign=("a",)))
+    made.answered([A], [Granted(1)], 1.0)
+    made.release()
+    made.use(wanting(A, B))
+    assert made.missing() == [A]
+
+
+def test_a_new_session_has_nothing_of_others() -> None:
+    made = subscribed(B)
+    made.use(replace(wanting(B), foreign=("a",)))
+    made.release()
+    made.connected(session_present=False)
+    assert made.unwanted == []

@@ -77,6 +77,8 @@ class FakeProxy:
         """Whether sends are answered with OK and no message, which gRPC lets pass."""
         self.silent = False
         """Whether settings are left unanswered."""
+        self.most_streams: int | None = None
+        """Calls on one connection at once, as the proxy announces it."""
         self._server: Any = None
 
     def put(self, *bodies: bytes, attempt: int = 1, handle: str = "") -> None:
@@ -109,7 +111,10 @@ class FakeProxy:
         await self.stop()
 
     async def start(self) -> None:
-        self._server = aio.server(options=[("grpc.so_reuseport", 0)])
+        options: list[tuple[str, Any]] = [("grpc.so_reuseport", 0)]
+        if self.most_streams is not None:
+            options.append(("grpc.max_concurrent_streams", self.most_streams))
+        self._server = aio.server(options=options)
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(self._handler(name), request.FromString, _serialised)
             for name, request in METHODS.items()
@@ -132,8 +137,8 @@ class FakeProxy:
         )
         await self._server.start()
 
-    async def stop(self) -> None:
-        await self._server.stop(None)
+    async def stop(self, grace: float | None = None) -> None:
+        await self._server.stop(grace)
         await self._server.wait_for_termination()
 
     async def _say_nothing(self, _request: bytes, _context: Any) -> None:

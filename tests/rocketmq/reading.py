@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from grpc import aio
 
-from spanbridge.rocketmq.grpc.endpoint import ended
 from spanbridge.rocketmq.grpc.session import access_point
 from spanbridge.rocketmq.grpc.stubs import SERVICE, definition, service
+
+
+async def ended(call: Any) -> None:
+    """Cancel a call and wait until gRPC is through with it: its last word comes from a thread of its own."""
+    call.cancel()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(1.0):
+            await call.code()
 
 
 class Reader:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from grpc import StatusCode
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
 from spanbridge.core.rocketmq_rules import BODY_AT_FAULT, DESTINATION_AT_FAULT, PROPERTIES_AT_FAULT
 from spanbridge.rocketmq.errors import NAMES, build, clean, which_part
 from spanbridge.rocketmq.grpc.answers import judge_code, judge_grpc
+from spanbridge.rocketmq.grpc.http2.status import GrpcStatus
 from spanbridge.rocketmq.grpc.stubs import definition
 
 CODE = definition.Code
@@ -116,24 +116,23 @@ def test_a_topic_deleted_meanwhile_is_not_taken_for_a_wrong_type() -> None:
 @pytest.mark.parametrize(
     ("code", "details", "error", "reason"),
     [
-        (StatusCode.UNAVAILABLE, "Connection refused", SinkUnavailable, "unavailable"),
-        (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", SinkUnavailable, "deadline_exceeded"),
-        (StatusCode.UNAVAILABLE, "Ssl handshake failed: CERTIFICATE_VERIFY_FAILED", SinkMisconfigured, "tls"),
-        (StatusCode.UNIMPLEMENTED, "", SinkMisconfigured, "unimplemented"),
-        (StatusCode.UNAUTHENTICATED, "", SinkMisconfigured, "unauthenticated"),
-        (StatusCode.PERMISSION_DENIED, "", SinkMisconfigured, "permission_denied"),
-        (StatusCode.RESOURCE_EXHAUSTED, "quota", SinkThrottled, "resource_exhausted"),
-        (StatusCode.RESOURCE_EXHAUSTED, "gRPC message exceeds maximum size 1", SinkRejected, "payload_too_large"),
-        (StatusCode.INTERNAL, "", SinkUnavailable, "internal"),
+        (GrpcStatus.UNAVAILABLE, "Connection refused", SinkUnavailable, "unavailable"),
+        (GrpcStatus.DEADLINE_EXCEEDED, "Deadline Exceeded", SinkUnavailable, "deadline_exceeded"),
+        (GrpcStatus.UNIMPLEMENTED, "", SinkMisconfigured, "unimplemented"),
+        (GrpcStatus.UNAUTHENTICATED, "", SinkMisconfigured, "unauthenticated"),
+        (GrpcStatus.PERMISSION_DENIED, "", SinkMisconfigured, "permission_denied"),
+        (GrpcStatus.RESOURCE_EXHAUSTED, "quota", SinkThrottled, "resource_exhausted"),
+        (GrpcStatus.RESOURCE_EXHAUSTED, "gRPC message exceeds maximum size 1", SinkRejected, "payload_too_large"),
+        (GrpcStatus.INTERNAL, "", SinkUnavailable, "internal"),
     ],
 )
-def test_calls_without_an_answer(code: StatusCode, details: str, error: type[SinkError], reason: str) -> None:
+def test_calls_without_an_answer(code: GrpcStatus, details: str, error: type[SinkError], reason: str) -> None:
     verdict = judge_grpc(code, details)
     assert (verdict.error, verdict.reason) == (error, reason)
 
 
 def test_every_grpc_status_has_a_verdict() -> None:
-    for code in StatusCode:
+    for code in GrpcStatus:
         assert issubclass(judge_grpc(code, "").error, SinkError)
 
 

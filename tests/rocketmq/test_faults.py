@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import sys
 import weakref
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ import trustme
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkUnavailable
 from spanbridge.core.message import Destination
 from spanbridge.core.tls import TlsOptions
-from spanbridge.rocketmq.grpc.peerlog import GrpcLogHandler, take_over
 from spanbridge.rocketmq.grpc.stubs import service
 
 from .fake_proxy import OK, FakeProxy, status
@@ -50,7 +48,6 @@ async def test_answers_that_do_not_decode_end_nothing() -> None:
         await sink.send("t", *make(sink))
         await until(lambda: sink.status.detail["telemetry_stream"])
         await sink.probe()
-    assert "rocketmq.grpc.notices" not in recorder.names(), "gRPC itself found nothing to log"
 
 
 async def test_ok_without_an_answer_is_no_fault_of_ours() -> None:
@@ -298,27 +295,3 @@ async def test_certificates_that_were_renewed_are_taken_up(files: Files, tmp_pat
             await until(lambda: "rocketmq.channel.replaced" in recorder.names())
             await sink.send("t", *make(sink))
     assert proxy.bodies == [b"0"]
-
-
-def test_what_grpc_logs_is_an_event(capfd: pytest.CaptureFixture[str]) -> None:
-    first, recorder = Recorder(), Recorder()
-    take_over(first)
-    take_over(recorder)
-    try:
-        logging.getLogger("grpc._cython.cygrpc").error("bad\nthing %s", "x" * 500)
-        fault = ValueError("inside")
-        logging.getLogger("grpc._common").error("it failed", exc_info=(ValueError, fault, None))
-        logging.getLogger("grpc.aio._call").info("news")
-        record = logging.LogRecord("grpc", logging.WARNING, "", 0, "%d", ("no number",), None)
-        logging.getLogger("grpc").handlers[-1].emit(record)
-    finally:
-        logger = logging.getLogger("grpc")
-        logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, GrpcLogHandler)]
-        logger.propagate = True
-    assert not first.events
-    assert recorder.names() == ["rocketmq.grpc.notices"] * 3
-    texts = [event.text() for event in recorder.events]
-    assert texts[0].startswith("gRPC (grpc._cython.cygrpc): bad thing xxx")
-    assert texts[1] == "gRPC (grpc._common): it failed: ValueError: inside"
-    assert all("\n" not in text and len(text) < 260 for text in texts)
-    assert capfd.readouterr().err == ""

@@ -60,7 +60,10 @@ def received(parts: list[bytes], step: int) -> tuple[list[bytes], list[list[Call
         got: list[bytes] = []
         ends: list[list[CallEnd]] = [[], []]
         for ended in ends:
-            connection.begin(GrpcCall(b"request", got.extend, ended.append, LIMIT), "/a/B", ())
+            call = GrpcCall(got.extend, ended.append, LIMIT)
+            call.outgoing.add(b"request")
+            call.outgoing.whole = True
+            connection.begin(call, b"")
         data = frame(FrameKind.SETTINGS, 0, 0, b"") + b"".join(parts)
         for at in range(0, len(data), step):
             if not line.ended:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from pathlib import Path
 
 import grpc
@@ -10,7 +12,7 @@ import trustme
 
 from spanbridge.core.errors import SinkMisconfigured, SinkUnavailable
 from spanbridge.core.tls import TlsOptions
-from spanbridge.rocketmq.grpc.tls import load_credentials
+from spanbridge.rocketmq.tls import load_context
 
 from .fake_proxy import FakeProxy
 from .test_peers import failing, make, sink_to
@@ -66,6 +68,15 @@ async def test_a_certificate_for_another_name_is_told_as_that(files: Files) -> N
     assert "server_name" in str(error)
 
 
+async def test_the_servers_own_certificate_may_stand_for_its_authority(files: Files, tmp_path: Path) -> None:
+    async with FakeProxy(tls=files.server()) as proxy:
+        own = tmp_path / "own.pem"
+        own.write_text(await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", proxy.port)))
+        async with sink_to(proxy, tls=TlsOptions(ca_file=str(own), server_name="localhost")) as sink:
+            await sink.send("t", *make(sink))
+    assert proxy.bodies == [b"0"]
+
+
 def test_files_that_cannot_be_used_are_named(files: Files) -> None:
     for tls, named in (
         (TlsOptions(ca_file=files.none), files.none),
@@ -73,6 +84,6 @@ def test_files_that_cannot_be_used_are_named(files: Files) -> None:
         (TlsOptions(ca_file=files.ca, cert_file=files.cert, key_file=files.other_key), files.other_key),
     ):
         with pytest.raises(SinkMisconfigured, match="cannot be used") as caught:
-            load_credentials(tls)
+            load_context(tls)
         assert named in str(caught.value)
-    load_credentials(TlsOptions(ca_file=files.ca, cert_file=files.cert, key_file=files.key))
+    load_context(TlsOptions(ca_file=files.ca, cert_file=files.cert, key_file=files.key))

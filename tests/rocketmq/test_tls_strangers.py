@@ -20,7 +20,7 @@ from spanbridge.rocketmq import RocketmqOptions
 from spanbridge.rocketmq.grpc.auth import Credentials
 from spanbridge.rocketmq.grpc.calls import Calls
 from spanbridge.rocketmq.grpc.stubs import definition, service
-from spanbridge.rocketmq.grpc.tls import TlsFiles
+from spanbridge.rocketmq.tls import TlsFiles
 
 from .consuming import consuming
 from .fake_proxy import FakeProxy
@@ -139,7 +139,7 @@ async def test_a_consumer_tells_what_is_wrong_and_does_not_storm(case: str, auth
 
 async def test_the_consumers_own_connection_tells_the_same(case: str, authority: Authority) -> None:
     tls = authority.options(own=case != "no client certificate")
-    files = TlsFiles(tls)
+    files = TlsFiles(tls, ["h2"])
     files.load()
     async with FakeProxy(tls=authority.server(case)) as proxy:
         options = RocketmqOptions(endpoints=proxy.address, tls=tls, **KEYS)
@@ -155,7 +155,7 @@ async def test_the_consumers_own_connection_tells_the_same(case: str, authority:
 async def test_the_consumers_next_connection_reads_renewed_files(authority: Authority) -> None:
     """Also while the last refresh is long ago, and past a file that is being written."""
     tls = authority.options()
-    files = TlsFiles(tls)
+    files = TlsFiles(tls, ["h2"])
     files.load()
     first = files.fresh()
     assert files.fresh() is first

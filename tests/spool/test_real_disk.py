@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import shutil
 import subprocess
@@ -11,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from spanbridge.core.spooled import Lost, Record
-from spanbridge.spool.disk import RealDisk
+from spanbridge.spool.disk import RealDisk, RealFile
 from spanbridge.spool.errors import SpoolFault, SpoolFull, SpoolRefused
+from spanbridge.spool.segments import SegmentSpool, SpoolOptions
 from spanbridge.spool.store import Store, StoreLimits
+from tests.uplink.fakes import FakeReporter
 
 from .killed import kill_once
 
@@ -77,6 +81,15 @@ def test_segments_are_removed_as_they_are_done(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_reader_that_begins_deep_in_a_large_segment_gets_what_is_there(tmp_path: Path) -> None:
+    store = opened(tmp_path, StoreLimits(segment=8 << 20, total=1 << 30, reserve=0))
+    for _ in range(10):
+        store.commit([(1, bytes(300))] * 1000)
+    found = store.read(store.cursor(9000), 10, 1 << 18)
+    assert found[0][0] == 9000
+    store.close()
+
+
 def test_a_segment_truncated_by_hand_costs_what_it_held(tmp_path: Path) -> None:
     store = opened(tmp_path)
     for number in range(30):
@@ -131,6 +144,49 @@ def test_a_full_disk_keeps_what_was_acknowledged_and_goes_on_when_there_is_room(
     found = everything(store)
     assert [one.number for one in found if isinstance(one, Record)] == list(range(kept // 2, kept + 1))
     store.close()
+
+
+class ReadOnly(RealDisk):
+    """A file system that the kernel makes read-only under a gateway that runs, as ext4 does after an error."""
+
+    fails = False
+
+    def create(self, name: str) -> RealFile:
+        if self.fails:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return super().create(name)
+
+
+def test_a_file_system_that_becomes_read_only_acknowledges_nothing_until_it_is_mended(tmp_path: Path) -> None:
+    disk = ReadOnly(tmp_path)
+    store = Store(disk, StoreLimits(segment=1, total=1 << 20, reserve=0))
+    store.commit([(1, b"kept")])
+    disk.fails = True
+    for _ in range(2):
+        with pytest.raises(SpoolFault, match="writing to the spool failed: read-only file system"):
+            store.commit([(1, b"not kept")])
+    disk.fails = False
+    store.commit([(1, b"again")])
+    assert [one.body for one in everything(store) if isinstance(one, Record)] == [b"kept", b"again"]
+    store.close()
+
+
+def test_a_directory_without_permission_is_refused_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "closed"
+    path.mkdir(mode=0o700)
+    spool = SegmentSpool(SpoolOptions(path=path), FakeReporter())
+    root = not os.geteuid()
+    if root:
+        os.seteuid(65534)
+    else:
+        path.chmod(0)
+    try:
+        with pytest.raises(SpoolRefused, match="permission denied"):
+            asyncio.run(spool.start())
+    finally:
+        if root:
+            os.seteuid(0)
+        path.chmod(0o700)
 
 
 def test_a_read_only_file_system_is_refused_in_a_line(tmpfs: Path) -> None:

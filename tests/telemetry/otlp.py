@@ -45,12 +45,12 @@ class Collected:
     def __init__(self) -> None:
         self.framed: list[bytes] = []
 
-    def add(self, spans: Sequence[bytes]) -> None:
-        self.framed.extend(spans)
+    def add(self, pieces: Sequence[bytes], each: int = 1) -> None:
+        self.framed.extend(b"".join(pieces[at : at + each]) for at in range(0, len(pieces), each))
 
     def request(self) -> ExportTraceServiceRequest:
         frame = RequestFrame(dict(RESOURCE.attributes), RESOURCE.schema_url, "spanbridge", "1.2", SCHEMA_URL)
-        return ExportTraceServiceRequest.FromString(frame.wrap(b"".join(self.framed)))
+        return ExportTraceServiceRequest.FromString(b"".join(frame.wrap(self.framed)))
 
     def spans(self) -> list[Span]:
         return list(self.request().resource_spans[0].scope_spans[0].spans)

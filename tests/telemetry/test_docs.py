@@ -26,7 +26,18 @@ PAGE = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
 
 
 def events() -> Iterator[type[Event]]:
-    for package in ("admin", "app", "downlink", "lag", "mqtt", "rocketmq", "spool", "telemetry", "uplink"):
+    for package in (
+        "admin",
+        "app",
+        "downlink",
+        "lag",
+        "mqtt",
+        "rocketmq",
+        "spool",
+        "supervisor",
+        "telemetry",
+        "uplink",
+    ):
         root = importlib.import_module(f"spanbridge.{package}")
         for module in pkgutil.walk_packages(root.__path__, f"{root.__name__}."):
             for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
@@ -59,8 +70,8 @@ class Kept:
     def __init__(self) -> None:
         self.framed: list[bytes] = []
 
-    def add(self, spans: Sequence[bytes]) -> None:
-        self.framed += spans
+    def add(self, pieces: Sequence[bytes], each: int = 1) -> None:
+        self.framed += (b"".join(pieces[at : at + each]) for at in range(0, len(pieces), each))
 
 
 def test_every_span_attribute_is_documented() -> None:

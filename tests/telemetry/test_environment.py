@@ -305,9 +305,9 @@ class TestBuffer:
         for letter in "abc":
             buffer.add([letter.encode(), letter.encode()])
         assert ready == [4, 6]
-        assert buffer.take() == (b"aabb", 4)
-        assert buffer.take() == (b"cc", 2)
-        assert buffer.take() == (b"", 0)
+        assert buffer.take() == ([b"aa", b"bb"], 4)
+        assert buffer.take() == ([b"cc"], 2)
+        assert buffer.take() == ([], 0)
         assert (buffer.bytes, buffer.spans) == (0, 0)
 
     def test_large_additions_are_split(self) -> None:
@@ -325,7 +325,7 @@ class TestBuffer:
         buffer = SpanBuffer(1000, batch_spans=100, batch_bytes=10)
         buffer.add([b"12345"] * 7 + [b"x" * 50])
         taken = [buffer.take() for _ in range(5)]
-        assert [len(blob) for blob, count in taken if count != 1] == [10, 10, 10]
+        assert [len(b"".join(pieces)) for pieces, count in taken if count != 1] == [10, 10, 10]
         assert sum(count for _, count in taken) == 8
 
     def test_of_too_many_spans_those_that_fit_stay(self) -> None:
@@ -334,11 +334,11 @@ class TestBuffer:
         buffer.add([b"b"] * 5)
         buffer.add([b"c"])
         assert (buffer.spans, buffer.dropped) == (6, 5)
-        assert [buffer.take(), buffer.take()] == [(b"aaaa", 4), (b"ab", 2)]
+        assert [buffer.take(), buffer.take()] == [([b"aaaa"], 4), ([b"a", b"b"], 2)]
 
     def test_what_does_not_fit_is_counted(self) -> None:
         buffer = SpanBuffer(10, batch_spans=100, batch_bytes=10)
         buffer.add([b"12345678"])
         buffer.add([b"12", b"3"])
         buffer.add([b"12"])
-        assert (buffer.dropped, buffer.take()) == (2, (b"1234567812", 2))
+        assert (buffer.dropped, buffer.take()) == (2, ([b"12345678", b"12"], 2))

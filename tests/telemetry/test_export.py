@@ -439,7 +439,7 @@ async def test_a_secret_that_a_receiver_or_a_library_tells_is_blotted_out(answer
                 headers=(("x-api-key", "Key s3cr3t-key"),),
             )
         )
-        outcome = await transport.send(b"", 5)
+        outcome = await transport.send((), 5)
         await transport.close()
     assert outcome.reason
     assert "hunter2" not in outcome.detail
@@ -461,7 +461,7 @@ async def test_the_size_of_an_answer_does_not_decide_on_our_memory(answer: bytes
         transport = create_transport(settings)
         tracemalloc.start()
         try:
-            await transport.send(b"", 10)
+            await transport.send((), 10)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -534,7 +534,7 @@ async def test_a_proxy_of_the_environment_gets_the_request(proxy_environment: py
         proxy_environment.setenv("http_proxy", f"http://{address}")
         settings = OtlpSettings(signal="traces", protocol="http/protobuf", target="http://collector.example/v1/traces")
         transport = create_transport(settings)
-        assert (await transport.send(b"", 60)).reason == "418"
+        assert (await transport.send((), 60)).reason == "418"
         await transport.close()
     (head,) = seen
     assert head.startswith(b"POST http://collector.example/v1/traces HTTP/1.1\r\n")
@@ -547,7 +547,7 @@ async def test_no_proxy_is_respected(proxy_environment: pytest.MonkeyPatch) -> N
     with OtlpReceiver() as receiver:
         target = f"{receiver.http_endpoint}/v1/traces"
         transport = create_transport(OtlpSettings(signal="traces", protocol="http/protobuf", target=target))
-        assert not (await transport.send(b"", 60)).reason
+        assert not (await transport.send((), 60)).reason
         await transport.close()
 
 
@@ -568,7 +568,7 @@ async def test_tls_through_a_proxy(
                     certificate=str(certificates.ca_file),
                 )
             )
-            outcomes = [await transport.send(b"", 60) for _ in range(2)]
+            outcomes = [await transport.send((), 60) for _ in range(2)]
             await transport.close()
     assert [outcome.reason for outcome in outcomes] == (["unavailable"] * 2 if refuses else ["", ""])
     assert len(seen) == (2 if refuses else 1), "the connection is kept"

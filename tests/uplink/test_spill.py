@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from spanbridge.core.errors import SinkMisconfigured, SinkUnavailable
 from spanbridge.core.message import Publish
 from spanbridge.spool.segments import SegmentSpool, SpoolOptions
+from spanbridge.spool.versions import DEAD_LETTERS
 from spanbridge.telemetry import Peer, Tracer
 from spanbridge.uplink import SpillSettings, Uplink, UplinkSettings
 
@@ -35,15 +36,24 @@ class Spans:
     def __init__(self) -> None:
         self.ended: list[bytes] = []
 
-    def add(self, spans: Any) -> None:
-        self.ended += spans
+    def add(self, pieces: Sequence[bytes], each: int = 1) -> None:
+        self.ended += (b"".join(pieces[at : at + each]) for at in range(0, len(pieces), each))
 
 
 class Rig:
-    """An uplink with a spool. ``away`` says why a batch is not taken, None while all are."""
+    """An uplink with a spool. ``away`` says why a batch is not taken, None while all are.
+
+    ``letters`` are options of the store of dead letters, None: there is none.
+    """
 
     def __init__(
-        self, path: Path, *routes: Any, options: dict[str, Any] | None = None, now: int = 0, **spill: Any
+        self,
+        path: Path,
+        *routes: Any,
+        options: dict[str, Any] | None = None,
+        letters: dict[str, Any] | None = None,
+        now: int = 0,
+        **spill: Any,
     ) -> None:
         self.source, self.sink, self.clock = FakeSource(), FakeSink(), PatientClock()
         self.clock.now += now
@@ -51,14 +61,20 @@ class Rig:
         self.away: Callable[[list[Stored]], Exception | None] = lambda batch: None
         self.sink.respond = self._respond
         self.spool = SegmentSpool(SpoolOptions(path=path, reserve=0, **(options or {})), self.reporter)
+        self.rejected: SegmentSpool | None = None
+        if letters is not None:
+            self.rejected = SegmentSpool(
+                SpoolOptions(path=path / DEAD_LETTERS, dead_letters=True, **({"reserve": 0} | letters)), self.reporter
+            )
         self.uplink = Uplink(
             self.sink,
             tracer=Tracer(self.spans, sampler=ALWAYS_ON),
             metrics=self.metrics,  # type: ignore[arg-type]
             reporter=self.reporter,
             clock=self.clock,
-            settings=UplinkSettings(gateway="gw", spill=SpillSettings(**spill)),
+            settings=UplinkSettings(gateway="gw", rejected_here=letters is not None, spill=SpillSettings(**spill)),
             spool=self.spool,
+            rejected=self.rejected,
             boot_ns=self.clock.monotonic_ns,
         )
         self.uplink.attach(self.source, routes or [route("devices/{device}/#")], Peer("broker", 1883, "edge"))
@@ -105,6 +121,8 @@ class Rig:
 async def running(path: Path, *routes: Any, **settings: Any) -> AsyncIterator[Rig]:
     rig = Rig(path, *routes, **settings)
     await rig.spool.start()
+    if rig.rejected is not None:
+        await rig.rejected.start()
     task = asyncio.create_task(rig.uplink.run())
     await rig.until(lambda: rig.source.running)
     try:
@@ -113,6 +131,8 @@ async def running(path: Path, *routes: Any, **settings: Any) -> AsyncIterator[Ri
         await rig.uplink.drain(0.2)
         await task
         await rig.spool.stop()
+        if rig.rejected is not None:
+            await rig.rejected.stop()
     assert "internal.errors" not in rig.reporter.names()
 
 
@@ -211,7 +231,7 @@ async def test_what_expires_in_the_spool_is_dropped_and_counted(tmp_path: Path) 
     async with running(tmp_path, now=10**13) as rig:
         await rig.until(lambda: len(rig.bodies()) == 40)
         assert "old" not in rig.bodies()
-        assert rig.metrics.counts["dropped", "(unroutable)", "expired"] == 1
+        assert rig.metrics.counts["dropped", "devices/{device}/#", "expired"] == 1
 
 
 FULL = {"max_bytes": 40_000, "segment_bytes": 4_000}
@@ -248,6 +268,9 @@ async def test_a_full_spool_drops_what_the_route_says(tmp_path: Path, choice: st
         assert 10 < len(found) < 100
         assert (99 in found) == (choice == "drop_oldest")
         assert "messages.dropped" in rig.reporter.names()
+        assert rig.metrics.counts["dropped", "a/#", "spool_full"] == 100 - len(found)
+        (row,) = [row for row in rig.uplink.routes() if row["filter"] == "a/#"]
+        assert row["reasons"] == {"spool_full": 100 - len(found)}
 
 
 async def test_qos_0_has_a_share(tmp_path: Path) -> None:

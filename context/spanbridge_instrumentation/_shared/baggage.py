@@ -47,6 +47,8 @@ def baggage_of(context: Context | None) -> str:
 
     What came in and was not changed goes out as it came, properties included.
     """
+    if context is not None and not context:
+        return ""
     entries = get_all(context)
     if not entries:
         return ""

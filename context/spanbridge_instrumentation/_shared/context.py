@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, SpanContext, get_current_span, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, get_current_span
 
 from spanbridge_context import TraceContext
 from spanbridge_context.context import make
 from spanbridge_context.otel import to_span_context
 
 from .baggage import baggage_of, with_baggage
+from .current import SPAN_KEY
 
 
 class MessageContext(NamedTuple):
@@ -32,7 +33,7 @@ def outgoing(span: SpanContext, context: Context | None = None) -> TraceContext:
 
 def incoming(found: TraceContext, base: Context) -> Context:
     """``base`` with the message's context as the current (remote) span and the message's baggage."""
-    context = set_span_in_context(NonRecordingSpan(to_span_context(found)), base)
+    context = Context({**base, SPAN_KEY: NonRecordingSpan(to_span_context(found))})
     return with_baggage(found.baggage, context) if found.baggage else context
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
-from .processing import Delivery
+from .delivery import Delivery
 from .safety import internal_error, warn_once
 
 Handler = Callable[[Any], Delivery | None]

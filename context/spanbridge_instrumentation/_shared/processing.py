@@ -7,67 +7,22 @@ each and is a child of none of them (messaging spans convention, "Consumer spans
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import Token
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
-from opentelemetry.context import Context, attach, detach, get_current, get_value, set_value
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Link,
-    Span,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    get_current_span,
-    set_span_in_context,
-)
+from opentelemetry.context import Context, attach, detach, get_current, get_value
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, StatusCode, get_current_span
 from opentelemetry.util.types import AttributeValue
 
 from . import semconv
+from .current import SPAN_KEY, is_sampled
+from .delivery import Attributes, Delivery
 from .safety import call_hook, end_span, error_type, internal_error, text_of
 from .telemetry import Telemetry
 
 _CURRENT: Final = "spanbridge-processing"
-
-
-@dataclass(slots=True, kw_only=True)
-class Delivery:
-    """What an instrumentor says of one message that is about to be processed.
-
-    ``name`` is the span's name, of low cardinality. ``attributes`` go onto the span at its start, ``labels`` onto the
-    metrics. ``context`` holds the message's creation context as remote span (and its baggage), None when it has none.
-    ``link_attributes`` tell this message from others of the same batch. ``received`` is the span that brought the
-    message, where one did and it is recorded. ``hook`` gets the span when it is recorded.
-
-    ``delay`` is how long the message took until now, in seconds, counted from what ``since`` names; None where nothing
-    says. ``held`` is whether the message is in the application's hands for as long as it is processed; false where
-    something else keeps count.
-    """
-
-    telemetry: Telemetry
-    name: str
-    attributes: dict[str, AttributeValue]
-    labels: dict[str, AttributeValue]
-    context: Context | None = None
-    link_attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
-    received: SpanContext | None = None
-    hook: Callable[[Span], Any] | None = None
-    delay: float | None = None
-    since: str = ""
-    held: bool = True
-
-    @property
-    def creation(self) -> SpanContext | None:
-        """The message's creation context, None when it has no valid one."""
-        if self.context is None:
-            return None
-        found = get_current_span(self.context).get_span_context()
-        return found if found.is_valid else None
 
 
 class Processing:
@@ -80,6 +35,7 @@ class Processing:
 
     __slots__ = (
         "_batch",
+        "_context",
         "_deliveries",
         "_error",
         "_held",
@@ -98,11 +54,8 @@ class Processing:
         self._messages = messages
         self._deliveries = deliveries
         self._telemetry: Telemetry | None = None
-        self._held: list[int] = []
-        self._labels: dict[str, AttributeValue] = {}
-        self._token: Token[Context] | None = None
+        self._held: Sequence[int] = ()
         self._error: str | None = None
-        self._started = 0.0
         self.span: Span = INVALID_SPAN
 
     # Life
@@ -129,16 +82,17 @@ class Processing:
             labels = self._labels
             if self._error is not None:
                 labels = {**labels, semconv.ERROR_TYPE: self._error}
-            telemetry.processed(elapsed, labels)  # while the span is current, so that exemplars point to it
+            telemetry.processed(elapsed, labels, context=self._context)
         except Exception:  # noqa: BLE001
             internal_error("end of a process span")
         finally:
-            if self._token is not None:
-                detach(self._token)
+            self._leave()
             end_span(self.span)
 
     def fail(self, error: BaseException) -> None:
         """The processing raised ``error``. Leaving on purpose (``SystemExit``, ``GeneratorExit``) is no error."""
+        if self._telemetry is None:
+            return
         if isinstance(error, Exception):
             self.set_error(error_type(error), text_of(error))
             self._record(error)
@@ -159,6 +113,14 @@ class Processing:
         """Whether this is the running operation on just this message, so that it needs no second span."""
         return self._telemetry is not None and not self._batch and self._messages[0] is message
 
+    def holds(self, message: object) -> bool:
+        """Whether this is a running operation on a batch that the message is of."""
+        return self._telemetry is not None and self._batch and any(each is message for each in self._messages)
+
+    def join(self) -> Processing:
+        """For a block inside of the running operation that says what it works on: the same message."""
+        return Joined(self)
+
     # Protocols
 
     def __enter__(self) -> Span:
@@ -167,7 +129,7 @@ class Processing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and self._telemetry is not None:
+        if error is not None:
             self.fail(error)
         self.end()
 
@@ -181,37 +143,67 @@ class Processing:
 
     # Inside
 
+    def _enter(self, context: Context) -> None:
+        """Make the span's context current."""
+        self._token = attach(context)
+
+    def _leave(self) -> None:
+        """Make current what was before."""
+        detach(self._token)
+
     def _start(self) -> None:
         self._started = perf_counter()
-        deliveries = self._deliveries
-        first = deliveries[0]
         ambient = get_current()
-        if not self._batch:
-            name, attributes, self._labels = first.name, first.attributes, first.labels
-            parent = ambient if first.context is None else first.context
-        else:
-            name, attributes, self._labels = _common(deliveries)
-            parent = ambient
-        span = first.telemetry.tracer.start_span(
-            name, parent, SpanKind.CONSUMER, attributes, links=_links(deliveries, ambient, parent)
-        )
-        self.span = span
-        self._telemetry = first.telemetry
-        self._token = attach(set_value(_CURRENT, self, set_span_in_context(span, parent)))
-        self._measure(deliveries)
-        if span.is_recording():
-            for delivery in deliveries:
-                if delivery.hook is not None:
-                    call_hook("a consume hook", delivery.hook, span)
+        parent = self._start_batch(ambient) if self._batch else self._start_one(ambient)
+        self._context = Context({**parent, SPAN_KEY: self.span, _CURRENT: self})
+        self._telemetry = self._deliveries[0].telemetry
+        self._enter(self._context)
+        recording = self.span.is_recording()
+        for delivery in self._deliveries:
+            self._measure(delivery)
+            if recording and delivery.hook is not None:
+                call_hook("a consume hook", delivery.hook, self.span)
 
-    def _measure(self, deliveries: Sequence[Delivery]) -> None:
-        """While the span is current, so that exemplars point to it. A batch counts for each of its messages."""
-        for delivery in deliveries:
-            if delivery.delay is not None:
-                labels = {**delivery.labels, semconv.DELAY_SINCE: delivery.since}
-                delivery.telemetry.delayed(delivery.delay, labels)
-            if delivery.held:
-                self._held.append(delivery.telemetry.in_flight.add(delivery.labels))
+    def _start_one(self, ambient: Context) -> Context:
+        """Where the parent is sampled the span will be recorded, as a rule: then all is said at its start, which costs
+        least. Else the details are added if it turns out to be recorded.
+        """
+        delivery = self._deliveries[0]
+        destination, parent = delivery.destination, delivery.context
+        if parent is None:
+            parent = ambient
+        self._labels = destination.labels
+        start = delivery.telemetry.tracer.start_span
+        if is_sampled(parent):
+            details = delivery.described()
+            attributes = {**destination.attributes, **details.span}
+            links = _links((delivery,), (details.link,), ambient, parent)
+            self.span = start(destination.name, parent, SpanKind.CONSUMER, attributes, links)
+            return parent
+        self.span = span = start(destination.name, parent, SpanKind.CONSUMER, destination.attributes)
+        if span.is_recording():
+            details = delivery.described()
+            span.set_attributes(details.span)
+            for link in _links((delivery,), (details.link,), ambient, parent):
+                span.add_link(link.context, link.attributes)
+        return parent
+
+    def _start_batch(self, ambient: Context) -> Context:
+        """Links are given at the start: they are all that a sampler sees of the messages."""
+        deliveries = self._deliveries
+        details = [delivery.described() for delivery in deliveries]
+        name, attributes, self._labels = _common(deliveries, [each.span for each in details])
+        links = _links(deliveries, [each.link for each in details], ambient, ambient)
+        tracer = deliveries[0].telemetry.tracer
+        self.span = tracer.start_span(name, ambient, SpanKind.CONSUMER, attributes, links=links)
+        return ambient
+
+    def _measure(self, delivery: Delivery) -> None:
+        """Delay, and what is in the application's hands. A batch counts for each of its messages."""
+        if delivery.delay is not None:
+            delivery.telemetry.delayed(delivery.delay, delivery.destination.delay_labels, context=self._context)
+        if delivery.held:
+            self._held = (*self._held, delivery.telemetry.in_flight.add(delivery.destination.labels))
 
     def _record(self, error: Exception) -> None:
         try:
@@ -240,12 +232,14 @@ class Joined(Processing):
         self.span = owner.span
 
 
-def _links(deliveries: Sequence[Delivery], ambient: Context, parent: Context) -> list[Link]:
+def _links(
+    deliveries: Sequence[Delivery], attributes: Sequence[Attributes], ambient: Context, parent: Context
+) -> list[Link]:
     links = []
-    for delivery in deliveries:
+    for delivery, about in zip(deliveries, attributes, strict=True):
         creation = delivery.creation
         if creation is not None:
-            links.append(Link(creation, delivery.link_attributes))
+            links.append(Link(creation, about))
     # One poll brings many messages of a batch: one link to it says enough. (Span contexts have no hash.)
     polls = {span.span_id: span for delivery in deliveries if (span := delivery.received) is not None}
     links += [Link(span) for span in polls.values()]
@@ -257,11 +251,13 @@ def _links(deliveries: Sequence[Delivery], ambient: Context, parent: Context) ->
     return links
 
 
-def _common(deliveries: Sequence[Delivery]) -> tuple[str, dict[str, AttributeValue], dict[str, AttributeValue]]:
+def _common(deliveries: Sequence[Delivery], details: Sequence[Attributes]) -> tuple[str, Attributes, Attributes]:
     """Name, attributes and labels of a batch: what all its messages agree on."""
-    first, rest = deliveries[0], deliveries[1:]
+    destinations = [delivery.destination for delivery in deliveries]
+    first, rest = destinations[0], destinations[1:]
     name = first.name if all(other.name == first.name for other in rest) else first.name.partition(" ")[0]
-    attributes = _agreed(first.attributes, [other.attributes for other in rest])
+    all_attributes = [{**where.attributes, **more} for where, more in zip(destinations, details, strict=True)]
+    attributes = _agreed(all_attributes[0], all_attributes[1:])
     attributes[semconv.BATCH_COUNT] = len(deliveries)
     return name, attributes, _agreed(first.labels, [other.labels for other in rest])
 

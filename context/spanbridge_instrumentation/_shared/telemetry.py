@@ -16,6 +16,8 @@ from . import semconv
 from .inflight import InFlight
 
 Attributes = Mapping[str, AttributeValue]
+_Key = frozenset[tuple[str, AttributeValue]]
+_MOST_KEYS = 512
 
 
 class _Total:
@@ -26,10 +28,19 @@ class _Total:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._values: dict[frozenset[tuple[str, AttributeValue]], int] = {}
+        self._values: dict[_Key, int] = {}
+        self._keys: dict[int, tuple[Attributes, _Key]] = {}
 
     def add(self, amount: int, attributes: Attributes) -> None:
-        key = frozenset(attributes.items())
+        # Instrumentors hand over the same objects again and again, which are not to be changed.
+        known = self._keys.get(id(attributes))
+        if known is not None and known[0] is attributes:
+            key = known[1]
+        else:
+            key = frozenset(attributes.items())
+            if len(self._keys) >= _MOST_KEYS:
+                self._keys = {}
+            self._keys[id(attributes)] = (attributes, key)
         with self._lock:
             self._values[key] = self._values.get(key, 0) + amount
 
@@ -162,13 +173,13 @@ class Telemetry:
         """Messages were handed to the application: counted once a delivery, at ``receive`` or at ``process``."""
         self._observed.consumed.add(messages, attributes)
 
-    def processed(self, seconds: float, attributes: Attributes) -> None:
+    def processed(self, seconds: float, attributes: Attributes, *, context: Context | None = None) -> None:
         """One ``process`` operation ended."""
-        self._processes.record(seconds, attributes)
+        self._processes.record(seconds, attributes, context)
 
-    def delayed(self, seconds: float, attributes: Attributes) -> None:
+    def delayed(self, seconds: float, attributes: Attributes, *, context: Context | None = None) -> None:
         """The processing of one message begins, so long after it was sent. Negative where clocks differ: that is 0."""
         if seconds < 0:
             self._observed.negative.add(1, attributes)
             seconds = 0.0
-        self._delays.record(seconds, attributes)
+        self._delays.record(seconds, attributes, context)

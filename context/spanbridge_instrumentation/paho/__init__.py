@@ -11,7 +11,7 @@ By hand, for all clients or for one::
 
 A ``send`` span lasts from ``publish`` to what the QoS promises: the socket (0), PUBACK (1) or PUBCOMP (2). A
 ``process`` span is around ``on_message`` and filtered callbacks, as child of the sender's span. Loops over aiomqtt's
-messages say ``with process(message):``. Options and environment variables: docs/instrumentation-paho.md.
+messages have a ``process`` span a message. Options and environment variables: docs/instrumentation-paho.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from spanbridge_instrumentation._shared.patching import Patches
 from spanbridge_instrumentation._shared.safety import LOG
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
-from . import consuming, publishing
+from . import consuming, looping, publishing
 from .active import PahoInstrumentation, anything_instrumented, clear, forget_single, set_everywhere, set_single
 from .options import read_options
 from .package import _instruments_any
@@ -44,7 +44,7 @@ class PahoInstrumentor(ClientInstrumentor):
 
     Keywords of both: ``tracer_provider``, ``meter_provider``, ``publish_hook``, ``ack_hook``, ``consume_hook``,
     ``topic_template`` (a function), ``topic_templates`` (filters), ``context_format``, ``v311_carrier``,
-    ``ack_timeout``.
+    ``ack_timeout``, ``loop_spans``.
     """
 
     library = "paho-mqtt"
@@ -107,13 +107,22 @@ _endings = Patches()
 
 def _patch() -> None:
     consuming.register_handlers()
-    for patches, replacements in ((_endings, _ENDINGS), (_calls, _CALLS)):
+    for patches, replacements in ((_endings, _ENDINGS), (_calls, (*_CALLS, *_loops()))):
         for owner, name, make in replacements:
             if not patches.replace(owner, name, make) and name not in _OPTIONAL:
                 LOG.warning("paho-mqtt %s has no %s.%s: spans will be incomplete", mqtt_version(), owner.__name__, name)
     # The SDK registered its own when it was configured, which was before: so this runs first and what ends is exported.
     atexit.unregister(PENDING.give_up_all)
     atexit.register(PENDING.give_up_all)
+
+
+def _loops() -> tuple[tuple[type, str, Any], ...]:
+    """aiomqtt need not be installed; before 2.1 its messages come from a generator, which is left alone."""
+    try:
+        from aiomqtt.client import MessagesIterator  # noqa: PLC0415
+    except ImportError:
+        return ()
+    return ((MessagesIterator, "__aiter__", looping.replace_aiter),)
 
 
 def _unpatch() -> None:

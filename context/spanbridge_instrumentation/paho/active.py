@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.util.types import AttributeValue
 from paho.mqtt.client import MQTTv5
 
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.clients import Clients
+from spanbridge_instrumentation._shared.current import enabled
+from spanbridge_instrumentation._shared.delivery import Destination
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
 from .options import PahoOptions
@@ -18,11 +19,12 @@ from .options import PahoOptions
 SYSTEM: Final = "mqtt"
 _KEY: Final = "_spanbridge_instrumentation"
 _MAX_LABELS: Final = 512
+_MAX_DESTINATIONS: Final = 1024
 
 Labels = dict[str, AttributeValue]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class PahoInstrumentation:
     """One ``instrument()`` call: where its spans and metrics go, and its options."""
 
@@ -55,13 +57,56 @@ class PahoInstrumentation:
 class PahoClientState:
     """What we keep of one client, on the client: it lives as long as that. Never refers to the client."""
 
-    __slots__ = ("__weakref__", "client_id", "disabled", "own", "watched")
+    __slots__ = ("__weakref__", "_destinations", "_identity", "disabled", "own", "watched")
 
     def __init__(self) -> None:
         self.own: PahoInstrumentation | None = None
         self.disabled = False
-        self.client_id: str | None = None
         self.watched = False
+        self._identity: tuple[str, int, bytes] = ("", 0, b"")
+        self._destinations: tuple[object, int, dict[tuple[str, str | None], Destination]] = (None, 0, {})
+
+    def identify(self, client: Any) -> None:
+        """Read where the client is connected, and as whom: it may be another broker since the last time."""
+        identity = (client.host, port_of(client), client._client_id or b"")
+        if identity != self._identity:
+            self._identity = identity
+            self._destinations = (None, 0, {})
+
+    def destination(self, instrumentation: PahoInstrumentation, operation: str, topic: str | None) -> Destination:
+        """What is said of a topic (None: it has no name), as far as the operation and the client fix it."""
+        templates = instrumentation.options.templates
+        owner, generation, known = self._destinations
+        if owner is not instrumentation or generation != templates.generation:
+            known = {}
+            self._destinations = (instrumentation, templates.generation, known)
+        found = known.get((operation, topic))
+        if found is None:
+            if len(known) >= _MAX_DESTINATIONS:
+                known.clear()
+            found = known[operation, topic] = self._make(instrumentation, operation, topic)
+        return found
+
+    def _make(self, instrumentation: PahoInstrumentation, operation: str, topic: str | None) -> Destination:
+        host, port, client_id = self._identity
+        templates = instrumentation.options.templates
+        if topic is None:
+            template = None
+        else:
+            template = templates.of_sent(topic) if operation == "send" else templates.of_received(topic)
+        labels = instrumentation.labels(operation, operation, host, port, template)
+        attributes = dict(labels)
+        if topic is not None:
+            # str(): the topic may carry its context, which exporters need not know.
+            attributes[semconv.DESTINATION_NAME] = str(topic)
+        if client_id:
+            attributes[semconv.CLIENT_ID] = client_id.decode(errors="replace")
+        name = operation if template is None else f"{operation} {template}"
+        return Destination(name, labels, attributes, since="received")
+
+
+NOWHERE: Final = PahoClientState()
+"""Stands for the client of messages that do not know theirs."""
 
 
 def instrumentation_of(client: Any) -> PahoInstrumentation | None:
@@ -70,7 +115,7 @@ def instrumentation_of(client: Any) -> PahoInstrumentation | None:
     found = _active.everywhere
     if state is not None and (state.disabled or state.own is not None):
         found = None if state.disabled else state.own
-    return found if found is not None and is_instrumentation_enabled() else None
+    return found if found is not None and enabled() else None
 
 
 def anything_instrumented() -> bool:

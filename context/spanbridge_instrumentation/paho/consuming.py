@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -11,17 +12,20 @@ from opentelemetry.util.types import AttributeValue
 from paho.mqtt.client import MQTTMessage
 
 from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.delivery import Delivery, Details
 from spanbridge_instrumentation._shared.handlers import register, register_name
-from spanbridge_instrumentation._shared.processing import Delivery, Processing
+from spanbridge_instrumentation._shared.processing import Processing
 from spanbridge_instrumentation._shared.safety import internal_error
 
 from .active import (
+    NOWHERE,
+    PahoClientState,
     PahoInstrumentation,
     client_id_of,
     instrumentation_of,
     instrumentation_of_message,
-    port_of,
     speaks_v5,
+    state_of,
 )
 from .carriers import read, restore_v311
 from .publishing import QOS, RETAIN, Original, correlation
@@ -30,6 +34,8 @@ from .templates import filters_of
 DUP: Final = "messaging.mqtt.dup"
 PROBLEM: Final = "spanbridge.context.problem"
 _HELPERS: Final = "paho.mqtt.subscribe"
+_KINDS: Final[dict[type, bool]] = {}
+_MOST_KINDS: Final = 64
 
 
 def replace_handle_on_message(original: Original) -> Original:
@@ -82,13 +88,13 @@ def replace_message_callback_add(original: Original) -> Original:
 def describe_paho(message: Any) -> Delivery | None:
     """What ``process(message)`` needs of a paho message that was handed on from its callback."""
     instrumentation = instrumentation_of_message()
-    return None if instrumentation is None else _delivery(instrumentation, message, _topic(message))
+    return None if instrumentation is None else delivery(instrumentation, NOWHERE, message, _topic(message))
 
 
 def describe_aiomqtt(message: Any) -> Delivery | None:
     """The same of an aiomqtt message, whose topic is an object around the text."""
     instrumentation = instrumentation_of_message()
-    return None if instrumentation is None else _delivery(instrumentation, message, message.topic.value)
+    return None if instrumentation is None else delivery(instrumentation, NOWHERE, message, message.topic.value)
 
 
 def register_handlers() -> None:
@@ -106,57 +112,48 @@ def _begin(instrumentation: PahoInstrumentation, client: Any, message: Any) -> P
         topic = _topic(message)
         if not _has_callback(client, topic):
             return None
-        host, port = client.host, port_of(client)
-        template = None if topic is None else options.templates.of_received(topic)
+        state = state_of(client)
+        state.identify(client)
         if _puts_by(client):
-            # The application pulls: it says process(message) itself, and the delivery is counted here.
-            labels = instrumentation.labels("receive", "receive", host, port, template)
-            instrumentation.telemetry.consumed(1, labels)
+            # The application pulls: its loop makes the span, or it says process(message). The delivery is counted here.
+            instrumentation.telemetry.consumed(1, state.destination(instrumentation, "receive", topic).labels)
             return None
-        delivery = _delivery(instrumentation, message, topic, host, port)
-        name = client_id_of(client)
-        if name is not None:
-            delivery.attributes[semconv.CLIENT_ID] = name
-        instrumentation.telemetry.consumed(1, delivery.labels)
-        return Processing((message,), (delivery,))
+        found = delivery(instrumentation, state, message, topic)
+        instrumentation.telemetry.consumed(1, found.destination.labels)
+        return Processing((message,), (found,))
     except Exception:  # noqa: BLE001  the message is delivered
         internal_error("a received message")
         return None
 
 
-def _delivery(
-    instrumentation: PahoInstrumentation, message: Any, topic: str | None, host: str = "", port: int = 0
-) -> Delivery:
+def delivery(instrumentation: PahoInstrumentation, state: PahoClientState, message: Any, topic: str | None) -> Delivery:
+    """What is said of a message that is about to be processed."""
     options = instrumentation.options
-    template = None if topic is None else options.templates.of_received(topic)
-    labels = instrumentation.labels("process", "process", host, port, template)
-    attributes: dict[str, AttributeValue] = dict(labels)
-    link: dict[str, AttributeValue] = {}
-    if topic is not None:
-        # str(): the topic may carry its context, which exporters need not know.
-        link[semconv.DESTINATION_NAME] = attributes[semconv.DESTINATION_NAME] = str(topic)
-    attributes[QOS] = message.qos
-    attributes[RETAIN] = bool(message.retain)
-    attributes[DUP] = bool(getattr(message, "dup", False))
-    attributes[semconv.BODY_SIZE] = len(message.payload)
+    found = read(topic or "", message.properties, get_current(), options.context_format)
+    hook = options.consume_hook
+    return Delivery(
+        instrumentation.telemetry,
+        state.destination(instrumentation, "process", topic),
+        found.context,
+        partial(_details, message, topic, found.problem),
+        hook=None if hook is None else lambda span: hook(span, message),
+        delay=_waited(message),
+    )
+
+
+def _details(message: Any, topic: str | None, problem: str | None) -> Details:
+    attributes: dict[str, AttributeValue] = {
+        QOS: message.qos,
+        RETAIN: bool(message.retain),
+        DUP: bool(getattr(message, "dup", False)),
+        semconv.BODY_SIZE: len(message.payload),
+    }
     conversation = correlation(message.properties)
     if conversation is not None:
         attributes[semconv.CONVERSATION_ID] = conversation
-    found = read(topic or "", message.properties, get_current(), options.context_format)
-    if found.problem is not None:
-        attributes[PROBLEM] = found.problem
-    hook = options.consume_hook
-    return Delivery(
-        telemetry=instrumentation.telemetry,
-        name="process" if template is None else f"process {template}",
-        attributes=attributes,
-        labels=labels,
-        context=found.context,
-        link_attributes=link,
-        hook=None if hook is None else lambda span: hook(span, message),
-        delay=_waited(message),
-        since="received",
-    )
+    if problem is not None:
+        attributes[PROBLEM] = problem
+    return Details(attributes, {} if topic is None else {semconv.DESTINATION_NAME: str(topic)})
 
 
 def _waited(message: Any) -> float | None:
@@ -191,10 +188,19 @@ def _puts_by(client: Any) -> bool:
     callback = client.on_message
     owner = getattr(callback, "__self__", None)
     if owner is not None:
-        return any(base.__module__.startswith("aiomqtt.") for base in type(owner).__mro__)
+        return _is_aiomqtt(type(owner))
     if getattr(callback, "__module__", None) != _HELPERS:
         return False
     return getattr(client.user_data_get()["callback"], "__module__", None) == _HELPERS
+
+
+def _is_aiomqtt(kind: type) -> bool:
+    found = _KINDS.get(kind)
+    if found is None:
+        if len(_KINDS) >= _MOST_KINDS:
+            _KINDS.clear()
+        found = _KINDS[kind] = any(base.__module__.startswith("aiomqtt.") for base in kind.__mro__)
+    return found
 
 
 def _watch_suppressed(client: Any, processing: Processing) -> Callable[[], None] | None:

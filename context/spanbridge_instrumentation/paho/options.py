@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
+from spanbridge_instrumentation._shared.loops import LoopSpans
 from spanbridge_instrumentation._shared.safety import choice, number
 
 from .templates import Templates, TopicTemplate
@@ -42,6 +43,7 @@ class PahoOptions:
     v311_carrier: str
     ack_timeout: float
     templates: Templates
+    loop_spans: LoopSpans
     publish_hook: PublishHook | None = None
     ack_hook: AckHook | None = None
     consume_hook: ConsumeHook | None = None
@@ -52,6 +54,7 @@ def read_options(
     context_format: str | None = None,
     v311_carrier: str | None = None,
     ack_timeout: float | None = None,
+    loop_spans: bool | None = None,
     topic_templates: Iterable[str] | None = None,
     topic_template: TopicTemplate | None = None,
     publish_hook: PublishHook | None = None,
@@ -68,6 +71,7 @@ def read_options(
         context_format=choice(ENV_FORMAT, FORMATS, "compact", context_format),
         v311_carrier=choice(ENV_CARRIER, CARRIERS, "none", v311_carrier),
         ack_timeout=number(ENV_ACK_TIMEOUT, 600.0, ack_timeout),
+        loop_spans=LoopSpans(loop_spans),
         templates=Templates(topic_templates, topic_template),
         publish_hook=publish_hook,
         ack_hook=ack_hook,

@@ -11,14 +11,15 @@ from collections import deque
 from time import perf_counter
 from typing import Any, Final
 
-from opentelemetry.context import Context
-from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, Status, StatusCode
 from paho.mqtt.enums import MQTTErrorCode
 
 from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.current import alone
+from spanbridge_instrumentation._shared.delivery import Attributes
 from spanbridge_instrumentation._shared.safety import call_hook, end_span, error_type, internal_error
 
-from .active import Labels, PahoClientState, PahoInstrumentation
+from .active import PahoClientState, PahoInstrumentation
 from .options import MAX_PENDING
 
 ACK_TIMEOUT: Final = "acknowledgement_timeout"
@@ -31,7 +32,6 @@ REASON_CODE: Final = "messaging.mqtt.reason_code"
 _FAILURE = 0x80  # MQTT 5.0 section 2.4: reason codes of 0x80 or greater indicate failure
 _NO_ERROR = (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN)
 _MAX_REFUSED = 256
-_NO_CONTEXT: Final = Context()
 
 
 class Publish:
@@ -40,7 +40,7 @@ class Publish:
     __slots__ = ("info", "instrumentation", "labels", "span", "started", "state")
 
     def __init__(
-        self, instrumentation: PahoInstrumentation, state: PahoClientState, span: Span, labels: Labels
+        self, instrumentation: PahoInstrumentation, state: PahoClientState, span: Span, labels: Attributes
     ) -> None:
         self.instrumentation = instrumentation
         self.state = state
@@ -57,7 +57,7 @@ class Publish:
                 error = reason.getName()
             labels = self.labels if error is None else {**self.labels, semconv.ERROR_TYPE: error}
             span = self.span
-            self.instrumentation.telemetry.sent(elapsed, labels, context=set_span_in_context(span, _NO_CONTEXT))
+            self.instrumentation.telemetry.sent(elapsed, labels, context=alone(span))
             if span.is_recording():
                 self._finish_span(span, error, reason)
         except Exception:  # noqa: BLE001

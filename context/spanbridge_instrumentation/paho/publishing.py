@@ -16,7 +16,7 @@ from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.context import given_context, outgoing
 from spanbridge_instrumentation._shared.safety import call_hook, internal_error
 
-from .active import PahoClientState, PahoInstrumentation, client_id_of, instrumentation_of, port_of, speaks_v5, state_of
+from .active import PahoClientState, PahoInstrumentation, client_id_of, instrumentation_of, speaks_v5, state_of
 from .carriers import user_properties, written, written_v311
 from .options import PahoOptions
 from .pending import DISCONNECTED, DROPPED, PENDING, Publish
@@ -151,30 +151,25 @@ def _custom_context(client: Any, properties: Properties | None, parent: Context)
 def _start(
     instrumentation: PahoInstrumentation, client: Any, message: Message, parent: Context, link: SpanContext | None
 ) -> Publish:
-    topic, payload, qos, retain, properties = message
+    topic, payload, _, _, properties = message
     options = instrumentation.options
     state = _prepared_state(client, options)
     named = isinstance(topic, str) and topic != ""
-    template = options.templates.of_sent(topic) if named else None
-    labels = instrumentation.labels("send", "send", client.host, port_of(client), template)
-    attributes = dict(labels)
-    if named:
-        attributes[semconv.DESTINATION_NAME] = topic
-    attributes[QOS] = qos
+    destination = state.destination(instrumentation, "send", topic if named else None)
     # PRODUCER only where it is the creation context (messaging spans convention, "Span kind").
-    creates = link is None and (speaks_v5(client) or options.v311_carrier != "none")
+    creates = link is None and (options.v311_carrier != "none" or speaks_v5(client))
     span = instrumentation.telemetry.tracer.start_span(
-        "send" if template is None else f"send {template}",
+        destination.name,
         parent,
         SpanKind.PRODUCER if creates else SpanKind.CLIENT,
-        attributes,
+        destination.attributes,
         links=() if link is None else (Link(link),),
     )
     if span.is_recording():
-        span.set_attributes(_details(state, payload, retain, properties))
+        span.set_attributes(_details(message))
         if options.publish_hook is not None:
             call_hook("a publish hook", options.publish_hook, span, topic, payload, properties)
-    return Publish(instrumentation, state, span, labels)
+    return Publish(instrumentation, state, span, destination.labels)
 
 
 def _inject(
@@ -202,18 +197,16 @@ def _prepared_state(client: Any, options: PahoOptions) -> PahoClientState:
         state.watched = True
         # Nobody is left to hear of an acknowledgement once the client is gone.
         weakref.finalize(client, PENDING.client_gone, state).atexit = False
-        state.client_id = client_id_of(client)
-        if state.client_id is not None:
-            options.templates.know(state.client_id)
+        client_id = client_id_of(client)
+        if client_id is not None:
+            options.templates.know(client_id)
+    state.identify(client)
     return state
 
 
-def _details(
-    state: PahoClientState, payload: Any, retain: bool, properties: Properties | None
-) -> dict[str, AttributeValue]:
-    details: dict[str, AttributeValue] = {RETAIN: bool(retain)}
-    if state.client_id:
-        details[semconv.CLIENT_ID] = state.client_id
+def _details(message: Message) -> dict[str, AttributeValue]:
+    _, payload, qos, retain, properties = message
+    details: dict[str, AttributeValue] = {QOS: qos, RETAIN: bool(retain)}
     size = _size(payload)
     if size is not None:
         details[semconv.BODY_SIZE] = size

@@ -37,6 +37,7 @@ class Templates:
         self._known: set[str] = set()
         self._levels = TopicLevels()
         self._changes = 0
+        self._learnings = 0
         self._sent: dict[str, str | None] = {}
         self._received: dict[str, str | None] = {}
 
@@ -53,7 +54,13 @@ class Templates:
             warn_once("templates", "more than %d topic filters: further ones are no templates", MAX_FILTERS)
             return
         self._known.add(plain)
+        self._learnings += 1
         self._learn_again()
+
+    @property
+    def generation(self) -> int:
+        """Grows when a topic's template may be another than it was."""
+        return self._learnings + self._levels.changes
 
     def of_sent(self, topic: str) -> str | None:
         """The template of a topic that is published to. Subscriptions say nothing of it."""

@@ -10,8 +10,8 @@ By hand, for all clients or for one::
     RocketMQInstrumentor().instrument_client(producer)
 
 A ``send`` span lasts until the broker's answer. Listeners of push consumers run in a ``process`` span, a child of the
-sender's; ``receive`` makes one span with a link to each message, and the loop over what it brought says
-``with process(message):``. Options, attributes and errors: docs/instrumentation-rocketmq.md.
+sender's; ``receive`` makes one span with a link to each message, and a ``for`` statement over what it
+brought a ``process`` span a message. Options, attributes and errors: docs/instrumentation-rocketmq.md.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import rocketmq
 
 from spanbridge_instrumentation._shared.handlers import register
 from spanbridge_instrumentation._shared.instrumentor import ClientInstrumentor, own_version
+from spanbridge_instrumentation._shared.loops import LoopSpans
 from spanbridge_instrumentation._shared.patching import Patches
 from spanbridge_instrumentation._shared.safety import LOG
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
-from . import consuming, listening, producing
+from . import consuming, listening, polling, producing
 from .active import RocketMQInstrumentation, any_instrumentation, clear, forget_single, set_everywhere, set_single
 from .operations import Original
 from .options import RocketMQOptions
@@ -44,7 +45,7 @@ class RocketMQInstrumentor(ClientInstrumentor):
     """Instruments every RocketMQ client of the process (:meth:`instrument`), or one (:meth:`instrument_client`).
 
     Keywords of both: ``tracer_provider``, ``meter_provider``, ``send_hook``, ``receipt_hook``, ``receive_hook``,
-    ``consume_hook``.
+    ``consume_hook``, ``loop_spans``.
     """
 
     library = "rocketmq-python-client"
@@ -101,8 +102,8 @@ _REPLACEMENTS: Final[tuple[tuple[type, str, Callable[[Original], Original]], ...
     (rocketmq.Transaction, "commit", producing.replace_commit),
     (rocketmq.Transaction, "rollback", producing.replace_rollback),
     (rocketmq.Message, "fromProtobuf", consuming.replace_from_protobuf),
-    (rocketmq.SimpleConsumer, "receive", consuming.replace_receive),
-    (rocketmq.SimpleConsumer, "receive_async", consuming.replace_receive_async),
+    (rocketmq.SimpleConsumer, "receive", polling.replace_receive),
+    (rocketmq.SimpleConsumer, "receive_async", polling.replace_receive_async),
     *(
         (rocketmq.SimpleConsumer, method, partial(consuming.replace_settlement, operation))
         for method, operation in (
@@ -134,7 +135,6 @@ def _unpatch() -> None:
 
 def _instrumentation(kwargs: dict[str, Any]) -> RocketMQInstrumentation:
     providers = {name: kwargs.get(name) for name in ("tracer_provider", "meter_provider")}
-    options = RocketMQOptions(
-        **{name: value for name, value in kwargs.items() if name not in (*providers, "skip_dep_check")}
-    )
+    given = {name: value for name, value in kwargs.items() if name not in (*providers, "skip_dep_check")}
+    options = RocketMQOptions(**{**given, "loop_spans": LoopSpans(given.get("loop_spans"))})
     return RocketMQInstrumentation(Telemetry(_SCOPE, own_version(), **providers), options)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.clients import Clients
+from spanbridge_instrumentation._shared.current import enabled
+from spanbridge_instrumentation._shared.delivery import Destination
 from spanbridge_instrumentation._shared.registry import MessageRegistry
 from spanbridge_instrumentation._shared.safety import internal_error
 from spanbridge_instrumentation._shared.telemetry import Telemetry
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SYSTEM: Final = "rocketmq"
 NAMESPACE: Final = "messaging.rocketmq.namespace"
+CONSUMPTION_MODEL: Final = "messaging.rocketmq.consumption_model"
 _KEY: Final = "_spanbridge_instrumentation"
 _MAX_LABELS: Final = 512
 
@@ -39,7 +41,16 @@ class RocketMQInstrumentation:
 class RocketMQClientState:
     """What we keep of one client, on the client: it lives as long as that. Never refers to the client."""
 
-    __slots__ = ("__weakref__", "_group", "_labels", "_server", "details", "disabled", "own", "unanswered")
+    __slots__ = (
+        "__weakref__",
+        "_destinations",
+        "_group",
+        "_server",
+        "details",
+        "disabled",
+        "own",
+        "unanswered",
+    )
 
     def __init__(self) -> None:
         self.own: RocketMQInstrumentation | None = None
@@ -48,7 +59,7 @@ class RocketMQClientState:
         self.unanswered: set[Operation] = set()
         self._server: Labels = {}
         self._group: str | None = None
-        self._labels: dict[tuple[str, str | None], Labels] = {}
+        self._destinations: dict[tuple[str, str | None], Destination] = {}
 
     def identify(self, client: Any) -> None:
         """Read what spans say of the client, by its public properties. Never raises."""
@@ -64,27 +75,33 @@ class RocketMQClientState:
             self.details = details
         except Exception:  # noqa: BLE001  spans say less, then
             internal_error("reading a client's configuration")
-        self._labels = {}
+        self._destinations = {}
 
-    def labels(self, operation: str, kind: str | None, topic: str | None) -> Labels:
-        """The metric labels, and first attributes of the span. Cached: not to be changed.
+    def destination(self, operation: str, kind: str | None, topic: str | None) -> Destination:
+        """What is said of a topic, as far as the operation and the client fix it.
 
         Topics are made by an administrator and few, which is why they may be labels.
         """
-        found = self._labels.get((operation, topic))
+        found = self._destinations.get((operation, topic))
         if found is None:
-            if len(self._labels) >= _MAX_LABELS:
-                self._labels = {}
-            found = {semconv.SYSTEM: SYSTEM, semconv.OPERATION_NAME: operation}
-            if kind is not None:
-                found[semconv.OPERATION_TYPE] = kind
-            if topic:
-                found[semconv.DESTINATION_NAME] = topic
-            if self._group:
-                found[semconv.CONSUMER_GROUP] = self._group
-            found.update(self._server)
-            self._labels[operation, topic] = found
+            if len(self._destinations) >= _MAX_LABELS:
+                self._destinations = {}
+            found = self._destinations[operation, topic] = self._make(operation, kind, topic)
         return found
+
+    def _make(self, operation: str, kind: str | None, topic: str | None) -> Destination:
+        labels: Labels = {semconv.SYSTEM: SYSTEM, semconv.OPERATION_NAME: operation}
+        if kind is not None:
+            labels[semconv.OPERATION_TYPE] = kind
+        if topic:
+            labels[semconv.DESTINATION_NAME] = topic
+        if self._group:
+            labels[semconv.CONSUMER_GROUP] = self._group
+        labels.update(self._server)
+        attributes = {**labels, **self.details}
+        if operation == "process":
+            attributes[CONSUMPTION_MODEL] = "clustering"  # what RocketMQ 5's clients have, and no other
+        return Destination(f"{operation} {topic}" if topic else operation, labels, attributes, since="born")
 
 
 class Received(NamedTuple):
@@ -114,7 +131,7 @@ def instrumentation_of_state(state: RocketMQClientState) -> RocketMQInstrumentat
         return None
     if state.own is not None:
         found = state.own
-    return found if found is not None and is_instrumentation_enabled() else None
+    return found if found is not None and enabled() else None
 
 
 def state_of(client: Any) -> RocketMQClientState:

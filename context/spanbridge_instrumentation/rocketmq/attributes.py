@@ -16,13 +16,13 @@ TAG: Final = "messaging.rocketmq.message.tag"
 KEYS: Final = "messaging.rocketmq.message.keys"
 GROUP: Final = "messaging.rocketmq.message.group"
 DELIVERY_TIMESTAMP: Final = "messaging.rocketmq.message.delivery_timestamp"
-CONSUMPTION_MODEL: Final = "messaging.rocketmq.consumption_model"
 
 # Not in the conventions, which know no RocketMQ 5 consumers; named after theirs.
 PRIORITY: Final = "messaging.rocketmq.message.priority"
 LITE_TOPIC: Final = "messaging.rocketmq.message.lite_topic"
 DELIVERY_ATTEMPT: Final = "messaging.rocketmq.message.delivery_attempt"
 INVISIBLE_DURATION: Final = "messaging.rocketmq.message.invisible_duration"
+WAITED: Final = "spanbridge.receive.waited"
 PROBLEM: Final = "spanbridge.context.problem"
 
 # apache/rocketmq-apis, definition.proto, enum MessageType; "lite" and "priority" are new since the conventions' list.
@@ -58,10 +58,10 @@ def of_outgoing(message: Any, *, transaction: bool) -> Attributes:
     return found
 
 
-def of_incoming(message: Any) -> Attributes:
-    """A message that was received."""
+def of_incoming(message: Any, link: Attributes) -> Attributes:
+    """A message that was received; ``link`` is what :func:`of_link` says of it."""
     found = _common(message)
-    found.update(of_link(message))
+    found.update(link)
     kind = _TYPES.get(message.message_type)
     if kind is not None:
         found[MESSAGE_TYPE] = kind

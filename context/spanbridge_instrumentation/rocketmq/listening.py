@@ -52,7 +52,7 @@ class Listener(MessageListener):  # type: ignore[misc]
                 return None
             RECEIVED.put(message, Received(self._state))
             found = delivery(instrumentation, self._state, message)
-            instrumentation.telemetry.consumed(1, found.labels)
+            instrumentation.telemetry.consumed(1, found.destination.labels)
             return Processing((message,), (found,))
         except Exception:  # noqa: BLE001  the message is processed
             internal_error("a pushed message")

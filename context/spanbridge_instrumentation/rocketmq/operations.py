@@ -10,12 +10,14 @@ from time import perf_counter
 from typing import Any, ClassVar
 
 from opentelemetry.context import Context, attach, detach, get_current
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from spanbridge_instrumentation._shared import semconv
+from spanbridge_instrumentation._shared.current import SPAN_KEY
+from spanbridge_instrumentation._shared.delivery import Destination
 from spanbridge_instrumentation._shared.safety import end_span, error_type, internal_error, text_of
 
-from .active import Labels, RocketMQInstrumentation
+from .active import RocketMQInstrumentation
 
 Original = Callable[..., Any]
 
@@ -34,7 +36,7 @@ class Operation:
     def __init__(
         self,
         instrumentation: RocketMQInstrumentation,
-        labels: Labels,
+        destination: Destination,
         kind: SpanKind,
         parent: Context,
         links: Sequence[Link] = (),
@@ -43,12 +45,12 @@ class Operation:
         self._open = [True]  # who takes it out ends the operation: its future and its client's shutdown may race
         self._token: Token[Context] | None = None
         self.instrumentation = instrumentation
-        self.labels = labels
+        self.labels = destination.labels
         self.parent = parent
         self.span: Span = instrumentation.telemetry.tracer.start_span(
-            span_name(labels), parent, kind, labels, links=links
+            destination.name, parent, kind, destination.attributes, links=links
         )
-        self._context = set_span_in_context(self.span, parent)
+        self._context = Context({**parent, SPAN_KEY: self.span})
 
     def enter(self) -> None:
         """Make the span current, for what the client does and logs in the call."""
@@ -85,13 +87,6 @@ class Operation:
 
     def _release(self) -> None:
         """Give back what the operation used. Called once."""
-
-
-def span_name(labels: Labels) -> str:
-    """Operation and topic, as the convention names spans."""
-    topic = labels.get(semconv.DESTINATION_NAME)
-    operation = str(labels[semconv.OPERATION_NAME])
-    return operation if topic is None else f"{operation} {topic}"
 
 
 def fail(span: Span, error: BaseException | str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from opentelemetry.trace import Span
 
+from spanbridge_instrumentation._shared.loops import LoopSpans
+
 SendHook = Callable[[Span, Any], Any]
 """``hook(span, message)``, before the message is sent."""
 
@@ -29,3 +31,4 @@ class RocketMQOptions:
     receipt_hook: ReceiptHook | None = None
     receive_hook: ReceiveHook | None = None
     consume_hook: ConsumeHook | None = None
+    loop_spans: LoopSpans

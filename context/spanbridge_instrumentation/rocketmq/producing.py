@@ -41,10 +41,10 @@ class Sending(Operation):
         self, instrumentation: RocketMQInstrumentation, state: RocketMQClientState, message: Any,
         given: SpanContext | None, parent: Context,
     ) -> None:  # fmt: skip
-        labels = state.labels("send", "send", message.topic)
+        destination = state.destination("send", "send", message.topic)
         # PRODUCER only where it is the creation context (messaging spans convention, "Span kind").
         kind = SpanKind.PRODUCER if given is None else SpanKind.CLIENT
-        super().__init__(instrumentation, labels, kind, parent, () if given is None else (Link(given),))
+        super().__init__(instrumentation, destination, kind, parent, () if given is None else (Link(given),))
         self.state = state
         self.written: Written | None = None
 
@@ -222,7 +222,7 @@ def _begin(producer: Any, message: Any, transaction: bool) -> Sending | None:
         if given is not None and not get_current_span(parent).get_span_context().is_valid:
             parent = given[1]
         sending = Sending(instrumentation, state_of(producer), message, None if given is None else given[0], parent)
-        _describe(sending, state_of(producer), message, transaction)
+        _describe(sending, message, transaction)
         if given is None and sending.span.get_span_context().is_valid:
             sending.written = write(message, sending.span, parent)
     except Exception:  # noqa: BLE001  the message goes as it is
@@ -238,10 +238,10 @@ def _give_up(producer: Any) -> None:
         internal_error("the end of a producer")
 
 
-def _describe(sending: Sending, state: RocketMQClientState, message: Any, transaction: bool) -> None:
+def _describe(sending: Sending, message: Any, transaction: bool) -> None:
     span = sending.span
     if span.is_recording():
-        span.set_attributes({**state.details, **of_outgoing(message, transaction=transaction)})
+        span.set_attributes(of_outgoing(message, transaction=transaction))
         call_hook("a send hook", sending.instrumentation.options.send_hook, span, message)
 
 
@@ -271,11 +271,11 @@ def _resolution(transaction: Any, name: str) -> Operation | None:
         instrumentation = None if half is None else instrumentation_of_state(half.state)
         if half is None or instrumentation is None:
             return None
-        labels = half.state.labels(name, None, half.topic)
+        destination = half.state.destination(name, None, half.topic)
         links = (Link(half.span),) if half.span.is_valid else ()
-        operation = Operation(instrumentation, labels, SpanKind.CLIENT, get_current(), links)
+        operation = Operation(instrumentation, destination, SpanKind.CLIENT, get_current(), links)
         if operation.span.is_recording():
-            operation.span.set_attributes({**half.state.details, semconv.MESSAGE_ID: half.message_id})
+            operation.span.set_attribute(semconv.MESSAGE_ID, half.message_id)
     except Exception:  # noqa: BLE001
         internal_error("the end of a transaction")
         return None
@@ -287,10 +287,8 @@ def _recall(producer: Any, topic: Any) -> Operation | None:
         instrumentation = instrumentation_of(producer)
         if instrumentation is None:
             return None
-        state = state_of(producer)
-        operation = Operation(instrumentation, state.labels("recall", None, topic), SpanKind.CLIENT, get_current())
-        if operation.span.is_recording():
-            operation.span.set_attributes(state.details)
+        destination = state_of(producer).destination("recall", None, topic)
+        operation = Operation(instrumentation, destination, SpanKind.CLIENT, get_current())
     except Exception:  # noqa: BLE001
         internal_error("a recall")
         return None

@@ -57,6 +57,9 @@ class LaterAnswer:
 ProfilePage = Callable[[str], Answer | LaterAnswer]
 """Takes the query."""
 
+Fresh = Callable[[str], Awaitable[None]]
+"""Takes a path; brings what that page shows, where it has to be asked for. Never raises."""
+
 
 def as_json(status: int, content: object, headers: Mapping[str, str] | None = None) -> Answer:
     """``content`` as indented JSON: people read it with curl."""
@@ -90,6 +93,7 @@ class Pages:
     liveness: Liveness = alive
     access: Access = OPEN
     profile: ProfilePage | None = None
+    fresh: Fresh | None = None
 
     def answer(self, request: Request) -> Answer | LaterAnswer:
         """Answer one request."""
@@ -106,7 +110,15 @@ class Pages:
             return error(405, f"{path} takes GET and HEAD", {"Allow": "GET, HEAD"})
         if path == PROFILE:
             return self._profile(request)
-        return self._page(path, request.accept)
+        return self._page(path, request.accept) if self.fresh is None else self._later(path, request.accept)
+
+    def _later(self, path: str, accept: str) -> LaterAnswer:
+        return LaterAnswer(lambda: self._fresh(path, accept))
+
+    async def _fresh(self, path: str, accept: str) -> Answer:
+        assert self.fresh is not None
+        await self.fresh(path)
+        return self._page(path, accept)
 
     def _profile(self, request: Request) -> Answer | LaterAnswer:
         if self.profile is None:

@@ -10,7 +10,18 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spanbridge.admin.access import Access
-from spanbridge.admin.pages import Answer, LaterAnswer, Liveness, Metrics, Pages, ProfilePage, Request, alive, error
+from spanbridge.admin.pages import (
+    Answer,
+    Fresh,
+    LaterAnswer,
+    Liveness,
+    Metrics,
+    Pages,
+    ProfilePage,
+    Request,
+    alive,
+    error,
+)
 from spanbridge.core.errors import SpanbridgeError
 from spanbridge.core.events import Event, Severity
 from spanbridge.core.health import Readiness
@@ -101,6 +112,7 @@ class AdminServer:
     :param metrics: makes ``/metrics`` from the Accept header; None turns the page off.
     :param liveness: says for ``/livez`` why the gateway is stuck, None while it is not.
     :param profile: answers ``/debug/pprof/profile``; None turns the page off.
+    :param fresh: brings what a page shows, where that is to be asked for; the others are called after it.
     :param token: what requests for other pages than health and metrics have to bring. Without it these pages are
         shown on loopback only.
 
@@ -121,12 +133,13 @@ class AdminServer:
         liveness: Liveness = alive,
         profile: ProfilePage | None = None,
         token: str | None = None,
+        fresh: Fresh | None = None,
     ) -> None:
         self._host = host
         self._port = port
         self._reporter = reporter
         self._access = Access(token=token, exposed=not is_loopback(host))
-        self._pages = Pages(readiness, status, metrics, liveness, self._access, profile)
+        self._pages = Pages(readiness, status, metrics, liveness, self._access, profile, fresh)
         self._server: asyncio.Server | None = None
         self._connections: dict[HttpProtocol, None] = {}
 

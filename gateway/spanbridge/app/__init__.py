@@ -1,5 +1,1 @@
 """The gateway put together: the only place that builds adapters."""
-
-from spanbridge.app.run import run
-
-__all__ = ["run"]

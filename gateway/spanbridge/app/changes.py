@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from spanbridge.app import convert
 from spanbridge.config import Config, DownlinkSection, Mqtt
@@ -14,12 +14,15 @@ from spanbridge.config.models import Section, SpoolSection
 from spanbridge.mqtt import MqttOptions, PublisherOptions
 from spanbridge.rocketmq import RocketmqOptions
 
+if TYPE_CHECKING:
+    from spanbridge.app.worker import Worker
+
 # Changed while it runs, each of these would cost more than a restart: the identity that sessions and loop prevention go
 # by, the order of message groups, sockets that others have been told of, exporters.
 _ADMIN = ("enabled", "host", "port", "allow_remote", "token")
 _MQTT = ("version", "clean_start")
 _ROCKETMQ = ("ordered_partitions",)
-_SPOOL = ("path", "max_bytes", "reserve", "segment_bytes")
+_SPOOL = ("path", "max_bytes", "reserve", "segment_bytes", "rejected_max_bytes")
 
 S = TypeVar("S", bound=Section)
 
@@ -39,9 +42,13 @@ class Loaded:
     downlinks: Mapping[str, convert.DownlinkPlan] = field(default_factory=dict)
 
 
-def loaded(config: Config) -> Loaded:
-    """A configuration with what belongs to it. Blocking: it reads TLS files."""
+def loaded(config: Config, worker: Worker | None = None) -> Loaded:
+    """A configuration with what belongs to it; of the subscriptions, the worker's. Blocking: it reads TLS files."""
     options = {one.name: convert.mqtt_options(config, one) for one in config.mqtt if config.subscribes(one)}
+    if worker is not None:
+        options = {
+            one.name: worker.portion(config, one, options[one.name]) for one in config.mqtt if one.name in options
+        }
     publishers = {one.name: convert.publisher_options(config, one) for one in config.mqtt if config.downlinks_to(one)}
     cluster = convert.rocketmq_options(config)
     connections: list[MqttOptions | RocketmqOptions] = [*options.values(), *publishers.values(), cluster]
@@ -175,11 +182,13 @@ def hold(running: Config, read: Config, busy: Collection[MqttOptions] = ()) -> t
     other = read.rocketmq.protocol != running.rocketmq.protocol
     held = type(read.rocketmq).model_fields if other else _ROCKETMQ
     rocketmq = _held(running.rocketmq, read.rocketmq, held, "rocketmq", needed)
+    gateway = _held(running.gateway, read.gateway, type(read.gateway).model_fields, "gateway", needed)
     needed += [] if read.lag == running.lag else ["lag"]
     spool = _spool(running, read, needed)
     brokers, renamed = _brokers(running, read, busy, needed)
     update = {
         "name": running.name,
+        "gateway": gateway,
         "admin": admin,
         "telemetry": telemetry,
         "profiling": profiling,

@@ -25,6 +25,7 @@ from spanbridge.core.message import Destination, Publish
 from spanbridge.mqtt import MqttOptions, MqttPublisher, Subscription, create_publisher, create_source
 from spanbridge.ports import Link, PeerStatus, Sink, Source
 from spanbridge.rocketmq import RocketmqOptions, ask_protocol, create_sink
+from spanbridge.rocketmq.offsets import OffsetsOptions
 
 _LOOK_EVERY = 0.02
 """Seconds between two looks at a connection's status."""
@@ -192,26 +193,36 @@ def _of_subscription(name: str, asked: Subscription, answer: dict[str, Any]) -> 
 def _rocketmq_check(config: Config) -> _Check:
     publishers = {one.name: convert.publisher_options(config, one) for one in config.mqtt if config.downlinks_to(one)}
     options, plans = convert.rocketmq_options(config), convert.downlink_plans(config, publishers)
-    brokers = None if config.lag is None else offsets_options(config, config.lag.name_servers, config.lag.timeout)
+    brokers = None
+    if config.lag is not None:
+        brokers = offsets_options(config, config.lag.name_servers, config.lag.timeout)
+    elif config.rocketmq.protocol == "remoting":
+        brokers = offsets_options(config, config.rocketmq.endpoints, config.rocketmq.request_timeout)
     questions = DownlinkQuestions(plans, options.name, brokers)
-    return lambda: _ask_cluster(options, questions)
+    if options.protocol != "auto":
+        return lambda: _ask_cluster(options, questions)
+    name_servers = offsets_options(config, config.rocketmq.endpoints, config.rocketmq.request_timeout)
+    return lambda: _ask_either(options, questions, name_servers)
+
+
+async def _ask_either(
+    options: RocketmqOptions, downlinks: DownlinkQuestions, name_servers: OffsetsOptions
+) -> list[PeerFinding]:
+    """Ask which protocol the endpoints speak, then by it."""
+    try:
+        spoken, address = await ask_protocol(options)
+    except SinkError as error:
+        return _unreachable(options, downlinks, PeerFinding(options.name, "connection", "failed", str(error)))
+    downlinks.by(spoken, name_servers)
+    found = PeerFinding(options.name, "protocol", "ok", f"{address} speaks {spoken}")
+    return [found, *await _ask_cluster(options.speaking(spoken), downlinks)]
 
 
 async def _ask_cluster(options: RocketmqOptions, downlinks: DownlinkQuestions) -> list[PeerFinding]:
     """The cluster by itself first: what does not answer need not be asked for topics."""
-    if options.protocol == "auto":
-        try:
-            spoken, address = await ask_protocol(options)
-        except SinkError as error:
-            return _unreachable(options, downlinks, PeerFinding(options.name, "connection", "failed", str(error)))
-        found = PeerFinding(options.name, "protocol", "ok", f"{address} speaks {spoken}")
-        options = options.speaking(spoken)
-        downlinks.by(spoken)
-        return [found, *await _ask_cluster(options, downlinks)]
     reachable = await _probe(replace(options, topics=(), kinds=()), "connection", options.endpoints)
     if not reachable.ok:
         reachable = replace(reachable, text=reachable.text + await _other_protocol(options))
-    if not reachable.ok:
         return _unreachable(options, downlinks, reachable)
     gate = asyncio.Semaphore(_AT_ONCE)
 

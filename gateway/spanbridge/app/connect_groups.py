@@ -1,7 +1,7 @@
 """RocketMQ asked about downlinks: their topics, consumer groups, filters and rights. Nothing is received.
 
 Proxies say what a consumer would find. Where ``[lag]`` names name servers, each broker is asked as well: a proxy asks
-one of them for a group, and a group has to be on all.
+one of them for a group, and a group has to be on all. Without a proxy, name servers and brokers say all that is known.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ class DownlinkQuestions:
         self._name = name
         self._brokers = brokers
 
-    def by(self, protocol: Spoken) -> None:
-        """Ask by this one."""
+    def by(self, protocol: Spoken, name_servers: OffsetsOptions) -> None:
+        """Ask by this one; without a proxy, the name servers are those of the cluster."""
+        if protocol == "remoting":
+            self._brokers = self._brokers or name_servers
         self._consumers = {
             downlink: replace(one, cluster=one.cluster.speaking(protocol)) for downlink, one in self._consumers.items()
         }
@@ -53,8 +55,6 @@ class DownlinkQuestions:
 
     async def ask(self) -> list[PeerFinding]:
         """Everything, downlink by downlink."""
-        if any(one.cluster.protocol == "remoting" for one in self._consumers.values()):
-            return self.skipped("not asked: without a proxy, a group is known once somebody receives by it")
         brokers = None if self._brokers is None else RemotingOffsets(self._brokers)
         gate = asyncio.Semaphore(_AT_ONCE)
 
@@ -75,16 +75,10 @@ class DownlinkQuestions:
 
     async def _downlink(self, downlink: str, brokers: RemotingOffsets | None) -> list[PeerFinding]:
         options = self._consumers[downlink]
-        inquiry: GroupInquiry | None = None
-        try:
-            inquiry = create_inquiry(options, Silent())
-            await inquiry.start()
-            found = [finding async for finding in self._by_proxy(inquiry, options)]
-        except SinkError as error:
-            return [self._finding(f"consumer group {options.group}", "failed", str(error))]
-        finally:
-            if inquiry is not None:
-                await inquiry.close()
+        if options.cluster.protocol == "remoting":
+            found = [] if brokers is None else [finding async for finding in self._by_name_server(brokers, options)]
+        else:
+            found = await self._by_proxies(options)
         if brokers is not None:
             found += [finding async for finding in self._by_brokers(brokers, options)]
         if options.sql:
@@ -92,6 +86,18 @@ class DownlinkQuestions:
         return found
 
     # -- proxies ----------------------------------------------------------------------------------------------------
+
+    async def _by_proxies(self, options: ConsumerOptions) -> list[PeerFinding]:
+        inquiry: GroupInquiry | None = None
+        try:
+            inquiry = create_inquiry(options, Silent())
+            await inquiry.start()
+            return [finding async for finding in self._by_proxy(inquiry, options)]
+        except SinkError as error:
+            return [self._finding(f"consumer group {options.group}", "failed", str(error))]
+        finally:
+            if inquiry is not None:
+                await inquiry.close()
 
     async def _by_proxy(self, inquiry: GroupInquiry, options: ConsumerOptions) -> AsyncIterator[PeerFinding]:
         topic: ReadableTopic | None = None
@@ -113,7 +119,21 @@ class DownlinkQuestions:
         state, text = _of_group(group, topic)
         yield self._finding(subject, state, text)
 
-    # -- brokers ----------------------------------------------------------------------------------------------------
+    # -- name servers and brokers -----------------------------------------------------------------------------------
+
+    async def _by_name_server(self, brokers: RemotingOffsets, options: ConsumerOptions) -> AsyncIterator[PeerFinding]:
+        subject, began = f"topic {options.topic}", monotonic()
+        try:
+            queues = await brokers.queues(options.topic)
+        except OffsetsError as error:
+            yield self._finding(subject, "failed", str(error))
+            return
+        if not queues:
+            yield self._finding(subject, "failed", "no broker has a queue of it to receive from")
+            return
+        names = dict.fromkeys(queue.broker for queue in queues)
+        text = f"{len(queues)} queue(s) to receive from, on {', '.join(names)}"
+        yield self._finding(subject, "ok", text, milliseconds(began))
 
     async def _by_brokers(self, brokers: RemotingOffsets, options: ConsumerOptions) -> AsyncIterator[PeerFinding]:
         """What only the brokers know: whether each of them has the group, and has it alike."""

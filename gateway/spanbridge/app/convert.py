@@ -22,6 +22,7 @@ from spanbridge.core.template import Scope, Template
 from spanbridge.core.tls import TlsOptions
 from spanbridge.downlink import DownlinkEnds, DownlinkSettings
 from spanbridge.spool.segments import SpoolOptions
+from spanbridge.spool.versions import DEAD_LETTERS
 from spanbridge.telemetry import Peer
 from spanbridge.uplink import SpillSettings, UplinkSettings
 from spanbridge_context import suffix_filter
@@ -107,7 +108,7 @@ def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
             cluster,
             "endpoints namespace access_key secret_key security_token name connect_timeout request_timeout attempts "
             "heartbeat_interval route_refresh_interval backoff_initial backoff_maximum single_requests follow_routes "
-            "protocol stored_unsafely delay_levels compress_above",
+            "protocol stored_unsafely receive_by delay_levels compress_above",
         ),
     )
 
@@ -127,6 +128,7 @@ def uplink_settings(config: Config) -> UplinkSettings:
         limits=BatchLimits(uplink.batch.max_messages, uplink.batch.max_bytes, uplink.batch.concurrency),
         unroutable_topic=uplink.unroutable_topic,
         rejected_topic=uplink.rejected_topic,
+        rejected_here=uplink.rejected is not None,
         reject_after=uplink.reject_after,
         spill=_spill(config),
     )
@@ -139,12 +141,28 @@ def spool_options(config: Config) -> SpoolOptions | None:
     return SpoolOptions(**{name: getattr(config.spool, name) for name in _SPOOL})
 
 
+def dead_letter_options(config: Config) -> SpoolOptions | None:
+    """The directory of dead letters, within the spool's."""
+    found = config.spool
+    if found is None:
+        return None
+    size = found.rejected_max_bytes
+    segment = min(found.segment_bytes, size // 8)  # space is given back file by file
+    return SpoolOptions(
+        path=found.path / DEAD_LETTERS, max_bytes=size, reserve=found.reserve, segment_bytes=segment, dead_letters=True
+    )
+
+
 def _spill(config: Config) -> SpillSettings:
     found = config.spool
     if found is None:
         return SpillSettings()
     return SpillSettings(
-        after=found.spill_after, share=found.drain_share, qos0_share=found.qos0_share, max_age=found.max_age
+        after=found.spill_after,
+        window=found.drain_window,
+        qos0_share=found.qos0_share,
+        max_age=found.max_age,
+        rejected_max_age=found.rejected_max_age,
     )
 
 

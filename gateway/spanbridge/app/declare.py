@@ -13,7 +13,7 @@ from spanbridge.mqtt import events as mqtt
 from spanbridge.telemetry import Telemetry
 from spanbridge.telemetry.events import InternalError
 from spanbridge.uplink import events
-from spanbridge.uplink.reasons import NEVER_REJECTED, UNROUTED, known_reasons
+from spanbridge.uplink.reasons import NEVER_REJECTED, SPOOLED, UNROUTED, known_reasons
 from spanbridge.uplink.recipe import UNROUTABLE, with_catch_all
 from spanbridge_context import PROBLEMS
 
@@ -37,10 +37,11 @@ def declare(config: Config, telemetry: Telemetry) -> None:
     Reasons that only a peer knows (those of failed requests, RocketMQ's codes) begin with their first event.
     """
     routes = with_catch_all(config.build_routes(), config.uplink.unroutable_topic)
-    reasons = {route.filter.text: known_reasons(route) for route in routes}
+    spooled = SPOOLED if config.spool is not None else ()
+    reasons = {route.filter.text: (*known_reasons(route), *spooled) for route in routes}
     reasons[UNROUTABLE] = UNROUTED
     topics = convert.known_topics(config)
-    dead = config.uplink.rejected_topic
+    dead = config.uplink.rejected_to
     rejected = [
         (template, reason, dead)
         for template, found in reasons.items()

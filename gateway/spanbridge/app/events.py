@@ -146,3 +146,30 @@ class ServiceStopFailed(Event):
     def text(self) -> str:
         """Which, and why."""
         return f"stopping {self.service} failed: {self.cause}; the others are stopped all the same"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxDone(Event):
+    """What a command asked of the spool is done."""
+
+    name: ClassVar[str] = "spool.inbox.done"
+
+    what: str
+
+    def text(self) -> str:
+        """What was done."""
+        return self.what
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxFailed(Event):
+    """What a command asked of the spool cannot be done, or not now."""
+
+    name: ClassVar[str] = "spool.inbox.failures"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    cause: str
+
+    def text(self) -> str:
+        """Cause, and what happens next."""
+        return f"the spool's inbox: {self.cause}; what waits there is tried again"

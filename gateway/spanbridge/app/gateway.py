@@ -14,6 +14,7 @@ from spanbridge.app.declare import declare
 from spanbridge.app.downlinks import DownlinkPeers
 from spanbridge.app.events import GatewayStarted
 from spanbridge.app.forwarding import Deadlines, Forwarding
+from spanbridge.app.inbox import InboxService
 from spanbridge.app.reload import Reload, Running
 from spanbridge.app.services import ProbeService, RatesService, Services, SinkService, TelemetryService
 from spanbridge.app.spool import SpoolView
@@ -25,19 +26,23 @@ from spanbridge.downlink import Downlinks
 from spanbridge.mqtt import create_source
 from spanbridge.ports import Service
 from spanbridge.rocketmq import ClusterProtocol, create_sink
+from spanbridge.spool.inbox import SpoolInbox
 from spanbridge.spool.segments import SegmentSpool
 from spanbridge.telemetry import Telemetry
 from spanbridge.uplink import Uplink
 
 if TYPE_CHECKING:
+    from spanbridge.app.worker import Worker
     from spanbridge.lag import LagService
     from spanbridge.profiling import ProfilerService
+    from spanbridge.telemetry.metrics.points import Metric
 
 
 class Gateway:
     """Everything that one configuration describes. Build it outside the loop: TLS files are read.
 
-    With ``file`` the configuration can be read again from there, with the same ``environ``.
+    With ``file`` the configuration can be read again from there, with the same ``environ``. ``worker`` is who of
+    several processes this is; the configuration is that worker's, and read by somebody else.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Gateway:
         *,
         file: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        worker: Worker | None = None,
     ) -> None:
         """Build the adapters; nothing connects yet.
 
@@ -54,12 +60,14 @@ class Gateway:
         """
         self._telemetry = telemetry
         self._reporter = telemetry.reporter
-        clock, loaded = SystemClock(), changes.loaded(config)
+        clock, loaded = SystemClock(), changes.loaded(config, worker)
         protocol = ClusterProtocol()
         sink = SinkSwitch(create_sink(loaded.rocketmq, self._reporter, protocol))
-        sources = [create_source(one, self._reporter) for one in loaded.mqtt.values()]
+        sources = self.sources = [create_source(one, self._reporter) for one in loaded.mqtt.values()]
         spool_options = convert.spool_options(config)
         spool = None if spool_options is None else SegmentSpool(spool_options, self._reporter)
+        letters = convert.dead_letter_options(config)
+        rejected = None if letters is None else SegmentSpool(letters, self._reporter)
         self.uplink = Uplink(
             sink,
             tracer=telemetry.tracer,
@@ -69,6 +77,7 @@ class Gateway:
             settings=convert.uplink_settings(config),
             cluster=convert.peers(config)[1],
             spool=spool,
+            rejected=rejected,
             boot_ns=clock.boot_ns,
         )
         routes = config.build_routes()
@@ -110,10 +119,10 @@ class Gateway:
             clock=clock,
         )
         self.profiler = _profiler(config, telemetry, environ or {})
-        self.reload = Reload(running, loaded, _reader(file, environ or {}), file)
+        self.reload = Reload(running, loaded, _reader(file, environ or {}), file, worker)
         found: list[Service] = [TelemetryService(telemetry, self.uplink, sources, sink, self.downlinks)]
         found += [self.profiler] if self.profiler is not None else []
-        found += self._spool(spool, clock) if spool is not None else []
+        found += self._spool(spool, rejected, clock) if spool and rejected else []
         found += [self._admin(config)] if config.admin.enabled else []
         found += [SinkService(sink), probe, RatesService(self.watch.read_rates)]
         if (lag := _lag(config, telemetry, clock)) is not None:
@@ -125,13 +134,15 @@ class Gateway:
         self.watch.show("config", self.reload.show)
         self.watch.show("services", self._services.status)
 
-    def _spool(self, spool: SegmentSpool, clock: SystemClock) -> list[Service]:
-        """The spool, and what is shown of it."""
-        assert self.uplink.spill is not None
-        view = SpoolView(spool, self.uplink.spill, clock)
+    def _spool(self, spool: SegmentSpool, rejected: SegmentSpool, clock: SystemClock) -> list[Service]:
+        """The spool and its dead letters, what is shown of them, and what commands ask of them."""
+        spill, letters = self.uplink.spill, self.uplink.dead_letters
+        assert spill is not None
+        assert letters is not None
+        view = SpoolView(spool, spill, rejected, letters, clock)
         view.register(self._telemetry)
         self.watch.show("spool", view.show)
-        return [spool, view]
+        return [spool, rejected, view, InboxService(SpoolInbox(spool.path), spill, letters, self._reporter, clock)]
 
     def _admin(self, config: Config) -> AdminServer:
         return AdminServer(
@@ -174,6 +185,15 @@ class Gateway:
             await self._forward(stop, cause)
         finally:
             await self._services.stop()
+
+    def metrics(self) -> list[Metric]:
+        """All metrics now."""
+        return self._telemetry.read()
+
+    def release(self) -> None:
+        """Give up the subscriptions that another worker takes: it has them."""
+        for source in self.sources:
+            source.release()
 
     def _waiting(self) -> str:
         """What an outage of RocketMQ's keeps waiting, for the log."""

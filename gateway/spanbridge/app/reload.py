@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spanbridge.app import changes, convert
 from spanbridge.app.declare import declare
@@ -26,6 +26,9 @@ from spanbridge.telemetry import Telemetry
 from spanbridge.telemetry.quiet import report_fault
 from spanbridge.uplink import Uplink
 
+if TYPE_CHECKING:
+    from spanbridge.app.worker import Worker
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
@@ -42,22 +45,39 @@ class Running:
     clock: Clock
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration that can be taken over, and the adapters that are new by it. Nothing has changed yet."""
+
+    after: changes.Loaded
+    found: changes.Changes
+    needed: tuple[str, ...]
+    added: list[MqttSubscriber]
+    made: DownlinkAdapters
+
+
 class Reload(Periodic):
     """Reads the configuration again when it is asked to. One at a time; ``config`` is the one in force.
 
-    ``read`` reads it again, and may block.
+    ``read`` reads it again, and may block. Without it, somebody else asks to :meth:`prepare` and :meth:`take_over`.
     """
 
     name = "reload"
 
     def __init__(
-        self, running: Running, config: changes.Loaded, read: Callable[[], Report] | None, file: Path | None
+        self,
+        running: Running,
+        config: changes.Loaded,
+        read: Callable[[], Report] | None,
+        file: Path | None,
+        worker: Worker | None = None,
     ) -> None:
         super().__init__()
         self._running = running
         self._loaded = config
         self._read = read
         self._file = file
+        self._worker = worker
         self._asked = asyncio.Event()
         self._loaded_ns = running.clock.now_ns()
         self._reloads = 0
@@ -99,22 +119,31 @@ class Reload(Periodic):
             if report.config is None:
                 self._refuse(report.errors)
                 return
-            await self._take_over(report.config, len(report.warnings))
+            prepared = await self.prepare(report.config)
+            if await self.take_over(prepared):
+                self._tell(prepared, len(report.warnings))
         except SpanbridgeError as error:
             self._refuse([Problem(path="", message=str(error))])
         except Exception as fault:  # noqa: BLE001 - whatever a file brings up, what runs goes on
             self._refuse([Problem(path="", message=f"internal error: {type(fault).__name__}: {fault}")])
 
-    async def _take_over(self, read: Config, warnings: int) -> None:
-        """Prepare all that can fail, then change over in one step.
+    async def prepare(self, read: Config) -> Prepared:
+        """Do all that can fail.
 
-        :raises SpanbridgeError: an option cannot work on this machine; nothing was changed.
+        :raises SpanbridgeError: an option cannot work on this machine.
         """
         held, needed = changes.hold(self.config, read, [source.options for source in self._leaving.values()])
-        after = await asyncio.to_thread(changes.loaded, held)
+        after = await asyncio.to_thread(changes.loaded, held, self._worker)
         found = changes.compare(self._loaded, after)
         added, made = await asyncio.to_thread(self._prepare, after, found)
-        running = self._running
+        return Prepared(after, found, needed, added, made)
+
+    async def take_over(self, prepared: Prepared) -> bool:
+        """Change over in one step; False when the gateway drains, and nothing has changed.
+
+        :raises RouteError: two routes match the same topics; nothing was changed.
+        """
+        running, after, found = self._running, prepared.after, prepared.found
         producer = None
         if found.cluster:
             producer = create_sink(after.rocketmq, running.telemetry.reporter, running.protocol)
@@ -122,7 +151,7 @@ class Reload(Periodic):
             await producer.start()
         try:
             if running.watch.draining:
-                return
+                return False
             self._reroute(after)
             if producer is not None:
                 running.sink.use(producer)
@@ -130,10 +159,13 @@ class Reload(Periodic):
         finally:
             if producer is not None:
                 await producer.close()
-        self._change_connections(after, found, added)
-        await self._change_downlinks(after, found, made)
+        self._change_connections(after, found, prepared.added)
+        await self._change_downlinks(after, found, prepared.made)
         await self._finish(after, found)
-        self._tell(found, needed, warnings)
+        self._reloads += 1
+        self._last_error = None
+        self._needs_restart = prepared.needed
+        return True
 
     def _prepare(self, after: changes.Loaded, found: changes.Changes) -> tuple[list[MqttSubscriber], DownlinkAdapters]:
         """See that other options can work, and make the adapters that are new. Blocking.
@@ -204,14 +236,11 @@ class Reload(Periodic):
             await running.probe.stop()
             await running.probe.start()
 
-    def _tell(self, found: changes.Changes, needed: tuple[str, ...], warnings: int) -> None:
-        report = self._running.telemetry.reporter.report
-        self._reloads += 1
-        self._last_error = None
-        self._needs_restart = needed
-        report(ConfigReloaded(file=str(self._file), changes=found.words(), warnings=warnings))
+    def _tell(self, prepared: Prepared, warnings: int) -> None:
+        report, file, needed = self._running.telemetry.reporter.report, str(self._file), prepared.needed
+        report(ConfigReloaded(file=file, changes=prepared.found.words(), warnings=warnings))
         if needed:
-            report(ConfigNeedsRestart(file=str(self._file), settings=", ".join(needed)))
+            report(ConfigNeedsRestart(file=file, settings=", ".join(needed)))
 
     def _refuse(self, errors: Sequence[Problem]) -> None:
         running = self._running

@@ -6,8 +6,9 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from spanbridge.app import convert
 from spanbridge.app.gateway import Gateway
@@ -27,10 +28,17 @@ def run(config: Config, file: Path) -> int:
     """
     source, target = convert.peers(config)
     telemetry = Telemetry(config.telemetry, source=source, target=target, instance=config.name)
+    return serve(telemetry, lambda: Gateway(config, telemetry, file=file, environ=os.environ), _run)
+
+
+def serve(
+    telemetry: Telemetry, build: Callable[[], Gateway], drive: Callable[[Gateway], Coroutine[Any, Any, None]]
+) -> int:
+    """Build a gateway and drive it to its end; return the process's exit code."""
     try:
-        gateway = Gateway(config, telemetry, file=file, environ=os.environ)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(gateway))
+        gateway = build()
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(drive(gateway))
     except SpanbridgeError as error:
         telemetry.log_fatal(str(error))
         return EXIT_FAILED
@@ -63,12 +71,12 @@ async def _run(gateway: Gateway) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    _tune_collector()
+    tune_collector()
     loop.add_signal_handler(signal.SIGHUP, gateway.reload.ask)
     await gateway.run(stop, lambda: causes[0])
 
 
-def _tune_collector() -> None:
+def tune_collector() -> None:
     """Have the cyclic collector look less often, and never again at what the start left.
 
     Messages are no part of cycles, and those in flight are bounded: with the defaults the collector goes through them
@@ -79,7 +87,7 @@ def _tune_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Uvloop where it is installed: it is not to be had for every platform."""
     try:
         import uvloop  # noqa: PLC0415

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spanbridge.app.events import ServiceStopFailed
-from spanbridge.app.watch import Watch
 from spanbridge.core.errors import SinkError
-from spanbridge.downlink import Downlinks
 from spanbridge.ports import Clock, Reporter, Service, Sink, Source
 from spanbridge.telemetry import Telemetry
-from spanbridge.uplink import Uplink
+
+if TYPE_CHECKING:  # a supervisor has services too, and forwards nothing
+    from spanbridge.app.watch import Watch
+    from spanbridge.downlink import Downlinks
+    from spanbridge.uplink import Uplink
 
 RATE_PERIOD = 5.0
 """Seconds between the readings that rates are worked out from."""
@@ -81,9 +83,9 @@ class TelemetryService:
     def __init__(
         self,
         telemetry: Telemetry,
-        uplink: Uplink,
-        sources: Sequence[Source[Any]],
-        sink: Sink[Any],
+        uplink: Uplink | None = None,
+        sources: Sequence[Source[Any]] = (),
+        sink: Sink[Any] | None = None,
         downlinks: Downlinks | None = None,
     ) -> None:
         """Show those in gauges. ``sources`` is a live view."""

@@ -9,6 +9,7 @@ from spanbridge.app.services import RATE_PERIOD, Periodic
 from spanbridge.ports import Clock
 from spanbridge.spool.segments import SegmentSpool
 from spanbridge.telemetry import Telemetry
+from spanbridge.uplink.dead_letters import DeadLetters
 from spanbridge.uplink.spill import Spill
 
 _WINDOW = 12
@@ -20,10 +21,14 @@ class SpoolView(Periodic):
 
     name = "spool.view"
 
-    def __init__(self, spool: SegmentSpool, spill: Spill, clock: Clock) -> None:
+    def __init__(
+        self, spool: SegmentSpool, spill: Spill, rejected: SegmentSpool, letters: DeadLetters, clock: Clock
+    ) -> None:
         super().__init__()
         self._spool = spool
         self._spill = spill
+        self._rejected = rejected
+        self._letters = letters
         self._clock = clock
         self.readings: deque[tuple[int, int]] = deque(maxlen=_WINDOW)
         """Moments (monotonic, ns) and sizes in bytes."""
@@ -68,6 +73,18 @@ class SpoolView(Periodic):
             "oldest_s": round(self.oldest_age(), 1),
             "growth_bytes_per_s": round(self.growth),
             "hours_left": None if lasts is None else round(lasts / 3600, 2),
+            "rejected": self._show_rejected(),
+        }
+
+    def _show_rejected(self) -> dict[str, Any]:
+        """Dead letters on the disk."""
+        spool, oldest = self._rejected, self._letters.oldest_ns
+        return {
+            "messages": spool.end - spool.first,
+            "bytes": spool.size,
+            "max_bytes": spool.limit,
+            "oldest_s": None if oldest is None else round(max(0.0, (self._clock.now_ns() - oldest) / 1e9), 1),
+            "failing": spool.status()["failing"],
         }
 
     def register(self, telemetry: Telemetry) -> None:
@@ -85,6 +102,18 @@ class SpoolView(Periodic):
         telemetry.gauge("spanbridge.spool.oldest.age", self.oldest_age, unit="s", description=text)
         text = "Time until the spool is full at the present rate; absent while it does not grow."
         telemetry.gauge("spanbridge.spool.time_left", self._left, unit="s", description=text)
+        self._register_rejected(telemetry)
+
+    def _register_rejected(self, telemetry: Telemetry) -> None:
+        spool = self._rejected
+        text = "Dead letters in the spool."
+        telemetry.gauge(
+            "spanbridge.spool.rejected.messages", lambda: spool.end - spool.first, unit="{message}", description=text
+        )
+        text = "Bytes that dead letters take on the disk."
+        telemetry.gauge("spanbridge.spool.rejected.size", lambda: spool.size, unit="By", description=text)
+        text = "Bytes that dead letters may take."
+        telemetry.gauge("spanbridge.spool.rejected.limit", lambda: spool.limit, unit="By", description=text)
 
     def _left(self) -> list[tuple[float, dict[str, str]]]:
         lasts = self.lasts

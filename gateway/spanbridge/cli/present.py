@@ -73,6 +73,32 @@ def show_valid(file: Path, config: Config) -> None:
     brokers, routes = _plural(len(config.mqtt), "MQTT connection"), _plural(len(config.routes), "route")
     downlinks = f", {_plural(len(config.downlinks), 'downlink')}" if config.downlinks else ""
     sys.stdout.write(f"{file} is valid: {brokers}, {routes}{downlinks}\n")
+    if config.gateway.workers > 1:
+        _show_workers(config)
+
+
+def _show_workers(config: Config) -> None:
+    """Who takes which subscriptions, and what that does to order."""
+    from spanbridge.config.split import split  # noqa: PLC0415
+
+    portions = split(config)
+    several = len(config.mqtt) > 1
+    sys.stdout.write(f"{config.gateway.workers} workers, each with its own MQTT session and memory\n")
+    for number in (*range(1, config.gateway.workers + 1), None):
+        filters = [
+            f"{text} of {one.broker}" if several else text
+            for one in portions
+            if one.worker == number
+            for text in one.filters
+        ]
+        if number is not None:
+            told = f"{', '.join(filters)} (in order)" if filters else "no filter of its own"
+            sys.stdout.write(f"  worker {number}: {told}\n")
+        elif filters:
+            what = "(the broker deals messages out one by one; most keep no order within an MQTT topic then)"
+            sys.stdout.write(f"  any worker: {', '.join(filters)} {what}\n")
+    if config.downlinks:
+        sys.stdout.write("  downlinks: each worker is a member of the consumer groups\n")
 
 
 def _counts(report: Report) -> str:

@@ -59,9 +59,13 @@ def run_gateway(file: Path) -> int:
 def _run(config: Config, file: Path, *, in_json: bool) -> int:
     try:
         with installed():
-            from spanbridge import app  # noqa: PLC0415
+            if config.gateway.workers > 1:
+                from spanbridge.app.supervise import supervise  # noqa: PLC0415
 
-            return int(app.run(config, file))
+                return supervise(config, file)
+            from spanbridge.app.run import run  # noqa: PLC0415
+
+            return run(config, file)
     except MissingPackageError as error:
         complain(str(error))
         return exits.USAGE

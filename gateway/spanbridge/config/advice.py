@@ -88,7 +88,7 @@ def _cluster(cluster: Rocketmq) -> Iterator[Finding]:
             f"name servers listen on {NAME_SERVER_PORT} by default",
             show_value=True,
         )
-    for setting in ("stored_unsafely", "delay_levels", "compress_above"):
+    for setting in ("stored_unsafely", "receive_by", "delay_levels", "compress_above"):
         if cluster.protocol == "grpc" and setting in cluster.model_fields_set:
             yield warning(("rocketmq", setting), 'has no effect without `protocol = "remoting"`')
     if cluster.tls is not None and not cluster.tls.verify:

@@ -14,6 +14,7 @@ from spanbridge.config.parts import Parts
 from spanbridge.config.problems import Finding, Loc, did_you_mean
 from spanbridge.config.reach import advise_on_reach
 from spanbridge.config.route_advice import advise_on_routes
+from spanbridge.config.worker_advice import advise_on_workers
 from spanbridge.core.rocketmq_rules import sanitise_topic
 from spanbridge.core.routes import TopicFilter
 from spanbridge.core.template import Template
@@ -35,6 +36,7 @@ def cross_check(parts: Parts) -> list[Finding]:
         advise_on_routes,
         advise_on_reach,
         advise_on_loops,
+        advise_on_workers,
     )
     return [finding for check in checks for finding in check(parts)]
 

@@ -14,7 +14,6 @@ from spanbridge.core.policy import ContextPolicy
 
 def check_downlinks(parts: Parts) -> Iterator[Finding]:
     """Errors, then warnings."""
-    yield from _protocol(parts)
     yield from _brokers(parts)
     yield from _names(parts)
     yield from _groups(parts)
@@ -23,15 +22,6 @@ def check_downlinks(parts: Parts) -> Iterator[Finding]:
             yield from _without_v5(("downlinks", index), downlink)
     for index, downlink in parts.downlinks().items():
         yield from _advice(("downlinks", index), downlink)
-
-
-def _protocol(parts: Parts) -> Iterator[Finding]:
-    if parts.config.downlinks and parts.knows("rocketmq", "protocol") and parts.config.rocketmq.protocol == "remoting":
-        yield Finding(
-            loc=("rocketmq", "protocol"),
-            message="is `remoting`, by which downlinks cannot receive yet",
-            hint='use `protocol = "grpc"` with the proxy as `endpoints`, or a gateway of its own for the downlinks',
-        )
 
 
 def with_brokers(parts: Parts) -> dict[int, tuple[DownlinkSection, Mqtt]]:

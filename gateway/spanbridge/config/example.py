@@ -10,6 +10,9 @@ EXAMPLE = """\
 
 # name = "edge-1"                   # unique per gateway; default: "spanbridge-" and the host's name
 
+# [gateway]
+# workers = 2                       # processes that share the work; `spanbridge check` says what that does to order
+
 [mqtt]                              # several brokers: [[mqtt]], each with a name
 url = "mqtt://127.0.0.1:1883"       # mqtts:// for TLS
 version = "5"                       # or "3.1.1"
@@ -55,7 +58,7 @@ keys = ["{device}"]
 
 [uplink]
 # unroutable_topic = "mqtt-unroutable"  # for messages without a route, of those that `subscribe` above brings
-# rejected_topic = "mqtt-rejected"      # dead letters; without it they are dropped and counted
+# rejected_topic = "mqtt-rejected"      # dead letters; `rejected = "spool"` keeps them here; else dropped
 # max_in_flight = 4096                  # messages received and not yet acknowledged
 # drain_timeout = "30s"
 

@@ -22,7 +22,7 @@ def advise_on_reach(parts: Parts) -> Iterator[Finding]:
 
 
 def _subscriptions(loc: Loc, broker: Mqtt, routes: list[TopicFilter], parts: Parts) -> Iterator[Finding]:
-    kept = parts.config.uplink.unroutable_topic or parts.config.uplink.rejected_topic
+    kept = parts.config.uplink.unroutable_topic or parts.config.uplink.rejected_to
     others: list[TopicFilter] = []
     for position, text in enumerate(broker.subscribe):
         where, extra = (*loc, position), TopicFilter.parse(text)

@@ -197,8 +197,6 @@ def _limited(
     ``count`` is how many there is room for beside ``items``, ``limit`` how many bytes in all.
     """
     known = _usual(user)
-    if known is not None and not items and not optional and len(known) * _LONGEST_KNOWN + _PARENT_SIZE <= limit:
-        return Properties(known)
     rest = iter(optional) if known is not None else chain(optional, mapped_user_properties(user))
     known = known or []
     count -= len(known)
@@ -225,6 +223,13 @@ def _limited(
         if not count:  # a device may have sent tens of thousands
             dropped += sum(1 for _ in rest)
     return Properties(items + known, dropped)
+
+
+def usual(user: Sequence[tuple[str, str]], room: int) -> list[tuple[str, str]] | None:
+    """What :func:`properties` has to give for user properties alone, where that needs no closer look. Hot path."""
+    if len(user) * _LONGEST_KNOWN + _PARENT_SIZE > room:
+        return None
+    return _usual(user)
 
 
 def _usual(user: Sequence[tuple[str, str]]) -> list[tuple[str, str]] | None:

@@ -3,10 +3,10 @@
 It is the message of MQTT's side, not RocketMQ's form of it: it is worked out anew when it is sent, by the configuration
 of that day (docs/adr/0120). As bytes::
 
-    flags u8 | received and waited u64 | trace 32 bytes, if any | topic | further fields, if any | payload
+    flags u8 | received and waited | trace 32 bytes, if any | topic | further fields, if any | payload
 
 ``received`` is Unix time in milliseconds (48 bits), ``waited`` in units of 10 ms how long the message was held before
-it was spooled (16 bits, 655 s at most).
+it was spooled (8 bits where that is enough, else 16: 655 s at most).
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ DROPPABLE = 2
 """The same, of a route that would rather lose its oldest messages than wait (``when_full = "drop_oldest"``)."""
 DEAD_LETTER = 3
 """Kind of a message that was rejected."""
+AGAIN = 4
+"""Kind of a message that somebody wants sent again, whatever its age."""
+HERE = "(spool)"
+"""Stands for a RocketMQ topic where dead letters go to the spool: topics have no parentheses."""
 
 _HEAD = Struct("<BQ")
 _FIELD = Struct("<BI")
 _SIZE = Struct("<I")
 _LONG = Struct("<H")
 _EXPIRY = Struct("<IQ")
-_QOS, _RETAIN, _TRACED, _MORE = 0x03, 0x04, 0x08, 0x10
+_QOS, _RETAIN, _TRACED, _MORE, _SOON = 0x03, 0x04, 0x08, 0x10, 0x20
 _MS = 1_000_000
 _UNIT = 10 * _MS
 _LONGEST_WAIT = 0xFFFF
+_RECEIVED = (1 << 48) - 1
 _SHORT = 255
 
 _SOURCE, _TYPE, _RESPONSE, _CORRELATION, _FORMAT, _EXPIRES, _NAME, _VALUE, _REASON, _ERROR, _FAULT = range(1, 12)
@@ -92,16 +97,19 @@ def encode(spooled: Spooled) -> bytes:
     topic = publish.topic.encode("utf-8", "surrogatepass")
     length = bytes((len(topic),)) if len(topic) < _SHORT else b"\xff" + _LONG.pack(len(topic))
     waited = min(max(0, spooled.spooled_ns - publish.received_ns) // _UNIT, _LONGEST_WAIT)
-    time = (publish.received_ns // _MS) << 16 | waited
     ids = b""
     if spooled.trace is not None:
         flags |= _TRACED
         ids = b"".join(spooled.trace)
     if more:
-        return b"".join(
-            (_HEAD.pack(flags | _MORE, time), ids, length, topic, _SIZE.pack(len(more)), more, publish.payload)
-        )
-    return b"".join((_HEAD.pack(flags, time), ids, length, topic, publish.payload))
+        flags |= _MORE
+        more = _SIZE.pack(len(more)) + more
+    received = publish.received_ns // _MS
+    if waited < 256:
+        head = _HEAD.pack(flags | _SOON, (received & _RECEIVED) << 8 | waited)[:-1]
+    else:
+        head = _HEAD.pack(flags, (received & _RECEIVED) << 16 | waited)
+    return b"".join((head, ids, length, topic, more, publish.payload))
 
 
 def _further(spooled: Spooled) -> bytes:
@@ -148,8 +156,12 @@ def decode(data: bytes) -> Spooled:
 
 
 def _decode(data: bytes) -> Spooled:
+    """Hot path while a backlog drains."""
     flags, time = _HEAD.unpack_from(data)
-    at = _HEAD.size
+    if flags & _SOON:
+        at, received, waited = 8, (time >> 8 & _RECEIVED) * _MS, time & 0xFF
+    else:
+        at, received, waited = 9, (time >> 16) * _MS, time & _LONGEST_WAIT
     trace = None
     if flags & _TRACED:
         trace = TraceIds(data[at : at + 16], data[at + 16 : at + 24], data[at + 24 : at + 32])
@@ -159,19 +171,21 @@ def _decode(data: bytes) -> Spooled:
     if length == _SHORT:
         (length,) = _LONG.unpack_from(data, at)
         at += _LONG.size
-    topic = data[at : at + length].decode("utf-8", "surrogatepass")
-    at += length
-    received = (time >> 16) * _MS
-    publish = Publish(topic, b"", qos=flags & _QOS, retain=bool(flags & _RETAIN), received_ns=received)
-    spooled = Spooled(publish, received + (time & _LONGEST_WAIT) * _UNIT, trace)
-    if flags & _MORE:
-        (size,) = _SIZE.unpack_from(data, at)
-        at += _SIZE.size
-        _fill(spooled, data[at : at + size])
-        at += size
-    if at > len(data):
+    body = at + length
+    raw = data[at:body]
+    topic = raw.decode() if raw.isascii() else raw.decode("utf-8", "surrogatepass")
+    if not flags & _MORE:
+        if body > len(data):
+            raise SpooledError("it is cut off")
+        publish = Publish(topic, data[body:], flags & _QOS, bool(flags & _RETAIN), received_ns=received)
+        return Spooled(publish, received + waited * _UNIT, trace)
+    (size,) = _SIZE.unpack_from(data, body)
+    body += _SIZE.size
+    if body + size > len(data):
         raise SpooledError("it is cut off")
-    publish.payload = data[at:]
+    publish = Publish(topic, data[body + size :], flags & _QOS, bool(flags & _RETAIN), received_ns=received)
+    spooled = Spooled(publish, received + waited * _UNIT, trace)
+    _fill(spooled, data[body : body + size])
     return spooled
 
 

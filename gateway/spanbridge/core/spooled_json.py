@@ -33,6 +33,7 @@ def to_json(spooled: Spooled) -> dict[str, Any]:
         "trace_id": None if spooled.trace is None else spooled.trace.trace_id.hex(),
         "process_span_id": None if spooled.trace is None else spooled.trace.process_id.hex(),
         "send_span_id": None if spooled.trace is None else spooled.trace.send_id.hex(),
+        "fault": publish.fault,
         "reason": spooled.reason or None,
         "error": spooled.error or None,
     }
@@ -65,6 +66,7 @@ def _from_json(found: Any) -> Spooled:
         correlation_data=None if data is None else base64.b64decode(data, validate=True),
         payload_format=found.get("payload_format"),
         received_ns=int(found.get("received_ns", 0)),
+        fault=found.get("fault"),
     )
     trace = None
     if "trace_id" in found:

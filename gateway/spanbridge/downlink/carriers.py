@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from spanbridge.core.downlinks import ContextForm
 from spanbridge.core.mapping_down import CARRIERS
 from spanbridge_context import TraceContextError, inject_json, inject_topic, parse_compact, parse_traceparent
 from spanbridge_context.compact import encode
+from spanbridge_context.traceparent import decode
 
 _COMPACT = ContextForm.COMPACT
 """Members of an enumeration are not found as fast."""
@@ -33,6 +34,20 @@ def add_context(
         user.append(("tracestate", tracestate))
     if baggage:
         user.append(("baggage", baggage))
+
+
+def carried_on(found: Mapping[str, str], trace_context: str | None) -> Sequence[tuple[str, str]]:
+    """The user property of a context that goes on as it came; none where there is more than its parent. Hot path.
+
+    What is left out, a parent that does not decode among it, is for :func:`spanbridge_context.extract_rocketmq`.
+    """
+    parent = found.get("traceparent") or trace_context
+    if not parent or "tracestate" in found or "baggage" in found:
+        return ()
+    try:
+        return (("tp", encode(decode(parent))),)
+    except TraceContextError:
+        return ()
 
 
 def with_context(  # noqa: PLR0917

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from spanbridge.core import mapping, mapping_down
 from spanbridge.core.delivery import Delivery
-from spanbridge.core.downlinks import Downlink
+from spanbridge.core.downlinks import ContextForm, Downlink
 from spanbridge.core.mapping import Unroutable
 from spanbridge.core.message import Message, Publish
 from spanbridge.core.text import quoted
 from spanbridge.downlink import events
-from spanbridge.downlink.carriers import add_context, with_context, without_forged
+from spanbridge.downlink.carriers import add_context, carried_on, form_of, with_context, without_forged
 from spanbridge.downlink.outbound import Outbound
 from spanbridge.downlink.recipe import DownlinkEnds, DownlinkRecipe, DownlinkRecipes
 from spanbridge.ports import Clock, Reporter
@@ -34,6 +36,10 @@ class Maker:
         self._now = clock.monotonic_ns if ends.v5 else None
         self._lasts = downlink.expiry is not None
         self._path = (mapping.PATH, ends.gateway)
+        # Then a context goes on as it came, from bytes to bytes.
+        self._carries = (
+            not tracer.enabled and downlink.trust and form_of(downlink.form, v5=ends.v5) is ContextForm.COMPACT
+        )
         self._plain_told = False
 
     def make(self, delivery: Delivery[Message]) -> Outbound:
@@ -48,6 +54,12 @@ class Maker:
         wanted = self._lasts or "mqtt.expiry" in found
         expires_ns = self._expires(message) if wanted else None
         recipe = self._recipes.find(message)
+        if self._carries:
+            carried = carried_on(found, message.trace_context)
+            if carried:
+                self.outcomes["valid"] = self.outcomes.get("valid", 0) + 1
+                made = self._with_properties(recipe, message, mapping_down.payload(message), carried)
+                return Outbound(delivery, recipe, made, None, expires_ns, self._now)
         context, problem = extract_rocketmq(found, message.trace_context)
         outcome = problem or ("absent" if context is None else "valid")
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
@@ -55,7 +67,10 @@ class Maker:
         baggage = context.baggage if context is not None and self._downlink.trust else ""
         payload = mapping_down.payload(message)
         if self._ends.v5:
-            made = self._with_properties(recipe, message, payload, (traceparent, tracestate, baggage))
+            injected: list[tuple[str, str]] = []
+            if traceparent and recipe.in_properties:
+                add_context(injected, recipe.form, traceparent, tracestate, baggage)
+            made = self._with_properties(recipe, message, payload, injected)
         else:
             made = Publish(recipe.topic, payload, recipe.qos, recipe.retain)
             if not self._plain_told:
@@ -92,14 +107,15 @@ class Maker:
         return begun
 
     def _with_properties(
-        self, recipe: DownlinkRecipe, message: Message, payload: bytes, context: tuple[str, str, str]
+        self, recipe: DownlinkRecipe, message: Message, payload: bytes, context: Sequence[tuple[str, str]]
     ) -> Publish:
-        """The PUBLISH with its MQTT 5 properties."""
+        """The PUBLISH with its MQTT 5 properties, the ``context`` as the last of them."""
         found = message.properties
+        if len(found) == 1 and "traceparent" in found:  # as most messages have it
+            return Publish(recipe.topic, payload, recipe.qos, recipe.retain, (self._path, *context))
         user, fields, dropped, carriers = mapping_down.properties(found)
-        injected = bool(context[0]) and recipe.in_properties
         if carriers:
-            user = without_forged(user, injected=injected)
+            user = without_forged(user, injected=bool(context))
         if dropped:
             self._reporter.report(events.DownlinkPropertiesDropped(downlink=self._downlink.name, count=dropped))
         made = mapping_down.publish(recipe.topic, payload, recipe.qos, recipe.retain, user, fields)
@@ -107,8 +123,7 @@ class Maker:
             user.append((mapping.PATH, mapping_down.passed(found, self._ends.gateway)))
         else:
             user.append(self._path)
-        if injected:
-            add_context(user, recipe.form, *context)
+        user += context
         return made
 
     def _tell_plain(self, message: Message) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,9 @@ from spanbridge.downlink.recipe import DownlinkEnds
 from spanbridge.downlink.rows import DownlinkWatch, row_of
 from spanbridge.ports import Clock, Publisher, QueueSource, Reporter
 from spanbridge.telemetry import DownlinkMetrics, Tracer
+
+_TOTALS = ("received", "published", "rejected", "dropped", "nacked")
+"""What /status sums up over all downlinks."""
 
 
 class Downlinks:
@@ -37,6 +41,8 @@ class Downlinks:
         self._clock = clock
         self._settings = settings or DownlinkSettings()
         self._forwarders: dict[str, Forwarder] = {}
+        self._gone: Counter[str] = Counter()
+        """Totals of downlinks that were detached."""
         self._watch = DownlinkWatch(clock)
         self._running: set[int] = set()
         self._group: asyncio.TaskGroup | None = None
@@ -77,7 +83,8 @@ class Downlinks:
         """
         forwarder = self._forwarders[name]
         await self._settle([forwarder], deadline)
-        del self._forwarders[name]
+        row = row_of(self._forwarders.pop(name), self._clock.now_ns(), 0.0)
+        self._gone.update({total: row[total] for total in _TOTALS})
         publisher = forwarder.publisher
         if all(other.publisher is not publisher for other in self._forwarders.values()):
             await publisher.close()
@@ -169,9 +176,7 @@ class Downlinks:
     def status(self) -> dict[str, Any]:
         """For /status: JSON-able."""
         rows = self.rows()
-        sums = {
-            name: sum(row[name] for row in rows) for name in ("received", "published", "rejected", "dropped", "nacked")
-        }
+        sums = {name: self._gone[name] + sum(row[name] for row in rows) for name in _TOTALS}
         return {
             **sums,
             "in_flight": self.in_flight,

@@ -73,6 +73,9 @@ class MqttOptions:
     (rumqttd gives all topics of a wildcard subscription one alias), which would file messages under a wrong topic.
 
     An empty ``client_id`` lets a v5 broker choose; the chosen one is kept for reconnects.
+
+    ``foreign`` are filters, as they are sent to the broker, that another client takes: a session that has them from
+    earlier is to lose them.
     """
 
     name: str
@@ -90,6 +93,7 @@ class MqttOptions:
     topic_alias_maximum: int = 0
     maximum_packet_size: int = 16 * 1024 * 1024
     subscriptions: tuple[Subscription, ...] = ()
+    foreign: tuple[str, ...] = ()
     will: WillMessage | None = None
     connect_timeout: float = 10.0
     backoff_initial: float = 0.25
@@ -107,7 +111,9 @@ class MqttOptions:
 
     def as_connected(self) -> MqttOptions:
         """The options without those that a living connection does not depend on: two that are equal may share it."""
-        return replace(self, subscriptions=(), connect_timeout=1.0, backoff_initial=1.0, backoff_maximum=1.0)
+        return replace(
+            self, subscriptions=(), foreign=(), connect_timeout=1.0, backoff_initial=1.0, backoff_maximum=1.0
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,5 +136,11 @@ class PublisherOptions(MqttOptions):
             return options
         own = {entry.name: getattr(options, entry.name) for entry in fields(MqttOptions)}
         client_id = f"{options.client_id}-down" if options.client_id else ""
-        own |= {"name": f"{options.name}-down", "client_id": client_id, "subscriptions": (), "will": None}
+        own |= {
+            "name": f"{options.name}-down",
+            "client_id": client_id,
+            "subscriptions": (),
+            "foreign": (),
+            "will": None,
+        }
         return cls(**own)

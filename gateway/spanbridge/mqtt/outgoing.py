@@ -25,6 +25,10 @@ from spanbridge.mqtt.version import Version
 from spanbridge.ports import P
 
 _KINDS = {PubackPacket: 0x40, PubrecPacket: 0x50, PubcompPacket: 0x70}
+_MANY = 8
+"""Answers in one read from which on the next read waits for more, if there are as many to come (docs/adr/0155)."""
+_READ_PAUSE = 0.001
+"""Seconds that it waits."""
 _LOOKS = 4
 """How often in ``answer_timeout`` it is seen whether the broker answers."""
 
@@ -112,6 +116,7 @@ class OutgoingConnection(Connection, Generic[P]):
         outbound, keep_alive = self._outbound, self._keep_alive
         keep_alive.piece(len(data))
         woken, self._woken = self._woken, True  # what the outcomes bring leaves in the same write
+        unanswered = outbound.unanswered
         try:
             for packet in self._decoder.feed(data):
                 keep_alive.heard = True
@@ -126,6 +131,18 @@ class OutgoingConnection(Connection, Generic[P]):
             outbound.outcomes.tell()
             self._woken = woken
             self._pump()
+        if unanswered - outbound.unanswered >= _MANY <= outbound.unanswered:
+            self._read_later()
+
+    def _read_later(self) -> None:
+        """Brokers write answer after answer: a read of few costs as much as one of many."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._loop.call_later(_READ_PAUSE, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _control(self, packet: Packet | Publishes | Answers) -> None:
         match packet:

@@ -122,6 +122,16 @@ class MqttSubscriber(MqttClient[MqttOptions, IncomingConnection]):
         self._use(options, renew=renew)
         self._look_again()
 
+    @property
+    def granted(self) -> bool:
+        """Whether the session has all subscriptions."""
+        return not self._subscriptions.missing()
+
+    def release(self) -> None:
+        """Give up the filters that another client takes (``foreign``): it has them now. Synchronous."""
+        self._subscriptions.release()
+        self._look_again()
+
     # -- the life of a connection -----------------------------------------------------------------------------------
 
     def _connect(self) -> IncomingConnection:

@@ -29,11 +29,19 @@ class Subscriptions:
         wanted = {subscription.wire_filter for subscription in options.subscriptions}
         for name in [subscription.wire_filter for subscription in before.subscriptions]:
             if name not in wanted:
-                self._unwanted[name] = None
                 self._subscribed.pop(name, None)
                 self._granted.pop(name, None)
+                if name not in options.foreign:  # another client may not have it yet, and nobody would
+                    self._unwanted[name] = None
         for name in wanted:
             self._unwanted.pop(name, None)
+
+    def release(self) -> None:
+        """Give up the filters that another client takes: it has them now."""
+        for name in self._options.foreign:
+            self._unwanted[name] = None
+            self._subscribed.pop(name, None)  # by an answer that came late
+            self._granted.pop(name, None)
 
     def connected(self, *, session_present: bool) -> None:
         """A connection began: forget what is not known to be so any more.

@@ -1,8 +1,7 @@
-"""RocketMQ adapter: asyncio producers over gRPC and over the native protocol, and a gRPC consumer."""
+"""RocketMQ adapter: asyncio producers and consumers, over gRPC and over the native protocol."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from spanbridge.rocketmq.options import ConsumerOptions, RocketmqOptions
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from spanbridge.rocketmq.grpc.consumer import GrpcConsumer
     from spanbridge.rocketmq.grpc.inquiry import GroupInquiry
     from spanbridge.rocketmq.grpc.producer import GrpcProducer
+    from spanbridge.rocketmq.remoting.consumer import RemotingConsumer
     from spanbridge.rocketmq.remoting.producer import RemotingProducer
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 def create_sink(
     options: RocketmqOptions, reporter: Reporter, protocol: ClusterProtocol | None = None
 ) -> GrpcProducer | RemotingProducer | AutoProducer:
-    """A sink for one cluster. Loads gRPC and protobuf (about 24 MiB resident) only now, and only for that protocol.
+    """A sink for one cluster. Loads protobuf (about 5 MiB resident) only now, and only for gRPC.
 
     ``protocol`` is what is known of the cluster, for ``protocol="auto"``; all parts of a gateway share it.
 
@@ -49,11 +49,10 @@ def create_sink(
 
 def _create_producer(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer | RemotingProducer:
     if options.protocol == "remoting":
-        from spanbridge.rocketmq.remoting.producer import RemotingProducer  # noqa: PLC0415 - gRPC loads as late
+        from spanbridge.rocketmq.remoting.producer import RemotingProducer  # noqa: PLC0415 - loads as late
 
         return RemotingProducer(options, reporter)
-    _silence_grpc()
-    from spanbridge.rocketmq.grpc.producer import GrpcProducer  # noqa: PLC0415 - loads gRPC
+    from spanbridge.rocketmq.grpc.producer import GrpcProducer  # noqa: PLC0415 - loads protobuf
 
     return GrpcProducer(options, reporter)
 
@@ -73,8 +72,8 @@ def create_consumer(
     received: Received = _unheard_received,
     acked: Acked = _unheard_acked,
     protocol: ClusterProtocol | None = None,
-) -> GrpcConsumer | AutoConsumer:
-    """A source of what a consumer group receives from one topic. Loads gRPC and protobuf only now.
+) -> GrpcConsumer | RemotingConsumer | AutoConsumer:
+    """A source of what a consumer group receives from one topic. Loads protobuf only for gRPC.
 
     ``received`` and ``acked`` are told of calls, for telemetry. ``protocol`` is as with :func:`create_sink`.
 
@@ -87,23 +86,20 @@ def create_consumer(
             return create_consumer(found, reporter, received=received, acked=acked)
 
         return AutoConsumer(options, reporter, protocol or ClusterProtocol(), make)
-    _silence_grpc()
-    from spanbridge.rocketmq.grpc.consumer import GrpcConsumer  # noqa: PLC0415 - loads gRPC
+    if options.cluster.protocol == "remoting":
+        from spanbridge.rocketmq.remoting.consumer import RemotingConsumer  # noqa: PLC0415 - protobuf loads as late
+
+        return RemotingConsumer(options, reporter, received, acked)
+    from spanbridge.rocketmq.grpc.consumer import GrpcConsumer  # noqa: PLC0415 - loads protobuf
 
     return GrpcConsumer(options, reporter, received, acked)
 
 
 def create_inquiry(options: ConsumerOptions, reporter: Reporter) -> GroupInquiry:
-    """Who asks about a consumer group and its topic, and receives nothing. Loads gRPC and protobuf only now.
+    """Who asks about a consumer group and its topic, and receives nothing. Loads protobuf only now.
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
-    _silence_grpc()
-    from spanbridge.rocketmq.grpc.inquiry import GroupInquiry  # noqa: PLC0415 - loads gRPC
+    from spanbridge.rocketmq.grpc.inquiry import GroupInquiry  # noqa: PLC0415 - loads protobuf
 
     return GroupInquiry(options, reporter)
-
-
-def _silence_grpc() -> None:
-    """gRPC's C core writes to standard error, past our log and its rate limits. It reads this when it loads."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -1,7 +1,7 @@
 """The sink of ``protocol = "auto"``: it takes messages before it knows which protocol they go by.
 
-Until then messages are encoded as for brokers (``remoting``), which loads no gRPC. Should the endpoints turn out to be
-proxies, those few are encoded again when they are sent.
+Until then messages are encoded as for brokers (``remoting``), which loads no protobuf. Should the endpoints turn out to
+be proxies, those few are encoded again when they are sent.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class AutoProducer:
         made: MadeProducer | None = None
         try:
             spoken = await self._protocol.find(self._options, self._reporter)
-            made = await asyncio.to_thread(self._make, self._options.speaking(spoken), self._reporter)  # may load gRPC
+            made = await asyncio.to_thread(self._make, self._options.speaking(spoken), self._reporter)  # loads protobuf
             made.expect(self._options.topics, self._options.kinds)
             await made.start()
         except SinkError as failure:

@@ -99,7 +99,7 @@ class AutoConsumer:
             try:
                 spoken = await self._protocol.find(cluster, self._reporter)
                 made = replace(self._options, cluster=cluster.speaking(spoken))
-                return await asyncio.to_thread(self._make, made)  # may load gRPC
+                return await asyncio.to_thread(self._make, made)  # loads protobuf
             except SinkError as failure:
                 self._link = Link.BACKOFF
                 self._last_error, self._last_error_ns = str(failure), time.time_ns()

@@ -106,7 +106,7 @@ _REMARKS: tuple[tuple[re.Pattern[str], Judgement], ...] = tuple(
         ),
         (r"timer message illegal", Judgement(SinkRejected, "illegal_delivery_time", CONTENT)),
         (
-            r"accurate timer message is not enabled",
+            r"accurate timer message is not enabled|because timerWheelEnable is false",
             Judgement(SinkMisconfigured, "timer_disabled", "Set timerWheelEnable=true at the broker."),
         ),
         # A topic with cleanup.policy=COMPACTION takes no message without a key.

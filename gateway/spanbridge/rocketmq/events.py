@@ -183,17 +183,3 @@ class BackgroundFault(Event):
 
     def text(self) -> str:
         return f"RocketMQ, {self.task}: {self.cause}. It is tried again."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrpcNotice(Event):
-    """gRPC itself logged something."""
-
-    name: ClassVar[str] = "rocketmq.grpc.notices"
-    severity: ClassVar[Severity] = Severity.WARNING
-    labelled: ClassVar[tuple[str, ...]] = ("logger",)
-    logger: str
-    cause: str
-
-    def text(self) -> str:
-        return f"gRPC ({self.logger}): {self.cause}"

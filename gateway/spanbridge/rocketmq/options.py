@@ -17,9 +17,6 @@ Spoken = Literal["grpc", "remoting"]
 class RocketmqOptions:
     """A RocketMQ 5 cluster as a producer sees it. Durations in seconds.
 
-    gRPC for Python offers neither encrypted client keys nor a connection that skips verification: in ``tls``,
-    ``key_password`` and ``verify=False`` are refused with advice when the sink starts.
-
     ``endpoints`` are the proxies' gRPC addresses, ``host:port`` separated by ``;``. ``topics`` are those known in
     advance; others join when first sent to. ``kinds`` pairs such topics with the message type they will be sent
     (``NORMAL``, ``FIFO`` or ``DELAY``), so that a probe finds a topic of another type before a message does.
@@ -35,6 +32,7 @@ class RocketmqOptions:
 
     With ``protocol`` "remoting", ``endpoints`` are name servers, and ``stored_unsafely`` says what to do about messages
     that a broker stored, but not as safely as it is configured to: take them for stored, or send them again.
+    ``receive_by`` is how a consumer then receives; "auto" pulls where brokers have no POP.
     ``delay_levels`` rounds delivery timestamps up to these for brokers before 5.0, which know no others. Bodies of more
     bytes than ``compress_above`` are compressed, none for 0. With "auto", the endpoints are asked which they are.
     """
@@ -60,6 +58,7 @@ class RocketmqOptions:
     follow_routes: bool = True
     protocol: Literal["auto", "grpc", "remoting"] = "grpc"
     stored_unsafely: Literal["accept", "retry"] = "accept"
+    receive_by: Literal["auto", "pop", "pull"] = "auto"
     delay_levels: bool = False
     compress_above: int = 0
 
@@ -95,7 +94,7 @@ class ConsumerOptions:
     batch: int = 32
     invisible: float = 60.0
     max_unacked: int = 4096
-    calls: int = 4
+    calls: int = 8
     backoff_initial: float = 0.2
     backoff_maximum: float = 10.0
     give_back_timeout: float = 5.0

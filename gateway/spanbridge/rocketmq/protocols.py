@@ -1,4 +1,4 @@
-"""Which protocol a cluster's endpoints speak, found by asking them. Loads no gRPC.
+"""Which protocol a cluster's endpoints speak, found by asking them. Loads no protobuf.
 
 A proxy answers HTTP/2's connection preface with a SETTINGS frame (RFC 9113 section 3.4). A name server takes the
 preface for the size of a frame that is too large, and closes; it answers a request of its own protocol.
@@ -19,7 +19,7 @@ from spanbridge.rocketmq.remoting.admin import topic_route
 from spanbridge.rocketmq.remoting.client import RemotingClient
 from spanbridge.rocketmq.remoting.errors import RemotingError, RemotingRefused, one_line
 from spanbridge.rocketmq.remoting.frame import AclKeys
-from spanbridge.rocketmq.remoting.tls import RemotingTls
+from spanbridge.rocketmq.tls import TlsFiles
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 """The preface and an empty SETTINGS frame."""
@@ -73,10 +73,8 @@ async def ask_protocol(options: RocketmqOptions) -> tuple[Spoken, str]:
 async def _takes_preface(address: str, options: RocketmqOptions) -> bool:
     """Whether the peer answers as an HTTP/2 server. What is asked next finds out why it does not."""
     host, port = split_endpoint(address)
-    tls = RemotingTls(options.tls)
+    tls = TlsFiles(options.tls, [_ALPN])
     await asyncio.to_thread(tls.load)
-    if tls.context is not None:
-        tls.context.set_alpn_protocols([_ALPN])
     name = None if tls.context is None else tls.server_name or host
     try:
         async with asyncio.timeout(options.connect_timeout):
@@ -106,7 +104,7 @@ async def _takes_requests(address: str, options: RocketmqOptions) -> Spoken:
 
     :raises SinkUnavailable: it does not.
     """
-    tls = RemotingTls(options.tls)
+    tls = TlsFiles(options.tls)
     await asyncio.to_thread(tls.load)
     client = RemotingClient(
         address,

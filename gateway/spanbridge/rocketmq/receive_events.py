@@ -118,10 +118,10 @@ class AckLate(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagesPostponed(Event):
-    """Messages were not handled: they come again after a pause."""
+    """Messages were not handled: they come again after a pause. Who nacked them has said so, and why."""
 
     name: ClassVar[str] = "rocketmq.messages.nacked"
-    severity: ClassVar[Severity] = Severity.WARNING
+    severity: ClassVar[Severity] = Severity.DEBUG
     labelled: ClassVar[tuple[str, ...]] = ("group", "topic")
     group: str
     topic: str
@@ -147,10 +147,10 @@ class NackFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessagesDeadLettered(Event):
-    """Messages can never be handled: they go to the consumer group's dead letters."""
+    """Messages can never be handled: they go to the group's dead letters. Who rejected them has said so, and why."""
 
     name: ClassVar[str] = "rocketmq.messages.rejected"
-    severity: ClassVar[Severity] = Severity.WARNING
+    severity: ClassVar[Severity] = Severity.DEBUG
     labelled: ClassVar[tuple[str, ...]] = ("group", "topic")
     group: str
     topic: str

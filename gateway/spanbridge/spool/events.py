@@ -18,9 +18,12 @@ class SpoolOpened(Event):
     path: str
     messages: int
     size: int
+    holds: str = "messages"
 
     def text(self) -> str:
         """Where it is, and what is in it."""
+        if self.holds != "messages":
+            return f"{self.path} holds {self.messages} of the {self.holds}, {self.size} bytes, which stay there"
         left = f"holds {self.messages} message(s), {self.size} bytes, which go first" if self.messages else "is empty"
         return f"the spool in {self.path} {left}"
 
@@ -34,12 +37,13 @@ class SpoolLost(Event):
 
     first: int
     end: int
+    holds: str = "messages"
 
     def text(self) -> str:
         """Which, and that the others go on."""
         return (
-            f"{self.count} message(s) in the spool cannot be read (numbers {self.first} to {self.end - 1}): the disk "
-            "has spoiled them; those behind them go on"
+            f"{self.count} of the {self.holds} in the spool cannot be read (numbers {self.first} to {self.end - 1}): "
+            "the disk has spoiled them; those behind them go on"
         )
 
 
@@ -50,13 +54,16 @@ class SpoolFailed(Event):
     name: ClassVar[str] = "spool.failures"
     severity: ClassVar[Severity] = Severity.ERROR
     labelled: ClassVar[tuple[str, ...]] = ("reason",)
-    outage: ClassVar[str] = "spool"
+    outage: ClassVar[str] = "spool, {event.holds}"
 
     reason: str
     cause: str
+    holds: str = "messages"
 
     def text(self) -> str:
         """Cause, and what happens to messages now."""
+        if self.holds != "messages":
+            return f"{self.cause}; {self.count} of the {self.holds} are dropped and counted"
         return f"{self.cause}; {self.count} message(s) stay unacknowledged, and it is tried again"
 
 
@@ -65,9 +72,11 @@ class SpoolWorks(Event):
     """The disk takes messages again."""
 
     name: ClassVar[str] = "spool.recoveries"
-    outage: ClassVar[str] = "spool"
+    outage: ClassVar[str] = "spool, {event.holds}"
     phase: ClassVar[Phase] = Phase.BACK
+
+    holds: str = "messages"
 
     def text(self) -> str:
         """That it does."""
-        return "the spool takes messages again"
+        return f"the spool takes {self.holds} again"

@@ -97,37 +97,55 @@ class RecordPlace:
 
 def read_records(  # noqa: PLR0917
     file: SpoolFile, first: int, salt: int, place: RecordPlace, end: int, limit: int | None
-) -> Iterator[Record | Lost]:
-    """The records of a segment from ``place`` on, and what is missing between them. ``place`` moves along.
+) -> Iterator[list[Record | Lost]]:
+    """The records of a segment from ``place`` on, in runs, and what is missing between them. ``place`` moves along.
 
     ``end`` is the size in bytes to read up to. Records from number ``limit`` on are not this segment's: the next one
     has them. None stands for the last segment, whose end says nothing about what was lost there.
     """
-    buffer, at = b"", place.offset
     while place.offset < end:
-        within = place.offset - at
-        if len(buffer) - within < OVERHEAD:
-            buffer, at, within = file.read(min(_CHUNK, end - place.offset), place.offset), place.offset, 0
-        found = _record(buffer, within, first, salt, place.number, limit)
+        buffer = file.read(min(_CHUNK, end - place.offset), place.offset)
+        if run := _run(buffer, first, salt, place, limit):
+            yield run
+            continue
+        found = _record(buffer, 0, first, salt, place.number, limit)
         if isinstance(found, int) and place.offset + found <= end:  # it goes on after this chunk
-            buffer, at, within = file.read(found, place.offset), place.offset, 0
-            found = _record(buffer, 0, first, salt, place.number, limit)
+            found = _record(file.read(found, place.offset), 0, first, salt, place.number, limit)
         if not isinstance(found, Record):
             start = _search(file, first, salt, place, end, limit)
             if start is None:
                 break
             place.offset = start
             continue
-        if found.number > place.number:
-            expected, place.number = place.number, found.number
-            yield Lost(expected, found.number)
+        run = [found] if found.number == place.number else [Lost(place.number, found.number), found]
         place.offset += OVERHEAD + len(found.body)
         place.number = found.number + 1
-        yield found
+        yield run
     place.offset = end
     if limit is not None and place.number < limit:
         expected, place.number = place.number, limit
-        yield Lost(expected, limit)
+        yield [Lost(expected, limit)]
+
+
+def _run(buffer: bytes, first: int, salt: int, place: RecordPlace, limit: int | None) -> list[Record | Lost]:
+    """The records that follow one another at the start of a buffer, as far as all is well with them. Hot path."""
+    found: list[Record | Lost] = []
+    unpack, at, size, number = _RECORD.unpack_from, 0, len(buffer) - OVERHEAD, place.number
+    last = number + size if limit is None else limit
+    while at <= size and number < last:
+        magic, kind, length, offset, checksum = unpack(buffer, at)
+        body_at = at + OVERHEAD
+        end = body_at + length
+        if magic != _FIRST_BYTE or not kind or first + offset != number or end > size + OVERHEAD:
+            break
+        body = buffer[body_at:end]
+        if crc32(body, crc32(buffer[at : at + _START.size], salt)) != checksum:
+            break
+        found.append(Record(number, kind, body))
+        at, number = end, number + 1
+    place.offset += at
+    place.number = number
+    return found
 
 
 def _record(buffer: bytes, at: int, first: int, salt: int, least: int, limit: int | None) -> Record | int | None:  # noqa: PLR0917

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from spanbridge.core.errors import bare
-from spanbridge.core.spooled import DROPPABLE, Lost, Record
+from spanbridge.core.spooled import DEAD_LETTER, DROPPABLE, Lost, Record
 from spanbridge.ports import Reporter, Written
 from spanbridge.spool.disk import Disk, RealDisk
 from spanbridge.spool.errors import SpoolFault, SpoolRefused, fault_of
@@ -21,6 +21,7 @@ from spanbridge.spool.store import Store, StoreCursor, StoreLimits
 
 T = TypeVar("T")
 _Result = tuple[Callable[..., None], tuple[Any, ...]]
+_MAY_GO = frozenset({DROPPABLE, DEAD_LETTER})
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -36,12 +37,16 @@ class _Shown(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolOptions:
-    """``path`` is the directory, made when it is not there. The rest is in bytes: see :class:`.store.StoreLimits`."""
+    """``path`` is the directory, made when it is not there. The rest is in bytes: see :class:`.store.StoreLimits`.
+
+    ``dead_letters`` says that it is theirs, for the log.
+    """
 
     path: Path
     max_bytes: int = 1 << 30
     reserve: int = 64 << 20
     segment_bytes: int = 16 << 20
+    dead_letters: bool = False
 
 
 def boot_id() -> str:
@@ -58,9 +63,8 @@ class SegmentSpool:
     Nothing is lost when the process ends in the middle of a job: what was not told as written is not acknowledged.
     """
 
-    name = "spool"
-
     def __init__(self, options: SpoolOptions, reporter: Reporter, *, disk: Callable[[Path], Disk] = RealDisk) -> None:
+        self.name = "spool.rejected" if options.dead_letters else "spool"
         self._options = options
         self._reporter = reporter
         self._make_disk = disk
@@ -72,6 +76,11 @@ class SegmentSpool:
         self._shown = _Shown()
         self._failing = False
         self._loop: asyncio.AbstractEventLoop
+
+    @property
+    def path(self) -> Path:
+        """Its directory."""
+        return self._options.path
 
     @property
     def first(self) -> int:
@@ -108,7 +117,13 @@ class SegmentSpool:
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
         messages = self.end - self.first
-        self._reporter.report(SpoolOpened(path=str(self._options.path), messages=messages, size=self.size))
+        if messages or not self._options.dead_letters:
+            path, holds = str(self._options.path), self._holds
+            self._reporter.report(SpoolOpened(path=path, messages=messages, size=self.size, holds=holds))
+
+    @property
+    def _holds(self) -> str:
+        return "dead letters" if self._options.dead_letters else "messages"
 
     def _open(self) -> None:
         options = self._options
@@ -158,19 +173,26 @@ class SegmentSpool:
 
     def _wrote(self, written: Written, first: int, error: SpoolFault | None, count: int) -> None:
         if error is not None:
-            self._failing = True
-            self._reporter.report(SpoolFailed(reason=error.reason, cause=str(error), count=count))
+            self._tell_failure(error.reason, str(error), count)
         elif self._failing:
             self._failing = False
-            self._reporter.report(SpoolWorks())
+            self._reporter.report(SpoolWorks(holds=self._holds))
         written(first, error)
+
+    def _tell_failure(self, reason: str, cause: str, count: int = 1) -> None:
+        if self._options.dead_letters and reason == "full":
+            return  # the oldest make room, and who decides that tells of it
+        self._failing = True
+        self._reporter.report(SpoolFailed(reason=reason, cause=cause, count=count, holds=self._holds))
 
     async def read(self, count: int, size: int) -> list[Record | Lost]:
         """See the port."""
         found = await self._ask(lambda: self._store.read(self._cursor, count, size))
         for one in found:
             if isinstance(one, Lost):
-                self._reporter.report(SpoolLost(first=one.first, end=one.end, count=one.end - one.first))
+                self._reporter.report(
+                    SpoolLost(first=one.first, end=one.end, count=one.end - one.first, holds=self._holds)
+                )
         return found
 
     def rewind(self, number: int) -> None:
@@ -196,18 +218,20 @@ class SegmentSpool:
 
         self._jobs.put(job)
 
-    async def drop_oldest(self) -> range:
+    async def drop_oldest(self, look: Callable[[Record], None]) -> range:
         """See the port."""
-        return await self._ask(self._drop)
+        return await self._ask(lambda: self._drop(look))
 
-    def _drop(self) -> range:
+    def _drop(self, look: Callable[[Record], None]) -> range:
         try:
             first = self._store.first_segment()
             cursor = self._store.cursor()
             while cursor.number < first.stop:
                 for one in self._store.read(cursor, 1024, 1 << 20):
-                    if isinstance(one, Record) and one.number < first.stop and one.kind != DROPPABLE:
-                        return range(0)
+                    if isinstance(one, Record) and one.number < first.stop:
+                        if one.kind not in _MAY_GO:
+                            return range(0)
+                        look(one)
             return self._store.drop_first()
         except SpoolFault:
             return range(0)
@@ -246,7 +270,7 @@ class SegmentSpool:
             try:
                 call(*arguments)
             except Exception as fault:  # noqa: BLE001 - one result must not stop those behind it
-                self._reporter.report(SpoolFailed(reason="internal", cause=f"{type(fault).__name__}: {fault}"))
+                self._tell_failure("internal", f"{type(fault).__name__}: {fault}")
 
     def _show(self) -> None:
         store = self._store

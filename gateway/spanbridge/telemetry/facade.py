@@ -20,7 +20,7 @@ from spanbridge.telemetry.metrics.downlink import DownlinkMetrics
 from spanbridge.telemetry.metrics.hot import HotCounter
 from spanbridge.telemetry.metrics.messages import MessageMetrics
 from spanbridge.telemetry.metrics.meter import Instruments, MetricReader, Reading
-from spanbridge.telemetry.metrics.points import MetricScope
+from spanbridge.telemetry.metrics.points import Metric, MetricScope
 from spanbridge.telemetry.otlp.buffer import SpanBuffer
 from spanbridge.telemetry.otlp.exports import Exports
 from spanbridge.telemetry.otlp.temporality import preferred_temporality
@@ -67,7 +67,7 @@ class Telemetry:
     """Tracer, metrics, reporter, logging and their export. One per process.
 
     ``source`` and ``target`` describe the MQTT broker and RocketMQ in spans and metrics, ``instance`` is the
-    gateway's name.
+    gateway's name. ``worker`` is the process's number where the gateway has several: log lines have it.
 
     :raises TelemetryConfigError: an OTEL_* variable cannot be used, or a certificate or key cannot be read.
     """
@@ -81,9 +81,10 @@ class Telemetry:
         instance: str = "",
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.monotonic,
+        worker: int | None = None,
     ) -> None:
         settings = settings or TelemetrySettings()
-        lines.configure(settings.log_format, settings.log_level)
+        lines.configure(settings.log_format, settings.log_level, worker)
         self._plan = export_plan(settings, environ)
         self.resource = resource(settings, environ, instance)
         self._buffer = _buffer(self._plan)
@@ -130,12 +131,21 @@ class Telemetry:
 
     def prometheus(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics now, as text for the given Accept header, and its Content-Type."""
+        return self.exposition(self.read(), accept)
+
+    def read(self) -> list[Metric]:
+        """All metrics now; none where nobody is to read them."""
+        return [] if self._pulled is None else self._pulled.read()
+
+    def exposition(self, metrics: Sequence[Metric], accept: str = "") -> tuple[bytes, str]:
+        """These metrics as text for the given Accept header, and its Content-Type."""
         content_type = prometheus.content_type(accept)
-        if self._pulled is None:
-            return b"# EOF\n" if content_type == prometheus.OPENMETRICS else b"", content_type
         openmetrics = content_type == prometheus.OPENMETRICS
-        read, attributes = self._pulled.read(), self.resource.attributes
-        return prometheus.prometheus_text(read, attributes, _SCOPE, openmetrics=openmetrics), content_type
+        if self._pulled is None:
+            return b"# EOF\n" if openmetrics else b"", content_type
+        return prometheus.prometheus_text(
+            metrics, self.resource.attributes, _SCOPE, openmetrics=openmetrics
+        ), content_type
 
     def gauge(self, name: str, read: Callable[[], Reading], *, unit: str = "", description: str = "") -> None:
         """Export one more gauge: ``read`` returns a number or (number, attributes) pairs; quick."""

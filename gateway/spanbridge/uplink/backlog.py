@@ -36,13 +36,12 @@ class Backlog:
         self.given -= 1
 
     def finish(self, number: int) -> bool:
-        """A record that was on its way is done; False if it was not on its way."""
+        """A record that was on its way is done, once :meth:`advance` is called; False if it was not on its way."""
         at = number - self._base
         if not 0 <= at < len(self._state) or self._state[at] != _GIVEN:
             return False
         self._state[at] = _DONE
         self.given -= 1
-        self._advance()
         return True
 
     def skip(self, numbers: Iterable[int]) -> None:
@@ -50,7 +49,7 @@ class Backlog:
         for number in numbers:
             if self.waits(number):
                 self._set(number, _DONE)
-        self._advance()
+        self.advance()
 
     def _set(self, number: int, state: int) -> None:
         at = number - self._base
@@ -60,7 +59,8 @@ class Backlog:
             self._state.extend(bytes(at + 1 - len(self._state)))
         self._state[at] = state
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Move :attr:`first` past what is done."""
         state, at = self._state, self.first - self._base
         while at < len(state) and state[at] == _DONE:
             at += 1

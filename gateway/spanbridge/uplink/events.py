@@ -134,3 +134,19 @@ class SpoolUnreadable(Event):
     def text(self) -> str:
         """Cause, and what happens next."""
         return f"the spool cannot be read: {self.cause}; what can be read goes on, and it is tried again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLettersRemoved(Event):
+    """Dead letters in the spool that made room for others, or were too old."""
+
+    name: ClassVar[str] = "spool.rejected.removed"
+    severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("reason",)
+
+    reason: str
+
+    def text(self) -> str:
+        """How many, and why."""
+        cause = "there is no room for more" if self.reason == "full" else "they are older than rejected_max_age"
+        return f"the {self.count} oldest of the dead letters in the spool are removed: {cause}"

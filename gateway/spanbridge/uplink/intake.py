@@ -17,6 +17,7 @@ from spanbridge.ports import Clock, Reporter, Source
 from spanbridge.telemetry import MessageMetrics, MessageTrace
 from spanbridge.telemetry.quiet import report_fault
 from spanbridge.uplink import events
+from spanbridge.uplink.dead_letters import Kept
 from spanbridge.uplink.recipe import UNROUTABLE, Ends, Outgoing, Recipe, Recipes, Refused
 from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.tally import Tallies, Tally
@@ -75,9 +76,10 @@ class Intake:
         dropped: list[Delivery[Publish]] = []
         failed: list[Delivery[Publish]] = []
         size = 0
+        begun_ns = self._clock.now_ns()
         for delivery in deliveries:
             try:
-                outgoing = self._process(delivery)
+                outgoing = self._process(delivery, begun_ns)
             except Exception as error:  # noqa: BLE001 - one message must not stop those behind it
                 refused = self._refused(delivery, error)
                 if refused is None:
@@ -87,6 +89,8 @@ class Intake:
                 diverted = self._refuse(delivery, refused)
                 if diverted is None:
                     dropped.append(delivery)
+                    continue
+                if isinstance(diverted, Kept):
                     continue
                 outgoing = diverted
             recipe = outgoing.recipe
@@ -127,15 +131,15 @@ class Intake:
             source.ack(found)
         return own
 
-    def replay(self, delivery: Delivery[Publish], spooled: Spooled) -> Outgoing | None:
+    def replay(self, delivery: Delivery[Publish], spooled: Spooled) -> Outgoing | Kept | None:
         """A message out of the spool on its way; None: it was dropped. It was counted when it was received.
 
         A fault of ours that comes back refuses it, as it would at the source.
         """
-        outgoing: Outgoing | None = None
+        outgoing: Outgoing | Kept | None = None
         while True:
             try:
-                outgoing = self._process(delivery, spooled)
+                outgoing = self._process(delivery, 0, spooled)
                 tally = outgoing.recipe.tally
                 break
             except Exception as error:  # noqa: BLE001 - as in deliver
@@ -146,11 +150,21 @@ class Intake:
                     break
         tally.received -= 1
         self._outcomes.clear()
-        self.encoded_bytes += len(outgoing.encoded) if outgoing is not None else 0
+        self.encoded_bytes += len(outgoing.encoded) if isinstance(outgoing, Outgoing) else 0
         return outgoing
 
-    def _process(self, delivery: Delivery[Publish], spooled: Spooled | None = None) -> Outgoing:
+    def filter_of(self, topic: str) -> str:
+        """The filter of the route that takes a topic, as tallies are called. It may be called from another thread."""
+        plain = split_topic(topic)[0] if self._recipes.suffixes and SUFFIX in topic else topic
+        route = self._recipes.route(plain)
+        return UNROUTABLE if route is None else route.filter.text
+
+    def _process(  # noqa: C901 - a message's way from top to bottom: each step of its own would be a call a message
+        self, delivery: Delivery[Publish], begun_ns: int, spooled: Spooled | None = None
+    ) -> Outgoing:
         """What becomes of one message: context, recipe, properties, encoding. It changes nothing of the message.
+
+        ``begun_ns`` is when the intake got the message's read (Unix time).
 
         :raises Refused: it cannot go where its route says.
         """
@@ -177,7 +191,7 @@ class Intake:
         trace: MessageTrace | None = None
         try:
             traceparent, tracestate, trace = (
-                recipe.spans.begin(context, publish.received_ns, len(payload))
+                recipe.spans.begin(context, publish.received_ns, len(payload), begun_ns)
                 if spooled is None
                 else recipe.spans.resume(context, spooled.trace, spooled.spooled_ns, len(payload))
             )
@@ -188,8 +202,7 @@ class Intake:
         properties: Sequence[tuple[str, str]] = ()
         baggage = context.baggage if context is not None and recipe.route.trust else ""
         if (
-            user
-            or tracestate
+            tracestate
             or baggage
             or not payload
             or publish.expiry is not None
@@ -199,6 +212,8 @@ class Intake:
             or publish.payload_format is not None
         ):
             properties = self._properties(publish, payload, user, tracestate, baggage, recipe)
+        elif user:
+            properties = mapping.usual(user, recipe.room) or self._properties(publish, payload, user, "", "", recipe)
         try:
             encoded = recipe.head.encode(payload or mapping.EMPTY_BODY, traceparent, properties, publish.received_ns)
         except SinkRejected as error:
@@ -254,7 +269,7 @@ class Intake:
             refused.tally.received += 1
         return refused.tally
 
-    def _refuse(self, delivery: Delivery[Publish], refused: Refused) -> Outgoing | None:
+    def _refuse(self, delivery: Delivery[Publish], refused: Refused) -> Outgoing | Kept | None:
         return self._rejects.refuse(delivery, self._tally(refused), refused.reason, str(refused), trace=refused.trace)
 
     def _refused(self, delivery: Delivery[Publish], error: Exception) -> Refused | None:

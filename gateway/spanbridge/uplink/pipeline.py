@@ -5,53 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from spanbridge.core.delivery import Delivery
 from spanbridge.core.message import Destination, Publish
-from spanbridge.core.partition import BatchLimits
 from spanbridge.core.routes import Route
 from spanbridge.ports import Clock, Reporter, Sink, Source, Spool
 from spanbridge.telemetry import MessageMetrics, Peer, Tracer
 from spanbridge.uplink import events
+from spanbridge.uplink.backpressure import Backpressure
+from spanbridge.uplink.dead_letters import DeadLetters
 from spanbridge.uplink.intake import Intake
 from spanbridge.uplink.recipe import UNROUTABLE, Ends, Partitions, Recipes, with_catch_all
 from spanbridge.uplink.rejects import Rejects
-from spanbridge.uplink.replay import Replay, ReplayBounds
+from spanbridge.uplink.replay import Replay
+from spanbridge.uplink.rows import UplinkRows
 from spanbridge.uplink.sender import Sender
-from spanbridge.uplink.spill import Spill, SpillSettings
-from spanbridge.uplink.tally import Tallies, Tally
-
-_STUCK_AFTER = 30.0
-"""Seconds that a message may be in nobody's hands before that is taken for a fault."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UplinkSettings:
-    """Bounds and extra destinations.
-
-    ``gateway`` names this one in ``spanbridge.path``. ``max_in_flight`` (messages) and ``max_in_flight_bytes`` bound
-    what was received and is not acknowledged: above, the sockets of sources that hold their share are not read.
-    ``unroutable_topic`` takes what no route takes, ``rejected_topic`` whatever else can never be forwarded as it is.
-    ``reject_after`` (seconds) is how long messages wait for a topic that a device named and that cannot be used.
-    """
-
-    gateway: str
-    max_in_flight: int = 4096
-    max_in_flight_bytes: int = 32 << 20
-    limits: BatchLimits = field(default_factory=BatchLimits)
-    unroutable_topic: str | None = None
-    rejected_topic: str | None = None
-    reject_after: float = 30.0
-    spill: SpillSettings = field(default_factory=SpillSettings)
+from spanbridge.uplink.settings import UplinkSettings
+from spanbridge.uplink.spill import Spill
+from spanbridge.uplink.tally import Tallies
 
 
 class Uplink:
     """MQTT to RocketMQ. ``cluster`` describes RocketMQ in spans.
 
-    ``spool`` takes what RocketMQ does not take in time; it is started and stopped elsewhere. ``boot_ns`` is a clock
-    that counts from the machine's start, in nanoseconds.
+    ``spool`` takes what RocketMQ does not take in time, ``rejected`` dead letters; both are started and stopped
+    elsewhere. ``boot_ns`` is a clock that counts from the machine's start, in nanoseconds.
     """
 
     def __init__(
@@ -65,6 +45,7 @@ class Uplink:
         settings: UplinkSettings,
         cluster: Peer | None = None,
         spool: Spool | None = None,
+        rejected: Spool | None = None,
         boot_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self._sink = sink
@@ -77,14 +58,9 @@ class Uplink:
         self._partitions = Partitions(settings.limits)
         self._intakes: list[Intake] = []
         self._routes: dict[Intake, list[Route]] = {}
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._load = Backpressure(self._intakes, settings, clock)
         self._stopped = asyncio.Event()
-        self._lost_ns: int | None = None
         self._group: asyncio.TaskGroup | None = None
-        self._leaving: dict[Intake, asyncio.Event] = {}
-        self._former: list[Tally] = []
-        self._former_received = 0
         telling = {"tracer": tracer, "metrics": metrics, "reporter": reporter, "clock": clock}
         self._rejects = Rejects(
             settings.rejected_topic,
@@ -96,7 +72,7 @@ class Uplink:
         self.sender = Sender(
             sink,
             self._rejects,
-            released=self._relieve,
+            released=self._load.relieve,
             cluster=self._cluster,
             reject_after=settings.reject_after,
             **telling,  # type: ignore[arg-type]
@@ -105,6 +81,20 @@ class Uplink:
         self.spill: Spill | None = None
         if spool is not None:
             self.spill = self.sender.spill = self._make_spill(spool, boot_ns)
+            self._load.pressed = self.spill.pressed
+        self.dead_letters: DeadLetters | None = None
+        if rejected is not None:
+            self.dead_letters = self._rejects.here = self._make_dead_letters(rejected)
+            self._rejects.keeps_here = settings.rejected_here
+        self._rows = UplinkRows(
+            self._routes,
+            self.sender,
+            self._partitions,
+            self._load,
+            clock,
+            spill=self.spill,
+            dead_letters=self.dead_letters,
+        )
 
     def _make_spill(self, spool: Spool, boot_ns: Callable[[], int]) -> Spill:
         replay = Replay(
@@ -116,7 +106,7 @@ class Uplink:
             clock=self._clock,
             boot_ns=boot_ns,
             link=lambda: self._sink.status.link,
-            bounds=_replay_bounds(self._settings),
+            bounds=self._settings.replay_bounds(),
         )
         return Spill(
             spool,
@@ -129,6 +119,17 @@ class Uplink:
             clock=self._clock,
             boot_ns=boot_ns,
             settings=self._settings.spill,
+        )
+
+    def _make_dead_letters(self, spool: Spool) -> DeadLetters:
+        return DeadLetters(
+            spool,
+            dropped=self._rejects.dropped,
+            released=self._load.relieve,
+            metrics=self._metrics,
+            reporter=self._reporter,
+            clock=self._clock,
+            max_age=self._settings.spill.rejected_max_age,
         )
 
     def attach(self, source: Source[Publish], routes: Iterable[Route], broker: Peer, *, several: bool = False) -> None:
@@ -160,16 +161,16 @@ class Uplink:
     async def detach(self, source: Source[Publish]) -> None:
         """Take nothing more from a source, send what it brought, however long that takes, then close and forget it."""
         intake = next(intake for intake in self._intakes if intake.source is source)
-        sent = self._leaving[intake] = asyncio.Event()
+        sent = self._load.leaving[intake] = asyncio.Event()
         await source.stop_intake()
-        self._relieve()
+        self._load.relieve()
         await sent.wait()
         await source.close()
-        del self._leaving[intake], self._routes[intake]
+        del self._load.leaving[intake], self._routes[intake]
         self._intakes.remove(intake)
-        self._former += intake.tallies.all().values()
-        self._former_received += intake.received
-        self._relieve()
+        self._rows.former += intake.tallies.all().values()
+        self._rows.former_received += intake.received
+        self._load.relieve()
 
     def reroute(
         self,
@@ -200,14 +201,18 @@ class Uplink:
         for intake, mine, ends, recipes in planned:
             intake.use(ends, recipes)
             self._routes[intake] = mine
-        self._settings, self._cluster = settings, cluster
+        self._settings = self._load.settings = settings
+        self._cluster = cluster
         self._partitions.use(settings.limits)
         self._rejects.topic, self._rejects.cluster = settings.rejected_topic, cluster
-        self.sender.reject_after = settings.reject_after
-        self.sender.use(cluster)
+        self._rejects.keeps_here = settings.rejected_here
+        if self.dead_letters is not None:
+            self.dead_letters.max_age = settings.spill.rejected_max_age
+        self.sender.failures.reject_after = settings.reject_after
+        self.sender.accounts.use(cluster)
         if self.spill is not None:
-            self.spill.use(settings.spill, _replay_bounds(settings))
-        self._relieve()
+            self.spill.use(settings.spill, settings.replay_bounds())
+        self._load.relieve()
 
     def _recipes(
         self, routes: Sequence[Route], ends: Ends, tallies: Tallies, settings: UplinkSettings | None = None
@@ -222,6 +227,8 @@ class Uplink:
             group.create_task(self._stopped.wait(), name="uplink stop")
             if self.spill is not None:
                 self.spill.start()
+            if self.dead_letters is not None:
+                self.dead_letters.start()
             for intake in self._intakes:
                 self._start(group, intake)
 
@@ -231,9 +238,9 @@ class Uplink:
     async def _run_source(self, intake: Intake) -> None:
         def deliver(deliveries: list[Delivery[Publish]]) -> None:
             intake.deliver(deliveries)
-            self._hold(intake)
+            self._load.hold(intake)
 
-        await intake.source.run(deliver, self._relieve)
+        await intake.source.run(deliver, self._load.relieve)
 
     async def drain(self, deadline: float) -> int:
         """Stop in the order a message passes: intake, batches, acknowledgements. ``deadline`` in seconds.
@@ -243,10 +250,10 @@ class Uplink:
         self._stopped.set()
         sources = [intake.source for intake in self._intakes]
         await asyncio.gather(*(source.stop_intake() for source in sources))
-        self._relieve()
+        self._load.relieve()
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline):
-                await self._empty.wait()
+                await self._load.empty.wait()
         await self.abandon()
         if self.in_flight:
             self._reporter.report(events.DrainIncomplete(count=self.in_flight))
@@ -258,6 +265,8 @@ class Uplink:
         if self.spill is not None:
             await self.spill.stop()
         await self.sender.stop()
+        if self.dead_letters is not None:
+            await self.dead_letters.stop()
         for intake in self._intakes:
             gone = intake.source.unrepeatable()
             for delivery in gone:
@@ -267,155 +276,47 @@ class Uplink:
                 self._reporter.report(events.MessagesDropped(reason="stopping", cause=cause, count=len(gone)))
                 intake.source.ack(gone)
 
+    # What is shown
+
     @property
     def in_flight(self) -> int:
         """Messages received and neither acked nor nacked."""
-        return sum(intake.source.unacked for intake in self._intakes)
+        return self._load.in_flight
 
     @property
     def held(self) -> int:
-        """Messages in our hands: those in flight, and those whose acknowledgement waits for an earlier message."""
-        return sum(intake.source.held for intake in self._intakes)
+        """Messages in our hands."""
+        return self._load.held
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that the messages in our hands take, as they came and in RocketMQ's form."""
-        return sum(intake.source.held_bytes + intake.encoded_bytes for intake in self._intakes)
+        """Bytes that those take."""
+        return self._load.held_bytes
 
     @property
     def paused(self) -> bool:
         """Whether a socket is not read because as much is held as may be."""
-        return any(intake.paused for intake in self._intakes)
+        return self._load.paused
 
     def oldest_age(self) -> float:
         """Seconds that the oldest message in flight has waited; 0 when none does."""
-        oldest = [age for intake in self._intakes if (age := intake.source.oldest_ns()) is not None]
-        return max(0.0, (self._clock.monotonic_ns() - min(oldest)) / 1e9) if oldest else 0.0
+        return self._load.oldest_age()
 
     def stuck(self) -> str | None:
-        """Why messages wait that nobody works on, which no pause or retry will end; None while all is well.
-
-        A message that waits is in a partition or in a request. One that is in flight and in neither is stuck.
-        """
-        lost = self._nobodys()
-        now = self._clock.monotonic_ns()
-        if not lost:
-            self._lost_ns = None
-            return None
-        self._lost_ns = self._lost_ns or now
-        seconds = (now - self._lost_ns) / 1e9
-        return f"messages of {lost!r} are in nobody's hands for {seconds:.0f} s" if seconds >= _STUCK_AFTER else None
-
-    def _nobodys(self) -> str | None:
-        working = [outgoing.delivery for outgoing in self.sender.sending()]
-        if self.spill is not None:
-            working += [outgoing.delivery for outgoing in self.spill.writing + self.spill.queue]
-        working += [outgoing.delivery for partition in self._partitions.all() for outgoing in partition.pending]
-        for intake in self._intakes:
-            oldest = intake.source.oldest_ns()
-            mine = [delivery.arrived_ns for delivery in working if delivery.source is intake.source]
-            if oldest is not None and (not mine or oldest < min(mine)):
-                return intake.source.name
-        return None
+        """Why messages wait that nobody works on; None while all is well."""
+        return self._rows.stuck()
 
     def status(self) -> dict[str, Any]:
         """For /status: JSON-able."""
-        tallies = [tally for intake in self._intakes for tally in intake.tallies.all().values()] + self._former
-        sender = self.sender
-        age = None if not sender.last_error_ns else round((self._clock.now_ns() - sender.last_error_ns) / 1e9, 1)
-        return {
-            "received": self._former_received + sum(intake.received for intake in self._intakes),
-            "sent": sum(tally.sent for tally in tallies),
-            "rejected": sum(tally.rejected.total() for tally in tallies),
-            "dropped": sum(tally.dropped.total() for tally in tallies),
-            "requests_in_flight": sender.requests,
-            "in_flight": self.in_flight,
-            "held": self.held,
-            "held_bytes": self.held_bytes,
-            "oldest_unacknowledged_s": round(self.oldest_age(), 3),
-            "paused": self.paused,
-            "last_error": sender.last_error,
-            "last_error_age_s": age,
-        }
+        return self._rows.status()
 
     def routes(self) -> list[dict[str, Any]]:
         """For /status: each source's routes with what became of their messages, and what no route took."""
-        return [row for intake, routes in self._routes.items() for row in self._route_rows(intake, routes)]
+        return self._rows.routes()
 
     def batches(self) -> dict[str, Any]:
         """For /status: requests to RocketMQ since the start."""
-        tally = self.sender.tally
-        return {
-            "stored": tally.stored,
-            "failed": tally.failed,
-            "messages": tally.messages,
-            "stored_ns": tally.stored_ns,
-        }
-
-    def _route_rows(self, intake: Intake, routes: Sequence[Route]) -> list[dict[str, Any]]:
-        named: dict[str, tuple[str, str | None]] = {}
-        named |= {route.filter.text: (route.name, route.topic.text) for route in routes}
-        tallies = intake.tallies.all()
-        for filter_ in {UNROUTABLE, "#"} & tallies.keys():  # tallies of routes that were taken out are left out
-            named.setdefault(filter_, (UNROUTABLE, self._settings.unroutable_topic))
-        now = self._clock.now_ns()
-        rows = []
-        for filter_, (name, topic) in named.items():
-            tally = tallies.get(filter_) or Tally(intake, filter_, trust=True)
-            rows.append(
-                {
-                    "source": intake.source.name,
-                    "name": name,
-                    "filter": filter_,
-                    "topic": topic,
-                    "received": tally.received,
-                    "sent": tally.sent,
-                    "rejected": tally.rejected.total(),
-                    "dropped": tally.dropped.total(),
-                    "reasons": dict(tally.rejected + tally.dropped),
-                    "rejected_topic": self._settings.rejected_topic,
-                    "last_s": round(max(0, now - tally.last_ns) / 1e9, 1) if tally.last_ns else None,
-                }
-            )
-        return rows
-
-    def _hold(self, intake: Intake) -> None:
-        """Stop reading when enough is in flight: brokers overrun Receive Maximum, so the socket is the bound."""
-        if intake.source.unacked:
-            self._empty.clear()
-        settings = self._settings
-        if not intake.paused and self._over(intake, settings.max_in_flight, settings.max_in_flight_bytes):
-            intake.paused = True
-            intake.source.pause()
-            if self.spill is not None:
-                self.spill.pressed()
-
-    def _relieve(self) -> None:
-        """Read again when a quarter is free: not at every message, or pausing would be all we do."""
-        if not self.in_flight:
-            self._empty.set()
-        for intake, sent in self._leaving.items():
-            if not intake.source.unacked:
-                sent.set()
-        settings = self._settings
-        messages, size = settings.max_in_flight * 3 // 4 + 1, settings.max_in_flight_bytes * 3 // 4 + 1
-        for intake in self._intakes:
-            if intake.paused and not self._over(intake, messages, size):
-                intake.paused = False
-                intake.source.resume()
-
-    def _over(self, intake: Intake, messages: int, size: int) -> bool:
-        """Whether all sources together hold so much, and this one its share: one that is stuck must not stop others."""
-        source, shares = intake.source, len(self._intakes)
-        if source.held * shares >= messages and self.held >= messages:
-            return True
-        return (source.held_bytes + intake.encoded_bytes) * shares >= size and self.held_bytes >= size
-
-
-def _replay_bounds(settings: UplinkSettings) -> ReplayBounds:
-    share = settings.spill.share
-    messages, size = int(settings.max_in_flight * share), int(settings.max_in_flight_bytes * share)
-    return ReplayBounds(max(1, messages), max(1, size), settings.spill.max_age)
+        return self._rows.batches()
 
 
 def _routes_of(source: str, routes: Iterable[Route]) -> list[Route]:

@@ -10,7 +10,10 @@ from spanbridge.core.routes import Route
 UNROUTED = ("unroutable", "malformed", "internal", "stopping")
 """Reasons of messages that are refused before they have a route."""
 
-NEVER_REJECTED = frozenset({"expired", "stopping"})
+SPOOLED = ("spool_full", "qos0_share", "max_age")
+"""Reasons of messages that the spool does not take, or gives up."""
+
+NEVER_REJECTED = frozenset({"expired", "stopping", *SPOOLED})
 """Reasons for which a message is dropped even where there is a rejected topic."""
 
 

@@ -163,7 +163,9 @@ class Recipes:
         recipe = self._recipes.young.get(topic if flags == _USUAL else (topic, flags))
         if recipe is not None and (not user or (not recipe.reads and not self._passed(user))):
             return recipe
-        return self._find(publish, topic, user, flags)
+        # What one property fixes is found without a closer look at it: most messages that have any have one.
+        known = self._recipes.young.get((topic, flags, user[0])) if len(user) == 1 else None
+        return known or self._find(publish, topic, user, flags)
 
     def route(self, topic: str) -> Route | None:
         """The route of a topic, or None."""
@@ -191,15 +193,17 @@ class Recipes:
         key: str | tuple[object, ...] = topic if flags == _USUAL else (topic, flags)
         if user:
             given = dict(reversed(user))  # the first of a name counts
-            passed = mapping.passed_before(user) if mapping.PATH in given else None
             reads = self._reading.young.get(topic) or self._reading.get(topic)
             if reads is None:
                 reads = self._taking(topic, topic.split("/")).reads
                 if reads and len(topic) <= LONGEST_CACHED:
                     self._reading.put(topic, reads)
-            values = tuple(map(given.get, reads))
-            if passed is not None or values.count(None) < len(values):
-                key = (topic, flags, passed, values)
+            fixing = [(name, given[name]) for name in reads if name in given]
+            passed = mapping.passed_before(user) if mapping.PATH in given else None
+            if passed is not None:
+                fixing.append((mapping.PATH, passed))
+            if fixing:
+                key = (topic, flags, *fixing)
         recipe = self._recipes.young.get(key) or self._recipes.get(key)
         if recipe is None:
             recipe = self._make(publish, topic, user)

@@ -1,4 +1,5 @@
-"""Messages that can never go where their route says: to the rejected topic, shortened if need be, or dropped."""
+"""Messages that can never go where their route says: to the rejected topic, shortened if need be, to the spool, or
+dropped."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ from spanbridge.core.errors import SinkError, SinkRejected
 from spanbridge.core.message import Destination, Publish
 from spanbridge.core.policy import ContextPolicy
 from spanbridge.core.routes import Route, TopicFilter
+from spanbridge.core.spooled import HERE
 from spanbridge.core.template import Template
 from spanbridge.core.text import quoted
 from spanbridge.ports import Clock, Reporter, Sink
 from spanbridge.telemetry import Hop, MessageMetrics, MessageTrace, Peer, Tracer
 from spanbridge.telemetry.quiet import quietly, report_fault
 from spanbridge.uplink import events
+from spanbridge.uplink.dead_letters import DeadLetters, Kept
 from spanbridge.uplink.recipe import Ends, Outgoing, Partitions, Recipe, send_hop
 from spanbridge.uplink.tally import Tally
 from spanbridge_context import split_user_properties
@@ -54,6 +57,9 @@ class Rejects:
         cluster: Peer,
     ) -> None:
         self.topic = topic
+        self.keeps_here = False
+        """Whether dead letters go to :attr:`here` instead."""
+        self.here: DeadLetters | None = None
         self.cluster = cluster
         self._sink = sink
         self._partitions = partitions
@@ -71,12 +77,16 @@ class Rejects:
         cause: str,
         trace: MessageTrace | None = None,
         shortened: int = 0,
-    ) -> Outgoing | None:
+    ) -> Outgoing | Kept | None:
         """The message as it goes to the rejected topic, or None: it is dropped, and its delivery is to be acked.
 
-        ``shortened`` is the first step of shortening to try. Never raises.
+        Kept: the spool takes it, and its delivery is acked later. ``shortened`` is the first step of shortening to try.
+        Never raises.
         """
         quietly(self._reporter, self._tracer.dropped, trace, self._clock.now_ns(), reason)
+        if self.here is not None and self.keeps_here:
+            self._reporter.report(events.MessagesDiverted(reason=reason, cause=cause, topic=HERE))
+            return self.here.keep(delivery, tally, reason, cause, trace)
         if self.topic is not None:
             for step in range(shortened, len(_STEPS)):
                 try:
@@ -93,7 +103,7 @@ class Rejects:
         self.dropped(delivery.message, tally, reason, cause)
         return None
 
-    def divert(self, outgoing: Outgoing, error: SinkError) -> Outgoing | None:
+    def divert(self, outgoing: Outgoing, error: SinkError) -> Outgoing | Kept | None:
         """What becomes of a message that RocketMQ refused for good: as :meth:`refuse`."""
         recipe = outgoing.recipe
         cause = f"MQTT topic {quoted(outgoing.delivery.message.topic)}: {error}"
@@ -106,6 +116,11 @@ class Rejects:
         """Count and log a message of a route that will not reach RocketMQ, on purpose."""
         self.count_dropped(publish, tally, reason)
         self._reporter.report(events.MessagesDropped(reason=reason, cause=cause))
+
+    def count_gone(self, tally: Tally, reason: str, count: int) -> None:
+        """Count messages of a route of which nothing else is known any more."""
+        tally.dropped[reason] += count
+        quietly(self._reporter, self._metrics.dropped, tally.filter, reason, count)
 
     def count_dropped(self, publish: Publish, tally: Tally, reason: str) -> None:
         """Count it."""

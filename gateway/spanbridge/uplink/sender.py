@@ -6,23 +6,22 @@ import asyncio
 import inspect
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, WeakSet
 
-from spanbridge.core.cache import Generations
 from spanbridge.core.delivery import Delivery
-from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, bare
+from spanbridge.core.errors import SinkError, SinkRejected, bare
 from spanbridge.core.message import Destination, Publish
 from spanbridge.core.partition import Partition
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Clock, Reporter, Sink
-from spanbridge.telemetry import Hop, MessageMetrics, Peer, Tracer
+from spanbridge.telemetry import MessageMetrics, Peer, Tracer
 from spanbridge.telemetry.quiet import quietly, report_fault
 from spanbridge.uplink import events
-from spanbridge.uplink.recipe import Outgoing, send_hop
+from spanbridge.uplink.dead_letters import Kept
+from spanbridge.uplink.recipe import Outgoing
 from spanbridge.uplink.rejects import Rejects
-from spanbridge.uplink.tally import Tally
+from spanbridge.uplink.send_accounts import SendAccounts
+from spanbridge.uplink.send_failures import SendFailures, peer_of
 
 if TYPE_CHECKING:
     from spanbridge.uplink.spill import Spill
@@ -31,18 +30,6 @@ _SECOND = 1_000_000_000
 RETRY_INITIAL = 0.1
 RETRY_MAXIMUM = 5.0
 """Seconds. Short, because what waits is bounded anyway and a cluster that is back should be used at once."""
-_FAILING_TOPICS = 4
-"""Device-named topics that may fail at a time with the whole ``reject_after``: made-up names must not add up."""
-
-
-@dataclass(slots=True)
-class BatchTally:
-    """Requests so far, for /status. ``failed`` counts attempts, ``stored_ns`` the time that the good ones took."""
-
-    stored: int = 0
-    messages: int = 0
-    failed: int = 0
-    stored_ns: int = 0
 
 
 class Sender:
@@ -66,26 +53,19 @@ class Sender:
         reject_after: float,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self.tally = BatchTally()
+        self.failures = SendFailures(reporter, clock, reject_after)
+        self.accounts = SendAccounts(tracer, metrics, clock, cluster)
+        self.tally = self.accounts.tally
         self.last_error: str | None = None
         self.last_error_ns = 0
         self._sink = sink
         self._rejects = rejects
         self._tracer = tracer
-        self._metrics = metrics
         self._reporter = reporter
         self._clock = clock
         self._released = released
-        self._cluster = cluster
-        self.reject_after = reject_after
         self._draw = draw
-        self._hops: Generations[str, Hop] = Generations(2048)
-        self._failing: WeakSet[Partition[Outgoing]] = WeakSet()
-        self._away: WeakKeyDictionary[Partition[Outgoing], dict[str, int]] = WeakKeyDictionary()
-        """Peers that were said to be away and since when (monotonic, ns), whatever became of the batch then."""
         self._tasks: dict[asyncio.Task[None], list[Outgoing]] = {}
-        self._stored_ns = 0
-        """When RocketMQ last stored a batch (monotonic, ns)."""
         self._stopped = False
         self.spill: Spill | None = None
         """What takes messages while RocketMQ does not, where there is a spool."""
@@ -103,11 +83,6 @@ class Sender:
     def sending(self) -> Iterable[Outgoing]:
         """Messages in those requests; some may be done."""
         return (outgoing for batch in self._tasks.values() for outgoing in batch)
-
-    def use(self, cluster: Peer) -> None:
-        """Describe RocketMQ like this in spans from now on."""
-        self._cluster = cluster
-        self._hops = Generations(2048)
 
     def enter(self, partition: Partition[Outgoing]) -> None:
         """Send what ``partition`` has ready, now that messages came in: or have it spooled, behind others of it."""
@@ -135,24 +110,6 @@ class Sender:
         found += partition.pending
         partition.pending, partition.pending_bytes = [], 0
         return found
-
-    def failing(self, partition: Partition[Outgoing]) -> bool:
-        """Whether the last that was sent of ``partition`` failed."""
-        return partition in self._away
-
-    def topic_fails(self, partition: Partition[Outgoing]) -> bool:
-        """Whether that was for the topic, so that messages to others may be stored."""
-        return any(peer != "rocketmq" for peer in self._away.get(partition, ()))
-
-    @property
-    def any_failing(self) -> bool:
-        """Whether any partition fails."""
-        return bool(self._away)
-
-    @property
-    def stored_ns(self) -> int:
-        """When RocketMQ last stored a batch (monotonic, ns); 0 for never."""
-        return self._stored_ns
 
     def release(self, batch: Sequence[Outgoing]) -> None:
         """Acknowledge what the spool has."""
@@ -195,7 +152,7 @@ class Sender:
                 return
             batch = self._without_hopeless(partition, batch, error)
             if batch:
-                self._away.setdefault(partition, {}).setdefault(_peer(batch, error), started)
+                self.failures.failed(partition, batch, error, started)
                 await self._pause(partition, batch, error, backoff)
                 batch = self._without_expired(batch)
 
@@ -210,7 +167,7 @@ class Sender:
         else:
             self.tally.failed += 1
         try:
-            self._tell(partition.topic, batch, started, ended, error.reason if error is not None else None)
+            self.accounts.requested(partition.topic, batch, started, ended, error.reason if error is not None else None)
         except Exception as fault:  # noqa: BLE001 - telemetry never stops a message
             report_fault(self._reporter, bare(fault), "telemetry")
         return error
@@ -224,19 +181,6 @@ class Sender:
             return SinkError(report_fault(self._reporter, bare(fault), "uplink.sender"), reason="internal")
         return None
 
-    def _tell(self, topic: str, batch: list[Outgoing], started: int, ended: int, reason: str | None) -> None:
-        """Telemetry of one request."""
-        hop = self._hops.young.get(topic) or self._hop(topic)
-        self._tracer.requested(hop, [outgoing.trace for outgoing in batch], started, ended, reason)
-        self._metrics.requested(topic, len(batch), max(0.0, (ended - started) / 1e9), reason)
-
-    def _hop(self, topic: str) -> Hop:
-        hop = self._hops.get(topic)
-        if hop is None:
-            hop = send_hop(topic, self._cluster)
-            self._hops.put(topic, hop)
-        return hop
-
     async def _pause(
         self, partition: Partition[Outgoing], batch: list[Outgoing], error: SinkError, backoff: Backoff
     ) -> None:
@@ -249,7 +193,7 @@ class Sender:
                 cause=str(error),
                 delay=delay,
                 count=len(batch),
-                peer=_peer(batch, error),
+                peer=peer_of(batch, error),
             )
         )
         await self._clock.sleep(delay)
@@ -275,7 +219,12 @@ class Sender:
         if diverted is None:
             self._ack([outgoing])
             return None
-        outgoing.recipe.tally.intake.encoded_bytes += len(diverted.encoded) - len(outgoing.encoded)
+        intake = outgoing.recipe.tally.intake
+        if isinstance(diverted, Kept):
+            intake.encoded_bytes -= len(outgoing.encoded)
+            outgoing.encoded = b""
+            return None
+        intake.encoded_bytes += len(diverted.encoded) - len(outgoing.encoded)
         outgoing.encoded = b""
         if diverted.recipe.partition is partition:
             task = asyncio.current_task()
@@ -302,42 +251,20 @@ class Sender:
     def _without_hopeless(
         self, partition: Partition[Outgoing], batch: list[Outgoing], error: SinkError
     ) -> list[Outgoing]:
-        """Reject messages of topics that devices named and that cannot be used: those behind them are to go on.
-
-        Only where the topic is at fault: it says so itself, or messages to others are stored meanwhile. What concerns
-        every message (credentials, TLS) is waited for, as are topics of the configuration.
-        """
-        if not isinstance(error, SinkMisconfigured) or not any(outgoing.recipe.by_device for outgoing in batch):
-            return batch
-        now = self._clock.monotonic_ns()
-        if partition.failing_ns is None:
-            partition.failing_ns = now
-        if not error.of_topic and self._stored_ns <= partition.failing_ns:
-            return batch
-        self._failing.add(partition)
-        allowed = self.reject_after if len(self._failing) <= _FAILING_TOPICS else 0.0
-        if (now - partition.failing_ns) / 1e9 < allowed:
+        """Reject messages of topics that devices named and that cannot be used."""
+        if not self.failures.gives_up(partition, batch, error):
             return batch
         kept = []
         for outgoing in batch:
-            if outgoing.recipe.by_device:
-                again = self._divert(partition, outgoing, error)
-                if again is not None:
-                    kept.append(again)
-            else:
-                kept.append(outgoing)
+            again = self._divert(partition, outgoing, error) if outgoing.recipe.by_device else outgoing
+            if again is not None:
+                kept.append(again)
         return kept
 
     def _works(self, partition: Partition[Outgoing]) -> None:
-        self._stored_ns = self._clock.monotonic_ns()
-        if partition.failing_ns is not None:
-            partition.failing_ns = None
-            self._failing.discard(partition)
+        self.failures.works(partition)
         if self.spill is not None:
             self.spill.works(partition)
-        for peer, since in self._away.pop(partition, {}).items() if self._away else ():
-            seconds = (self._clock.monotonic_ns() - since) / 1e9
-            self._reporter.report(events.SendRecovered(topic=partition.topic, seconds=seconds, peer=peer))
 
     def _stored(self, topic: str, batch: list[Outgoing]) -> None:
         """Acknowledge what RocketMQ has, then tell of it."""
@@ -345,27 +272,9 @@ class Sender:
         traces = [outgoing.trace for outgoing in batch]
         self._ack(batch)
         try:
-            self._tracer.stored(traces, self._clock.now_ns())
-            self._count(topic, batch)
+            self.accounts.stored(topic, batch, traces)
         except Exception as fault:  # noqa: BLE001 - telemetry never stops a message
             report_fault(self._reporter, bare(fault), "telemetry")
-
-    def _count(self, topic: str, batch: list[Outgoing]) -> None:
-        """Metrics of a batch that is stored: messages of one read and route are counted together."""
-        now = self._clock.now_ns()
-        self._metrics.batch(topic, len(batch), max(0.0, (now - batch[0].delivery.message.received_ns) / 1e9))
-        runs: dict[tuple[Tally, int], int] = {}
-        for outgoing in batch:
-            recipe = outgoing.recipe
-            if recipe.rejected is not None:
-                recipe.tally.rejected[recipe.rejected] += 1
-                self._metrics.rejected(recipe.tally.filter, recipe.rejected, topic)
-                continue
-            run = (recipe.tally, outgoing.delivery.message.received_ns)
-            runs[run] = runs.get(run, 0) + 1
-        for (tally, received), count in runs.items():
-            tally.sent += count
-            self._metrics.process_duration(tally.filter, max(0.0, (now - received) / 1e9), count)
 
     def _ack(self, batch: Sequence[Outgoing]) -> None:
         """Acknowledge at the sources; what messages took in the sink's form is free."""
@@ -391,17 +300,6 @@ class Sender:
             outgoing.encoded = b""
             outgoing.delivery.nack("a fault of ours while it was sent")
         self._released()
-
-
-def _peer(batch: list[Outgoing], error: SinkError) -> str:
-    """Who is to be away: the cluster, or a topic that somebody has to mend.
-
-    "" where a device made the topic up: it is no peer, and nobody is reminded of it.
-    """
-    if not isinstance(error, SinkMisconfigured):
-        return "rocketmq"
-    recipe = batch[0].recipe
-    return "" if recipe.by_device else f"rocketmq, topic {recipe.partition.topic}"
 
 
 def _has_expired(delivery: Delivery[Publish], now: int) -> bool:

@@ -8,7 +8,6 @@ spooled in order, and what comes after goes to the spool as well, until the spoo
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,10 +18,11 @@ from spanbridge.core.spooled import Spooled, TraceIds
 from spanbridge.ports import Clock, Reporter, Spool
 from spanbridge.telemetry import Tracer
 from spanbridge.telemetry.quiet import quietly, report_fault
-from spanbridge.uplink import events
+from spanbridge.uplink.dead_letters import append
 from spanbridge.uplink.recipe import Outgoing, Partitions
 from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.replay import Replay, ReplayBounds
+from spanbridge.uplink.room import Room
 from spanbridge.uplink.sender import Sender
 
 _BATCH = 2048
@@ -35,13 +35,15 @@ _HASTE = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpillSettings:
-    """``after`` (seconds) a partition's messages spill. ``share`` of the messages in flight may come out of the spool;
-    ``qos0_share`` of the spool's bytes may be messages with QoS 0. ``max_age`` (seconds): older ones are dropped."""
+    """``after`` (seconds) a partition's messages spill. ``window`` of ``max_in_flight`` may be out of the spool;
+    ``qos0_share`` of the spool's bytes may be messages with QoS 0. ``max_age`` (seconds): older ones are dropped;
+    ``rejected_max_age`` is that of dead letters."""
 
     after: float = 5.0
-    share: float = 0.5
+    window: float = 0.5
     qos0_share: float = 0.1
     max_age: float | None = None
+    rejected_max_age: float = 30 * 86400.0
 
 
 class Spill:
@@ -63,7 +65,6 @@ class Spill:
     ) -> None:
         self.settings = settings
         self.spooled = 0
-        self.dropped: Counter[str] = Counter()
         self.queue: list[Outgoing] = []
         """Messages that wait for the disk; those being written are in :attr:`writing`."""
         self.writing: list[Outgoing] = []
@@ -77,7 +78,8 @@ class Spill:
         self._clock = clock
         self._boot_ns = boot_ns
         self._failed = False
-        self._dropping = False
+        self._room = Room(spool, replay, rejects, reporter)
+        self._making_room: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing: asyncio.Future[None] | None = None
 
@@ -134,7 +136,7 @@ class Spill:
 
     def pressed(self) -> None:
         """As much is in flight as may be: what RocketMQ does not take is spooled now."""
-        if self._sender.any_failing and self._task is not None:
+        if self._sender.failures.any and self._task is not None:
             self._look(_HASTE)
 
     async def _watch(self) -> None:
@@ -230,7 +232,7 @@ class Spill:
     def _written(self, first: int, error: SpanbridgeError | None) -> None:
         batch, self.writing = self.writing, []
         if error is None:
-            self._replay.appended(first, [outgoing.recipe.partition for outgoing in batch])
+            self._replay.appended([outgoing.recipe.partition for outgoing in batch])
             self._keep(batch)
         else:
             self.queue[:0] = batch
@@ -239,7 +241,7 @@ class Spill:
                     self._replay.qos0_bytes -= len(self._record(outgoing)[1])
             self._failed = True
             if error.reason == "full":
-                self._make_room()
+                self._full()
         self._write()
         closing, self._closing = self._closing, None
         if closing is not None:
@@ -254,30 +256,31 @@ class Spill:
         self._sender.release(batch)
         quietly(self._reporter, self._tracer.spooled, traces, self._clock.now_ns())
 
-    def _make_room(self) -> None:
-        """The spool is full: what becomes of the messages that wait is their routes' choice."""
+    def _full(self) -> None:
+        """What becomes of the messages that wait is their routes' choice."""
         newest = [one for one in self.queue if one.recipe.route.when_full == "drop_newest"]
         if newest:
             self.queue = [one for one in self.queue if one.recipe.route.when_full != "drop_newest"]
             for outgoing in newest:
                 self._drop(outgoing, "spool_full", "the spool is full")
-        if any(one.recipe.route.when_full == "drop_oldest" for one in self.queue) and not self._dropping:
-            self._dropping = True
-            task = asyncio.get_running_loop().create_task(self._drop_oldest())
-            task.add_done_callback(lambda _: None)
+        if any(one.recipe.route.when_full == "drop_oldest" for one in self.queue) and self._making_room is None:
+            self._making_room = asyncio.get_running_loop().create_task(self._make_room(), name="spool's room")
 
-    async def _drop_oldest(self) -> None:
+    async def _make_room(self) -> None:
         try:
-            gone = await self._spool.drop_oldest()
+            if await self._room.make():
+                self._failed = False
+                self._write()
         finally:
-            self._dropping = False
-        if gone:
-            self.dropped["spool_full"] += len(gone)
-            cause = "the spool is full: the oldest messages made room"
-            self._reporter.report(events.MessagesDropped(reason="spool_full", cause=cause, count=len(gone)))
-            self._replay.dropped(gone)
-            self._failed = False
-            self._write()
+            self._making_room = None
+
+    async def put(self, messages: Sequence[Spooled]) -> None:
+        """Put messages at the end of the spool that somebody wants sent again.
+
+        :raises SpanbridgeError: there is no room, or the disk fails; none of them counts then.
+        """
+        await append(self._spool, form.AGAIN, [form.encode(message) for message in messages])
+        self._replay.refilled()
 
     def _drop(self, outgoing: Outgoing, reason: str, cause: str) -> None:
         quietly(self._reporter, self._tracer.dropped, outgoing.trace, self._clock.now_ns(), reason)

@@ -206,7 +206,7 @@ def test_a_failure_inside_never_reaches_the_message(
     arrived = threading.Event()
     client = connect(subscribe=topic, on_message=lambda *_: arrived.set())
     monkeypatch.setattr(publishing, "_start", broken)
-    monkeypatch.setattr(consuming, "_delivery", broken)
+    monkeypatch.setattr(consuming, "delivery", broken)
     monkeypatch.setattr(PENDING, "acknowledged", broken)
     client.publish(topic, b"x", qos=1).wait_for_publish(5)
     assert arrived.wait(30)

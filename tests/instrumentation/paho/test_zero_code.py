@@ -128,6 +128,16 @@ def test_an_aiomqtt_program(run: Run, receiver: OtlpReceiver) -> None:
     assert processing.name == "process rooms/+/temperature"
 
 
+def test_a_plain_loop(run: Run, receiver: OtlpReceiver) -> None:
+    program = run("plain_loop.py", "3", service="alarm")
+    wait_ready(program)
+    finish(run("device.py", "devices/d7/state", service="sensor"))
+    finish(program)
+    processes = of(receiver, "alarm", "CONSUMER")
+    assert [span.parent_id for span in processes] == [span.span_id for span in of(receiver, "sensor", "PRODUCER")]
+    assert [span.parent_id for span in of(receiver, "alarm", "PRODUCER")] == [span.span_id for span in processes]
+
+
 def test_a_version_3_device(run: Run, receiver: OtlpReceiver, connect: Any, topic: str) -> None:
     seen: list[str] = []
     arrived = threading.Event()

@@ -13,7 +13,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import get_current_span
 
 from spanbridge_instrumentation._shared import semconv
-from spanbridge_instrumentation._shared.processing import Delivery, Processing
+from spanbridge_instrumentation._shared.delivery import Delivery, Destination
+from spanbridge_instrumentation._shared.processing import Processing
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
 LABELS = {"messaging.consumer.group.name": "g", "messaging.destination.name": "t"}
@@ -39,15 +40,8 @@ class Meters:
         return [(dict(point.attributes), point.value) for point in self.points(semconv.METRIC_IN_FLIGHT)]
 
     def delivery(self, delay: float | None = None, *, held: bool = True) -> Delivery:
-        return Delivery(
-            telemetry=self.telemetry,
-            name="process t",
-            attributes=dict(LABELS),
-            labels=dict(LABELS),
-            delay=delay,
-            since="born",
-            held=held,
-        )
+        destination = Destination("process t", dict(LABELS), since="born")
+        return Delivery(self.telemetry, destination, delay=delay, held=held)
 
 
 @pytest.fixture

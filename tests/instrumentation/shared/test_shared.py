@@ -31,8 +31,9 @@ from spanbridge_instrumentation import process
 from spanbridge_instrumentation._shared import handlers, safety
 from spanbridge_instrumentation._shared.baggage import extract_global, inject_global
 from spanbridge_instrumentation._shared.context import incoming, outgoing
+from spanbridge_instrumentation._shared.delivery import Delivery, Destination, Details
 from spanbridge_instrumentation._shared.patching import Patches
-from spanbridge_instrumentation._shared.processing import Delivery, Processing
+from spanbridge_instrumentation._shared.processing import Processing
 from spanbridge_instrumentation._shared.registry import MessageRegistry
 from spanbridge_instrumentation._shared.telemetry import Telemetry
 
@@ -59,13 +60,12 @@ class Recorded:
     def describe(self, letter: Letter) -> Delivery | None:
         if not self.active:
             return None
+        labels = {"messaging.system": "post"}
         return Delivery(
-            telemetry=self.telemetry,
-            name=f"process {letter.box}",
-            attributes={"messaging.system": "post", "messaging.destination.name": letter.box},
-            labels={"messaging.system": "post"},
-            context=None if letter.context is None else incoming(letter.context, get_current()),
-            link_attributes={"box": letter.box},
+            self.telemetry,
+            Destination(f"process {letter.box}", labels, {**labels, "messaging.destination.name": letter.box}),
+            None if letter.context is None else incoming(letter.context, get_current()),
+            lambda: Details({}, {"box": letter.box}),
         )
 
     @property

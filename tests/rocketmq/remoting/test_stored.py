@@ -23,7 +23,7 @@ def stored(message: StoredMessage, magic: int = V1) -> bytes:
     rest += struct.pack(">iqi", message.attempts, 0, len(message.body)) + message.body
     rest += struct.pack(">B" if magic == V1 else ">H", len(topic)) + topic
     rest += struct.pack(">H", len(message.raw_properties)) + message.raw_properties
-    head = struct.pack(">iiii", magic, 0, message.queue_id, 0)
+    head = struct.pack(">iiii", magic, message.body_crc, message.queue_id, 0)
     head += struct.pack(">qqi", message.queue_offset, message.physical_offset, message.system_flag)
     return struct.pack(">i", 4 + len(head) + len(rest)) + head + rest
 
@@ -41,6 +41,7 @@ messages = st.builds(
     attempts=st.integers(0, 16),
     body=st.binary(max_size=50),
     raw_properties=st.binary(max_size=50),
+    body_crc=st.integers(0, 2**31 - 1),
 )
 ONE = StoredMessage("t", 1, 2, 3, 0, 4, 5, 6, b"body", b"KEYS\x01a b\x02x\x01\x02broken\x02traceparent\x0100-1\x02")
 

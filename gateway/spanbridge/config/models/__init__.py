@@ -10,6 +10,7 @@ from pydantic import Field
 
 from spanbridge.config.models.base import Conflict, Section
 from spanbridge.config.models.downlinks import DownlinkBounds, DownlinkSection
+from spanbridge.config.models.gateway import GatewaySection
 from spanbridge.config.models.lag import LagGroup, LagSection
 from spanbridge.config.models.mqtt import Mqtt, Tls, Will
 from spanbridge.config.models.profiling import Profiling
@@ -26,6 +27,7 @@ __all__ = [
     "Config",
     "DownlinkBounds",
     "DownlinkSection",
+    "GatewaySection",
     "LagGroup",
     "LagSection",
     "Mqtt",
@@ -65,6 +67,7 @@ class Config(Section):
         examples=[[{"filter": "devices/{device}/telemetry", "topic": "telemetry"}]],
     )
     downlinks: list[DownlinkSection] = Field(default=[], description="Downlinks: RocketMQ to MQTT.")
+    gateway: GatewaySection = Field(default_factory=GatewaySection, description="Processes.")
     uplink: UplinkSection = Field(default_factory=UplinkSection, description="MQTT to RocketMQ.")
     downlink: DownlinkBounds = Field(default_factory=DownlinkBounds, description="RocketMQ to MQTT.")
     lag: LagSection | None = Field(default=None, description="Consumer lag. Without this table it is not watched.")
@@ -79,6 +82,9 @@ class Config(Section):
             hint = '[[routes]] with `filter = "devices/{device}/telemetry"` and `topic = "telemetry"`'
             message = "is missing, and so are `[[downlinks]]`: nothing would be forwarded"
             yield Conflict(("routes",), message, f"for example: {hint}")
+        if self.uplink.rejected is not None and self.spool is None:
+            message = "is in the spool's directory, and there is no `[spool]`"
+            yield Conflict(("uplink.rejected",), message, "add [spool] with a `path`, or name a `rejected_topic`")
 
     def client_id(self, broker: Mqtt) -> str:
         """The MQTT client identifier of the connection that subscribes."""

@@ -28,8 +28,8 @@ class Rocketmq(Section):
     )
     protocol: Literal["auto", "grpc", "remoting"] = Field(
         default="grpc",
-        description="`grpc` sends through the proxy; `remoting` to the brokers that the name servers name, without a "
-        "proxy. `auto` asks the endpoints which of both they are, once for each run. Downlinks need `grpc`.",
+        description="`grpc` goes through the proxy, `remoting` to the brokers that the name servers name, without one. "
+        "Both send, and both receive for downlinks. `auto` asks the endpoints which they are, once for each run.",
     )
     namespace: str = Field(
         default="", description="Namespace, for services that use it; Apache RocketMQ's own proxy ignores it."
@@ -89,6 +89,13 @@ class Rocketmq(Section):
         "clients undo; 0: none. It costs CPU: for 4 KiB of JSON two to four times what a message takes otherwise.",
     )
 
+    receive_by: Literal["auto", "pop", "pull"] = Field(
+        default="auto",
+        description='With `protocol = "remoting"`: how downlinks receive. `pop`: the broker hands out messages and '
+        "counts attempts (RocketMQ 5). `pull`: queues are shared out among the members of the group, as RocketMQ 4 has "
+        "it. `auto` pulls where a broker of the topic has no POP.",
+    )
+
     @field_validator("endpoints")
     @classmethod
     def _check_endpoints(cls, endpoints: str) -> str:
@@ -128,27 +135,13 @@ class Rocketmq(Section):
         yield from one_without_other(both, ("access_key", self.access_key), ("secret_key", secret))
         if self.security_token is not None and self.access_key is None:
             yield Conflict(("security_token", "access_key"), "needs `access_key` and `secret_key`")
-        if self.protocol != "remoting":
-            yield from self._of_grpc()
-        if self.protocol != "grpc":
-            yield from self._of_remoting()
-        if self.backoff_maximum < self.backoff_initial:
-            yield Conflict(("backoff_maximum", "backoff_initial"), "is smaller than `backoff_initial`")
-
-    def _of_grpc(self) -> Iterator[Conflict]:
-        if self.tls is not None and self.tls.key_password is not None:
-            hint = "decrypt `tls.key_file` and drop `tls.key_password`"
-            yield Conflict(("tls.key_password",), "gRPC takes no encrypted client key", hint)
-        if self.tls is not None and not self.tls.verify:
-            hint = "give its authority as `tls.ca_file`, and `tls.server_name`"
-            yield Conflict(("tls.verify",), "gRPC always verifies the server", hint)
-
-    def _of_remoting(self) -> Iterator[Conflict]:
-        if not self.follow_routes:
+        if self.protocol != "grpc" and not self.follow_routes:
             hint = 'drop it, or use `protocol = "grpc"`'
             yield Conflict(
                 ("follow_routes", "protocol"), "name servers take no messages: routes have to be followed", hint
             )
+        if self.backoff_maximum < self.backoff_initial:
+            yield Conflict(("backoff_maximum", "backoff_initial"), "is smaller than `backoff_initial`")
 
 
 def _endpoint_hint(item: str) -> str:

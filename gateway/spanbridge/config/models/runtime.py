@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 from spanbridge.config.models.base import Conflict, Duration, Secret, Section, Size, invalid
 from spanbridge.core.hosts import is_host, is_loopback
 from spanbridge.core.rocketmq_rules import topic_problem
+from spanbridge.core.spooled import HERE
 
 
 def check_plain_topic(topic: str) -> str:
@@ -71,7 +72,14 @@ class UplinkSection(Section):
         default=None,
         description=(
             "RocketMQ topic (dead letters) for what can never be forwarded: refused by RocketMQ or by a limit, "
-            "malformed, in a loop. Without it: dropped and counted."
+            "malformed, in a loop. Without it, and without `rejected`: dropped and counted."
+        ),
+    )
+    rejected: Literal["spool"] | None = Field(
+        default=None,
+        description=(
+            "`spool`: dead letters stay on this machine, in the directory of `[spool]`, instead of going to "
+            "`rejected_topic`. `spanbridge spool ls --rejected` shows them, `replay --rejected` sends them again."
         ),
     )
     reject_after: Duration = Field(
@@ -97,6 +105,14 @@ class UplinkSection(Section):
         if self.max_in_flight_bytes < self.batch.max_bytes:
             message = "is smaller than `batch.max_bytes`, so no batch could fill"
             yield Conflict(("max_in_flight_bytes", "batch.max_bytes"), message)
+        if self.rejected is not None and self.rejected_topic is not None:
+            message = "cannot be used with `rejected_topic`: a dead letter goes to one place"
+            yield Conflict(("rejected", "rejected_topic"), message, "remove one")
+
+    @property
+    def rejected_to(self) -> str | None:
+        """Where dead letters go, as metrics and /status name it."""
+        return HERE if self.rejected is not None else self.rejected_topic
 
 
 class Admin(Section):

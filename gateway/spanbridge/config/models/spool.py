@@ -40,14 +40,25 @@ class SpoolSection(Section):
         le=3600,
         description="How long a message waits for RocketMQ before it, and what follows it, goes to the spool.",
     )
-    drain_share: float = Field(
+    drain_window: float = Field(
         default=0.5,
         gt=0,
         le=1,
-        description="How much of `uplink.max_in_flight` may come out of the spool: what it leaves is live traffic's.",
+        description="How many messages may be out of the spool at a time, beside live ones, as a part of "
+        "`uplink.max_in_flight`. A window, not a rate: RocketMQ's answers pace it.",
     )
     qos0_share: float = Field(
         default=0.1, ge=0, le=1, description="How much of `max_bytes` messages with QoS 0 may take. Above: dropped."
+    )
+
+    rejected_max_bytes: Size = Field(
+        default=64 << 20,
+        ge=1 << 20,
+        description="What dead letters may take on the disk, beside `max_bytes`, with `uplink.rejected`. Above: the "
+        "oldest are removed, and counted.",
+    )
+    rejected_max_age: Duration = Field(
+        default=30 * 86400.0, ge=60, description="Dead letters that were rejected longer ago are removed, and counted."
     )
 
     def conflicts(self) -> Iterator[Conflict]:

@@ -10,6 +10,7 @@ from hashlib import sha1
 from spanbridge import __version__
 from spanbridge.core.errors import SinkMisconfigured
 from spanbridge.core.rocketmq_rules import encodable, header_problem
+from spanbridge.rocketmq.grpc.http2 import hpack
 from spanbridge.rocketmq.options import RocketmqOptions
 
 Metadata = tuple[tuple[str, str], ...]
@@ -27,7 +28,7 @@ class Credentials:
     :raises SinkMisconfigured: namespace, access key or session token cannot be sent in a header.
     """
 
-    __slots__ = ("_base", "_counter", "_made", "_options", "_second", "_wall")
+    __slots__ = ("_base", "_block", "_counter", "_made", "_options", "_second", "_wall")
 
     def __init__(self, options: RocketmqOptions, client_id: str, wall: Callable[[], float] = time.time) -> None:
         for name in ("namespace", "access_key", "security_token"):
@@ -49,6 +50,7 @@ class Credentials:
         self._wall = wall
         self._second = -1
         self._made: Metadata = ()
+        self._block = b""
         self._counter = 0
 
     def __repr__(self) -> str:
@@ -56,12 +58,24 @@ class Credentials:
 
     def metadata(self) -> Metadata:
         """Headers for one request."""
+        return (*self._made_now(), self._number())
+
+    def block(self) -> bytes:
+        """The same as a header block."""
+        self._made_now()
+        return self._block + hpack.encode((self._number(),))
+
+    def _made_now(self) -> Metadata:
         second = int(self._wall())
         if second != self._second:
             self._made = self._make(second)
+            self._block = hpack.encode(self._made)
             self._second = second
+        return self._made
+
+    def _number(self) -> tuple[str, str]:
         self._counter += 1
-        return (*self._made, ("x-mq-request-id", f"{second:x}-{self._counter:x}"))
+        return "x-mq-request-id", f"{self._second:x}-{self._counter:x}"
 
     def redact(self, text: str) -> str:
         """``text`` on one line, at most 300 characters, without any secret that a server may have echoed."""

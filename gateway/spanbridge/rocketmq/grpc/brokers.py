@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
-from spanbridge.rocketmq.errors import build
-from spanbridge.rocketmq.grpc.answers import OK, UNDECODABLE
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
 from spanbridge.rocketmq.grpc.routes import Origin
@@ -46,23 +42,12 @@ class Brokers:
 
         :raises SinkError: there was none, or it says no.
         """
+        return await self.ask_encoded(broker, method, request.SerializeToString(), response_type, what)
+
+    async def ask_encoded(self, broker: str, method: str, request: bytes, response_type: Any, what: str) -> Any:
+        """The same for a request that is encoded.
+
+        :raises SinkError: there was no answer, or it says no.
+        """
         endpoint = await self.endpoint(broker)
-        answers: list[bytes] = []
-        await endpoint.calls.call(method, request.SerializeToString(), answers.extend, what, self._timeout)
-        response = decoded(answers, response_type, what, endpoint)
-        if response.status.code not in {OK, MULTIPLE_RESULTS}:
-            raise endpoint.refused(response.status, what)
-        return response
-
-
-def decoded(answers: list[bytes], response_type: Any, what: str, endpoint: Endpoint) -> Any:
-    """The one message of an answer.
-
-    :raises SinkUnavailable: there is none, or it does not decode.
-    """
-    try:
-        if len(answers) == 1:
-            return response_type.FromString(answers[0])
-    except DecodeError:
-        pass
-    raise build(UNDECODABLE, what, endpoint.address, "an answer that does not decode") from None
+        return await endpoint.call_encoded(method, request, response_type, what, self._timeout, also=MULTIPLE_RESULTS)

@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
-
-from grpc import StatusCode
 
 from spanbridge.core.errors import SinkError, SinkThrottled, SinkUnavailable, bare
 from spanbridge.ports import Link, Reporter
 from spanbridge.rocketmq.background import guarded
+from spanbridge.rocketmq.cluster_link import ClusterLink
 from spanbridge.rocketmq.errors import build
 from spanbridge.rocketmq.grpc.answers import judge_grpc
 from spanbridge.rocketmq.grpc.auth import Credentials
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
-from spanbridge.rocketmq.grpc.peerlog import take_over
+from spanbridge.rocketmq.grpc.http2.status import GrpcStatus
 from spanbridge.rocketmq.grpc.routes import ProxyRoute, ProxyRoutes, addresses_of, read_origins, read_route
 from spanbridge.rocketmq.grpc.session import ClientRole, ClientSession, access_point
 from spanbridge.rocketmq.grpc.stubs import definition, service
-from spanbridge.rocketmq.grpc.tls import TlsFiles
 from spanbridge.rocketmq.ids import client_id
 from spanbridge.rocketmq.options import RocketmqOptions, parse_endpoints
-
-_LAST_WORDS = 0.05
-"""Seconds."""
+from spanbridge.rocketmq.tls import TlsFiles
 
 
-class Cluster:
+class Cluster(ClusterLink):
     """What producers and consumers have in common. One for each client: RocketMQ keeps one role for a client id."""
 
     def __init__(self, options: RocketmqOptions, role: ClientRole, reporter: Reporter) -> None:
+        super().__init__()
         self.addresses = parse_endpoints(options.endpoints)
         self.client_id = client_id()
         self.routes = ProxyRoutes(self.query_route, reporter)
-        self.link = Link.IDLE
-        self.since_ns = time.time_ns()
-        self.last_error: str | None = None
-        self.last_error_ns = 0
         self._options = options
         self._role = role
         self._reporter = reporter
         self._headers = Credentials(options, self.client_id)
-        self._certificates = TlsFiles(options.tls)
+        self._certificates = TlsFiles(options.tls, ["h2"])
         self._endpoints: dict[str, Endpoint] = {}
         self._sessions: dict[str, ClientSession] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -56,7 +48,6 @@ class Cluster:
         :raises SinkMisconfigured: the TLS options cannot be used.
         """
         await asyncio.to_thread(self._certificates.load)
-        take_over(self._reporter)
         self.change(Link.CONNECTING)
         for address in self.addresses:
             self.endpoint(address)
@@ -96,7 +87,7 @@ class Cluster:
         except TimeoutError:
             if session.refusal is not None:
                 raise bare(session.refusal) from None
-            silent = judge_grpc(StatusCode.DEADLINE_EXCEEDED, "")
+            silent = judge_grpc(GrpcStatus.DEADLINE_EXCEEDED, "")
             raise build(silent, "settings", address, "no answer in time") from None
         return endpoint
 
@@ -213,22 +204,10 @@ class Cluster:
         self._judge_link()
 
     def _judge_link(self) -> None:
-        if self.link is not Link.CLOSED:
-            ups = [known.up for known in self._endpoints.values()]
-            self.change(Link.UP if True in ups else Link.CONNECTING if None in ups else Link.BACKOFF)
-
-    def note_error(self, error: str) -> None:
-        """Keep what went wrong last, in one line, and when."""
-        self.last_error, self.last_error_ns = error, time.time_ns()
-
-    def change(self, link: Link) -> None:
-        """Enter a state."""
-        if (link is Link.UP) is not (self.link is Link.UP):
-            self.since_ns = time.time_ns()
-        self.link = link
+        self.judge(endpoint.up for endpoint in self._endpoints.values())
 
     async def close(self) -> None:
-        """End background work, say goodbye and close the channels. No request is under way any more."""
+        """End background work, say goodbye and close the connections. No request is under way any more."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -236,6 +215,3 @@ class Cluster:
         await asyncio.gather(*self._leaving)
         await asyncio.gather(*(session.close() for session in self._sessions.values()), return_exceptions=True)
         await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints.values()), return_exceptions=True)
-        # gRPC's thread still hands over the completions of what was cancelled; a loop that closes before that gets an
-        # error from inside gRPC. There is nothing to wait for but time.
-        await asyncio.sleep(_LAST_WORDS)

@@ -18,11 +18,11 @@ from spanbridge.rocketmq.grpc.acks import Acks
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.decode import read_message, read_without_body
-from spanbridge.rocketmq.grpc.held import Arrival, DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.receipts import Receipts
 from spanbridge.rocketmq.grpc.receivers import Receivers
 from spanbridge.rocketmq.grpc.session import ClientRole
 from spanbridge.rocketmq.grpc.subscription import CLIENT_TYPE, GroupSubscription
+from spanbridge.rocketmq.held import Arrival, DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.options import ConsumerOptions
 
 _SETTLE = 1.0

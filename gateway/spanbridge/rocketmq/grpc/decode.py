@@ -6,6 +6,7 @@ import zlib
 from dataclasses import replace
 from hashlib import md5, sha1
 from typing import Any
+from zlib import crc32
 
 from google.protobuf.message import DecodeError
 
@@ -13,7 +14,7 @@ from spanbridge.core.message import Message
 from spanbridge.rocketmq.grpc.stubs import definition
 
 _IDENTITY = frozenset({definition.Encoding.ENCODING_UNSPECIFIED, definition.Encoding.IDENTITY})
-_CRC32 = definition.DigestType.CRC32
+_CRC32: int = definition.DigestType.CRC32
 _HASHES = {definition.DigestType.MD5: md5, definition.DigestType.SHA1: sha1}
 _BODY = 0x22
 """Tag of a ``Message``'s body. What comes before it has fields of the same kind, in the order of their numbers."""
@@ -31,7 +32,8 @@ def read_message(raw: Any, broker: str, received_ns: int, limit: int) -> Message
     body = raw.body
     born, stored = system.born_timestamp, system.store_timestamp
     properties = raw.user_properties
-    fault = digest_fault(body, system.body_digest)
+    digest = system.body_digest
+    fault = digest_fault(body, digest.type, digest.checksum)
     if system.body_encoding not in _IDENTITY and fault is None:
         body, fault = unpack(body, limit)
     return Message(
@@ -95,23 +97,18 @@ def _milliseconds(system: Any) -> int:
     return due
 
 
-def digest_fault(body: bytes, digest: Any) -> str | None:
+def digest_fault(body: bytes, kind: int, checksum: str) -> str | None:
     """Why a body is not what was stored, by the digest that came with it; None when it is, or nobody can tell."""
-    kind = digest.type
     if kind == _CRC32:
-        same = _number(digest.checksum) == zlib.crc32(body)
+        try:
+            same = int(checksum, 16) == crc32(body)
+        except ValueError:
+            same = False
     elif kind in _HASHES:
-        same = digest.checksum.lower() == _HASHES[kind](body, usedforsecurity=False).hexdigest()
+        same = checksum.lower() == _HASHES[kind](body, usedforsecurity=False).hexdigest()
     else:
         return None
-    return None if same else f"its body does not have the digest {digest.checksum[:40]!r} that it came with"
-
-
-def _number(checksum: str) -> int | None:
-    try:
-        return int(checksum, 16)
-    except ValueError:
-        return None
+    return None if same else f"its body does not have the digest {checksum[:40]!r} that it came with"
 
 
 def unpack(body: bytes, limit: int) -> tuple[bytes, str | None]:

@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from grpc import StatusCode
-
 from spanbridge.core.errors import SinkError, bare
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.errors import build
 from spanbridge.rocketmq.grpc.answers import judge_grpc
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
+from spanbridge.rocketmq.grpc.http2.status import GrpcStatus
 from spanbridge.rocketmq.grpc.routes import read_origins
 from spanbridge.rocketmq.grpc.session import ClientRole, access_point
 from spanbridge.rocketmq.grpc.stubs import service, type_name
@@ -69,7 +68,7 @@ class GroupInquiry:
             async with asyncio.timeout(self._options.cluster.request_timeout):
                 await self._answered.wait()
         except TimeoutError:
-            silent = judge_grpc(StatusCode.DEADLINE_EXCEEDED, "")
+            silent = judge_grpc(GrpcStatus.DEADLINE_EXCEEDED, "")
             raise build(silent, "settings", self._cluster.addresses[0], "no answer in time") from None
         if self._refusal is not None:
             raise bare(self._refusal)

@@ -12,9 +12,9 @@ from spanbridge.ports import Reporter
 from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.grpc.acks import Acks
 from spanbridge.rocketmq.grpc.brokers import Brokers
-from spanbridge.rocketmq.grpc.held import DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.grpc.stubs import service
 from spanbridge.rocketmq.grpc.subscription import GroupSubscription
+from spanbridge.rocketmq.held import DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.receive_events import DeadLetterFailed, HoldLost, NackFailed, RenewalFailed
 
 _AT_ONCE = 32

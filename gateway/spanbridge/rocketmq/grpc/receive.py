@@ -27,6 +27,8 @@ from spanbridge.rocketmq.grpc.subscription import SHORTEST_POLL, GroupSubscripti
 from spanbridge.rocketmq.options import ConsumerOptions
 
 _NOTHING: int = definition.Code.MESSAGE_NOT_FOUND
+_MESSAGE = b"\x12"
+"""The first byte of a ``ReceiveMessageResponse`` with a message. protobuf is asked for all else."""
 _TAKEN = 1.0
 """Seconds after which a call counts as taken: what a proxy refuses (a missing group or topic), it refuses at once."""
 _SLACK = 20.0
@@ -88,7 +90,7 @@ class Reception:
             except DecodeError:
                 self.broken = True
                 continue
-            if response.HasField("message"):
+            if frame[:1] == _MESSAGE:
                 messages.append(response.message)
             elif response.HasField("status"):
                 self.status = response.status

@@ -15,25 +15,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from grpc import StatusCode, aio
-
 from spanbridge import __version__
 from spanbridge.core.errors import SinkError
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.events import ServerCommandRefused
-from spanbridge.rocketmq.grpc.calls import cancelled_from_outside
-from spanbridge.rocketmq.grpc.endpoint import Endpoint, ended
+from spanbridge.rocketmq.grpc.calls import OpenCall
+from spanbridge.rocketmq.grpc.endpoint import Endpoint
+from spanbridge.rocketmq.grpc.http2.call import CallEnd
+from spanbridge.rocketmq.grpc.http2.status import GrpcStatus
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.options import RocketmqOptions
 
 _UNSUPPORTED = definition.Status(code=definition.Code.UNSUPPORTED, message="this gateway does not do this")
 
-_REFUSALS = frozenset({StatusCode.INVALID_ARGUMENT, StatusCode.PERMISSION_DENIED, StatusCode.UNAUTHENTICATED})
+_REFUSALS = frozenset({GrpcStatus.INVALID_ARGUMENT, GrpcStatus.PERMISSION_DENIED, GrpcStatus.UNAUTHENTICATED})
 
 _GATHER = 0.1
 """Seconds in which new topics gather before the settings, which hold all of them, are sent again."""
+_MOST_UNSENT = 64 * 1024
+"""Bytes of our messages that a proxy may leave unread. Beyond them its commands go unanswered."""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -145,50 +147,60 @@ class ClientSession:
 
     async def _stream_once(self, backoff: Backoff) -> None:
         try:
-            await self._stream(backoff)
-        except aio.AioRpcError as error:
-            self._note_refusal(error)
-            # A stream may end for many reasons. Whether the endpoint still answers, a heartbeat tells.
-            await self._heartbeat_quietly()
-        except (asyncio.InvalidStateError, aio.BaseError):
-            pass  # grpc.aio's words for a write on a stream, or a call on a channel, that has just ended
-        except asyncio.CancelledError:
-            if cancelled_from_outside():
-                raise
+            end = await self._stream(backoff)
+        except SinkError:
+            end = None  # there is no connection
+        if end is not None and end.code is GrpcStatus.OK:
+            return
+        if end is not None:
+            self._note_refusal(end)
+        # A stream may end for many reasons. Whether the endpoint still answers, a heartbeat tells.
+        await self._heartbeat_quietly()
 
-    def _note_refusal(self, error: aio.AioRpcError) -> None:
+    def _note_refusal(self, end: CallEnd) -> None:
         """A proxy ends the stream of a consumer whose group is not there, or whose settings it does not like."""
-        if self._role.on_refused is not None and error.code() in _REFUSALS:
-            self.refusal = self.endpoint.judged(error, "settings")
+        if self._role.on_refused is not None and end.code in _REFUSALS:
+            self.refusal = self.endpoint.calls.error(end, "settings")
             self._role.on_refused(self.refusal)
 
-    async def _stream(self, backoff: Backoff) -> None:
-        stream = self.endpoint.telemetry()
+    async def _stream(self, backoff: Backoff) -> CallEnd:
+        """One telemetry stream, to its end.
+
+        :raises SinkError: there is no connection.
+        """
+        stream: OpenCall
+
+        def arrived(messages: list[bytes]) -> None:
+            for message in messages:
+                if not stream.ended.done():
+                    try:
+                        self._handle(service.TelemetryCommand.FromString(message), stream)
+                    except Exception as fault:  # noqa: BLE001 - it is raised where the stream is waited for
+                        stream.stop(fault)
+                    else:
+                        backoff.reset()
+
+        stream = await self.endpoint.calls.open("Telemetry", arrived, "settings", self._options.request_timeout)
         writer = asyncio.get_running_loop().create_task(self._write_settings(stream))
-        writer.add_done_callback(lambda _: stream.cancel())  # without it nobody would be told of new topics
+        writer.add_done_callback(lambda _: stream.stop())  # without it nobody would be told of new topics
         try:
-            while True:
-                raw = await stream.read()
-                if raw is aio.EOF:
-                    return
-                if not await self._handle(service.TelemetryCommand.FromString(raw), stream):
-                    return
-                backoff.reset()
+            return await stream.ended
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
-            await ended(stream)
+            stream.stop()
 
-    async def _write_settings(self, stream: Any) -> None:
-        with guarded("settings", self._reporter), suppress(aio.AioRpcError, aio.BaseError, asyncio.InvalidStateError):
+    async def _write_settings(self, stream: OpenCall) -> None:
+        with guarded("settings", self._reporter):
             while True:
-                self._announce.clear()
-                await stream.write(self._role.settings().SerializeToString())
+                if not stream.unsent:
+                    self._announce.clear()
+                    stream.write(self._role.settings().SerializeToString())
                 await self._announce.wait()
                 await asyncio.sleep(_GATHER)
 
-    async def _handle(self, command: Any, stream: Any) -> bool:
-        """Act on what the server sent. False when the stream is to be opened anew."""
+    def _handle(self, command: Any, stream: OpenCall) -> None:
+        """Act on what the server sent."""
         kind = command.WhichOneof("command")
         if kind == "settings":
             self._role.on_settings(command.settings)
@@ -196,13 +208,12 @@ class ClientSession:
             self.told.set()
         elif kind == "reconnect_endpoints_command":
             self.endpoint.replace("asked to reconnect")
-            return False
+            stream.stop()
         elif kind is not None:
             self._reporter.report(ServerCommandRefused(command=kind))
             reply = _refusal(kind, command)
-            if reply is not None:
-                await stream.write(reply.SerializeToString())
-        return True
+            if reply is not None and stream.unsent < _MOST_UNSENT:
+                stream.write(reply.SerializeToString())
 
     async def _keep_heartbeat(self) -> None:
         while True:

@@ -27,6 +27,10 @@ _CODES: Final[dict[int, Judgement]] = {
         SinkMisconfigured, "forbidden", f"Check the topic's and the broker's write permission. {ACCESS}"
     ),
     ResponseCode.TOPIC_NOT_EXIST: NAMES["TOPIC_NOT_FOUND"],
+    ResponseCode.SUBSCRIPTION_PARSE_FAILED: NAMES["ILLEGAL_FILTER_EXPRESSION"],
+    ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST: NAMES["CONSUMER_GROUP_NOT_FOUND"],
+    ResponseCode.NO_MESSAGE: NAMES["INVALID_RECEIPT_HANDLE"],
+    ResponseCode.POLLING_FULL: NAMES["TOO_MANY_REQUESTS"],
 }
 _BY_CODE: Final = frozenset({ResponseCode.SYSTEM_BUSY, ResponseCode.FLOW_CONTROL, ResponseCode.TOPIC_NOT_EXIST})
 """Codes that say all; of others, the remark may say more."""

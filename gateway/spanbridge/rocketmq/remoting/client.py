@@ -123,6 +123,16 @@ class RemotingClient:
             return RemotingUnavailable(f"not connected to RocketMQ at {self.address}")
         return await self._stream.wait_ended()
 
+    async def finish(self) -> None:
+        """End our half of the connection, and wait a moment for what the server has sent before it ends its own.
+
+        It forgets what it keeps open for us then (``PopLongPollingService.wakeUp``). TLS has no such halves, and there
+        what it sends meanwhile is lost.
+        """
+        if self._stream is not None:
+            await self._stream.finish()
+        await self.close()
+
     async def close(self) -> None:
         """End the connection. What is in flight fails. Idempotent."""
         if self._stream is not None:
@@ -172,6 +182,12 @@ class _Stream(asyncio.Protocol):
                     future.set_result(None)
             if self._transport is not None:
                 self._transport.abort()  # no waiting for a peer that may never read what is left
+
+    async def finish(self) -> None:
+        """Write the end of our half, and wait for the server's."""
+        if self.ended is None and self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+            await self.wait_lost()
 
     async def wait_ended(self) -> RemotingError:
         """Wait until the transport is gone; return why."""

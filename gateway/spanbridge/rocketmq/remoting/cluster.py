@@ -1,26 +1,27 @@
-"""One cluster as a producer sees it: its name servers, its brokers, and the routes of topics."""
+"""One cluster as a client sees it: its name servers, its brokers, and the routes of topics."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from spanbridge.core.errors import SinkError, SinkThrottled, SinkUnavailable, bare
 from spanbridge.ports import Link, Reporter
 from spanbridge.rocketmq.background import guarded
+from spanbridge.rocketmq.cluster_link import ClusterLink
 from spanbridge.rocketmq.events import RouteLearned
 from spanbridge.rocketmq.ids import client_id
 from spanbridge.rocketmq.options import RocketmqOptions, parse_endpoints
 from spanbridge.rocketmq.remoting.admin import TopicRoute, topic_route
+from spanbridge.rocketmq.remoting.call import Call
+from spanbridge.rocketmq.remoting.client import OnRequest
 from spanbridge.rocketmq.remoting.encode import wire_topic
 from spanbridge.rocketmq.remoting.endpoint import RemotingEndpoint
 from spanbridge.rocketmq.remoting.frame import AclKeys
-from spanbridge.rocketmq.remoting.routes import SendRoute, read_send_route
-from spanbridge.rocketmq.remoting.send import heartbeat, unregister
-from spanbridge.rocketmq.remoting.tls import RemotingTls
+from spanbridge.rocketmq.tls import TlsFiles
 from spanbridge.rocketmq.topic_routes import TopicRoutes
 
 _EVERYWHERE: Final = "SELF_TEST_TOPIC"
@@ -29,24 +30,52 @@ _LONGEST_HEARTBEAT: Final = 30.0
 """Seconds. A broker closes a connection that it has not heard of for 120 s."""
 
 
-class RemotingCluster:
-    """Connections and routes. One for each producer."""
+class ClientRoute(Protocol):
+    """A topic's route as a client uses it. ``masters`` are addresses by broker."""
 
-    def __init__(self, options: RocketmqOptions, reporter: Reporter) -> None:
+    @property
+    def queues(self) -> Collection[Any]:
+        """The queues that can be used."""
+
+    @property
+    def masters(self) -> Mapping[str, str]:
+        """The addresses of their brokers."""
+
+
+R = TypeVar("R", bound=ClientRoute)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemotingRole(Generic[R]):
+    """What a client is: how it reads routes (topic, its name with the namespace, what was found), and what it tells
+    brokers of itself, by its client id. ``on_request`` is for what brokers ask.
+    """
+
+    read_route: Callable[[str, str, TopicRoute | None], R]
+    heartbeat: Callable[[str], Call[int]]
+    goodbye: Callable[[str], Call[None]]
+    reading: bool = False
+    on_request: OnRequest | None = None
+
+
+class RemotingCluster(ClusterLink, Generic[R]):
+    """Connections and routes. One for each client."""
+
+    def __init__(self, options: RocketmqOptions, role: RemotingRole[R], reporter: Reporter) -> None:
+        super().__init__()
         self.client_id = client_id()
         self.name_servers = parse_endpoints(options.endpoints)
-        self.routes = TopicRoutes(self.query_route, reporter, _learned)
-        self.link = Link.IDLE
-        self.since_ns = time.time_ns()
-        self.last_error: str | None = None
-        self.last_error_ns = 0
+        self.routes: TopicRoutes[R] = TopicRoutes(self.query_route, reporter, self._learned)
         self._options = options
+        self._role = role
         self._reporter = reporter
         self._keys = _keys(options)
-        self._tls = RemotingTls(options.tls)
+        self._tls = TlsFiles(options.tls)
         self._endpoints: dict[str, RemotingEndpoint] = {}
+        self._apart: dict[str, RemotingEndpoint] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._unnamed: set[str] = set()
+        self._left = False
 
     async def start(self) -> None:
         """Learn the routes of the topics known in advance, and keep them. Returns at once.
@@ -62,15 +91,29 @@ class RemotingCluster:
         """The endpoint at an address; made when it is not there yet."""
         endpoint = self._endpoints.get(address)
         if endpoint is None:
-            endpoint = self._endpoints[address] = RemotingEndpoint(
-                address,
-                options=self._options,
-                keys=self._keys,
-                tls=self._tls,
-                reporter=self._reporter,
-                on_change=self._on_endpoint_change,
-            )
+            endpoint = self._endpoints[address] = self._make(address, self._on_endpoint_change)
         return endpoint
+
+    def long_polls(self, address: str) -> RemotingEndpoint:
+        """An endpoint of its own for requests that a broker keeps open: they end with its connection.
+
+        What becomes of it is told by those who ask. Made anew after :meth:`RemotingEndpoint.finish`.
+        """
+        endpoint = self._apart.get(address)
+        if endpoint is None or endpoint.closed:
+            endpoint = self._apart[address] = self._make(address, None)
+        return endpoint
+
+    def _make(self, address: str, on_change: Callable[[RemotingEndpoint], None] | None) -> RemotingEndpoint:
+        return RemotingEndpoint(
+            address,
+            options=self._options,
+            keys=self._keys,
+            tls=self._tls,
+            reporter=self._reporter,
+            on_change=on_change,
+            on_request=self._role.on_request,
+        )
 
     def peers(self) -> dict[str, dict[str, Any]]:
         """The endpoints for /status."""
@@ -83,19 +126,22 @@ class RemotingCluster:
             for address, endpoint in self._endpoints.items()
         }
 
-    async def query_route(self, topic: str) -> SendRoute:
+    async def query_route(self, topic: str) -> R:
         """Ask the name servers for a topic's route.
 
         :raises SinkError: there is no such topic, or no answer.
         """
         name = wire_topic(self._options.namespace, topic)
-        found = await self._ask_name_server(name)
+        found = await self.wire_route(name)
         if found is None:
             await self._see_brokers(topic)
-        return read_send_route(topic, name, found)
+        return self._role.read_route(topic, name, found)
 
-    async def _ask_name_server(self, name: str) -> TopicRoute | None:
-        """In turn, those that answered last time first."""
+    async def wire_route(self, name: str) -> TopicRoute | None:
+        """The route of a topic by the name that brokers know, from a name server: those that answered last time first.
+
+        :raises SinkError: none answers.
+        """
         failures: list[SinkError] = []
         what = f"route of topic {name!r}"
         for address in sorted(self.name_servers, key=lambda address: self.endpoint(address).up is False):
@@ -122,7 +168,7 @@ class RemotingCluster:
 
         :raises SinkError: no name server says.
         """
-        found = await self._ask_name_server(_EVERYWHERE)
+        found = await self.wire_route(_EVERYWHERE)
         return {} if found is None else {one.broker: one.master for one in found.brokers if one.master is not None}
 
     async def heartbeat(self, addresses: Sequence[str]) -> None:
@@ -133,16 +179,21 @@ class RemotingCluster:
         failures: list[SinkError] = []
         for address in sorted(addresses, key=lambda address: self.endpoint(address).up is False):
             try:
-                await self._beat(address)
+                await self.beat(address)
             except SinkError as failure:
                 failures = [bare(failure)]
             else:
                 return
         raise failures.pop() if failures else SinkUnavailable("no broker of RocketMQ is known", reason="no_broker")
 
-    async def _beat(self, address: str) -> None:
+    async def beat(self, address: str) -> int:
+        """A heartbeat to one broker; its version (an ordinal of ``MQVersion``).
+
+        :raises SinkError: it does not take it.
+        """
         endpoint = self.endpoint(address)
-        endpoint.version = await endpoint.ask(heartbeat(self.client_id), "heartbeat")
+        endpoint.version = version = await endpoint.ask(self._role.heartbeat(self.client_id), "heartbeat")
+        return version
 
     async def _warm_up(self) -> None:
         """Learn the routes known to be needed, so that the first message does not wait for them."""
@@ -161,10 +212,11 @@ class RemotingCluster:
 
     async def _beat_all(self) -> None:
         """A heartbeat to each broker. What comes of it, the endpoint has told."""
-        await asyncio.gather(*map(self._beat, self._broker_addresses()), return_exceptions=True)
+        if not self._left:
+            await asyncio.gather(*map(self.beat, self._broker_addresses()), return_exceptions=True)
 
     def _broker_addresses(self) -> set[str]:
-        return {address for route in self.routes.known.values() for address in route.addresses}
+        return {address for route in self.routes.known.values() for address in route.masters.values()}
 
     async def _keep_routes(self) -> None:
         while True:
@@ -174,7 +226,7 @@ class RemotingCluster:
                 await self._leave_unnamed()
             with guarded("certificates", self._reporter):
                 if await asyncio.to_thread(self._tls.load):
-                    for endpoint in self._endpoints.values():
+                    for endpoint in (*self._endpoints.values(), *self._apart.values()):
                         endpoint.renew("certificates renewed")
 
     async def _leave_unnamed(self) -> None:
@@ -182,6 +234,8 @@ class RemotingCluster:
         unnamed = self._endpoints.keys() - {*self.name_servers, *self._broker_addresses()}
         for address in unnamed & self._unnamed:
             await self._endpoints.pop(address).close()
+            if address in self._apart:
+                await self._apart.pop(address).close()
         self._unnamed = unnamed & self._endpoints.keys()
         self._judge_link()
 
@@ -192,20 +246,8 @@ class RemotingCluster:
 
     def _judge_link(self) -> None:
         """By the brokers; by the name servers until a broker is known."""
-        if self.link is not Link.CLOSED:
-            brokers = [one.up for address, one in self._endpoints.items() if address not in self.name_servers]
-            ups = brokers or [one.up for one in self._endpoints.values()]
-            self.change(Link.UP if True in ups else Link.CONNECTING if None in ups else Link.BACKOFF)
-
-    def note_error(self, error: str) -> None:
-        """Keep what went wrong last, in one line, and when."""
-        self.last_error, self.last_error_ns = error, time.time_ns()
-
-    def change(self, link: Link) -> None:
-        """Enter a state."""
-        if (link is Link.UP) is not (self.link is Link.UP):
-            self.since_ns = time.time_ns()
-        self.link = link
+        brokers = [one.up for address, one in self._endpoints.items() if address not in self.name_servers]
+        self.judge(brokers or [one.up for one in self._endpoints.values()])
 
     async def close(self) -> None:
         """End background work, say goodbye and close the connections. No request is under way any more."""
@@ -213,18 +255,24 @@ class RemotingCluster:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.routes.close()
-        await asyncio.gather(*map(self._leave, self._broker_addresses() & self._endpoints.keys()))
-        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints.values()))
+        await self.leave()
+        endpoints = (*self._endpoints.values(), *self._apart.values())
+        await asyncio.gather(*(endpoint.close() for endpoint in endpoints))
+
+    async def leave(self) -> None:
+        """Say goodbye to the brokers, and send no more heartbeats. Idempotent."""
+        if not self._left:
+            self._left = True
+            await asyncio.gather(*map(self._leave, self._broker_addresses() & self._endpoints.keys()))
 
     async def _leave(self, address: str) -> None:
         endpoint = self._endpoints[address]
         if endpoint.up:
             with suppress(SinkError):
-                await endpoint.ask(unregister(self.client_id), "goodbye")
+                await endpoint.ask(self._role.goodbye(self.client_id), "goodbye")
 
-
-def _learned(topic: str, route: SendRoute) -> RouteLearned:
-    return RouteLearned(topic=topic, queues=len(route.queues), types=None)
+    def _learned(self, topic: str, route: R) -> RouteLearned:
+        return RouteLearned(topic=topic, queues=len(route.queues), types=None, reading=self._role.reading)
 
 
 def _keys(options: RocketmqOptions) -> AclKeys | None:

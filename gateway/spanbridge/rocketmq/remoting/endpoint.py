@@ -1,4 +1,4 @@
-"""One name server or broker as a producer sees it: a connection, made again when it has ended."""
+"""One name server or broker as a client sees it: a connection, made again when it has ended."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
 from spanbridge.rocketmq.options import RocketmqOptions
 from spanbridge.rocketmq.remoting.answers import judge
 from spanbridge.rocketmq.remoting.call import Call
-from spanbridge.rocketmq.remoting.client import RemotingClient
+from spanbridge.rocketmq.remoting.client import OnRequest, RemotingClient
 from spanbridge.rocketmq.remoting.errors import RemotingError, RemotingRefused, RemotingUnavailable
 from spanbridge.rocketmq.remoting.frame import AclKeys
-from spanbridge.rocketmq.remoting.tls import RemotingTls
+from spanbridge.rocketmq.tls import TlsFiles
 
 T = TypeVar("T")
 
@@ -25,7 +25,10 @@ _SILENT: Final = 2
 
 
 class RemotingEndpoint:
-    """``up`` is None until it is known. ``version`` is the broker's (``MQVersion``) once it has taken a heartbeat."""
+    """``up`` is None until it is known. ``version`` is the broker's (``MQVersion``) once it has taken a heartbeat.
+
+    ``on_change`` is told when it changes; without, nobody is, and neither is the operator.
+    """
 
     def __init__(
         self,
@@ -33,9 +36,10 @@ class RemotingEndpoint:
         *,
         options: RocketmqOptions,
         keys: AclKeys | None,
-        tls: RemotingTls,
+        tls: TlsFiles,
         reporter: Reporter,
-        on_change: Callable[[RemotingEndpoint], None],
+        on_change: Callable[[RemotingEndpoint], None] | None,
+        on_request: OnRequest | None = None,
     ) -> None:
         self.address = address
         self.up: bool | None = None
@@ -46,15 +50,21 @@ class RemotingEndpoint:
         self._tls = tls
         self._reporter = reporter
         self._on_change = on_change
+        self._on_request = on_request
         self._client: RemotingClient | None = None
         self._attempt: asyncio.Task[RemotingClient | RemotingError] | None = None
         self._retiring: dict[asyncio.Task[None], RemotingClient] = {}
         self._silent = 0
         self._sent_away = False
-        self._closed = False
+        self.closed = False
 
-    async def ask(self, call: Call[T], what: str, *, body_size: int | None = None) -> T:
-        """Send a request and return what its response says, within ``request_timeout``.
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._client is not None and self._client.is_open
+
+    async def ask(self, call: Call[T], what: str, *, body_size: int | None = None, timeout: float | None = None) -> T:
+        """Send a request and return what its response says, within ``timeout`` seconds, ``request_timeout`` by default.
 
         ``body_size`` is of the one message that is sent, for the error's text.
 
@@ -63,7 +73,7 @@ class RemotingEndpoint:
         client: RemotingClient | None = None
         try:
             client = await self._connected()
-            found = await client.ask(call, timeout=self._options.request_timeout)
+            found = await client.ask(call, timeout=timeout or self._options.request_timeout)
         except RemotingError as error:
             failure = judge(error, what, self.address, self._keys, body_size)
             if isinstance(error, RemotingRefused):
@@ -78,8 +88,8 @@ class RemotingEndpoint:
         client = self._client
         if client is not None and client.is_open:
             return client
-        if self._closed:
-            raise RemotingUnavailable("the sink is closed")
+        if self.closed:
+            raise RemotingUnavailable("the connection is closed")
         if self._attempt is None:  # all who wait share one attempt, and its failure
             self._attempt = asyncio.get_running_loop().create_task(self._connect())
             self._attempt.add_done_callback(self._attempted)
@@ -97,6 +107,7 @@ class RemotingEndpoint:
                 tls=self._tls.context,
                 server_name=self._tls.server_name,
                 keys=self._keys,
+                on_request=self._on_request,
             )
             await client.connect()
         except ValueError as error:  # a route that announces something else than host:port
@@ -114,8 +125,9 @@ class RemotingEndpoint:
         self._sent_away = False
         if self.up is not True:
             self.up = True
-            self._reporter.report(EndpointUp(endpoint=self.address))
-            self._on_change(self)
+            if self._on_change is not None:
+                self._reporter.report(EndpointUp(endpoint=self.address))
+                self._on_change(self)
 
     def _failed(self, client: RemotingClient | None, failure: SinkError) -> None:
         self.last_error = str(failure)
@@ -129,8 +141,10 @@ class RemotingEndpoint:
             self._silent += 1
             if self._silent >= _SILENT:
                 self._replace(client, "silent")
-        if self.up is not False and not self._closed:
-            self.up = False
+        known, self.up = self.up, False
+        if self._on_change is None or self.closed:
+            return
+        if known is not False:
             self._reporter.report(EndpointDown(endpoint=self.address, reason=failure.reason, cause=str(failure)))
         self._on_change(self)
 
@@ -145,7 +159,8 @@ class RemotingEndpoint:
         task = asyncio.get_running_loop().create_task(self._retire(client))
         self._retiring[task] = client
         task.add_done_callback(lambda done: self._retiring.pop(done, None))
-        self._reporter.report(ChannelReplaced(endpoint=self.address, reason=reason))
+        if self._on_change is not None:
+            self._reporter.report(ChannelReplaced(endpoint=self.address, reason=reason))
 
     async def _retire(self, client: RemotingClient) -> None:
         """Close a connection once the deadlines of its requests are over."""
@@ -153,9 +168,16 @@ class RemotingEndpoint:
             await asyncio.sleep(self._options.request_timeout)
             await client.close()
 
+    async def finish(self) -> None:
+        """Send nothing more, and take what the peer sends until it closes. See :meth:`RemotingClient.finish`."""
+        self.closed = True
+        if self._client is not None:
+            await self._client.finish()
+        await self.close()
+
     async def close(self) -> None:
         """End the connection, and those that it replaced. Idempotent."""
-        self._closed = True
+        self.closed = True
         attempt, retiring = self._attempt, dict(self._retiring)
         tasks = [*([attempt] if attempt is not None else []), *retiring]
         for task in tasks:

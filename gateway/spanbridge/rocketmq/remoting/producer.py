@@ -14,11 +14,14 @@ from spanbridge.rocketmq.errors import CONNECTION_AT_FAULT
 from spanbridge.rocketmq.events import TopicUnusable
 from spanbridge.rocketmq.ids import MessageIds
 from spanbridge.rocketmq.options import RocketmqOptions
-from spanbridge.rocketmq.remoting.cluster import RemotingCluster
+from spanbridge.rocketmq.remoting.cluster import RemotingCluster, RemotingRole
 from spanbridge.rocketmq.remoting.dispatch import RemotingDispatcher
 from spanbridge.rocketmq.remoting.encode import RemotingEncoder, RemotingHead
+from spanbridge.rocketmq.remoting.routes import read_send_route
+from spanbridge.rocketmq.remoting.send import heartbeat, unregister
 
 # What a broker says when a route that was right is not any more.
+_ROLE = RemotingRole(read_route=read_send_route, heartbeat=heartbeat, goodbye=unregister)
 _ROUTE_AT_FAULT = frozenset({"topic_not_found", "forbidden", "no_writable_queue"})
 
 
@@ -28,7 +31,7 @@ class RemotingProducer:
     def __init__(self, options: RocketmqOptions, reporter: Reporter) -> None:
         self._options = options
         self._reporter = reporter
-        self._cluster = cluster = RemotingCluster(options, reporter)
+        self._cluster = cluster = RemotingCluster(options, _ROLE, reporter)
         self._encoder = RemotingEncoder(
             MessageIds(), options.namespace, options.ordered_partitions, options.compress_above
         )

@@ -1,4 +1,4 @@
-"""Where a topic's messages go: its writable queues, and the brokers that hold them. No I/O."""
+"""Where a topic's messages go and come from: its queues, and the brokers that hold them. No I/O."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from spanbridge.core.errors import SinkMisconfigured, SinkUnavailable
 from spanbridge.rocketmq.remoting.admin import TopicRoute
 from spanbridge.rocketmq.remoting.send import WriteQueue
+
+_NONE = "does not exist: create it (mqadmin updateTopic) or correct the route"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ def read_send_route(topic: str, wire_topic: str, found: TopicRoute | None) -> Se
     """
     if found is None:
         raise SinkMisconfigured(
-            f"topic {wire_topic!r} does not exist: create it (mqadmin updateTopic) or correct the route",
+            f"topic {wire_topic!r} {_NONE}",
             reason="topic_not_found",
         )
     masters = {one.broker: one.master for one in found.brokers if one.master is not None and one.write_queues}
@@ -59,3 +61,31 @@ def read_send_route(topic: str, wire_topic: str, found: TopicRoute | None) -> Se
             reason="no_writable_queue",
         )
     return SendRoute(topic, wire_topic, tuple(queues), masters)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRoute:
+    """``queues`` are pairs of broker and number, sorted. ``masters`` are addresses by broker."""
+
+    topic: str
+    wire_topic: str
+    queues: tuple[tuple[str, int], ...]
+    masters: Mapping[str, str]
+
+
+def read_read_route(topic: str, wire_topic: str, found: TopicRoute | None) -> ReadRoute:
+    """The route to receive along. A broker without a master now hands out nothing here: its replica has the same.
+
+    :raises SinkMisconfigured: there is no such topic, or no queue of it can be read.
+    """
+    if found is None:
+        raise SinkMisconfigured(f"topic {wire_topic!r} {_NONE}", reason="topic_not_found")
+    masters = {one.broker: one.master for one in found.brokers if one.master is not None and one.read_queues}
+    queues = [(one.broker, queue) for one in found.brokers if one.broker in masters for queue in range(one.read_queues)]
+    if not queues:
+        raise SinkMisconfigured(
+            f"topic {wire_topic!r} has no readable queue on a master: check its permission (mqadmin updateTopicPerm) "
+            "and the brokers'",
+            reason="no_readable_queue",
+        )
+    return ReadRoute(topic, wire_topic, tuple(queues), masters)

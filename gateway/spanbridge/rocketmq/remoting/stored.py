@@ -26,7 +26,7 @@ class StoredMessage(NamedTuple):
     """A message as the broker stored it. Times are Unix time in milliseconds.
 
     ``system_flag`` is ``MessageSysFlag`` (bit 0: the body is compressed). ``attempts`` is how often the message was
-    consumed again.
+    consumed again. ``body_crc`` is of the stored body (``UtilAll.crc32``), 0 where it is not known.
     """
 
     topic: str
@@ -39,12 +39,13 @@ class StoredMessage(NamedTuple):
     attempts: int
     body: bytes
     raw_properties: bytes = b""
+    body_crc: int = 0
 
     @property
     def properties(self) -> dict[str, str]:
         """User and system properties (``MessageDecoder.string2messageProperties``)."""
-        pairs = (item.split("\x01", 1) for item in self.raw_properties.decode(errors="replace").split("\x02"))
-        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+        items = self.raw_properties.decode(errors="replace").split("\x02")
+        return dict([item.split("\x01", 1) for item in items if "\x01" in item])
 
 
 def read_messages(data: bytes) -> Iterator[StoredMessage]:
@@ -61,7 +62,7 @@ def read_messages(data: bytes) -> Iterator[StoredMessage]:
 
 def _read(data: bytes, at: int) -> tuple[StoredMessage, int]:
     try:
-        size, magic, _crc, queue_id, _flag, offset, physical, system_flag, born_ms = _HEAD.unpack_from(data, at)
+        size, magic, crc, queue_id, _flag, offset, physical, system_flag, born_ms = _HEAD.unpack_from(data, at)
         if magic not in (_MAGIC_V1, _MAGIC_V2):
             raise FrameError(f"a stored message in a layout that is not known: {magic}")
         cursor = at + _HEAD.size + (20 if system_flag & _BORN_HOST_V6 else 8)
@@ -79,7 +80,9 @@ def _read(data: bytes, at: int) -> tuple[StoredMessage, int]:
         raise FrameError(f"a stored message of {cursor - at} bytes that gives its size as {size}")
     name = topic.decode(errors="replace")
     return (
-        StoredMessage(name, queue_id, offset, physical, system_flag, born_ms, store_ms, attempts, body, properties),
+        StoredMessage(
+            name, queue_id, offset, physical, system_flag, born_ms, store_ms, attempts, body, properties, crc
+        ),
         size,
     )
 

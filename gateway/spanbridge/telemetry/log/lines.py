@@ -24,27 +24,40 @@ def one_line(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """``12:00:00.123 WARNING  mqtt.source: text``; control characters in a text are escaped."""
+    """``12:00:00.123 WARNING  mqtt.source: text``; control characters in a text are escaped.
+
+    One worker of several has its number before the logger: ``12:00:00.123 WARNING  [2] mqtt.source: text``.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = "" if worker is None else f"[{worker}] "
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         name = record.name.removeprefix("spanbridge.")
         text = one_line(record.getMessage())
-        line = f"{moment}.{int(record.msecs):03d} {record.levelname:<8} {name}: {text}"
+        line = f"{moment}.{int(record.msecs):03d} {record.levelname:<8} {self._worker}{name}: {text}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, ``exception`` if any.
 
-    Of an event also its name as ``event``, and its ``fields``: what the message is made of.
+    Of an event also its name as ``event``, and its ``fields``: what the message is made of. Of one worker of several
+    also its number as ``worker``.
     """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker: dict[str, object] = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         found: dict[str, object] = {
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
+            **self._worker,
             "logger": record.name,
             "message": record.getMessage(),
         }
@@ -92,14 +105,17 @@ class _Stderr(logging.Handler):
         return f"{self.format(record)}\n"
 
 
-def configure(form: Format = "auto", level: str = "info") -> None:
-    """Log to standard error; ours from ``level`` up, other libraries' warnings. Doing it again replaces it."""
+def configure(form: Format = "auto", level: str = "info", worker: int | None = None) -> None:
+    """Log to standard error; ours from ``level`` up, other libraries' warnings. Doing it again replaces it.
+
+    ``worker`` is the number that each line has, where there are several.
+    """
     fill_closed_descriptors()
     # gRPC's C core writes to standard error by itself, past our log and its rate limits. It reads this when it loads.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     text = form == "text" or (form == "auto" and is_terminal(sys.stderr))
     handler = _Stderr()
-    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    handler.setFormatter(TextFormatter(worker) if text else JsonFormatter(worker))
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, _Stderr)]:
         root.removeHandler(old)

@@ -24,29 +24,31 @@ class SpanBuffer:
         self.dropped = 0
         self.ready: Callable[[], None] = _nothing
 
-    def add(self, spans: Sequence[bytes]) -> None:
-        """Take framed spans. Never blocks, never raises."""
-        if self._max_spans is not None and self.spans + len(spans) > self._max_spans:
+    def add(self, pieces: Sequence[bytes], each: int = 1) -> None:
+        """Take framed spans, in so many pieces each. Never blocks, never raises."""
+        count = len(pieces) // each
+        if self._max_spans is not None and self.spans + count > self._max_spans:
             room = self._max_spans - self.spans
-            self.dropped += len(spans) - room
-            spans = spans[:room]
-        for at in range(0, len(spans), self._batch_spans):
-            self._add(spans[at : at + self._batch_spans] if len(spans) > self._batch_spans else spans)
+            self.dropped += count - room
+            pieces = pieces[: room * each]
+        most = self._batch_spans * each
+        for at in range(0, len(pieces), most):
+            self._add(pieces[at : at + most] if len(pieces) > most else pieces, each)
 
-    def _add(self, spans: Sequence[bytes]) -> None:
+    def _add(self, pieces: Sequence[bytes], each: int) -> None:
         """Take spans that are few enough for one request; by bytes they may still be too many."""
-        blob = b"".join(spans)
-        if len(blob) > self._batch_bytes and len(spans) > 1:
-            middle = len(spans) // 2
-            self._add(spans[:middle])
-            self._add(spans[middle:])
+        blob, count = b"".join(pieces), len(pieces) // each
+        if len(blob) > self._batch_bytes and count > 1:
+            middle = count // 2 * each
+            self._add(pieces[:middle], each)
+            self._add(pieces[middle:], each)
             return
         if self.bytes + len(blob) > self._capacity:
-            self.dropped += len(spans)
+            self.dropped += count
             return
-        self._blobs.append((blob, len(spans)))
+        self._blobs.append((blob, count))
         self.bytes += len(blob)
-        self.spans += len(spans)
+        self.spans += count
         if self.batch_is_full:
             self.ready()
 
@@ -55,8 +57,8 @@ class SpanBuffer:
         """Whether there is no use in waiting for more."""
         return self.spans >= self._batch_spans or self.bytes >= self._batch_bytes
 
-    def take(self) -> tuple[bytes, int]:
-        """The oldest spans that fit into one request, and how many they are; (b"", 0) when empty."""
+    def take(self) -> tuple[list[bytes], int]:
+        """The oldest spans that fit into one request, in pieces, and how many they are; ([], 0) when empty."""
         blobs: list[bytes] = []
         taken = size = 0
         while self._blobs:
@@ -69,7 +71,7 @@ class SpanBuffer:
             size += len(blob)
         self.bytes -= size
         self.spans -= taken
-        return b"".join(blobs), taken
+        return blobs, taken
 
 
 def _nothing() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spanbridge.core.retry import Backoff
@@ -42,8 +42,8 @@ class RequestSender:
     give_up_after: float
     closing: asyncio.Event
 
-    async def send(self, body: bytes, count: int) -> Outcome:
-        """Send; what could not be delivered is reported as dropped, ``count`` of them."""
+    async def send(self, body: Sequence[bytes], count: int) -> Outcome:
+        """Send a body in pieces; what could not be delivered is reported as dropped, ``count`` of them."""
         backoff = Backoff(initial=0.5, maximum=15.0)
         started = time.monotonic()
         last_ones = 0
@@ -64,7 +64,7 @@ class RequestSender:
                 return outcome
             await self._pause(pause, last_ones)
 
-    async def _attempt(self, body: bytes) -> Outcome:
+    async def _attempt(self, body: Sequence[bytes]) -> Outcome:
         try:
             return await self.transport.send(body, self.timeout)
         except Exception as error:  # noqa: BLE001 - a fault in a library must not end the export for good
@@ -192,7 +192,7 @@ class MetricExporter:
             with faults.told("metrics could not be exported"):
                 body, points = self._read()
                 if points:
-                    await self._delivery.send(body, points)
+                    await self._delivery.send((body,), points)
 
     def _read(self) -> tuple[bytes, int]:
         try:

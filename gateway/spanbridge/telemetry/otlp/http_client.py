@@ -7,6 +7,7 @@ import base64
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -88,6 +89,16 @@ def proxy_for(target: HttpServer) -> HttpServer | None:
     return server(urlsplit(url if "://" in url else f"http://{url}")) if url else None
 
 
+class _Counted:
+    """Stands for a body that h11 does not see: it only counts (h11's documentation, "Support for sendfile()")."""
+
+    def __init__(self, body: Sequence[bytes]) -> None:
+        self._size = sum(map(len, body))
+
+    def __len__(self) -> int:
+        return self._size
+
+
 class HttpClient:
     """Posts to one URL, and keeps the connection as long as the server does. Not for two requests at a time.
 
@@ -115,8 +126,8 @@ class HttpClient:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
 
-    async def post(self, body: bytes) -> HttpAnswer:
-        """Send a request and read its answer. Nothing is sent a second time.
+    async def post(self, body: Sequence[bytes]) -> HttpAnswer:
+        """Send a request, its body in pieces, and read its answer. Nothing is sent a second time.
 
         :raises OSError: no connection, or it broke; also where TLS fails.
         :raises NoAnswerError: what came is no HTTP.
@@ -126,7 +137,7 @@ class HttpClient:
             await self._connect()
         whole = False
         try:
-            headers = [*self._headers, ("content-length", str(len(body)))]
+            headers = [*self._headers, ("content-length", str(sum(map(len, body))))]
             self._send(h11.Request(method="POST", target=self._path, headers=headers), body)
             answer, whole = await self._answer()
         except h11.RemoteProtocolError as error:
@@ -152,16 +163,17 @@ class HttpClient:
         if writer is not None:
             writer.transport.abort()
 
-    def _send(self, request: h11.Request, body: bytes = b"") -> None:
+    def _send(self, request: h11.Request, body: Sequence[bytes] = ()) -> None:
         """Send a request, without waiting until it is sent: the server may answer before it has read all of it."""
         protocol, writer = self._protocol, self._writer
         assert protocol is not None
         assert writer is not None
-        pieces: Sequence[h11.Event] = (request, h11.Data(data=body), h11.EndOfMessage())
-        for piece in pieces:
-            data = protocol.send(piece)
-            if data:
-                writer.write(data)
+        head = protocol.send(request)
+        assert head is not None
+        if body:
+            protocol.send_with_data_passthrough(h11.Data(data=cast("bytes", _Counted(body))))
+        protocol.send(h11.EndOfMessage())  # nothing to be written: the length of the body is in the head
+        writer.writelines([head, *body])
 
     async def _connect(self) -> None:
         via = self._proxy or self._server

@@ -36,7 +36,7 @@ class ProfileExport:
 
     async def push(self, body: bytes, count: int) -> None:
         """Send one request with ``count`` samples; what could not be delivered is reported."""
-        await self._sender.send(body, count)
+        await self._sender.send((body,), count)
 
     async def close(self) -> None:
         """Close the connection. Idempotent."""

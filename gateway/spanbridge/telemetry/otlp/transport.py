@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,8 +35,11 @@ _CONSOLE_BYTES = 16 * 1024 * 1024
 class Transport(Protocol):
     """Sends serialised ``Export...ServiceRequest`` messages of one signal."""
 
-    async def send(self, body: bytes, timeout: float) -> Outcome:
-        """Send one request; ``timeout`` is in seconds. Raises nothing but ``CancelledError``."""
+    async def send(self, body: Sequence[bytes], timeout: float) -> Outcome:
+        """Send one request, whose body comes in pieces: a joined one would be another copy of a megabyte.
+
+        ``timeout`` is in seconds. Raises nothing but ``CancelledError``.
+        """
 
     async def close(self) -> None:
         """Close connections. Idempotent."""
@@ -66,7 +70,7 @@ class ConsoleTransport:
     def __init__(self, signal: Signal) -> None:
         self._signal = signal
 
-    async def send(self, body: bytes, timeout: float) -> Outcome:
+    async def send(self, body: Sequence[bytes], timeout: float) -> Outcome:
         """Print."""
         from google.protobuf.json_format import MessageToJson  # noqa: PLC0415
 
@@ -78,7 +82,7 @@ class ConsoleTransport:
             from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (  # type: ignore[assignment]  # noqa: PLC0415
                 ExportMetricsServiceRequest as Request,
             )
-        text = MessageToJson(Request.FromString(body), indent=None) + "\n"
+        text = MessageToJson(Request.FromString(b"".join(body)), indent=None) + "\n"
         if write_out(text, _unseen, capacity=_CONSOLE_BYTES):
             return TAKEN
         return Outcome(reason="console", detail="nobody reads standard output")

@@ -1,7 +1,8 @@
-"""OTLP over gRPC: raw bytes on grpc.aio, which the RocketMQ client has loaded already."""
+"""OTLP over gRPC: raw bytes on grpc.aio, which nothing else of the gateway loads."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,12 @@ class GrpcTransport:
         self._channel: Any = None
         self._call: Any = None
 
-    async def send(self, body: bytes, timeout: float) -> Outcome:
+    async def send(self, body: Sequence[bytes], timeout: float) -> Outcome:
         """See :class:`~spanbridge.telemetry.otlp.transport.Transport`."""
         if self._call is None:
             self._open()
         try:
-            answer = await self._call(body, timeout=timeout, metadata=self._settings.headers or None)
+            answer = await self._call(b"".join(body), timeout=timeout, metadata=self._settings.headers or None)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 await self.close()

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import time
 import zlib
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -36,7 +37,7 @@ class HttpTransport:
         except ValueError:  # what it says may hold a password
             raise TelemetryConfigError(f"the OTLP endpoint of {settings.signal} is not a valid URL") from None
 
-    async def send(self, body: bytes, timeout: float) -> Outcome:
+    async def send(self, body: Sequence[bytes], timeout: float) -> Outcome:
         """See :class:`~spanbridge.telemetry.otlp.transport.Transport`."""
         try:
             async with asyncio.timeout(timeout):
@@ -52,14 +53,15 @@ class HttpTransport:
         """See :class:`~spanbridge.telemetry.otlp.transport.Transport`."""
         await self._client.close()
 
-    async def _compressed(self, body: bytes) -> bytes:
+    async def _compressed(self, body: Sequence[bytes]) -> Sequence[bytes]:
         kind = self._settings.compression
         if kind == "none":
             return body
         compress: Any = gzip.compress if kind == "gzip" else zlib.compress
-        if len(body) < _SMALL:
-            return bytes(compress(body, 1))
-        return bytes(await asyncio.to_thread(compress, body, 1))
+        whole = b"".join(body)
+        if len(whole) < _SMALL:
+            return (compress(whole, 1),)
+        return (await asyncio.to_thread(compress, whole, 1),)
 
     def _outcome(self, answer: HttpAnswer) -> Outcome:
         status = answer.status

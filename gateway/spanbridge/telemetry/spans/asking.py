@@ -43,10 +43,10 @@ class AskingSpans:
         self._silent = SilentSpans(trust=following.follow)
         self._told = False
 
-    def begin(self, context: TraceContext | None, received_ns: int, size: int) -> Begun:
+    def begin(self, context: TraceContext | None, received_ns: int, size: int, begun_ns: int = 0) -> Begun:
         """See :class:`~spanbridge.telemetry.spans.recipe.RecipeSpans`."""
         try:
-            return self._begin(context, received_ns, size)
+            return self._begin(context, received_ns, size, begun_ns)
         except Exception:  # a sampler of somebody else's must not stop a message
             if not self._told:
                 self._told = True
@@ -63,7 +63,7 @@ class AskingSpans:
         send = wire.fixed_fields(self._send.name, SpanKind.PRODUCER.value, attributes) + wire.LOCAL
         return resumed(send, self._following, context, kept, spooled_ns, size)
 
-    def _begin(self, context: TraceContext | None, received_ns: int, size: int) -> Begun:
+    def _begin(self, context: TraceContext | None, received_ns: int, size: int, begun_ns: int) -> Begun:
         following = self._following
         remote = None if context is None else sampling.remote_context(context)
         parent = remote if following.follow else None
@@ -83,7 +83,7 @@ class AskingSpans:
             traceparent, tracestate = context.traceparent, context.tracestate
         if not (process.sampled or send.sampled):
             return traceparent, tracestate, None
-        begun = time_ns()
+        begun = begun_ns or time_ns()
         trace = AskedTrace(
             self._encode(self._process, SpanKind.CONSUMER, process, here, parent, received_ns or begun, links),
             self._encode(self._send, SpanKind.PRODUCER, send, there, here, begun, ()),

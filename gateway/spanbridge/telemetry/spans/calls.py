@@ -23,8 +23,8 @@ _COUNT = "messaging.batch.message_count"
 class SpanSink(Protocol):
     """Takes framed spans that have ended. Never blocks, never raises."""
 
-    def add(self, spans: Sequence[bytes]) -> None:
-        """Take them."""
+    def add(self, pieces: Sequence[bytes], each: int = 1) -> None:
+        """Take them, in so many pieces each."""
 
 
 class CallLimits(NamedTuple):

@@ -30,11 +30,11 @@ Begun = tuple[str, str, MessageTrace | None]
 class RecipeSpans(Protocol):
     """Begins the traces of one recipe's messages."""
 
-    def begin(self, context: TraceContext | None, received_ns: int, size: int) -> Begun:
+    def begin(self, context: TraceContext | None, received_ns: int, size: int, begun_ns: int = 0) -> Begun:
         """Decide sampling and make ids for a message that is now being processed.
 
-        ``context`` is what the device sent, ``received_ns`` Unix time in nanoseconds, ``size`` the body's in bytes. Hot
-        path; never raises.
+        ``context`` is what the device sent, ``size`` the body's in bytes. ``received_ns`` and ``begun_ns``, by which
+        its processing began, are Unix time in nanoseconds; 0 stands for now. Hot path; never raises.
         """
 
     def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
@@ -69,7 +69,7 @@ class SilentSpans:
     def __init__(self, *, trust: bool) -> None:
         self._trust = trust
 
-    def begin(self, context: TraceContext | None, received_ns: int, size: int) -> Begun:
+    def begin(self, context: TraceContext | None, received_ns: int, size: int, begun_ns: int = 0) -> Begun:
         """Make no spans."""
         if context is None or not self._trust:
             return "", "", None
@@ -84,41 +84,42 @@ class RecordingSpans:
     """Traces under samplers that can be decided by a comparison (see :mod:`.sampling`).
 
     ``process`` and ``send`` are the fixed fields of the two spans, each in two parts: what many recipes share, as one
-    object, and what is this one's own. So the memory that ten thousand topics touch stays small.
+    object, and what is this one's own. So the memory that ten thousand topics touch stays small. The tag of the span's
+    id ends the first part, that of the trace's id the second.
     """
 
     __slots__ = (
-        "_bounds", "_following", "process_own", "process_shared", "process_size", "send_own", "send_shared",
+        "_bounds", "_following", "_resumed", "process_own", "process_shared", "process_size", "send_own", "send_shared",
         "send_size",
     )  # fmt: skip
 
     def __init__(
         self, process: tuple[bytes, bytes], send: tuple[bytes, bytes], bounds: Bounds, following: Following
     ) -> None:
-        self.process_shared, own = process
-        self.process_own = own + wire.TRACE
-        self.process_size = len(self.process_shared) + len(own) + wire.CHILD_SIZE
-        self.send_shared, own = send
-        self.send_own = own + wire.TRACE
-        self.send_size = len(self.send_shared) + len(own) + wire.CHILD_SIZE
+        self.process_shared, self.process_own = process
+        self.process_size = wire.shared_size(len(self.process_shared) + len(self.process_own) + wire.CHILD_SIZE)
+        self.send_shared, self.send_own = send
+        self.send_size = wire.shared_size(len(self.send_shared) + len(self.send_own) + wire.CHILD_SIZE)
         self._bounds = bounds
         self._following = following
+        self._resumed = b""
+        """The fixed fields of send spans of messages out of the spool; made when the first one comes."""
 
     @property
     def process(self) -> bytes:
         """The fixed fields of process spans."""
-        return self.process_shared + self.process_own[: -len(wire.TRACE)]
+        return self.process_shared[: -len(wire.SPAN)] + self.process_own[: -len(wire.TRACE)]
 
     @property
     def send(self) -> bytes:
         """The fixed fields of send spans."""
-        return self.send_shared + self.send_own[: -len(wire.TRACE)]
+        return self.send_shared[: -len(wire.SPAN)] + self.send_own[: -len(wire.TRACE)]
 
-    def begin(self, context: TraceContext | None, received_ns: int, size: int) -> Begun:
+    def begin(self, context: TraceContext | None, received_ns: int, size: int, begun_ns: int = 0) -> Begun:
         """See :class:`RecipeSpans`."""
         following = self._following
         if context is None or not following.follow:
-            return self._start(context if following.link else None, received_ns, size)
+            return self._start(context if following.link else None, received_ns, size, begun_ns)
         flags = context.flags
         trace_id = context.trace_id_bytes
         bound = self._bounds.sampled_parent if flags & _SAMPLED else self._bounds.unsampled_parent
@@ -139,8 +140,8 @@ class RecordingSpans:
         trace.parent_id = context.span_id_bytes
         trace.process_id = process_id
         trace.send_id = send_id
-        trace.begun_ns = begun = time_ns()
-        trace.received_ns = received_ns or begun
+        trace.begun_ns = begun_ns = begun_ns or time_ns()
+        trace.received_ns = received_ns or begun_ns
         trace.size = size
         trace.tracestate = tracestate
         trace.extra = b""
@@ -149,9 +150,12 @@ class RecordingSpans:
 
     def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
         """See :class:`RecipeSpans`."""
-        return resumed(self.send + wire.LOCAL, self._following, context, kept, spooled_ns, size)
+        send = self._resumed
+        if not send:
+            send = self._resumed = self.send + wire.LOCAL
+        return resumed(send, self._following, context, kept, spooled_ns, size)
 
-    def _start(self, linked: TraceContext | None, received_ns: int, size: int) -> Begun:
+    def _start(self, linked: TraceContext | None, received_ns: int, size: int, begun_ns: int) -> Begun:
         trace_id = ids.trace_id()
         process_id, send_id = ids.pair()
         bound = self._bounds.root
@@ -163,8 +167,8 @@ class RecordingSpans:
         trace.parent_id = b""
         trace.process_id = process_id
         trace.send_id = send_id
-        trace.begun_ns = begun = time_ns()
-        trace.received_ns = received_ns or begun
+        trace.begun_ns = begun_ns = begun_ns or time_ns()
+        trace.received_ns = received_ns or begun_ns
         trace.size = size
         trace.tracestate = ""
         trace.extra = b"" if linked is None else self._following.link_field(linked.trace_id_bytes, linked.span_id_bytes)

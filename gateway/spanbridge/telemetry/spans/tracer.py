@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _COUNTS = 1024
 """Sizes of batches whose attribute is kept in encoded form."""
+_PIECES = 9
+"""Pieces of a span, in :meth:`Tracer.stored`."""
 _KEPT = 2048
 """Destinations whose request spans are prepared at a time: devices may have a say in a topic's name."""
 
@@ -133,37 +135,47 @@ class Tracer:
     def stored(self, traces: Sequence[MessageTrace | None], end_ns: int) -> None:
         """End the spans of messages that are stored. Hot path.
 
-        A span is joined of pieces, most of which it shares with many others.
+        A span comes in pieces, most of which it shares with many others; the sink joins all of them at once.
         """
         if self._sink is None:
             return
-        out: list[bytes] = []
-        add, join, frames, sizes, times = out.append, b"".join, wire.FRAMES, wire.SIZES.young, wire.TIMES
-        remote, local, span, unset = wire.REMOTE_PARENT, wire.LOCAL_PARENT, wire.SPAN, wire.STATUS_UNSET
-        received_ns, lived = -1, b""
+        whole: list[bytes] = []
+        pieces: list[bytes] = []
+        add, frames, sizes, parented = pieces.extend, wire.FRAMES, wire.SIZES.young, wire.PARENT
+        received_ns = begun_ns = -1
+        remote = root = sent = b""
         for trace in traces:
             if trace is None:
                 continue
-            if type(trace) is not MessageTrace or trace.tracestate:
-                out += trace.finish(end_ns)
+            if type(trace) is not MessageTrace:
+                whole += trace.finish(end_ns)
                 continue
-            fixed, trace_id, own, parent = trace.spans, trace.trace_id, trace.process_id, trace.parent_id
-            size, extra = sizes.get(trace.size) or wire.size_attribute(trace.size), trace.extra
             if trace.received_ns != received_ns:  # all of one read have the same
                 received_ns = trace.received_ns
-                lived = times(0x39, received_ns, 0x41, end_ns, unset)
-            length = fixed.process_size + len(size) + len(extra) - (0 if parent else wire.PARENT_SIZE)
-            add(join((
-                frames[length] if length < SMALL else wire.frame(length), fixed.process_shared, fixed.process_own,
-                trace_id, span, own, remote if parent else wire.LOCAL, parent, lived, size, extra,
-            )))  # fmt: skip
-            length = fixed.send_size + len(size)
-            add(join((
-                frames[length] if length < SMALL else wire.frame(length), fixed.send_shared, fixed.send_own,
-                trace_id, span, trace.send_id, local, own, times(0x39, trace.begun_ns, 0x41, end_ns, unset), size,
-            )))  # fmt: skip
-        if out:
-            self._sink.add(out)
+                lived = wire.times(received_ns, end_ns)
+                remote, root = lived + wire.REMOTE, lived + wire.LOCAL
+            if trace.begun_ns != begun_ns:
+                begun_ns = trace.begun_ns
+                sent = wire.times(begun_ns, end_ns) + wire.LOCAL
+            fixed, trace_id, own, parent = trace.spans, trace.trace_id, trace.process_id, trace.parent_id
+            both = sizes.get(trace.size) or wire.size_attribute(trace.size)
+            if trace.tracestate:
+                both += text(3, trace.tracestate)
+            rest = both + trace.extra if trace.extra else both
+            length = fixed.process_size + len(rest) - (0 if parent else wire.PARENT_SIZE)
+            add((
+                frames[length] if length < SMALL else wire.frame(length), fixed.process_shared, own, fixed.process_own,
+                trace_id, parented if parent else b"", parent, remote if parent else root, rest,
+            ))  # fmt: skip
+            length = fixed.send_size + len(both)
+            add((
+                frames[length] if length < SMALL else wire.frame(length), fixed.send_shared, trace.send_id,
+                fixed.send_own, trace_id, parented, own, sent, both,
+            ))  # fmt: skip
+        if pieces:
+            self._sink.add(pieces, _PIECES)
+        if whole:
+            self._sink.add(whole)
 
     def spooled(self, traces: Sequence[MessageTrace | None], end_ns: int) -> None:
         """End the process spans of messages that the spool has: what comes later may be told by another process."""
@@ -210,7 +222,8 @@ class Tracer:
     def _links(self, linked: list[MessageTrace]) -> list[bytes]:
         over = len(linked) - self._max_links if self._max_links is not None else 0
         if over <= 0:
-            return [b"j\x21\n\x10%b\x12\x08%b5\x00\x01\x00\x00" % (one.trace_id, one.send_id) for one in linked]
+            pack = wire.LOCAL_LINK
+            return [pack(b"j\x21\n\x10", one.trace_id, wire.SPAN, one.send_id, b"5\0\1\0\0") for one in linked]
         # As in the SDK, the last ones stay: dropped_links_count (14) says how many are missing.
         return [*self._links(linked[over:]), b"p" + varint(over)]
 
@@ -223,15 +236,23 @@ class Tracer:
         return encoded
 
     def _parts(self, hop: Hop, kind: SpanKind) -> tuple[bytes, bytes]:
-        """The fixed fields of a hop's spans: those that it has in common with other hops, and its own."""
+        """The fixed fields of a hop's spans: those that it has in common with other hops, and its own.
+
+        Each ends with the tag of the id that follows it, of the span and of the trace.
+        """
         attributes = cut(hop.attributes(), self._value_limit)
         own = {name: attributes.pop(name) for name in (DESTINATION, *hop.extra)}
-        shared = wire.fixed_fields(hop.name, kind.value, attributes)
-        known = self._shared.get(shared)
+        shared = wire.fixed_fields(hop.name, kind.value, attributes) + wire.SPAN
+        encoded = wire.attributes(9, own) + wire.TRACE
+        # Of MQTT topics there are many, each its own; of RocketMQ's there are few.
+        return self._one(shared), encoded if hop.template is not None else self._one(encoded)
+
+    def _one(self, encoded: bytes) -> bytes:
+        """The one object that stands for these bytes in all recipes."""
+        known = self._shared.get(encoded)
         if known is None:
-            known = shared
-            self._shared.put(shared, shared)
-        return known, wire.attributes(9, own)
+            self._shared.put(encoded, encoded)
+        return known or encoded
 
     def _fixed(self, hop: Hop, kind: SpanKind) -> bytes:
         return wire.fixed_fields(hop.name, kind.value, cut(hop.attributes(), self._value_limit))

@@ -27,15 +27,16 @@ _DOUBLE = Struct("<d")
 TRACE, SPAN, PARENT = b"\n\x10", b"\x12\x08", b'"\x08'  # tags and lengths of the first three
 _CHILD = Struct("<2s16s2s8s2s8sBQBQ").pack
 _ROOT = Struct("<2s16s2s8sBQBQ").pack
-TIMES = Struct("<BQBQ2s").pack
-"""Start and end with their tags, 0x39 and 0x41, and a status."""
-REMOTE_PARENT = REMOTE + PARENT
-LOCAL_PARENT = LOCAL + PARENT
+_TIMES = Struct("<BQBQ2s").pack
+LOCAL_LINK = Struct("4s16s2s8s5s").pack
+"""A link to a span of ours, its ids between their tags."""
 PARENT_SIZE = 10
-CHILD_SIZE = 46 + PARENT_SIZE + len(LOCAL) + len(STATUS_UNSET)
-"""Bytes of ids, times, flags and status in a span that has a parent."""
+CHILD_SIZE = 42 + PARENT_SIZE + len(LOCAL) + len(STATUS_UNSET)
+"""Bytes of ids, times, flags and status in a span that has a parent, beside the tags of its own ids."""
 FRAMES = tuple(b"\x12" + number for number in VARINTS)
 """Tag and length of a ``ScopeSpans.spans`` field (2), by length."""
+
+_NUMBERS = tuple(range(SMALL))
 
 SIZES: Generations[int, bytes] = Generations(4096)
 """The attributes of body sizes that were met."""
@@ -98,6 +99,11 @@ def identity(trace_id: bytes, span_id: bytes, parent_id: bytes, start_ns: int, e
     return _ROOT(TRACE, trace_id, SPAN, span_id, 0x39, start_ns, 0x41, end_ns)
 
 
+def times(start_ns: int, end_ns: int) -> bytes:
+    """Start and end of a span that ended well, in Unix time, and its status."""
+    return _TIMES(0x39, start_ns, 0x41, end_ns, STATUS_UNSET)
+
+
 def status(error: str | None) -> bytes:
     """The status of a span that ended, and its ``error.type``."""
     return STATUS_UNSET if error is None else STATUS_ERROR + attribute(9, "error.type", error)
@@ -106,6 +112,11 @@ def status(error: str | None) -> bytes:
 def framed(body: bytes) -> bytes:
     """A span as a ``ScopeSpans.spans`` field (2)."""
     return frame(len(body)) + body
+
+
+def shared_size(size: int) -> int:
+    """The same number, as one object for all who keep it where it is small."""
+    return _NUMBERS[size] if size < SMALL else size
 
 
 def frame(length: int) -> bytes:
@@ -137,20 +148,10 @@ class RequestFrame:
         self._scope = field(1, text(1, scope_name) + text(2, scope_version))
         self._scope_schema_url = text(3, scope_schema_url)
 
-    def wrap(self, spans: bytes) -> bytes:
-        """A whole request. ``spans`` are framed ``ScopeSpans.spans`` fields."""
-        scope_length = len(self._scope) + len(spans) + len(self._scope_schema_url)
+    def wrap(self, spans: Sequence[bytes]) -> list[bytes]:
+        """A whole request, in pieces. ``spans`` are framed ``ScopeSpans.spans`` fields, joined as they may be."""
+        scope_length = len(self._scope) + sum(map(len, spans)) + len(self._scope_schema_url)
         scope_head = b"\x12" + varint(scope_length)
         length = len(self._resource) + len(scope_head) + scope_length + len(self._resource_schema_url)
-        return b"".join(
-            (
-                b"\n",
-                varint(length),
-                self._resource,
-                scope_head,
-                self._scope,
-                spans,
-                self._scope_schema_url,
-                self._resource_schema_url,
-            )
-        )
+        head = b"\n" + varint(length) + self._resource + scope_head + self._scope
+        return [head, *spans, self._scope_schema_url + self._resource_schema_url]

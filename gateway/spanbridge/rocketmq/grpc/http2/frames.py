@@ -15,6 +15,9 @@ DEFAULT_FRAME = 16_384
 _BEGINNING = 65_536
 """Bytes of a message that is too large: more than its properties take (32 KiB)."""
 
+_PREFIX = 5
+"""Bytes before a message: a flag and its length."""
+
 END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
@@ -45,9 +48,19 @@ class Setting(IntEnum):
     MAX_FRAME_SIZE = 5
 
 
+def head(kind: int, flags: int, stream: int, size: int) -> bytes:
+    """What comes before a payload of ``size`` bytes."""
+    return struct.pack(">HBBBI", size >> 8, size & 0xFF, kind, flags, stream)
+
+
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """One frame."""
-    return struct.pack(">HBBBI", len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
+    return head(kind, flags, stream, len(payload)) + payload
+
+
+def reset(stream: int, code: int) -> bytes:
+    """An RST_STREAM frame."""
+    return frame(FrameKind.RST_STREAM, 0, stream, struct.pack(">I", code))
 
 
 def settings(values: dict[Setting, int]) -> bytes:
@@ -95,13 +108,16 @@ class MessageReader:
     Of one that is larger than ``limit`` bytes there is a :class:`MessageBeginning`; the stream goes on behind it.
     """
 
-    __slots__ = ("_limit", "_passing", "_rest")
+    __slots__ = ("_limit", "_missing", "_passing", "_rest")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._passing = 0
         """Bytes to come of what is passed over."""
-        self._rest = b""
+        self._rest = bytearray()
+        """What is here of a message that is not whole."""
+        self._missing = 0
+        """Bytes to come before it is worth a look."""
 
     @property
     def inside(self) -> bool:
@@ -118,19 +134,31 @@ class MessageReader:
             self._passing -= passed
             data = data[passed:]
         if self._rest:
-            data = self._rest + data
+            self._rest += data
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []
+            data, self._rest = bytes(self._rest), bytearray()
+        return self._cut(data) if data else []
+
+    def _cut(self, data: bytes) -> list[bytes]:
         messages: list[bytes] = []
         position, end = 0, len(data)
-        while end - position >= 5:
-            size = int.from_bytes(data[position + 1 : position + 5], "big")
+        missing = _PREFIX - end
+        while end - position >= _PREFIX:
+            size = int.from_bytes(data[position + 1 : position + _PREFIX], "big")
             if data[position]:
                 raise Http2Error("a compressed message, which was not asked for")
             taken = size if size <= self._limit else min(self._limit, _BEGINNING)
-            if end - position - 5 < taken:
+            start = position + _PREFIX
+            missing = taken - (end - start)
+            if missing > 0:
                 break
-            message = data[position + 5 : position + 5 + taken]
+            message = data[start : start + taken]
             messages.append(message if taken == size else MessageBeginning(message))
-            position += 5 + size
+            position = start + size
+            missing = _PREFIX - (end - position)
+        if position < end:
+            self._rest, self._missing = bytearray(data[position:]), missing
         self._passing += max(0, position - end)
-        self._rest = data[position:]
         return messages

@@ -16,8 +16,8 @@ _LENGTHS = bytes.fromhex(
     "13151a1b1b1a1b1815151a1a1c1b1b1b14181415161515171616191918181a171a1b1a1a1b1b1b1b1b1c1b1b1b1b1b1a1e"
 )
 _END_OF_STRING = 256
-_KEPT = 256
-"""Headers whose literals are kept."""
+_SHORT = 256
+"""Bytes."""
 # The entries of the static table (appendix A) that an answer is read for.
 _STATIC_ENTRIES = 61
 _STATUSES = {8: "200", 9: "204", 10: "206", 11: "304", 12: "400", 13: "404", 14: "500"}
@@ -43,9 +43,7 @@ def encode(headers: Iterable[tuple[str, str]]) -> bytes:
     return b"".join([_literal(name, value) for name, value in headers])
 
 
-@lru_cache(_KEPT)
 def _literal(name: str, value: str) -> bytes:
-    """One of them. Most are the same in call after call."""
     key, text = name.encode("ascii"), value.encode("ascii", "replace")
     return b"".join((b"\0", _length(len(key)), key, _length(len(text)), text))
 
@@ -65,8 +63,14 @@ def _length(size: int) -> bytes:
 def decode(block: bytes) -> dict[str, str]:
     """The headers of a block by name; those with a name from the static table only as far as they matter here.
 
+    Not to be changed: most blocks are the same in answer after answer, and what a short one means is kept.
+
     :raises Http2Error: it is malformed, or needs a table that we did not allow.
     """
+    return _usual(block) if len(block) <= _SHORT else _decode(block)
+
+
+def _decode(block: bytes) -> dict[str, str]:
     headers: dict[str, str] = {}
     position = 0
     try:
@@ -75,6 +79,9 @@ def decode(block: bytes) -> dict[str, str]:
     except IndexError:
         raise Http2Error("a header block ends too early") from None
     return headers
+
+
+_usual = lru_cache(64)(_decode)
 
 
 def _field(block: bytes, position: int, headers: dict[str, str]) -> int:

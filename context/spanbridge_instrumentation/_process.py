@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-
+from ._shared.current import enabled
 from ._shared.handlers import describe
-from ._shared.processing import Joined, Processing, current
+from ._shared.processing import Processing, current
 
 _M = TypeVar("_M")
 
@@ -29,16 +28,17 @@ def process(message: _M | Sequence[_M]) -> Processing:
     context. The block gets the span (``with process(message) as span``). What the block raises is recorded as an error
     and raised on.
 
-    Inside an instrumented callback, ``process`` of the callback's own message gives the span that is there already.
+    Inside an instrumented callback, ``process`` of the callback's own message gives the span that is there already. In
+    the body of a loop that has a span for the message, the block takes that span over, and ends it.
     While the message's instrumentor is not active, or instrumentation is suppressed, there is no span and the
     block runs just the same. Knows messages of paho-mqtt, aiomqtt and rocketmq-python-client.
     """
-    if not is_instrumentation_enabled():
+    if not enabled():
         return Processing()
     if isinstance(message, list | tuple):
         return Processing(message, [found for each in message if (found := describe(each))], batch=True)
     running = current()
     if running is not None and running.covers(message):
-        return Joined(running)
+        return running.join()
     found = describe(message)
     return Processing() if found is None else Processing((message,), (found,))

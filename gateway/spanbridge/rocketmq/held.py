@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from spanbridge.core.delivery import Acknowledger, Delivery
 from spanbridge.core.message import Message
@@ -33,7 +34,7 @@ class Arrival:
 
 
 class ReceivedMessage(Delivery[Message]):
-    """A delivery of RocketMQ's, with the receipt handle that answers it.
+    """A delivery of RocketMQ's, with the receipt handle that answers it: text by gRPC, a checkpoint by remoting.
 
     ``visible_ns`` is when others may get the message (monotonic time in nanoseconds). ``changing`` is true while a
     request is under way that brings another handle: nothing else is done with the one we have. ``lost`` is true once
@@ -42,7 +43,7 @@ class ReceivedMessage(Delivery[Message]):
 
     __slots__ = ("answer", "broker", "changing", "handle", "key", "lost", "offset", "visible_ns")
 
-    def __init__(self, message: Message, arrival: Arrival, handle: str, offset: int) -> None:
+    def __init__(self, message: Message, arrival: Arrival, handle: Any, offset: int) -> None:
         # Not through super(): once a message.
         self.message = message
         self.source = arrival.source
