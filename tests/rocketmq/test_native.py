@@ -96,6 +96,19 @@ async def test_auto_sends_by_what_the_endpoints_speak(devstack: Any) -> None:
     assert by_proxy == [True, True, False, False]
 
 
+async def test_auto_receives_by_what_the_endpoints_speak(devstack: Any) -> None:
+    for endpoints in (devstack.rocketmq.endpoints, devstack.rocketmq.namesrv):
+        topic, group = devstack.topic(queues=1), devstack.group()
+        async with consuming(endpoints, group, topic, protocol="auto", request_timeout=20.0) as taker:
+            async with sink_to(endpoints, protocol="auto", request_timeout=20.0) as sink:
+                head = sink.head(Destination(topic))
+                await sink.send(topic, head.partition, [head.encode(b"x", PARENT, (), time.time_ns())])
+            deliveries = await taker.have(1)
+            assert deliveries[0].message.body == b"x"
+            taker.source.ack(deliveries)
+            await taker.nothing_held()
+
+
 @pytest.mark.parametrize("queues", [5])
 async def test_groups_find_the_queue_that_the_proxy_finds(devstack: Any, queues: int) -> None:
     """One message to a request by gRPC: only then does the proxy look at the group."""
