@@ -156,6 +156,21 @@ async def test_a_peer_that_is_away_is_asked_again() -> None:
             assert cluster.asked == []
 
 
+async def test_what_waits_for_an_answer_is_told_when_the_sink_closes() -> None:
+    """As a reload does it, which takes another cluster while the former one is silent."""
+    async with peer(None) as address:
+        sink = create_sink(options(address), Recorder())
+        await sink.start()
+        head = sink.head(WHOLE)
+        waiting = asyncio.create_task(sink.send("t", head.partition, [head.encode(b"x", "", (), time.time_ns())]))
+        while sink.status.link is Link.IDLE:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        await sink.close()
+        with pytest.raises(SinkUnavailable, match="closed"):
+            await waiting
+
+
 async def test_what_was_found_is_kept_for_the_next_sink() -> None:
     async with fake_cluster("a", t=1) as cluster, FakeProxy() as proxy:
         known = ClusterProtocol()

@@ -101,8 +101,11 @@ class AutoProducer:
             if self._attempt is None:
                 self._attempt = asyncio.get_running_loop().create_task(self._find())
                 self._attempt.add_done_callback(self._attempted)
-            failure = await asyncio.shield(self._attempt)
-            if failure is not None:
+            attempt = self._attempt
+            await asyncio.wait([attempt])
+            if attempt.cancelled():
+                raise SinkUnavailable("the RocketMQ sink is closed", reason="closed")
+            if (failure := attempt.result()) is not None:
                 raise type(failure)(str(failure), reason=failure.reason)
         assert self.made is not None
         return self.made
@@ -125,8 +128,10 @@ class AutoProducer:
         self.made = made
         return None
 
-    def _attempted(self, _: asyncio.Task[SinkError | None]) -> None:
+    def _attempted(self, done: asyncio.Task[SinkError | None]) -> None:
         self._attempt = None
+        if not done.cancelled():
+            done.exception()  # those who wait may be gone: then nobody else looks at it
 
     async def send(self, topic: str, partition: int, batch: Sequence[bytes]) -> None:
         """See :meth:`spanbridge.ports.Sink.send`."""
