@@ -18,6 +18,9 @@ _SUM = (
     "spanbridge.spool.messages",
     "spanbridge.spool.size",
     "spanbridge.spool.limit",
+    "spanbridge.spool.rejected.messages",
+    "spanbridge.spool.rejected.size",
+    "spanbridge.spool.rejected.limit",
     "spanbridge.telemetry.buffer",
 )
 _MOST = (
