@@ -55,6 +55,20 @@ def test_name_servers_and_brokers_answer(devstack: SharedStack) -> None:
     assert "does not exist" in found["rocketmq", f"topic {missing}"].text
 
 
+def test_what_the_endpoints_are_is_asked(devstack: SharedStack) -> None:
+    topic = devstack.topic()
+    for spoken, endpoints in (("grpc", devstack.rocketmq.endpoints), ("remoting", devstack.rocketmq.namesrv)):
+        config = configuration(devstack, route("a/{x}", topic), endpoints=f'{endpoints}"\nprotocol = "auto')
+        found = by_subject(ask_both_sides(config))
+        assert found["rocketmq", "protocol"].text == f"{endpoints} speaks {spoken}"
+        assert found["rocketmq", f"topic {topic}"].state == "ok"
+        other = "grpc" if spoken == "remoting" else "remoting"
+        config = configuration(devstack, route("a/{x}", topic), endpoints=f'{endpoints}"\nprotocol = "{other}')
+        failed = by_subject(ask_both_sides(config))["rocketmq", "connection"]
+        assert failed.state == "failed"
+        assert f'set `protocol = "{spoken}"`' in failed.text
+
+
 def test_topics_that_are_missing_or_of_the_wrong_type(devstack: SharedStack) -> None:
     plain, missing = devstack.topic(), devstack.unique("missing")
     routes = (

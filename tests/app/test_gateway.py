@@ -28,6 +28,7 @@ url = "mqtt://{mqtt}"
 version = "{version}"
 [rocketmq]
 endpoints = "{endpoints}"
+protocol = "{protocol}"
 [admin]
 port = 0
 probe_interval = 1
@@ -41,7 +42,9 @@ topic = "{topic}"
 NO_EXPORT = {**os.environ, "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
 
 
-def make_config(devstack: SharedStack, directory: Path, version: str) -> tuple[Config, str, str]:
+def make_config(
+    devstack: SharedStack, directory: Path, version: str, protocol: str = "grpc", *, endpoints: str | None = None
+) -> tuple[Config, str, str]:
     broker = devstack.mqtt_v5 if version == "5" else devstack.mqtt_v311
     topic, base = devstack.topic(), devstack.unique("in-process")
     file = directory / "gateway.toml"
@@ -50,7 +53,8 @@ def make_config(devstack: SharedStack, directory: Path, version: str) -> tuple[C
             name=devstack.unique("gw"),
             mqtt=f"{broker.host}:{broker.port}",
             version=version,
-            endpoints=devstack.rocketmq.endpoints,
+            endpoints=endpoints or devstack.rocketmq.endpoints,
+            protocol=protocol,
             base=base,
             topic=topic,
         )
@@ -66,11 +70,14 @@ async def publish(devstack: SharedStack, version: str, topic: str, count: int) -
     await anyio.to_thread.run_sync(send)
 
 
-@pytest.mark.parametrize("version", ["5", "3.1.1"])
+@pytest.mark.parametrize(("version", "protocol"), [("5", "grpc"), ("5", "auto"), ("3.1.1", "auto")])
 async def test_a_gateway_never_blocks_its_loop_and_leaves_no_task_behind(
-    devstack: SharedStack, tmp_path: Path, version: str
+    devstack: SharedStack, tmp_path: Path, version: str, protocol: str
 ) -> None:
-    config, topic, base = await anyio.to_thread.run_sync(make_config, devstack, tmp_path, version)
+    """With ``auto``, one of the two has name servers for endpoints."""
+    endpoints = devstack.rocketmq.namesrv if (version, protocol) == ("5", "auto") else None
+    make = partial(make_config, devstack, tmp_path, version, protocol, endpoints=endpoints)
+    config, topic, base = await anyio.to_thread.run_sync(make)
     gateway = await anyio.to_thread.run_sync(lambda: Gateway(config, Telemetry(config.telemetry, environ=NO_EXPORT)))
     before = asyncio.all_tasks()
     stop = asyncio.Event()
@@ -97,8 +104,11 @@ def granted(gateway: Gateway) -> list[int | None]:
     return [row["granted_qos"] for one in gateway.watch.status()["mqtt"] for row in one["subscriptions"]]
 
 
-async def test_a_reload_never_blocks_the_loop_and_leaves_no_task_behind(devstack: SharedStack, tmp_path: Path) -> None:
-    config, topic, base = await anyio.to_thread.run_sync(make_config, devstack, tmp_path, "5")
+@pytest.mark.parametrize("protocol", ["grpc", "auto"])
+async def test_a_reload_never_blocks_the_loop_and_leaves_no_task_behind(
+    devstack: SharedStack, tmp_path: Path, protocol: str
+) -> None:
+    config, topic, base = await anyio.to_thread.run_sync(make_config, devstack, tmp_path, "5", protocol)
     file = tmp_path / "gateway.toml"
     telemetry = Telemetry(config.telemetry, environ=NO_EXPORT)
     gateway = await anyio.to_thread.run_sync(lambda: Gateway(config, telemetry, file=file, environ=os.environ))

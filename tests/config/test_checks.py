@@ -276,6 +276,13 @@ def test_settings_of_the_other_protocol(setting: str, path: str) -> None:
     assert single(text, "warning").path == path
 
 
+def test_auto_takes_what_both_protocols_can() -> None:
+    text = (ONE % ("", "")).replace("[rocketmq]", '[rocketmq]\nprotocol = "auto"')
+    assert read(text).problems == []
+    problem = single(text.replace("[rocketmq]", "[rocketmq]\nfollow_routes = false"), "error")
+    assert problem.path == "rocketmq.follow_routes"
+
+
 def test_a_topic_for_unroutable_messages_that_never_come() -> None:
     text = ONE % ("", '[uplink]\nunroutable_topic = "rest"')
     problem = single(text, "warning")

@@ -17,7 +17,7 @@ from spanbridge.devstack import Devstack
 from spanbridge.devstack.pytest_plugin import SharedStack
 
 from .test_broker import sink_to
-from .test_native import PARENT, stored
+from .test_native import PARENT, compressed_bodies_are_stored, stored
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
 
@@ -79,6 +79,24 @@ async def until_stored(sink: Any, topic: str, partition: int, batch: list[bytes]
             await asyncio.sleep(0.1)
         else:
             return
+
+
+async def test_delivery_timestamps_become_delay_levels(classic: SharedStack) -> None:
+    """The level is counted from when the message is stored: never before its time, and not at once."""
+    topic = classic.topic(queues=1)
+    async with sink_to(**of(classic), delay_levels=True) as sink:
+        for body, wait_ms in ((b"later", 1500), (b"past", -1000)):
+            due = time.time_ns() // 1_000_000 + wait_ms
+            head = sink.head(Destination(topic, delivery_timestamp_ms=due, properties=(("due", str(due)),)))
+            await sink.send(topic, head.partition, [head.encode(body, PARENT, (), time.time_ns())])
+    past, later = await stored(classic, topic, 2, 1)
+    assert (past.body, later.body) == (b"past", b"later")
+    assert later.store_ms >= int(later.properties["due"])
+    assert later.properties["traceparent"] == PARENT
+
+
+async def test_compressed_bodies_alone_and_in_batches(classic: SharedStack) -> None:
+    await compressed_bodies_are_stored(classic, of(classic))
 
 
 async def test_topics_that_are_missing_are_named(classic: SharedStack) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from spanbridge.rocketmq.remoting.client import RemotingClient
 from spanbridge.rocketmq.remoting.pull import pull
 from spanbridge.rocketmq.remoting.stored import StoredMessage
 
+from .consuming import consuming
 from .test_broker import both_protocols, broker_of, of, sink_to
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
@@ -52,6 +54,59 @@ async def test_both_store_the_same(devstack: Any, count: int) -> None:
         own, other = dict(natively.properties), dict(by_grpc.properties)
         assert len(own.pop("UNIQ_KEY")) == len(other.pop("UNIQ_KEY")) == 34
         assert own == {name: value for name, value in other.items() if name not in OF_THE_PROXY}
+
+
+async def compressed_bodies_are_stored(stack: Any, options: dict[str, Any]) -> str:
+    """One alone, then a batch with some of both kinds; returns the topic."""
+    topic, large = stack.topic(queues=1), b'{"value": 21.5}' * 500
+    async with sink_to(**options, compress_above=1024) as sink:
+        head = sink.head(Destination(topic))
+        for bodies in ([large], [large + b"1", large + b"2", b"small", large + b"3"]):
+            await sink.send(topic, -1, [head.encode(body, PARENT, (), time.time_ns()) for body in bodies])
+    messages = await stored(stack, topic, 5, 1)
+    assert [message.system_flag & 0x701 for message in messages] == [1, 1, 1, 0, 1]
+    bodies = [zlib.decompress(one.body) if one.system_flag & 1 else one.body for one in messages]
+    assert bodies == [large, large + b"1", large + b"2", b"small", large + b"3"]
+    assert len(messages[0].body) < len(large) / 10
+    assert {message.properties["traceparent"] for message in messages} == {PARENT}
+    return topic
+
+
+async def test_compressed_bodies_are_read_by_grpc(devstack: Any) -> None:
+    topic = await compressed_bodies_are_stored(devstack, {**of(devstack, "remoting"), "request_timeout": 20.0})
+    async with consuming(devstack.rocketmq.endpoints, devstack.group(), topic, request_timeout=20.0) as taker:
+        deliveries = await taker.have(5)
+        taker.source.ack(deliveries)
+        assert sorted(len(delivery.message.body) for delivery in deliveries) == [5, 7500, 7501, 7501, 7501]
+
+
+async def test_auto_sends_by_what_the_endpoints_speak(devstack: Any) -> None:
+    """A message is taken before it is known, one after."""
+    topic = devstack.topic(queues=1)
+    for endpoints in (devstack.rocketmq.endpoints, devstack.rocketmq.namesrv):
+        async with sink_to(endpoints, protocol="auto", request_timeout=20.0) as sink:
+            head = sink.head(Destination(topic, tag="x"))
+            for body in (b"early", b"later"):
+                await sink.send(topic, head.partition, [head.encode(body, PARENT, (), time.time_ns())])
+    messages = await stored(devstack, topic, 4, 1)
+    assert [message.body for message in messages] == [b"early", b"later"] * 2
+    assert {message.properties["TAGS"] for message in messages} == {"x"}
+    assert {message.properties["traceparent"] for message in messages} == {PARENT}
+    by_proxy = ["__BORNHOST" in message.properties for message in messages]
+    assert by_proxy == [True, True, False, False]
+
+
+async def test_auto_receives_by_what_the_endpoints_speak(devstack: Any) -> None:
+    for endpoints in (devstack.rocketmq.endpoints, devstack.rocketmq.namesrv):
+        topic, group = devstack.topic(queues=1), devstack.group()
+        async with consuming(endpoints, group, topic, protocol="auto", request_timeout=20.0) as taker:
+            async with sink_to(endpoints, protocol="auto", request_timeout=20.0) as sink:
+                head = sink.head(Destination(topic))
+                await sink.send(topic, head.partition, [head.encode(b"x", PARENT, (), time.time_ns())])
+            deliveries = await taker.have(1)
+            assert deliveries[0].message.body == b"x"
+            taker.source.ack(deliveries)
+            await taker.nothing_held()
 
 
 @pytest.mark.parametrize("queues", [5])

@@ -25,7 +25,8 @@ from spanbridge.core.errors import SinkError, SpanbridgeError
 from spanbridge.core.message import Destination, Publish
 from spanbridge.mqtt import MqttOptions, MqttPublisher, Subscription, create_publisher, create_source
 from spanbridge.ports import Link, PeerStatus, Sink, Source
-from spanbridge.rocketmq import RocketmqOptions, create_sink
+from spanbridge.rocketmq import RocketmqOptions, ask_protocol, create_sink
+from spanbridge.rocketmq.offsets import OffsetsOptions
 
 _LOOK_EVERY = 0.02
 """Seconds between two looks at a connection's status."""
@@ -199,16 +200,31 @@ def _rocketmq_check(config: Config) -> _Check:
     elif config.rocketmq.protocol == "remoting":
         brokers = offsets_options(config, config.rocketmq.endpoints, config.rocketmq.request_timeout)
     questions = DownlinkQuestions(plans, options.name, brokers)
-    return lambda: _ask_cluster(options, questions)
+    if options.protocol != "auto":
+        return lambda: _ask_cluster(options, questions)
+    name_servers = offsets_options(config, config.rocketmq.endpoints, config.rocketmq.request_timeout)
+    return lambda: _ask_either(options, questions, name_servers)
+
+
+async def _ask_either(
+    options: RocketmqOptions, downlinks: DownlinkQuestions, name_servers: OffsetsOptions
+) -> list[PeerFinding]:
+    """Ask which protocol the endpoints speak, then by it."""
+    try:
+        spoken, address = await ask_protocol(options)
+    except SinkError as error:
+        return _unreachable(options, downlinks, PeerFinding(options.name, "connection", "failed", str(error)))
+    downlinks.by(spoken, name_servers)
+    found = PeerFinding(options.name, "protocol", "ok", f"{address} speaks {spoken}")
+    return [found, *await _ask_cluster(options.speaking(spoken), downlinks)]
 
 
 async def _ask_cluster(options: RocketmqOptions, downlinks: DownlinkQuestions) -> list[PeerFinding]:
     """The cluster by itself first: what does not answer need not be asked for topics."""
     reachable = await _probe(replace(options, topics=(), kinds=()), "connection", options.endpoints)
     if not reachable.ok:
-        skipped = "not asked: the cluster did not answer"
-        sent = [PeerFinding(options.name, f"topic {one}", "skipped", skipped) for one in options.topics]
-        return list(dict.fromkeys([reachable, *sent, *downlinks.skipped(skipped)]))
+        reachable = replace(reachable, text=reachable.text + await _other_protocol(options))
+        return _unreachable(options, downlinks, reachable)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(topic: str) -> PeerFinding:
@@ -218,6 +234,21 @@ async def _ask_cluster(options: RocketmqOptions, downlinks: DownlinkQuestions) -
 
     sent = await asyncio.gather(*map(ask, options.topics))
     return [reachable, *sent, *await downlinks.ask()]
+
+
+def _unreachable(options: RocketmqOptions, downlinks: DownlinkQuestions, why: PeerFinding) -> list[PeerFinding]:
+    skipped = "not asked: the cluster did not answer"
+    sent = [PeerFinding(options.name, f"topic {one}", "skipped", skipped) for one in options.topics]
+    return list(dict.fromkeys([why, *sent, *downlinks.skipped(skipped)]))
+
+
+async def _other_protocol(options: RocketmqOptions) -> str:
+    """What to do where the endpoints are those of the other protocol, "" where they are not."""
+    try:
+        spoken, address = await ask_protocol(options)
+    except SinkError:
+        return ""
+    return f' {address} speaks {spoken}: set `protocol = "{spoken}"`.' if spoken != options.protocol else ""
 
 
 async def _probe(options: RocketmqOptions, subject: str, name: str) -> PeerFinding:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from spanbridge.app.findings import PeerFinding, Silent, State, milliseconds
 from spanbridge.core.errors import OffsetsError, SinkError
 from spanbridge.rocketmq import ConsumerOptions, create_inquiry
 from spanbridge.rocketmq.offsets import OffsetsOptions, RemotingOffsets
+from spanbridge.rocketmq.options import Spoken
 from spanbridge.rocketmq.remoting.admin import ConsumerGroup, FilterVerdict, all_groups, sql_filter
 
 if TYPE_CHECKING:
@@ -33,6 +35,14 @@ class DownlinkQuestions:
         self._consumers = {downlink: plan.consumer for downlink, plan in plans.items()}
         self._name = name
         self._brokers = brokers
+
+    def by(self, protocol: Spoken, name_servers: OffsetsOptions) -> None:
+        """Ask by this one; without a proxy, the name servers are those of the cluster."""
+        if protocol == "remoting":
+            self._brokers = self._brokers or name_servers
+        self._consumers = {
+            downlink: replace(one, cluster=one.cluster.speaking(protocol)) for downlink, one in self._consumers.items()
+        }
 
     def skipped(self, cause: str) -> list[PeerFinding]:
         """All of them, when the cluster does not answer."""

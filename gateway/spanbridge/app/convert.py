@@ -108,7 +108,7 @@ def rocketmq_options(config: Config) -> rocketmq.RocketmqOptions:
             cluster,
             "endpoints namespace access_key secret_key security_token name connect_timeout request_timeout attempts "
             "heartbeat_interval route_refresh_interval backoff_initial backoff_maximum single_requests follow_routes "
-            "protocol stored_unsafely receive_by",
+            "protocol stored_unsafely receive_by delay_levels compress_above",
         ),
     )
 

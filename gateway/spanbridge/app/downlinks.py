@@ -12,7 +12,7 @@ from spanbridge.core.message import Message
 from spanbridge.downlink import ConsumerCalls, Downlinks, DownlinkSettings, Outbound
 from spanbridge.mqtt import MqttPublisher, check_options, create_publisher
 from spanbridge.ports import Link, QueueSource
-from spanbridge.rocketmq import create_consumer
+from spanbridge.rocketmq import ClusterProtocol, create_consumer
 from spanbridge.telemetry import Telemetry
 
 
@@ -30,11 +30,12 @@ class DownlinkPeers:
     ``publishers`` and ``consumers`` are live views, for those who look at connections.
     """
 
-    def __init__(self, downlinks: Downlinks, telemetry: Telemetry) -> None:
+    def __init__(self, downlinks: Downlinks, telemetry: Telemetry, protocol: ClusterProtocol) -> None:
         self.downlinks = downlinks
         self.publishers: dict[str, MqttPublisher[Outbound]] = {}
         self.consumers: dict[str, QueueSource[Message]] = {}
         self._telemetry = telemetry
+        self._protocol = protocol
 
     def make(
         self, loaded: Loaded, publishers: Collection[str] | None = None, downlinks: Collection[str] | None = None
@@ -62,7 +63,13 @@ class DownlinkPeers:
             metrics=telemetry.downlink_metrics,
             reporter=telemetry.reporter,
         )
-        return create_consumer(plan.consumer, telemetry.reporter, received=calls.received, acked=calls.acked)
+        return create_consumer(
+            plan.consumer,
+            telemetry.reporter,
+            received=calls.received,
+            acked=calls.acked,
+            protocol=self._protocol,
+        )
 
     def attach(self, plans: Mapping[str, DownlinkPlan], made: DownlinkAdapters) -> None:
         """Take these adapters into use; they run as long as the downlinks do."""

@@ -25,7 +25,7 @@ from spanbridge.core.health import Thresholds
 from spanbridge.downlink import Downlinks
 from spanbridge.mqtt import create_source
 from spanbridge.ports import Service
-from spanbridge.rocketmq import create_sink
+from spanbridge.rocketmq import ClusterProtocol, create_sink
 from spanbridge.spool.inbox import SpoolInbox
 from spanbridge.spool.segments import SegmentSpool
 from spanbridge.telemetry import Telemetry
@@ -61,7 +61,8 @@ class Gateway:
         self._telemetry = telemetry
         self._reporter = telemetry.reporter
         clock, loaded = SystemClock(), changes.loaded(config, worker)
-        sink = SinkSwitch(create_sink(loaded.rocketmq, self._reporter))
+        protocol = ClusterProtocol()
+        sink = SinkSwitch(create_sink(loaded.rocketmq, self._reporter, protocol))
         sources = self.sources = [create_source(one, self._reporter) for one in loaded.mqtt.values()]
         spool_options = convert.spool_options(config)
         spool = None if spool_options is None else SegmentSpool(spool_options, self._reporter)
@@ -90,7 +91,7 @@ class Gateway:
             clock=clock,
             settings=convert.downlink_settings(config),
         )
-        peers = DownlinkPeers(self.downlinks, telemetry)
+        peers = DownlinkPeers(self.downlinks, telemetry, protocol)
         peers.attach(loaded.downlinks, peers.make(loaded))
         thresholds = Thresholds(config.admin.max_unacknowledged_age, config.admin.max_probe_age)
         self.watch = Watch(
@@ -109,6 +110,7 @@ class Gateway:
         running = Running(
             sources=sources,
             sink=sink,
+            protocol=protocol,
             uplink=self.uplink,
             downlinks=peers,
             watch=self.watch,

@@ -21,7 +21,7 @@ from spanbridge.core.errors import SpanbridgeError
 from spanbridge.core.health import Thresholds
 from spanbridge.mqtt import MqttSubscriber, check_options, create_source
 from spanbridge.ports import Clock
-from spanbridge.rocketmq import create_sink
+from spanbridge.rocketmq import ClusterProtocol, create_sink
 from spanbridge.telemetry import Telemetry
 from spanbridge.telemetry.quiet import report_fault
 from spanbridge.uplink import Uplink
@@ -36,6 +36,7 @@ class Running:
 
     sources: list[MqttSubscriber]
     sink: SinkSwitch
+    protocol: ClusterProtocol
     uplink: Uplink
     downlinks: DownlinkPeers
     watch: Watch
@@ -143,7 +144,9 @@ class Reload(Periodic):
         :raises RouteError: two routes match the same topics; nothing was changed.
         """
         running, after, found = self._running, prepared.after, prepared.found
-        producer = create_sink(after.rocketmq, running.telemetry.reporter) if found.cluster else None
+        producer = None
+        if found.cluster:
+            producer = create_sink(after.rocketmq, running.telemetry.reporter, running.protocol)
         if producer is not None:
             await producer.start()
         try:

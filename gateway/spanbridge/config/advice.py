@@ -78,7 +78,7 @@ def _cluster(cluster: Rocketmq) -> Iterator[Finding]:
         yield warning(
             ("rocketmq", "endpoints"),
             f"names port {NAME_SERVER_PORT}, where name servers listen, which do not speak gRPC",
-            'the gRPC proxy listens on 8081 by default; without one, set `protocol = "remoting"`',
+            'the gRPC proxy listens on 8081 by default; without one, set `protocol = "remoting"` or `"auto"`',
             show_value=True,
         )
     if cluster.protocol == "remoting" and PROXY_PORT in ports:
@@ -88,7 +88,7 @@ def _cluster(cluster: Rocketmq) -> Iterator[Finding]:
             f"name servers listen on {NAME_SERVER_PORT} by default",
             show_value=True,
         )
-    for setting in ("stored_unsafely", "receive_by"):
+    for setting in ("stored_unsafely", "receive_by", "delay_levels", "compress_above"):
         if cluster.protocol == "grpc" and setting in cluster.model_fields_set:
             yield warning(("rocketmq", setting), 'has no effect without `protocol = "remoting"`')
     if cluster.tls is not None and not cluster.tls.verify:

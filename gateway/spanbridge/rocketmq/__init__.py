@@ -5,26 +5,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spanbridge.rocketmq.options import ConsumerOptions, RocketmqOptions
+from spanbridge.rocketmq.protocols import ClusterProtocol, ask_protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spanbridge.core.message import Message
-    from spanbridge.ports import Acked, Received, Reporter
+    from spanbridge.ports import Acked, QueueSource, Received, Reporter
+    from spanbridge.rocketmq.auto import AutoProducer
+    from spanbridge.rocketmq.auto_consumer import AutoConsumer
     from spanbridge.rocketmq.grpc.consumer import GrpcConsumer
     from spanbridge.rocketmq.grpc.inquiry import GroupInquiry
     from spanbridge.rocketmq.grpc.producer import GrpcProducer
     from spanbridge.rocketmq.remoting.consumer import RemotingConsumer
     from spanbridge.rocketmq.remoting.producer import RemotingProducer
 
-__all__ = ["ConsumerOptions", "RocketmqOptions", "create_consumer", "create_inquiry", "create_sink"]
+__all__ = [
+    "ClusterProtocol",
+    "ConsumerOptions",
+    "RocketmqOptions",
+    "ask_protocol",
+    "create_consumer",
+    "create_inquiry",
+    "create_sink",
+]
 
 
-def create_sink(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer | RemotingProducer:
+def create_sink(
+    options: RocketmqOptions, reporter: Reporter, protocol: ClusterProtocol | None = None
+) -> GrpcProducer | RemotingProducer | AutoProducer:
     """A sink for one cluster. Loads protobuf (about 5 MiB resident) only now, and only for gRPC.
+
+    ``protocol`` is what is known of the cluster, for ``protocol="auto"``; all parts of a gateway share it.
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
+    if options.protocol == "auto":
+        from spanbridge.rocketmq.auto import AutoProducer  # noqa: PLC0415 - few need it
+
+        return AutoProducer(options, reporter, protocol or ClusterProtocol(), _create_producer)
+    return _create_producer(options, reporter)
+
+
+def _create_producer(options: RocketmqOptions, reporter: Reporter) -> GrpcProducer | RemotingProducer:
     if options.protocol == "remoting":
         from spanbridge.rocketmq.remoting.producer import RemotingProducer  # noqa: PLC0415 - loads as late
 
@@ -48,13 +71,21 @@ def create_consumer(
     *,
     received: Received = _unheard_received,
     acked: Acked = _unheard_acked,
-) -> GrpcConsumer | RemotingConsumer:
+    protocol: ClusterProtocol | None = None,
+) -> GrpcConsumer | RemotingConsumer | AutoConsumer:
     """A source of what a consumer group receives from one topic. Loads protobuf only for gRPC.
 
-    ``received`` and ``acked`` are told of calls, for telemetry.
+    ``received`` and ``acked`` are told of calls, for telemetry. ``protocol`` is as with :func:`create_sink`.
 
     :raises SinkMisconfigured: the endpoints are not ``host:port`` separated by ``;``, or a key cannot be sent.
     """
+    if options.cluster.protocol == "auto":
+        from spanbridge.rocketmq.auto_consumer import AutoConsumer  # noqa: PLC0415 - few need it
+
+        def make(found: ConsumerOptions) -> QueueSource[Message]:
+            return create_consumer(found, reporter, received=received, acked=acked)
+
+        return AutoConsumer(options, reporter, protocol or ClusterProtocol(), make)
     if options.cluster.protocol == "remoting":
         from spanbridge.rocketmq.remoting.consumer import RemotingConsumer  # noqa: PLC0415 - protobuf loads as late
 

@@ -41,6 +41,34 @@ class EndpointDown(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolFound(Event):
+    """An endpoint has shown which protocol it speaks."""
+
+    name: ClassVar[str] = "rocketmq.protocol.found"
+    labelled: ClassVar[tuple[str, ...]] = ("protocol",)
+    endpoint: str
+    protocol: str
+
+    def text(self) -> str:
+        peer = "a proxy (gRPC)" if self.protocol == "grpc" else "a name server (remoting)"
+        return f"RocketMQ at {self.endpoint} is {peer}: protocol {self.protocol} until this process ends"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolUnknown(Event):
+    """No endpoint shows which protocol it speaks."""
+
+    name: ClassVar[str] = "rocketmq.protocol.unknown"
+    severity: ClassVar[Severity] = Severity.WARNING
+    labelled: ClassVar[tuple[str, ...]] = ("reason",)
+    reason: str
+    cause: str
+
+    def text(self) -> str:
+        return f"{self.cause} Which protocol it speaks is asked again until it answers; messages wait."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelReplaced(Event):
     """A connection that had gone silent, or that the server asked to leave, was replaced by a new one."""
 

@@ -9,6 +9,9 @@ from typing import Literal
 from spanbridge.core.errors import SinkMisconfigured
 from spanbridge.core.tls import TlsOptions
 
+Spoken = Literal["grpc", "remoting"]
+"""A protocol: gRPC with a proxy, or RocketMQ's own with name servers and brokers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RocketmqOptions:
@@ -30,6 +33,8 @@ class RocketmqOptions:
     With ``protocol`` "remoting", ``endpoints`` are name servers, and ``stored_unsafely`` says what to do about messages
     that a broker stored, but not as safely as it is configured to: take them for stored, or send them again.
     ``receive_by`` is how a consumer then receives; "auto" pulls where brokers have no POP.
+    ``delay_levels`` rounds delivery timestamps up to these for brokers before 5.0, which know no others. Bodies of more
+    bytes than ``compress_above`` are compressed, none for 0. With "auto", the endpoints are asked which they are.
     """
 
     endpoints: str
@@ -51,13 +56,19 @@ class RocketmqOptions:
     ordered_partitions: int = 4
     single_requests: int = 64
     follow_routes: bool = True
-    protocol: Literal["grpc", "remoting"] = "grpc"
+    protocol: Literal["auto", "grpc", "remoting"] = "grpc"
     stored_unsafely: Literal["accept", "retry"] = "accept"
     receive_by: Literal["auto", "pop", "pull"] = "auto"
+    delay_levels: bool = False
+    compress_above: int = 0
 
     def expecting(self, topics: Sequence[str], kinds: Sequence[tuple[str, str]]) -> RocketmqOptions:
         """The same connection with other topics known in advance."""
         return replace(self, topics=tuple(topics), kinds=tuple(kinds))
+
+    def speaking(self, protocol: Spoken) -> RocketmqOptions:
+        """The same connection by this protocol."""
+        return replace(self, protocol=protocol)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from spanbridge.rocketmq.remoting.codes import RequestCode, ResponseCode
+from spanbridge.rocketmq.remoting.errors import FrameError
 from spanbridge.rocketmq.remoting.frame import VERSION, Frame, FrameDecoder, encode
 
 Answer = Callable[[Frame], Frame | None]
@@ -41,13 +42,17 @@ class FakeBroker:
 
 @dataclass
 class FakeCluster:
-    """``topics`` holds the number of writable queues of each topic, on every broker that is ``registered``."""
+    """``topics`` holds the number of writable queues of each topic, on every broker that is ``registered``.
+
+    Of those in ``headless`` only a replica is.
+    """
 
     name_server: str
     brokers: list[FakeBroker]
     topics: dict[str, int]
     registered: set[str]
     asked: list[str] = field(default_factory=list)
+    headless: set[str] = field(default_factory=set)
 
     def route(self, request: Frame) -> Frame:
         """``GET_ROUTEINFO_BY_TOPIC``"""
@@ -58,7 +63,10 @@ class FakeCluster:
         if not brokers or queues is None:
             return request.response(ResponseCode.TOPIC_NOT_EXIST, remark="No topic route info")
         found = {
-            "brokerDatas": [{"brokerName": one.name, "brokerAddrs": {"0": one.address}} for one in brokers],
+            "brokerDatas": [
+                {"brokerName": one.name, "brokerAddrs": {"1" if one.name in self.headless else "0": one.address}}
+                for one in brokers
+            ],
             "queueDatas": [
                 {"brokerName": one.name, "perm": 6, "readQueueNums": queues, "writeQueueNums": queues}
                 for one in brokers
@@ -86,7 +94,7 @@ async def fake_cluster(*names: str, **topics: int) -> AsyncIterator[FakeCluster]
             if broker is not None:
                 broker.connections += 1
             decoder = FrameDecoder()
-            with suppress(ConnectionError):
+            with suppress(ConnectionError, FrameError):  # what is no frame ends a connection, as with a name server
                 while data := await reader.read(1 << 16):
                     for frame in decoder.feed(data):
                         if (response := answer(frame)) is not None:

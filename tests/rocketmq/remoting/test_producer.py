@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -192,6 +194,56 @@ async def test_a_broker_that_moved_is_found_again() -> None:
                 await anyio.sleep(0.05)
 
 
+async def test_a_broker_that_stops_is_down_once_a_new_connection_is_refused_as_well() -> None:
+    async with fake_cluster("a", "b", t=1) as cluster, producer(cluster, attempts=1) as sink:
+        first, second = cluster.brokers
+        first.answers += [refuse(1500)] * 2
+        with anyio.fail_after(20):
+            while first.answers:
+                with suppress(SinkUnavailable):
+                    await send(sink)
+        assert sink.status.detail["endpoints"][first.address]["up"] is False
+        before = len(first.sends())
+        for _ in range(4):
+            await send(sink)  # the other broker takes them
+        assert len(first.sends()) == before
+        assert second.sends()
+        assert first.connections >= 2
+
+
+async def test_a_master_that_moved_is_found_for_groups_before_the_next_refresh() -> None:
+    """A controller makes a replica the master: the same broker, at another address."""
+    async with fake_cluster("a", "b", t=4) as cluster, producer(cluster, attempts=1) as sink:
+        cluster.registered = {"a"}
+        await send(sink, 1, group="g")
+        first, second = cluster.brokers
+        queue, (first.name, second.name) = queues(first)[0], ("gone", "a")
+        first.answers += [refuse(14)] * 3  # it is a replica now
+        with anyio.fail_after(20):
+            while not second.sends():
+                with suppress(SinkUnavailable):
+                    await send(sink, 1, group="g")
+                await anyio.sleep(0.01)
+        assert queues(second)[0] == queue
+
+
+async def test_brokers_without_a_master_are_away_and_not_misconfigured() -> None:
+    async with fake_cluster("a", "b", t=1) as cluster:
+        cluster.headless = {"a", "b"}
+        async with producer(cluster, topics=("t",)) as sink:
+            with pytest.raises(SinkUnavailable, match="a, b has no master now") as caught:
+                await send(sink)
+            assert caught.value.reason == "no_broker"
+            cluster.headless = {"a"}
+            for _ in range(2):
+                await send(sink)
+            assert [len(broker.sends()) for broker in cluster.brokers] == [0, 2]
+            cluster.headless = {"a", "b"}
+            await sink._cluster.routes.refresh()  # what was known stays in use: no group moves
+            await send(sink)
+            assert len(cluster.brokers[1].sends()) == 3
+
+
 async def test_topics_that_are_missing_and_brokers_that_are() -> None:
     async with fake_cluster("a", "b", t=1) as cluster, producer(cluster, topics=("t", "u")) as sink:
         with pytest.raises(SinkMisconfigured, match="'u' does not exist") as caught:
@@ -218,6 +270,45 @@ async def test_old_brokers_get_no_delivery_timestamps() -> None:
             await send(sink, 1, delivery_timestamp_ms=1)
         assert caught.value.reason == "timer_disabled"
         assert cluster.brokers[0].sends() == []
+
+
+async def test_old_brokers_get_delay_levels_where_they_may() -> None:
+    async with fake_cluster("a", t=1) as cluster, producer(cluster, delay_levels=True) as sink:
+        broker = cluster.brokers[0]
+        broker.version = 409
+        now_ms = time.time_ns() // 1_000_000
+        for ahead_ms in (-1000, 3_000_000):
+            await send(sink, 1, tag="x", delivery_timestamp_ms=now_ms + ahead_ms)
+        assert ["DELAY\x01" in frame.fields["i"] for frame in broker.sends()] == [False, True]
+        assert "TAGS\x01x\x02DELAY\x0117\x02BORN_TIMESTAMP" in broker.sends()[1].fields["i"]
+        with pytest.raises(SinkRejected) as caught:
+            await send(sink, 1, delivery_timestamp_ms=now_ms + 3 * 3_600_000)
+        assert caught.value.reason == "illegal_delivery_time"
+        assert len(broker.sends()) == 2
+
+
+async def test_newer_brokers_get_delivery_timestamps_all_the_same() -> None:
+    async with fake_cluster("a", t=1) as cluster, producer(cluster, delay_levels=True) as sink:
+        await send(sink, 1, delivery_timestamp_ms=1)
+        assert "TIMER_DELIVER_MS\x011\x02" in cluster.brokers[0].sends()[0].fields["i"]
+
+
+@pytest.mark.parametrize("group", [None, "g"])
+async def test_large_bodies_are_compressed_and_share_requests_with_their_like(group: str | None) -> None:
+    large, small, noise = b"spanbridge" * 200, b"small", os.urandom(2000)
+    async with fake_cluster("a", t=1) as cluster, producer(cluster, compress_above=1000) as sink:
+        head = sink.head(Destination("t", group=group))
+        bodies = [small, large, large, noise, small, large]
+        batch = [head.encode(body, "", (), time.time_ns()) for body in bodies]
+        await sink.send("t", head.partition, batch)
+        requests = cluster.brokers[0].sends()
+        assert [(frame.fields["f"], frame.fields["m"]) for frame in requests] == [
+            ("0", "false"), ("1", "true"), ("0", "true"), ("1", "false"),
+        ]  # fmt: skip
+        assert requests[0].body == small
+        assert zlib.decompress(requests[3].body) == large
+        assert noise in requests[2].body
+        assert len(requests[1].body) < 500
 
 
 async def test_namespaces_heartbeats_and_goodbye() -> None:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from spanbridge.config.models.base import Conflict, Duration, Secret, Section, invalid, one_without_other
+from spanbridge.config.models.base import Conflict, Duration, Secret, Section, Size, invalid, one_without_other
 from spanbridge.config.models.mqtt import OptionalTls
 from spanbridge.core.hosts import endpoint_problem, split_endpoint
 from spanbridge.core.rocketmq_rules import header_problem
@@ -26,10 +26,10 @@ class Rocketmq(Section):
         '`[::1]:8081`. With `protocol = "remoting"`: of the name servers (9876 by default).',
         examples=["127.0.0.1:8081"],
     )
-    protocol: Literal["grpc", "remoting"] = Field(
+    protocol: Literal["auto", "grpc", "remoting"] = Field(
         default="grpc",
         description="`grpc` goes through the proxy, `remoting` to the brokers that the name servers name, without one. "
-        "Both send, and both receive for downlinks.",
+        "Both send, and both receive for downlinks. `auto` asks the endpoints which they are, once for each run.",
     )
     namespace: str = Field(
         default="", description="Namespace, for services that use it; Apache RocketMQ's own proxy ignores it."
@@ -55,7 +55,7 @@ class Rocketmq(Section):
         ge=1,
         le=64,
         description="Batches of grouped messages of one topic that may be under way at once. By default 4; with "
-        '`protocol = "remoting"` 8, and best as many as the topics have queues.',
+        '`protocol = "remoting"` or `"auto"` 8, and best as many as the topics have queues.',
     )
     single_requests: int = Field(
         default=64,
@@ -72,6 +72,21 @@ class Rocketmq(Section):
         default="accept",
         description='With `protocol = "remoting"`: what a message is that a broker stored, but not as safely as it is '
         "configured to (no flush or no replica in time): stored, or to be sent again, which stores another copy.",
+    )
+
+    delay_levels: bool = Field(
+        default=False,
+        description='With `protocol = "remoting"`: brokers before RocketMQ 5.0 know no delivery timestamps, but 18 '
+        "delay levels (1s 5s 10s 30s 1m to 10m 20m 30m 1h 2h). On: messages are delivered at the end of the next "
+        "longer one, and rejected where they are due in more than 2 hours. Off: messages of such routes wait.",
+    )
+
+    compress_above: Size = Field(
+        default=0,
+        ge=0,
+        le=4 * 1024 * 1024,
+        description='With `protocol = "remoting"`: bodies of more bytes are compressed with zlib, which all RocketMQ '
+        "clients undo; 0: none. It costs CPU: for 4 KiB of JSON two to four times what a message takes otherwise.",
     )
 
     receive_by: Literal["auto", "pop", "pull"] = Field(
@@ -106,7 +121,7 @@ class Rocketmq(Section):
     @property
     def effective_partitions(self) -> int:
         """``ordered_partitions``, or what stands for it."""
-        return self.ordered_partitions or (8 if self.protocol == "remoting" else 4)
+        return self.ordered_partitions or (4 if self.protocol == "grpc" else 8)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -120,7 +135,7 @@ class Rocketmq(Section):
         yield from one_without_other(both, ("access_key", self.access_key), ("secret_key", secret))
         if self.security_token is not None and self.access_key is None:
             yield Conflict(("security_token", "access_key"), "needs `access_key` and `secret_key`")
-        if self.protocol == "remoting" and not self.follow_routes:
+        if self.protocol != "grpc" and not self.follow_routes:
             hint = 'drop it, or use `protocol = "grpc"`'
             yield Conflict(
                 ("follow_routes", "protocol"), "name servers take no messages: routes have to be followed", hint

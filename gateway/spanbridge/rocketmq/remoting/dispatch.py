@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import count
+from itertools import count, pairwise
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -27,7 +28,8 @@ from spanbridge.rocketmq.errors import NAMES, STORED_ANYWAY, build
 from spanbridge.rocketmq.events import SendRetried, StoredUnsafely
 from spanbridge.rocketmq.options import RocketmqOptions
 from spanbridge.rocketmq.partitions import DELAYED
-from spanbridge.rocketmq.remoting.encode import GROUP_HASH, born_of, split
+from spanbridge.rocketmq.remoting.delays import by_level, is_timed
+from spanbridge.rocketmq.remoting.encode import GROUP_HASH, born_of, is_compressed, split
 from spanbridge.rocketmq.remoting.endpoint import RemotingEndpoint
 from spanbridge.rocketmq.remoting.placing import consistent_hash
 from spanbridge.rocketmq.remoting.routes import SendRoute
@@ -66,16 +68,22 @@ class RemotingDispatcher:
             chains = [Chain((part,), deliver) for part in singly(batch)]
         elif partition < 0:
             whole = RequestPart(range(len(batch)), batch)
-            chains = [Chain(cut(whole, _MAX_REQUEST, 0), partial(self._deliver, route, None))]
+            chains = [Chain(self._requests(whole), partial(self._deliver, route, None))]
         else:
             chains = [
-                Chain(cut(part, _MAX_REQUEST, 0), partial(self._deliver, route, queue))
+                Chain(self._requests(part), partial(self._deliver, route, queue))
                 for queue, part in by_queue(route.queues, batch)
             ]
         if len(chains) == 1 and len(chains[0].parts) == 1:
             await chains[0].deliver(chains[0].parts[0])
         else:
             await deliver_chains(chains, self._gate(route))
+
+    def _requests(self, part: RequestPart) -> list[RequestPart]:
+        """What may share a request: a broker takes one flag for all bodies, compressed or not."""
+        if not self._options.compress_above:
+            return cut(part, _MAX_REQUEST, 0)
+        return [request for alike in by_form(part) for request in cut(alike, _MAX_REQUEST, 0)]
 
     def _gate(self, route: SendRoute) -> asyncio.Semaphore:
         gate = self._gates.get(route.addresses)
@@ -127,15 +135,16 @@ class RemotingDispatcher:
         self, endpoint: RemotingEndpoint, route: SendRoute, queue: WriteQueue, part: RequestPart
     ) -> None:
         what, messages = f"topic {route.wire_topic!r}", part.messages
-        born_ms = born_of(messages[0])
+        born_ms, compressed = born_of(messages[0]), is_compressed(messages[0])
         if len(messages) == 1:
             body, properties = split(messages[0])
-            if "\x02TIMER_DELIVER_MS\x01" in f"\x02{properties}":
-                await self._see_timers(endpoint, what)
-            call = send_message(route.wire_topic, queue, body, properties, born_ms)
+            if is_timed(properties) and not await self._has_timers(endpoint, what):
+                properties = by_level(properties, time.time_ns() // 1_000_000)
+            call = send_message(route.wire_topic, queue, body, properties, born_ms, compressed=compressed)
             stored = await endpoint.ask(call, what, body_size=len(body))
         else:
-            stored = await endpoint.ask(send_batch(route.wire_topic, queue, b"".join(messages), born_ms), what)
+            batch = send_batch(route.wire_topic, queue, b"".join(messages), born_ms, compressed=compressed)
+            stored = await endpoint.ask(batch, what)
         if stored.less_safe:
             again = self._options.stored_unsafely == "retry"
             event = StoredUnsafely(reason=stored.less_safe, endpoint=endpoint.address, again=again, count=len(messages))
@@ -144,18 +153,31 @@ class RemotingDispatcher:
                 judgement = NAMES[stored.less_safe.upper()]
                 raise build(judgement, what, endpoint.address, "stored, but not as safely as configured")
 
-    async def _see_timers(self, endpoint: RemotingEndpoint, what: str) -> None:
-        """See that the broker knows delivery timestamps: older ones would deliver at once.
+    async def _has_timers(self, endpoint: RemotingEndpoint, what: str) -> bool:
+        """Whether the broker knows delivery timestamps. Older ones would deliver at once; they have delay levels.
 
-        :raises SinkMisconfigured: it does not.
+        :raises SinkMisconfigured: it does not, and delay levels are not to be used.
         """
         if endpoint.version is None:
             endpoint.version = await endpoint.ask(heartbeat(self._client_id), what)
-        if endpoint.version < FIRST_WITH_TIMERS:
-            raise SinkMisconfigured(
-                f"RocketMQ at {endpoint.address}, {what}: a broker older than 5.0 knows no delivery timestamps",
-                reason="timer_disabled",
-            )
+        if endpoint.version >= FIRST_WITH_TIMERS:
+            return True
+        if self._options.delay_levels:
+            return False
+        raise SinkMisconfigured(
+            f"RocketMQ at {endpoint.address}, {what}: a broker older than 5.0 knows no delivery timestamps. With "
+            "delay_levels = true it delivers at the end of the next delay level.",
+            reason="timer_disabled",
+        )
+
+
+def by_form(part: RequestPart) -> list[RequestPart]:
+    """The part in order, cut where messages with and without compressed bodies meet."""
+    forms = [is_compressed(message) for message in part.messages]
+    edges = [0, *(at for at in range(1, len(forms)) if forms[at] is not forms[at - 1]), len(forms)]
+    return [
+        RequestPart(part.indexes[start:end], part.messages[start:end]) for start, end in pairwise(edges) if start < end
+    ]
 
 
 def by_queue(queues: Sequence[WriteQueue], batch: Sequence[bytes]) -> list[tuple[WriteQueue, RequestPart]]:

@@ -55,6 +55,7 @@ class RemotingEndpoint:
         self._attempt: asyncio.Task[RemotingClient | RemotingError] | None = None
         self._retiring: dict[asyncio.Task[None], RemotingClient] = {}
         self._silent = 0
+        self._sent_away = False
         self.closed = False
 
     @property
@@ -121,6 +122,7 @@ class RemotingEndpoint:
 
     def _answered(self) -> None:
         self._silent = 0
+        self._sent_away = False
         if self.up is not True:
             self.up = True
             if self._on_change is not None:
@@ -130,8 +132,11 @@ class RemotingEndpoint:
     def _failed(self, client: RemotingClient | None, failure: SinkError) -> None:
         self.last_error = str(failure)
         if failure.reason == "go_away":
+            again = self._sent_away and client is self._client
+            self._sent_away = True
             self._replace(client, "go_away")
-            return
+            if not again:
+                return  # the next connection may do; a broker that stops refuses on that as well
         if failure.reason == "deadline_exceeded" and client is not None and client is self._client:
             self._silent += 1
             if self._silent >= _SILENT:

@@ -32,7 +32,9 @@ class RemotingProducer:
         self._options = options
         self._reporter = reporter
         self._cluster = cluster = RemotingCluster(options, _ROLE, reporter)
-        self._encoder = RemotingEncoder(MessageIds(), options.namespace, options.ordered_partitions)
+        self._encoder = RemotingEncoder(
+            MessageIds(), options.namespace, options.ordered_partitions, options.compress_above
+        )
         self._dispatcher = RemotingDispatcher(
             options, cluster.endpoint, cluster.routes.known, cluster.client_id, reporter
         )

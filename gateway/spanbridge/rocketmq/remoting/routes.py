@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spanbridge.core.errors import SinkMisconfigured
+from spanbridge.core.errors import SinkMisconfigured, SinkUnavailable
 from spanbridge.rocketmq.remoting.admin import TopicRoute
 from spanbridge.rocketmq.remoting.send import WriteQueue
 
@@ -34,6 +34,7 @@ def read_send_route(topic: str, wire_topic: str, found: TopicRoute | None) -> Se
     """The route to send along. Brokers that have no master now take no messages, nor do those without permission.
 
     :raises SinkMisconfigured: there is no such topic, or no queue of it takes messages.
+    :raises SinkUnavailable: the brokers that have its queues have lost their masters.
     """
     if found is None:
         raise SinkMisconfigured(
@@ -47,6 +48,12 @@ def read_send_route(topic: str, wire_topic: str, found: TopicRoute | None) -> Se
         if one.broker in masters
         for queue in range(one.write_queues)
     ]
+    headless = sorted(one.broker for one in found.brokers if one.master is None and one.write_queues)
+    if not queues and headless:
+        raise SinkUnavailable(
+            f"topic {wire_topic!r}: {', '.join(headless)} has no master now, and a replica takes no messages",
+            reason="no_broker",
+        )
     if not queues:
         raise SinkMisconfigured(
             f"topic {wire_topic!r} has no writable queue on a master: check its permission (mqadmin updateTopicPerm) "

@@ -35,18 +35,29 @@ class Stored(NamedTuple):
     less_safe: str
 
 
-def send_batch(topic: str, queue: WriteQueue, body: bytes, born_ms: str) -> Call[Stored]:
+_COMPRESSED: Final = "1"
+"""``MessageSysFlag.COMPRESSED_FLAG`` without a type, which clients of all versions read as zlib."""
+
+
+def send_batch(topic: str, queue: WriteQueue, body: bytes, born_ms: str, *, compressed: bool = False) -> Call[Stored]:
     """Store messages in the order of ``body``, all or none. They have no delivery timestamps: brokers refuse those.
 
-    ``born_ms`` is Unix time in milliseconds, one for all; each has its own as a property.
+    ``born_ms`` is Unix time in milliseconds, one for all; each has its own as a property. With ``compressed`` the body
+    of each is.
     """
     fields = _fields(topic, queue, born_ms) | {"m": "true"}
+    if compressed:
+        fields["f"] = _COMPRESSED
     return _storing(topic, RequestCode.SEND_BATCH_MESSAGE, fields, body)
 
 
-def send_message(topic: str, queue: WriteQueue, body: bytes, properties: str, born_ms: str) -> Call[Stored]:
+def send_message(
+    topic: str, queue: WriteQueue, body: bytes, properties: str, born_ms: str, *, compressed: bool = False
+) -> Call[Stored]:
     """Store one message."""
     fields = _fields(topic, queue, born_ms) | {"i": properties}
+    if compressed:
+        fields["f"] = _COMPRESSED
     return _storing(topic, RequestCode.SEND_MESSAGE_V2, fields, body)
 
 

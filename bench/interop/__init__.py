@@ -1,0 +1,1 @@
+"""Apache's Java client beside ours, by the remoting protocol."""
