@@ -36,7 +36,8 @@ def test_prometheus_agrees(arguments: tuple[str, ...]) -> None:
 
 def test_every_alert_is_unit_tested_firing_and_silent() -> None:
     """promtool runs them: :func:`test_prometheus_agrees`."""
-    fires, silent = set(), set()
+    fires: set[str] = set()
+    silent: set[str] = set()
     for file in Path(__file__).parent.glob("*.test.yml"):
         for group in yaml.safe_load(file.read_text())["tests"]:
             for case in group.get("alert_rule_test", []):
