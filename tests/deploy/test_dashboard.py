@@ -254,6 +254,25 @@ def test_panels_have_their_own_place() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
+def test_exemplars_lead_to_traces_and_traces_to_profiles() -> None:
+    file = DEPLOY / "grafana" / "provisioning" / "datasources" / "spanbridge.yaml"
+    sources = {source["uid"]: source for source in yaml.safe_load(file.read_text())["datasources"]}
+    (exemplars,) = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    assert (exemplars["name"], sources[exemplars["datasourceUid"]]["type"]) == ("trace_id", "jaeger")
+    profiles = sources["jaeger"]["jsonData"]["tracesToProfiles"]
+    assert sources[profiles["datasourceUid"]]["type"] == "grafana-pyroscope-datasource"
+    assert {"key": "service.name", "value": "service_name"} in profiles["tags"], "the series' label in what is pushed"
+    assert profiles["profileTypeId"].startswith("process_cpu:cpu:nanoseconds:"), (
+        "the name and the type of what is pushed"
+    )
+    collector = yaml.safe_load((DEPLOY / "otelcol" / "config.yaml").read_text())
+    assert collector["exporters"]["prometheus"]["enable_open_metrics"] is True
+    assert "--enable-feature=exemplar-storage" in (DEPLOY.parent / "docker-compose.yml").read_text()
+    asked = [target["expr"] for panel in PANELS for target in panel["targets"] if target.get("exemplar")]
+    assert asked
+    assert all("spanbridge_delivery_delay_seconds_bucket" in one for one in asked), "the gateway's own have none"
+
+
 def test_provisioning_fits_the_dashboard() -> None:
     folder = DEPLOY / "grafana" / "provisioning"
     sources = yaml.safe_load((folder / "datasources" / "spanbridge.yaml").read_text())["datasources"]
