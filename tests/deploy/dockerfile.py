@@ -1,8 +1,8 @@
 """Runs the Dockerfile's steps in order without a container engine: ``python -m tests.deploy.dockerfile [PYTHON]``.
 
-The build stage's files are those that .dockerignore lets in. Its Python is a new virtual environment of PYTHON (by default
-``python3.12``, the image's), and of this process's environment it gets what pip needs to find its index. What needs root
-(users, groups) is left out and named. Takes minutes: it installs from the index.
+The build stage's files are those that .dockerignore lets in. Its Python is a new virtual environment of PYTHON (by
+default ``python3.12``, the image's), and of this process's environment it gets what pip needs to find its index. What
+needs root (users, groups) is left out and named. Takes minutes: it installs from the index.
 """
 
 from __future__ import annotations
