@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import os
 import ssl
 import time
@@ -49,9 +50,13 @@ def otlp_writer(settings: Settings, resource: Mapping[str, object], version: str
 
 def pyroscope_writer(settings: Settings, resource: Mapping[str, object]) -> Write:
     """Send profiles to a Pyroscope server."""
-    headers = {"Content-Type": "application/json", **dict(settings.pyroscope_headers)}
-    post = poster(settings.pyroscope.rstrip("/") + PATH, headers, settings.timeout)
+    post = pyroscope_poster(settings.pyroscope, dict(settings.pyroscope_headers), settings.timeout)
     return lambda profile: post(write_push(profile, resource))
+
+
+def pyroscope_poster(url: str, headers: Mapping[str, str], timeout: float) -> Callable[[bytes], None]:
+    """Posts ``PushRequest`` bodies to a Pyroscope server; see :func:`poster`."""
+    return poster(url.rstrip("/") + PATH, {"Content-Type": "application/json", **headers}, timeout)
 
 
 def poster(
@@ -78,6 +83,8 @@ def poster(
                 raise OSError(f"the receiver answered {error.code}") from None
         except urllib.error.URLError as error:
             raise OSError(str(error.reason)) from None
+        except http.client.HTTPException as error:
+            raise OSError(f"the receiver's answer is no HTTP ({type(error).__name__})") from None
 
     return post
 

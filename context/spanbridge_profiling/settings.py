@@ -71,7 +71,7 @@ def _with_pyroscope(settings: Settings, environ: Mapping[str, str]) -> Settings:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise SettingError(f"{ENV_PYROSCOPE} is no http:// or https:// URL without credentials")
-    headers = _headers(environ.get(ENV_PYROSCOPE_HEADERS, ""), ENV_PYROSCOPE_HEADERS)
+    headers = read_headers(environ.get(ENV_PYROSCOPE_HEADERS, ""), ENV_PYROSCOPE_HEADERS)
     return replace(settings, pyroscope=url, pyroscope_headers=headers)
 
 
@@ -92,7 +92,7 @@ def _with_receiver(settings: Settings, environ: Mapping[str, str]) -> Settings:
     return replace(
         settings,
         endpoint=endpoint,
-        headers=_headers(get("HEADERS")),
+        headers=read_headers(get("HEADERS")),
         timeout=_milliseconds(get("TIMEOUT")),
         certificate=get("CERTIFICATE") or None,
         gzip=get("COMPRESSION").lower() == "gzip",
@@ -108,10 +108,13 @@ def _over_http(base: str, protocol: str) -> str:
     return (base if "://" in base else f"http://{base}").replace(":4317", ":4318")
 
 
-def _headers(
+def read_headers(
     value: str, name_of: str = "OTEL_EXPORTER_OTLP_PROFILES_HEADERS or _HEADERS"
 ) -> tuple[tuple[str, str], ...]:
-    """``name=value`` pairs with percent-encoded values (W3C Baggage, as OpenTelemetry has it)."""
+    """``name=value`` pairs with percent-encoded values (W3C Baggage, as OpenTelemetry has it).
+
+    :raises SettingError: it is no such list; names ``name_of``.
+    """
     found = []
     for pair in filter(None, (part.strip() for part in value.split(","))):
         name, equals, content = pair.partition("=")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,7 +24,10 @@ from spanbridge.demo.observe_stage import DEVICE, GROUP, ObserveStage
 from spanbridge.demo.observe_view import show
 from spanbridge.demo.otlp import OtlpReceiver
 from spanbridge.demo.prometheus import PrometheusClient, prometheus_program
+from spanbridge.devstack import Devstack
+from spanbridge.devstack.mqtt import MqttBroker
 from spanbridge.devstack.pytest_plugin import SharedStack
+from tests.deploy.alarms import fired, shorten
 from tests.deploy.test_dashboard import ALERTS, DEPLOY, PANELS, RULES
 from tests.e2e.commands import Command, Commander
 from tests.e2e.harness import Device
@@ -46,7 +53,31 @@ topic = "no-such-{device}"
 [[downlinks]]
 topic = "orders"
 consumer_group = "gateway-orders"
+broker = "mqtt"
 mqtt_topic = "devices/{key}/orders"
+
+[[downlinks]]
+topic = "recalls"
+consumer_group = "gateway-recalls"
+mqtt_topic = "devices/{key}/recalls"
+away = "retry"
+expiry = "5s"
+broker = "mqtt"
+
+[[downlinks]]
+topic = "notices"
+consumer_group = "gateway-notices"
+mqtt_topic = "devices/{key}/notices"
+broker = "hangs"
+"""
+LAG_GROUPS = """
+[[lag.groups]]
+name = "never-started"
+topics = ["readings"]
+
+[[lag.groups]]
+name = "gateway-orders"
+topics = ["orders"]
 """
 NOTHING_HAPPENED = {
     "spanbridge_dropped_total",
@@ -75,14 +106,26 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def stage(devstack: SharedStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObserveStage]:
-    settings = f'{SETTINGS}\n[spool]\npath = "{tmp_path_factory.mktemp("spool")}"\n'
+def hanging() -> Iterator[MqttBroker]:
+    """An MQTT broker for the alerts to freeze."""
+    with Devstack.up(rocketmq=False, mqtt_v311=False) as brokers:
+        yield brokers.mqtt_v5
+
+
+@pytest.fixture(scope="module")
+def stage(
+    devstack: SharedStack, hanging: MqttBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ObserveStage]:
+    spool, rules = tmp_path_factory.mktemp("spool"), tmp_path_factory.mktemp("rules")
+    broker = f'[[mqtt]]\nname = "hangs"\nurl = "mqtt://{hanging.host}:{hanging.port}"'
+    settings = f'{SETTINGS}\n{broker}\n{LAG_GROUPS}\n[spool]\npath = "{spool}"\n'
     with OtlpReceiver() as receiver, ObserveStage(receiver, settings, devstack.stack) as running:
-        for topic in ("orders", "rejected-readings"):
+        for topic in ("orders", "recalls", "notices", "rejected-readings"):
             running.stack.rocketmq.create_topic(topic)
-        running.stack.rocketmq.create_group("gateway-orders")
+        for group in ("gateway-orders", "gateway-recalls", "gateway-notices", "never-started", "hanging"):
+            running.stack.rocketmq.create_group(group)
         running.start_observed()
-        running.start_prometheus([ALERTS, DEPLOY / "prometheus" / "lag.yml"])
+        running.start_prometheus(shorten([ALERTS, DEPLOY / "prometheus" / "lag.yml"], rules))
         yield running
 
 
@@ -100,6 +143,38 @@ def traffic(stage: ObserveStage) -> Iterator[Callable[[], None]]:
 
         yield send
     device.close()
+
+
+@pytest.fixture(scope="module")
+def trouble(
+    stage: ObserveStage, prometheus: PrometheusClient, traffic: Callable[[], None], hanging: MqttBroker
+) -> Iterator[PrometheusClient]:
+    """Goes on sending: to consumers that stand still or hang, to nobody, to no topic, to a broker that hangs."""
+    program = [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable]
+    consumer = [str(Path(__file__).with_name("hanging_consumer.py")), stage.places.endpoints, "hanging", "readings"]
+    environment = {**os.environ, **stage.environment("hanging"), "OTEL_METRIC_EXPORT_INTERVAL": "1000"}
+    environment["HOME"] = str(stage.directory)
+    ended = threading.Event()
+    hanging.pause()
+    stage.consumer.pause()
+
+    def send() -> None:
+        with Commander(stage.places.endpoints) as commander:
+            while not ended.wait(1):
+                traffic()
+                commander.send("orders", Command("to whom?"))
+                commander.send("recalls", Command("come back", key="nobody"))
+                commander.send("notices", Command("read this", key="meter-1"))
+
+    thread = threading.Thread(target=send, daemon=True)
+    with subprocess.Popen([*program, *consumer], stdin=subprocess.PIPE, env=environment) as process:
+        thread.start()
+        yield prometheus
+        ended.set()
+        thread.join()
+        process.kill()
+    stage.consumer.resume()
+    hanging.resume()
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +248,24 @@ def test_every_rule_is_evaluated(prometheus: PrometheusClient) -> None:
     until(lambda: all(rule["health"] != "unknown" for rule in rules()), "the evaluation of every rule")
     assert {rule["name"]: rule.get("lastError") for rule in rules() if rule["health"] != "ok"} == {}
     assert {rule["alert"] for rule in RULES} <= {rule["name"] for rule in rules()}
+
+
+@needs_prometheus
+@pytest.mark.parametrize(
+    ("alert", "labels"),
+    [
+        ("SpanbridgeRejecting", {"reason": "too_large", "topic": "rejected-readings"}),
+        ("SpanbridgeDownlinkRejecting", {"downlink": "orders"}),
+        pytest.param(
+            "SpanbridgeDownlinkDrops", {"downlink": "recalls", "reason": "expired"}, marks=pytest.mark.mosquitto
+        ),
+        pytest.param("SpanbridgeDownlinkRetries", {"downlink": "recalls"}, marks=pytest.mark.mosquitto),
+        ("SpanbridgeDownlinkStuck", {"downlink": "notices"}),
+        ("SpanbridgeDeadLetters", {"messaging_consumer_group_name": "gateway-orders"}),
+        ("SpanbridgeConsumerNeverCommitted", {"messaging_consumer_group_name": "never-started"}),
+        ("SpanbridgeConsumerBehind", {"messaging_consumer_group_name": GROUP}),
+        ("SpanbridgeConsumerHangs", {"messaging_consumer_group_name": "hanging"}),
+    ],
+)
+def test_alerts_fire(alert: str, labels: dict[str, str], trouble: PrometheusClient) -> None:
+    until(lambda: any(labels.items() <= found.items() for found in fired(trouble, alert)), f"{alert} with {labels}")

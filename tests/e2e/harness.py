@@ -99,6 +99,11 @@ class Gateway:
     def ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 
+    @property
+    def address(self) -> str:
+        """Host and port of its admin server."""
+        return self._url.partition("://")[2]
+
     def get(self, path: str) -> tuple[int, Any]:
         """Status code and JSON body of an admin page."""
         try:

@@ -8,10 +8,13 @@ from typing import Any
 
 from spanbridge import __version__
 from spanbridge.config import Config
-from spanbridge.profiling import ProfilerService
+from spanbridge.profiling import ProfilerService, labels
+from spanbridge.profiling.pyroscope import PyroscopePush
 from spanbridge.telemetry import Telemetry
 from spanbridge.telemetry.otlp.profiles import ProfileExport
 from spanbridge.uplink.intake import Intake
+from spanbridge_profiling import Profile
+from spanbridge_profiling.pyroscope import write_push
 
 
 class PushingProfiler(ProfilerService):
@@ -42,7 +45,15 @@ def build(config: Config, telemetry: Telemetry, environ: Mapping[str, str]) -> P
     }
     if wanted.push == "none":
         return ProfilerService(telemetry.reporter, **options)
+    if wanted.push == "pyroscope":
+        headers = wanted.pyroscope_headers.get_secret_value() if wanted.pyroscope_headers is not None else ""
+        pyroscope = PyroscopePush(wanted.pyroscope_url, headers, telemetry.reporter)
+        return ProfilerService(telemetry.reporter, push=pyroscope.push, encode=_for_pyroscope, **options)
     return PushingProfiler(ProfileExport(environ, telemetry.reporter), telemetry.reporter, **options)
+
+
+def _for_pyroscope(profile: Profile, resource: Mapping[str, object]) -> bytes:
+    return write_push(profile, resource, labels)
 
 
 def _route(frame: FrameType) -> str:

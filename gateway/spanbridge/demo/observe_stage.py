@@ -62,6 +62,12 @@ class ObserveStage(Stage):
         """Where the consumer writes its profiles."""
         return self.directory / "profiles"
 
+    @property
+    def consumer(self) -> ServerProcess:
+        """The slow consumer; only after :meth:`start_observed`."""
+        assert self._consumer is not None
+        return self._consumer
+
     def start_observed(self) -> None:
         """Start gateway and consumer, and wait until both are ready.
 

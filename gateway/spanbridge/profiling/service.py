@@ -16,7 +16,9 @@ from spanbridge_profiling.otlp import write_otlp
 from spanbridge_profiling.pprof import write_pprof
 
 Push = Callable[[bytes, int], Awaitable[None]]
-"""Takes an OTLP request, and how many samples it holds, to where it belongs. Reports by itself what failed."""
+"""Takes an encoded profile, and how many samples it holds, to where it belongs. Reports by itself what failed."""
+Encode = Callable[[Profile, Mapping[str, object]], bytes]
+"""Encodes a profile of a resource. Runs on a thread of the pool."""
 
 
 class NotProfiled(SpanbridgeError):  # noqa: N818 - a state rather than a fault
@@ -37,6 +39,7 @@ class ProfilerService:
     :param rate: samples per second of CPU time.
     :param peeks: read the route from the frames of functions that work for one.
     :param push: where profiles go every ``interval`` seconds; None pushes none.
+    :param encode: what ``push`` is given; an OTLP request by default.
     :param resource: whose profiles they are.
     """
 
@@ -49,6 +52,7 @@ class ProfilerService:
         rate: int,
         peeks: Mapping[CodeType, Peek],
         push: Push | None = None,
+        encode: Encode | None = None,
         interval: float = 15.0,
         resource: Mapping[str, object] | None = None,
         version: str = "",
@@ -57,6 +61,7 @@ class ProfilerService:
         self._rate = rate
         self._peeks = peeks
         self._push = push
+        self._encode = encode or self._otlp
         self._interval = interval
         self._resource = dict(resource or {})
         self._version = version
@@ -140,10 +145,10 @@ class ProfilerService:
         try:
             profile = self._take(collection)
             if profile.samples:
-                body = await asyncio.to_thread(self._encode, profile)
+                body = await asyncio.to_thread(self._encode, profile, self._resource)
                 await push(body, profile.counts.total)
         except Exception as fault:  # noqa: BLE001 - one fault must not end the export for good
             self._reporter.report(ProfileFailed(cause=f"{type(fault).__name__}: {fault}"))
 
-    def _encode(self, profile: Profile) -> bytes:
-        return write_otlp(profile, self._resource, version=self._version, labels=labels)
+    def _otlp(self, profile: Profile, resource: Mapping[str, object]) -> bytes:
+        return write_otlp(profile, resource, version=self._version, labels=labels)
