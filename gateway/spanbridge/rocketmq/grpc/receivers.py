@@ -38,8 +38,9 @@ class Receivers:
         reporter: Reporter,
         received: Received,
         take: Take,
+        open: asyncio.Event,  # noqa: A002 - as in Inbox
     ) -> None:
-        self.open = asyncio.Event()
+        self.open = open
         """Set while messages are wanted."""
         self._take = take
         self._options = options
