@@ -1,31 +1,25 @@
-"""Acknowledgements: many in one request, and the result of each looked at."""
+"""Acknowledgements to a proxy: the result of each is looked at."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
-from collections import deque
-from collections.abc import Iterable
 from typing import Any
 
 from spanbridge.core.errors import SinkError, bare
 from spanbridge.core.protobuf import length
-from spanbridge.core.retry import Backoff
 from spanbridge.ports import Acked, Reporter
-from spanbridge.rocketmq.background import guarded
+from spanbridge.rocketmq.group_acks import GroupAcks
 from spanbridge.rocketmq.grpc.answers import OK, judge_code
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.stubs import definition, service
 from spanbridge.rocketmq.grpc.subscription import GroupSubscription
 from spanbridge.rocketmq.held import Held, ReceivedMessage
-from spanbridge.rocketmq.receive_events import AckLate, AckRetried
+from spanbridge.rocketmq.options import ConsumerOptions
+from spanbridge.rocketmq.receive_events import AckRetried
 
 _TOGETHER = 128
 """Messages in one request, of which each takes about 300 bytes: more than 65 535 would have to wait for the proxy to
 allow more. It acknowledges them one by one inside."""
-_AT_ONCE = 4
-"""Requests to one broker at once. What is acknowledged meanwhile goes into the next."""
 
 INVALID_HANDLE: int = definition.Code.INVALID_RECEIPT_HANDLE
 
@@ -37,61 +31,29 @@ def entry(delivery: ReceivedMessage) -> bytes:
     return b"".join((b"\x1a", length(sum(map(len, parts))), *parts))
 
 
-class Acks:
+class Acks(GroupAcks):
     """Sends acknowledgements, and tries those that failed again for as long as their handles hold."""
 
     def __init__(
-        self, brokers: Brokers, subscription: GroupSubscription, held: Held, reporter: Reporter, acked: Acked
+        self,
+        options: ConsumerOptions,
+        held: Held,
+        reporter: Reporter,
+        acked: Acked,
+        *,
+        brokers: Brokers,
+        subscription: GroupSubscription,
     ) -> None:
+        super().__init__(options, held, reporter, acked, together=_TOGETHER)
         self._brokers = brokers
-        self._subscription = subscription
-        self._held = held
-        self._reporter = reporter
-        self._acked = acked
-        self._waiting: dict[str, deque[ReceivedMessage]] = {}
-        self._under_way: dict[str, set[asyncio.Task[None]]] = {}
-        self._scheduled = False
         head = service.AckMessageRequest(group=subscription.group, topic=subscription.topic)
         self._head: bytes = head.SerializeToString()
-
-    def add(self, deliveries: Iterable[ReceivedMessage]) -> None:
-        """Acknowledge these: with all others that are added before the loop turns."""
-        for delivery in deliveries:
-            waiting = self._waiting.get(delivery.broker)
-            if waiting is None:
-                waiting = self._waiting[delivery.broker] = deque()
-            waiting.append(delivery)
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._scheduled = False
-        for broker, waiting in self._waiting.items():
-            tasks = self._under_way.setdefault(broker, set())
-            while waiting and len(tasks) < _AT_ONCE:
-                batch = [waiting.popleft() for _ in range(min(_TOGETHER, len(waiting)))]
-                task = asyncio.get_running_loop().create_task(self._send(broker, batch))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-                task.add_done_callback(lambda _: self._flush())
-
-    async def _send(self, broker: str, batch: list[ReceivedMessage]) -> None:
-        backoff = Backoff(0.1, 5.0)
-        while batch:
-            failed = batch
-            with guarded("acknowledgements", self._reporter):
-                failed = await self._try(broker, batch)
-            if not failed:
-                return
-            await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
-            batch = self._still_ours(failed)
 
     async def _try(self, broker: str, batch: list[ReceivedMessage]) -> list[ReceivedMessage]:
         """One request. What is to be tried again comes back."""
         request = self._head + b"".join([entry(delivery) for delivery in batch])
         began = time.time_ns()
-        what = f"acknowledging to group {self._subscription.group.name!r}"
+        what = f"acknowledging to group {self._group!r}"
         try:
             response = await self._brokers.ask_encoded(broker, "AckMessage", request, service.AckMessageResponse, what)
         except SinkError as error:
@@ -102,9 +64,6 @@ class Acks:
             return batch
         self._tell(len(batch), began, None)
         return self._sort(batch, response)
-
-    def _tell(self, count: int, began: int, error: str | None) -> None:
-        self._acked(self._subscription.topic.name, count, began, time.time_ns(), error)
 
     async def _halve(self, broker: str, batch: list[ReceivedMessage]) -> list[ReceivedMessage]:
         """A handle that does not even parse is the whole request's fault: find the one that is meant."""
@@ -133,32 +92,6 @@ class Acks:
         self.late(late)
         if failed:
             reason = judge_code(failed[0][1], "").reason
-            cause = f"RocketMQ did not take acknowledgements of group {self._subscription.group.name!r}: {reason}."
+            cause = f"RocketMQ did not take acknowledgements of group {self._group!r}: {reason}."
             self._reporter.report(AckRetried(reason=reason, cause=cause, count=len(failed)))
         return [delivery for delivery, _ in failed]
-
-    def _still_ours(self, failed: list[ReceivedMessage]) -> list[ReceivedMessage]:
-        now = time.monotonic_ns()
-        self.late([delivery for delivery in failed if delivery.visible_ns <= now])
-        return [delivery for delivery in failed if delivery.visible_ns > now]
-
-    def late(self, deliveries: list[ReceivedMessage]) -> None:
-        """These can be acknowledged no more: they will come again."""
-        for delivery in deliveries:
-            self._held.forget(delivery)
-        if deliveries:
-            group, topic = self._subscription.group.name, self._subscription.topic.name
-            self._reporter.report(AckLate(group=group, topic=topic, count=len(deliveries)))
-
-    @property
-    def tasks(self) -> set[asyncio.Task[None]]:
-        """Requests under way. Others may follow for what waits."""
-        return set().union(*self._under_way.values())
-
-    async def close(self) -> None:
-        """End what is under way."""
-        self._waiting.clear()
-        tasks = self.tasks
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

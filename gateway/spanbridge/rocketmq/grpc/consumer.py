@@ -35,15 +35,9 @@ class GrpcConsumer(GroupSource[Cluster]):
         role = ClientRole(CLIENT_TYPE, self._settings, self._subscription.take, self._subscription.group, self._refused)
         super().__init__(options, Cluster(receiving(options), role, reporter), reporter)
         self._brokers = Brokers(self._cluster, options.cluster.request_timeout)
-        self._acks = Acks(self._brokers, self._subscription, self._held, reporter, acked)
-        self._receipts = Receipts(
-            brokers=self._brokers,
-            subscription=self._subscription,
-            held=self._held,
-            acks=self._acks,
-            reporter=reporter,
-            invisible=options.invisible,
-        )
+        brokers, subscription = self._brokers, self._subscription
+        self._acks = Acks(options, self._held, reporter, acked, brokers=brokers, subscription=subscription)
+        self._receipts = Receipts(options, self._held, self._acks, reporter, brokers=brokers, subscription=subscription)
         self._receivers = Receivers(
             options,
             cluster=self._cluster,
@@ -105,24 +99,23 @@ class GrpcConsumer(GroupSource[Cluster]):
         self._receipts.conclude(deliveries)
 
     def _concluding(self) -> Collection[asyncio.Task[None]]:
-        return self._acks.tasks | self._receipts.tasks
+        return self._receipts.tasks
 
     def _leave(self) -> None:
         self._receipts.leaving = True
 
     async def _end(self) -> None:
-        await self._acks.close()
         await self._receipts.close()
 
     # -- notes ------------------------------------------------------------------------------------------------------
 
     @property
     def _works(self) -> bool:
-        return bool(self._receivers.working)
+        return bool(self._receivers.health.working)
 
     @property
     def _failing(self) -> str | None:
-        return self._receivers.failing
+        return self._receivers.health.failing
 
     def _detail(self) -> dict[str, Any]:
         return {

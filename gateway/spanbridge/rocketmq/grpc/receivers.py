@@ -11,13 +11,13 @@ from spanbridge.core.errors import SinkError, bare
 from spanbridge.core.message import Message
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Received, Reporter
-from spanbridge.rocketmq import receive_events as events
 from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.grpc.brokers import Brokers
 from spanbridge.rocketmq.grpc.cluster import Cluster
 from spanbridge.rocketmq.grpc.receive import Receiver
 from spanbridge.rocketmq.grpc.subscription import GroupSubscription
 from spanbridge.rocketmq.options import ConsumerOptions
+from spanbridge.rocketmq.receive_health import ReceiveHealth
 
 _LOOK = 1.0
 """Seconds between looks at the route, which is refreshed elsewhere."""
@@ -50,23 +50,13 @@ class Receivers:
         self._reporter = reporter
         self._received = received
         self._receivers: dict[str, Receiver] = {}
-        self._working: set[str] = set()
-        self._failing: dict[str, str] = {}
+        self.health = ReceiveHealth(options, cluster, reporter)
 
     @property
     def brokers(self) -> dict[str, bool]:
         """The brokers, and whether messages come from them, or would if there were any."""
-        return {broker: broker in self._working for broker in self._receivers}
-
-    @property
-    def working(self) -> bool:
-        """Whether messages come from any broker, or would."""
-        return bool(self._working)
-
-    @property
-    def failing(self) -> str | None:
-        """Why a broker, or the cluster, lets us receive nothing; None while none says so."""
-        return self._failing.get("") or next(iter(self._failing.values()), None)
+        working = self.health.working
+        return {broker: broker in working for broker in self._receivers}
 
     def refused(self, error: SinkError) -> None:
         """A proxy does not want us as a consumer."""
@@ -78,27 +68,11 @@ class Receivers:
 
     def works(self, broker: str) -> None:
         """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
-        over = [part for part in ("", broker) if self._failing.pop(part, None) is not None]
-        if broker not in self._working:
-            self._working.add(broker)
-            over = [*over, broker] if broker not in over else over
-        for part in over:
-            self._reporter.report(
-                events.ReceiveWorks(group=self._options.group, topic=self._options.topic, broker=part)
-            )
+        self.health.works(broker)
 
     def fails(self, broker: str, error: SinkError, retry_in: float) -> None:
         """See :class:`spanbridge.rocketmq.grpc.receive.Inbox`."""
-        self._working.discard(broker)
-        self._failing[broker] = str(error)
-        self._cluster.note_error(str(error))
-        self._reporter.report(
-            events.ReceiveFailed(
-                group=self._options.group, topic=self._options.topic, broker=broker, reason=error.reason,
-                cause=str(error), retry_in=retry_in,
-            )
-        )  # fmt: skip
-        self._cluster.routes.suspect(self._options.topic)
+        self.health.fails(broker, error, retry_in)
 
     async def keep(self) -> None:
         """Have a receiver for each broker of the route, until cancelled."""
@@ -131,8 +105,7 @@ class Receivers:
             self._receivers[broker] = receiver
             receiver.start()
         for broker in self._receivers.keys() - brokers:
-            self._working.discard(broker)
-            self._failing.pop(broker, None)
+            self.health.forget(broker)
             await self._receivers.pop(broker).stop()
 
     async def stop(self) -> bool:

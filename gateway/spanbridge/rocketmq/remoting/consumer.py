@@ -11,12 +11,12 @@ from spanbridge.ports import Acked, Received, Reporter
 from spanbridge.rocketmq.group_source import GroupSource, receiving
 from spanbridge.rocketmq.held import DeliveryAnswer, ReceivedMessage
 from spanbridge.rocketmq.options import ConsumerOptions
+from spanbridge.rocketmq.receive_health import ReceiveHealth
 from spanbridge.rocketmq.remoting.brokers import RemotingBrokers
 from spanbridge.rocketmq.remoting.cluster import RemotingCluster
 from spanbridge.rocketmq.remoting.codes import RequestCode
 from spanbridge.rocketmq.remoting.frame import Frame
 from spanbridge.rocketmq.remoting.group import PULL
-from spanbridge.rocketmq.remoting.health import ReceiveHealth
 from spanbridge.rocketmq.remoting.inbox import ConsumerParts, ReceiveWay
 from spanbridge.rocketmq.remoting.incoming import Incoming
 from spanbridge.rocketmq.remoting.intake import once_more, sort_incoming

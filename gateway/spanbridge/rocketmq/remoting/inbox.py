@@ -11,9 +11,9 @@ from spanbridge.core.message import Message
 from spanbridge.ports import Acked, Received, Reporter
 from spanbridge.rocketmq.held import Held, ReceivedMessage
 from spanbridge.rocketmq.options import ConsumerOptions
+from spanbridge.rocketmq.receive_health import ReceiveHealth
 from spanbridge.rocketmq.remoting.brokers import RemotingBrokers
 from spanbridge.rocketmq.remoting.cluster import RemotingCluster
-from spanbridge.rocketmq.remoting.health import ReceiveHealth
 from spanbridge.rocketmq.remoting.incoming import Incoming
 from spanbridge.rocketmq.remoting.routes import ReadRoute
 from spanbridge.rocketmq.remoting.subscription import RemotingSubscription

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 from spanbridge.core.errors import SinkError
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq import receive_events as events
 from spanbridge.rocketmq.options import ConsumerOptions
-from spanbridge.rocketmq.remoting.cluster import RemotingCluster
-from spanbridge.rocketmq.remoting.routes import ReadRoute
+from spanbridge.rocketmq.topic_routes import TopicRoutes
+
+
+class RoutingCluster(Protocol):
+    """What is told of failures."""
+
+    @property
+    def routes(self) -> TopicRoutes[Any]:
+        """The routes of topics."""
+
+    def note_error(self, error: str) -> None:
+        """Keep what went wrong last."""
 
 
 class ReceiveHealth:
     """What is told of a broker, or of the cluster ("")."""
 
-    def __init__(self, options: ConsumerOptions, cluster: RemotingCluster[ReadRoute], reporter: Reporter) -> None:
+    def __init__(self, options: ConsumerOptions, cluster: RoutingCluster, reporter: Reporter) -> None:
         self._options = options
         self._cluster = cluster
         self._reporter = reporter
