@@ -198,7 +198,7 @@ def test_what_is_offered_to_paste_is_installed(
     monkeypatch.setattr("spanbridge.devstack.show.command", lambda: "spanbridge")
     parts: dict[str, dict[str, str | int]] = {
         "mqtt_v5": {"host": "127.0.0.1", "port": 1, "kind": "rumqttd", "version": "5"},
-        "rocketmq": {"host": "127.0.0.1", "port": 2, "broker_port": 3},
+        "rocketmq": {"host": "127.0.0.1", "port": 2, "broker_port": 3, "protocol": "grpc", "version": "5.5.0"},
     }
     show.ready(StackState(name="b", pid=1, env={}, parts=parts), as_json=False)
     lines = capsys.readouterr().out.splitlines()
