@@ -26,6 +26,7 @@ from spanbridge.core.events import Event
 from spanbridge.lag import LagReading, LagState, Meaning, QueueLag, TopicLag
 from spanbridge.lag.gauges import register
 from spanbridge.ports import Link, TopicQueue
+from spanbridge.rocketmq.protocols import ClusterProtocol
 from spanbridge.telemetry import Peer, Telemetry
 from spanbridge_instrumentation._shared.telemetry import Telemetry as ConsumerTelemetry
 
@@ -68,7 +69,7 @@ async def served(anyio_backend: str) -> Samples:
     load: Any = SimpleNamespace(in_flight=1, paused=False, oldest_age=lambda: 1.0)
     down: Any = SimpleNamespace(readings=lambda: [("commands", 1, 1.0, False)])
     await telemetry.start(load, [up], up, down)
-    peers = DownlinkPeers(down, telemetry)
+    peers = DownlinkPeers(down, telemetry, ClusterProtocol())
     peers.consumers["commands"] = peers.publishers["m"] = up
     peers.show()
     telemetry.downlink_metrics.consumed("t", "g", 1)
