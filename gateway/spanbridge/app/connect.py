@@ -194,16 +194,13 @@ def _of_subscription(name: str, asked: Subscription, answer: dict[str, Any]) -> 
 def _rocketmq_check(config: Config) -> _Check:
     publishers = {one.name: convert.publisher_options(config, one) for one in config.mqtt if config.downlinks_to(one)}
     options, plans = convert.rocketmq_options(config), convert.downlink_plans(config, publishers)
-    brokers = None
-    if config.lag is not None:
-        brokers = offsets_options(config, config.lag.name_servers, config.lag.timeout)
-    elif config.rocketmq.protocol == "remoting":
-        brokers = offsets_options(config, config.rocketmq.endpoints, config.rocketmq.request_timeout)
+    brokers = None if config.lag is None else offsets_options(config, config.lag.name_servers, config.lag.timeout)
     questions = DownlinkQuestions(plans, options.name, brokers)
-    if options.protocol != "auto":
-        return lambda: _ask_cluster(options, questions)
     name_servers = offsets_options(config, config.rocketmq.endpoints, config.rocketmq.request_timeout)
-    return lambda: _ask_either(options, questions, name_servers)
+    if options.protocol == "auto":
+        return lambda: _ask_either(options, questions, name_servers)
+    questions.by(options.protocol, name_servers)
+    return lambda: _ask_cluster(options, questions)
 
 
 async def _ask_either(

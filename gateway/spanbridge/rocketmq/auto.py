@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ from spanbridge.core.message import Destination
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Head, Link, PeerStatus, Reporter
 from spanbridge.rocketmq.background import guarded
+from spanbridge.rocketmq.cluster_link import ClusterLink
 from spanbridge.rocketmq.events import ProtocolUnknown
 from spanbridge.rocketmq.ids import MessageIds
 from spanbridge.rocketmq.options import RocketmqOptions
@@ -60,10 +60,7 @@ class AutoProducer:
         self._encoder = RemotingEncoder(MessageIds(), options.namespace, options.ordered_partitions)
         self._attempt: asyncio.Task[SinkError | None] | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._link = Link.IDLE
-        self._since_ns = time.time_ns()
-        self._last_error: str | None = None
-        self._last_error_ns = 0
+        self._state = ClusterLink()
 
     def head(self, destination: Destination) -> AutoHead:
         """See :meth:`spanbridge.ports.Sink.head`."""
@@ -77,8 +74,8 @@ class AutoProducer:
 
     async def start(self) -> None:
         """Begin to ask. Returns at once."""
-        if self._link is Link.IDLE:
-            self._link = Link.CONNECTING
+        if self._state.link is Link.IDLE:
+            self._state.change(Link.CONNECTING)
             self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def _look(self) -> None:
@@ -96,8 +93,8 @@ class AutoProducer:
         :raises SinkError: no endpoint says.
         """
         if self.made is None:
-            if self._link in {Link.IDLE, Link.CLOSED}:
-                raise SinkUnavailable(f"the RocketMQ sink is {self._link.value}", reason="closed")
+            if self._state.link in {Link.IDLE, Link.CLOSED}:
+                raise SinkUnavailable(f"the RocketMQ sink is {self._state.link.value}", reason="closed")
             if self._attempt is None:
                 self._attempt = asyncio.get_running_loop().create_task(self._find())
                 self._attempt.add_done_callback(self._attempted)
@@ -121,8 +118,8 @@ class AutoProducer:
         except SinkError as failure:
             if made is not None:
                 await made.close()
-            self._link = Link.BACKOFF
-            self._last_error, self._last_error_ns = str(failure), time.time_ns()
+            self._state.change(Link.BACKOFF)
+            self._state.note_error(str(failure))
             self._reporter.report(ProtocolUnknown(reason=failure.reason, cause=str(failure)))
             return bare(failure)
         self.made = made
@@ -146,7 +143,7 @@ class AutoProducer:
 
     async def close(self) -> None:
         """See :meth:`spanbridge.ports.Sink.close`."""
-        self._link = Link.CLOSED
+        self._state.change(Link.CLOSED)
         tasks = [task for task in (self._looking, self._attempt) if task is not None]
         for task in tasks:
             task.cancel()
@@ -161,10 +158,10 @@ class AutoProducer:
             return self.made.status
         return PeerStatus(
             name=self._options.name,
-            link=self._link,
-            since_ns=self._since_ns,
-            last_error=self._last_error,
-            last_error_ns=self._last_error_ns,
+            link=self._state.link,
+            since_ns=self._state.since_ns,
+            last_error=self._state.last_error,
+            last_error_ns=self._state.last_error_ns,
             detail={"protocol": "auto", "endpoints": {}, "topics": {}},
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from spanbridge.core.message import Message
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Deliver, Link, PeerStatus, QueueSource, Released, Reporter
 from spanbridge.rocketmq.auto import FIRST_PAUSE, LONGEST_PAUSE
+from spanbridge.rocketmq.cluster_link import ClusterLink
 from spanbridge.rocketmq.events import ProtocolUnknown
 from spanbridge.rocketmq.options import ConsumerOptions
 from spanbridge.rocketmq.protocols import ClusterProtocol
@@ -38,10 +38,7 @@ class AutoConsumer:
         self._make = make
         self._made: QueueSource[Message] | None = None
         self._looking: asyncio.Task[QueueSource[Message]] | None = None
-        self._link = Link.IDLE
-        self._since_ns = time.time_ns()
-        self._last_error: str | None = None
-        self._last_error_ns = 0
+        self._state = ClusterLink()
         self._paused = False
         self._delivering = True
 
@@ -78,9 +75,9 @@ class AutoConsumer:
 
         :raises SinkMisconfigured: the TLS options cannot be used.
         """
-        if self._link is not Link.IDLE:
+        if self._state.link is not Link.IDLE:
             return
-        self._link = Link.CONNECTING
+        self._state.change(Link.CONNECTING)
         self._looking = asyncio.get_running_loop().create_task(self._look())
         await asyncio.wait([self._looking])
         if self._looking.cancelled():  # closed meanwhile
@@ -101,8 +98,8 @@ class AutoConsumer:
                 made = replace(self._options, cluster=cluster.speaking(spoken))
                 return await asyncio.to_thread(self._make, made)  # loads protobuf
             except SinkError as failure:
-                self._link = Link.BACKOFF
-                self._last_error, self._last_error_ns = str(failure), time.time_ns()
+                self._state.change(Link.BACKOFF)
+                self._state.note_error(str(failure))
                 self._reporter.report(ProtocolUnknown(reason=failure.reason, cause=str(failure)))
             await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
 
@@ -147,7 +144,7 @@ class AutoConsumer:
 
     async def close(self) -> None:
         """See :meth:`spanbridge.ports.Source.close`."""
-        self._link = Link.CLOSED
+        self._state.change(Link.CLOSED)
         if self._made is not None:
             await self._made.close()
         elif self._looking is not None:
@@ -161,9 +158,9 @@ class AutoConsumer:
             return self._made.status
         return PeerStatus(
             name=self.name,
-            link=self._link,
-            since_ns=self._since_ns,
-            last_error=self._last_error,
-            last_error_ns=self._last_error_ns,
+            link=self._state.link,
+            since_ns=self._state.since_ns,
+            last_error=self._state.last_error,
+            last_error_ns=self._state.last_error_ns,
             detail={"protocol": "auto", "group": self._options.group, "topic": self._options.topic},
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from spanbridge.core.delivery import Delivery
 from spanbridge.core.message import Message
 from spanbridge.ports import Deliver, Link, PeerStatus, Released, Reporter
 from spanbridge.rocketmq import receive_events as events
+from spanbridge.rocketmq.cluster_link import ClusterLink
 from spanbridge.rocketmq.held import DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.options import ConsumerOptions, RocketmqOptions
 
@@ -58,8 +58,7 @@ class GroupSource(ABC, Generic[C]):
         self._paused = False
         self._delivering = True
         self._messages = 0
-        self._link = Link.IDLE
-        self._since_ns = time.time_ns()
+        self._state = ClusterLink()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = asyncio.Event()
 
@@ -142,9 +141,9 @@ class GroupSource(ABC, Generic[C]):
         if self._deliver is not None:
             raise RuntimeError(f"source {self.name!r} was run before")
         self._deliver = deliver
-        if self._link is Link.CLOSED:
+        if self._state.link is Link.CLOSED:
             return
-        self._set_link(Link.CONNECTING)
+        self._state.change(Link.CONNECTING)
         await self._cluster.start()
         self._begin()
         self._judge_gate()
@@ -202,11 +201,11 @@ class GroupSource(ABC, Generic[C]):
 
     async def close(self) -> None:
         """End what is under way, say goodbye and close the connections."""
-        if self._link is Link.CLOSED:
+        if self._state.link is Link.CLOSED:
             return
         await self.stop_intake()
         await self._see_through()
-        self._set_link(Link.CLOSED)
+        self._state.change(Link.CLOSED)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -248,16 +247,11 @@ class GroupSource(ABC, Generic[C]):
             self._open.clear()
 
     def _link_now(self) -> Link:
-        if self._link in {Link.IDLE, Link.CLOSED}:
-            return self._link
+        if self._state.link in {Link.IDLE, Link.CLOSED}:
+            return self._state.link
         if self._works and self._cluster.link is Link.UP:
             return Link.UP
         return Link.BACKOFF if self._failing or self._cluster.link is Link.BACKOFF else Link.CONNECTING
-
-    def _set_link(self, link: Link) -> None:
-        if (link is Link.UP) is not (self._link is Link.UP):
-            self._since_ns = time.time_ns()
-        self._link = link
 
     @property
     def _group(self) -> str:
@@ -271,11 +265,11 @@ class GroupSource(ABC, Generic[C]):
     def status(self) -> PeerStatus:
         """The connection as of now."""
         cluster = self._cluster
-        self._set_link(self._link_now())
+        self._state.change(self._link_now())
         return PeerStatus(
             name=self.name,
-            link=self._link,
-            since_ns=self._since_ns,
+            link=self._state.link,
+            since_ns=self._state.since_ns,
             last_error=self._failing or cluster.last_error,
             last_error_ns=cluster.last_error_ns,
             detail={

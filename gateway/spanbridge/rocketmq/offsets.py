@@ -41,7 +41,7 @@ class RemotingOffsets:
     def __init__(self, options: OffsetsOptions) -> None:
         self.requests = 0
         self._options = options
-        self._keys = _keys(options)
+        self._keys = AclKeys.given(options.access_key, options.secret_key, options.security_token)
         self._masters: dict[str, str] = {}
         self._clients: dict[str, RemotingClient] = {}
         self._attempts: dict[str, asyncio.Task[RemotingClient | RemotingError]] = {}
@@ -163,9 +163,3 @@ class RemotingOffsets:
         client = self._clients.pop(address, None)
         if client is not None:
             await client.close()
-
-
-def _keys(options: OffsetsOptions) -> AclKeys | None:
-    if options.access_key is None or options.secret_key is None:
-        return None
-    return AclKeys(options.access_key, options.secret_key, options.security_token)

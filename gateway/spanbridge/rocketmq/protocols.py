@@ -111,7 +111,7 @@ async def _takes_requests(address: str, options: RocketmqOptions) -> Spoken:
         timeout=options.connect_timeout,
         tls=tls.context,
         server_name=tls.server_name,
-        keys=_keys(options),
+        keys=AclKeys.given(options.access_key, options.secret_key, options.security_token),
     )
     try:
         await client.connect()
@@ -128,9 +128,3 @@ async def _takes_requests(address: str, options: RocketmqOptions) -> Spoken:
 
 def _away(address: str, cause: str) -> SinkUnavailable:
     return SinkUnavailable(f"RocketMQ at {address}: {cause}.")
-
-
-def _keys(options: RocketmqOptions) -> AclKeys | None:
-    if options.access_key is None or options.secret_key is None:
-        return None
-    return AclKeys(options.access_key, options.secret_key, options.security_token)

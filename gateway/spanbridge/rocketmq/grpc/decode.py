@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
 from hashlib import md5, sha1
 from typing import Any
@@ -12,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from spanbridge.core.message import Message
 from spanbridge.rocketmq.grpc.stubs import definition
+from spanbridge.rocketmq.packed import unpack
 
 _IDENTITY = frozenset({definition.Encoding.ENCODING_UNSPECIFIED, definition.Encoding.IDENTITY})
 _CRC32: int = definition.DigestType.CRC32
@@ -20,6 +20,7 @@ _BODY = 0x22
 """Tag of a ``Message``'s body. What comes before it has fields of the same kind, in the order of their numbers."""
 _ZLIB_OR_GZIP = 47
 """Window bits with which zlib takes either header: the field says GZIP whatever the producer used."""
+_DAMAGED = "its body is packed in a form other than zlib and gzip, or damaged"
 
 
 def read_message(raw: Any, broker: str, received_ns: int, limit: int) -> Message:
@@ -35,7 +36,7 @@ def read_message(raw: Any, broker: str, received_ns: int, limit: int) -> Message
     digest = system.body_digest
     fault = digest_fault(body, digest.type, digest.checksum)
     if system.body_encoding not in _IDENTITY and fault is None:
-        body, fault = unpack(body, limit)
+        body, fault = unpack(body, limit, window=_ZLIB_OR_GZIP, damaged=_DAMAGED)
     return Message(
         raw.topic.name,
         body,
@@ -109,16 +110,3 @@ def digest_fault(body: bytes, kind: int, checksum: str) -> str | None:
     else:
         return None
     return None if same else f"its body does not have the digest {checksum[:40]!r} that it came with"
-
-
-def unpack(body: bytes, limit: int) -> tuple[bytes, str | None]:
-    """A packed body unpacked, or as it is with the reason why it cannot be."""
-    unpacker = zlib.decompressobj(_ZLIB_OR_GZIP)
-    try:
-        plain = unpacker.decompress(body, limit)
-    except zlib.error:
-        return body, "its body is packed in a form other than zlib and gzip, or damaged"
-    if not unpacker.eof:
-        whole = "is cut short" if not unpacker.unconsumed_tail else f"unpacks to more than {limit} bytes"
-        return body, f"its packed body {whole}"
-    return plain, None

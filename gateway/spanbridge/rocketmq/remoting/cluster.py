@@ -69,7 +69,7 @@ class RemotingCluster(ClusterLink, Generic[R]):
         self._options = options
         self._role = role
         self._reporter = reporter
-        self._keys = _keys(options)
+        self._keys = AclKeys.given(options.access_key, options.secret_key, options.security_token)
         self._tls = TlsFiles(options.tls)
         self._endpoints: dict[str, RemotingEndpoint] = {}
         self._apart: dict[str, RemotingEndpoint] = {}
@@ -273,9 +273,3 @@ class RemotingCluster(ClusterLink, Generic[R]):
 
     def _learned(self, topic: str, route: R) -> RouteLearned:
         return RouteLearned(topic=topic, queues=len(route.queues), types=None, reading=self._role.reading)
-
-
-def _keys(options: RocketmqOptions) -> AclKeys | None:
-    if options.access_key is None or options.secret_key is None:
-        return None
-    return AclKeys(options.access_key, options.secret_key, options.security_token)

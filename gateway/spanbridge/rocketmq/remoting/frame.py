@@ -99,6 +99,11 @@ class AclKeys:
     secret_key: str = field(repr=False)
     security_token: str | None = field(default=None, repr=False)
 
+    @classmethod
+    def given(cls, access_key: str | None, secret_key: str | None, security_token: str | None) -> AclKeys | None:
+        """The keys of a client's options; None where it has none."""
+        return None if access_key is None or secret_key is None else cls(access_key, secret_key, security_token)
+
 
 def signed(fields: Mapping[str, str], body: bytes, keys: AclKeys) -> dict[str, str]:
     """The fields with ``AccessKey``, ``SecurityToken`` and ``Signature`` added.

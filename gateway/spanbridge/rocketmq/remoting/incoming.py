@@ -6,6 +6,7 @@ import zlib
 from typing import Any, Final, NamedTuple
 
 from spanbridge.core.message import Message
+from spanbridge.rocketmq.packed import unpack
 from spanbridge.rocketmq.remoting.stored import StoredMessage
 
 _COMPRESSED: Final = 0x1  # MessageSysFlag
@@ -81,15 +82,7 @@ def _unpacked(body: bytes, kind: int, limit: int) -> tuple[bytes, str | None]:
     packed_by = _PACKED_BY.get(kind, "a way that is not known")
     if packed_by != "zlib":
         return body, f"its body is packed with {packed_by}, and only zlib is unpacked here"
-    unpacker = zlib.decompressobj()
-    try:
-        plain = unpacker.decompress(body, limit)
-    except zlib.error:
-        return body, "its packed body is damaged"
-    if not unpacker.eof:
-        whole = "is cut short" if not unpacker.unconsumed_tail else f"unpacks to more than {limit} bytes"
-        return body, f"its packed body {whole}"
-    return plain, None
+    return unpack(body, limit, window=zlib.MAX_WBITS, damaged="its packed body is damaged")
 
 
 def tags_of(expression: str) -> frozenset[str]:

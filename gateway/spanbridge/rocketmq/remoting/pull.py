@@ -9,8 +9,9 @@ from spanbridge.rocketmq.remoting.codes import RequestCode, ResponseCode
 from spanbridge.rocketmq.remoting.frame import Frame
 from spanbridge.rocketmq.remoting.stored import StoredMessage, read_messages
 
-_FLAG_SUBSCRIPTION: Final = 0x4  # PullSysFlag
-_ACCEPTED: Final = frozenset(
+_SUSPEND: Final = 0x2  # PullSysFlag
+_SUBSCRIPTION: Final = 0x4
+FOUND_OR_NOT: Final = frozenset(
     {
         ResponseCode.SUCCESS,
         ResponseCode.PULL_NOT_FOUND,
@@ -18,6 +19,7 @@ _ACCEPTED: Final = frozenset(
         ResponseCode.PULL_OFFSET_MOVED,
     }
 )
+"""The codes of answers to ``PULL_MESSAGE``: messages, or why there are none."""
 
 
 class Pulled(NamedTuple):
@@ -38,32 +40,51 @@ def pull(group: str, topic: str, queue: int, offset: int, *, at_most: int = 32) 
     The broker hands out fewer than ``at_most`` where its own limits say so (``maxTransferCountOnMessageInMemory``).
     The group must exist, unless the broker makes groups by itself.
     """
-    fields = {
+    fields = pull_fields(group, topic, queue, offset, at_most=at_most)
+    return Call(
+        what=f"give messages of topic {topic!r}, queue {queue}, offset {offset}",
+        code=RequestCode.PULL_MESSAGE,
+        fields=fields,
+        accepted=FOUND_OR_NOT,
+        read=_pulled,
+    )
+
+
+def pull_fields(
+    group: str,
+    topic: str,
+    queue: int,
+    offset: int,
+    *,
+    at_most: int,
+    wait: float | None = None,
+    expression: str = "*",
+    kind: str = "TAG",
+) -> dict[str, str]:
+    """``PullMessageRequestHeader``. The broker answers at once, or waits so many seconds for messages."""
+    return {
         "consumerGroup": group,
         "topic": topic,
         "queueId": str(queue),
         "queueOffset": str(offset),
         "maxMsgNums": str(at_most),
-        "sysFlag": str(_FLAG_SUBSCRIPTION),
+        "sysFlag": str(_SUBSCRIPTION | (0 if wait is None else _SUSPEND)),
         "commitOffset": "0",
-        "suspendTimeoutMillis": "0",
-        "subscription": "*",
+        "suspendTimeoutMillis": str(int((wait or 0.0) * 1000)),
+        "subscription": expression,
         "subVersion": "0",
-        "expressionType": "TAG",
+        "expressionType": kind,
     }
-    return Call(
-        what=f"give messages of topic {topic!r}, queue {queue}, offset {offset}",
-        code=RequestCode.PULL_MESSAGE,
-        fields=fields,
-        accepted=_ACCEPTED,
-        read=_pulled,
-    )
+
+
+def found_messages(response: Frame) -> tuple[StoredMessage, ...]:
+    """The messages of an answer; none where it only says why there are none."""
+    return tuple(read_messages(response.body)) if response.code == ResponseCode.SUCCESS else ()
 
 
 def _pulled(response: Frame) -> Pulled:
-    found = response.code == ResponseCode.SUCCESS
     return Pulled(
-        tuple(read_messages(response.body)) if found else (),
+        found_messages(response),
         int(response.fields["nextBeginOffset"]),
         int(response.fields["minOffset"]),
         int(response.fields["maxOffset"]),

@@ -8,24 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from spanbridge.rocketmq.remoting.call import Call
 from spanbridge.rocketmq.remoting.codes import RequestCode, ResponseCode
 from spanbridge.rocketmq.remoting.frame import Frame, parse_json
 from spanbridge.rocketmq.remoting.pop import GroupTopic
-from spanbridge.rocketmq.remoting.stored import StoredMessage, read_messages
-
-_SUSPEND: Final = 0x2  # PullSysFlag
-_SUBSCRIPTION: Final = 0x4
-_FOUND_OR_NOT: Final = frozenset(
-    {
-        ResponseCode.SUCCESS,
-        ResponseCode.PULL_NOT_FOUND,
-        ResponseCode.PULL_RETRY_IMMEDIATELY,
-        ResponseCode.PULL_OFFSET_MOVED,
-    }
-)
+from spanbridge.rocketmq.remoting.pull import FOUND_OR_NOT, found_messages, pull_fields
+from spanbridge.rocketmq.remoting.stored import StoredMessage
 
 
 class ReadQueue(NamedTuple):
@@ -51,32 +41,21 @@ def pull_waiting(
 
     It commits nothing, although it could: a broker that handles it late would set the group's offset back.
     """
-    fields = {
-        "consumerGroup": group,
-        "topic": queue.topic,
-        "queueId": str(queue.queue),
-        "queueOffset": str(offset),
-        "maxMsgNums": str(at_most),
-        "sysFlag": str(_SUSPEND | _SUBSCRIPTION),
-        "commitOffset": "0",
-        "suspendTimeoutMillis": str(int(wait * 1000)),
-        "subscription": expression,
-        "subVersion": "0",
-        "expressionType": kind,
-    }
+    fields = pull_fields(
+        group, queue.topic, queue.queue, offset, at_most=at_most, wait=wait, expression=expression, kind=kind
+    )
     return Call(
         what=f"give messages of topic {queue.topic!r}, queue {queue.queue}, to group {group!r}",
         code=RequestCode.PULL_MESSAGE,
         fields=fields,
-        accepted=_FOUND_OR_NOT,
+        accepted=FOUND_OR_NOT,
         read=_answer,
     )
 
 
 def _answer(response: Frame) -> PullAnswer:
-    found = response.code == ResponseCode.SUCCESS
     return PullAnswer(
-        tuple(read_messages(response.body)) if found else (),
+        found_messages(response),
         int(response.fields["nextBeginOffset"]),
         response.code == ResponseCode.PULL_OFFSET_MOVED,
     )
