@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from spanbridge.core.spooled import Lost
@@ -33,6 +33,9 @@ step = st.one_of(
     st.tuples(st.just("full"), st.integers(0, 300)),
     st.tuples(st.just("space"), st.none()),
 )
+
+UNSURE_MARK: list[tuple[str, object]] = [("fail", "sync"), ("mark", False), ("restart", None)]
+"""The file system shows a watermark that is not on the disk."""
 
 
 class Model:
@@ -146,6 +149,19 @@ def play(model: Model, name: str, value: object) -> None:
 
 @settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(seed=st.integers(0, 1 << 32), history=st.lists(step, max_size=30))
+@example(seed=0, history=[("commit", [0]), ("crash", None), ("read", 1), ("done", 1), *UNSURE_MARK])
+@example(
+    seed=0,
+    history=[
+        ("commit", [0]),
+        ("crash", None),
+        ("read", 1),
+        ("done", 1),
+        *UNSURE_MARK[:2],
+        ("commit", [0]),
+        ("restart", None),
+    ],
+)
 def test_what_was_acknowledged_is_there_after_any_history(seed: int, history: list[tuple[str, object]]) -> None:
     model = Model(seed)
     for name, value in history:

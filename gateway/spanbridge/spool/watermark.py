@@ -37,6 +37,16 @@ class Watermark:
         if size < whole:  # a start ended while it was made
             write_all_at(self._file, bytes(whole - size), size)
             self._file.sync()
+        self._confirm()
+
+    def _confirm(self) -> None:
+        """Have what was read on the disk, before anything is removed for its sake.
+
+        Where the write of it failed, the file system may still show it, and it is gone after a loss of power
+        (PostgreSQL's "fsyncgate"). It goes to the slot that it came from: the other one stays whole.
+        """
+        if self._generation:
+            self._put(Mark(self._generation, self.number))
 
     def _read(self, file: SpoolFile) -> None:
         found = form.decode_marks(file.read(form.SLOT_AT[1] + form.SLOT_BYTES, 0))
@@ -48,11 +58,14 @@ class Watermark:
 
         :raises OSError: the disk fails; the former one is there.
         """
-        assert self._file is not None
         mark = Mark(self._generation + 1, number)
+        self._put(mark)
+        self._generation, self.number = mark
+
+    def _put(self, mark: Mark) -> None:
+        assert self._file is not None
         write_all_at(self._file, form.encode_mark(mark), form.SLOT_AT[mark.generation % 2])
         self._file.sync()
-        self._generation, self.number = mark
 
     def close(self) -> None:
         """Close the file. Idempotent."""
