@@ -17,6 +17,7 @@ from spanbridge.config.checks import cross_check
 from spanbridge.config.parts import Parts
 from spanbridge.config.repair import repair
 from spanbridge.core.policy import Carrier, ContextPolicy
+from tests.drawing import examples
 
 MINIMAL = """\
 [mqtt]
@@ -574,7 +575,9 @@ NONSENSE = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
+@settings(
+    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # a busy machine is no fault
 @given(
     st.fixed_dictionaries(
         {},

@@ -19,6 +19,7 @@ from spanbridge.mqtt.codec import Answers, Decoder, Publishes
 from spanbridge.mqtt.codec.packets import PubrelPacket
 from spanbridge.mqtt.outbound import OutboundSession
 from spanbridge.mqtt.version import Accepted, Version5, Version311
+from tests.drawing import examples
 
 from .publishing import Command
 
@@ -227,7 +228,7 @@ HALF = [("connect", 5), ("publish", 3), ("pump", 0), ("read", 0), ("hear", 3), (
 """A PUBREC of which a part was read."""
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example(HALF, True)
 @given(STORY, st.booleans())
 def test_each_message_has_one_outcome_and_it_is_true(story: list[tuple[str, int]], v5: bool) -> None:
