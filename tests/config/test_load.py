@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -575,9 +575,7 @@ NONSENSE = st.sampled_from(
 )
 
 
-@settings(
-    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)  # a busy machine is no fault
+@settings(max_examples=examples(300))
 @given(
     st.fixed_dictionaries(
         {},
