@@ -155,6 +155,11 @@ def decode(data: bytes) -> Spooled:
         raise SpooledError(f"{type(problem).__name__}: {problem}") from None
 
 
+def qos_of(data: bytes) -> int:
+    """The QoS of a message, by its bytes."""
+    return data[0] & _QOS if data else 0
+
+
 def _decode(data: bytes) -> Spooled:
     """Hot path while a backlog drains."""
     flags, time = _HEAD.unpack_from(data)

@@ -198,6 +198,7 @@ class Uplink:
             told = intake.ends.told if several is None else several
             ends = replace(intake.ends, cluster=cluster, broker=broker, told=told)
             planned.append((intake, mine, ends, self._recipes(mine, ends, intake.tallies, settings)))
+        before = self._out_of_spool()
         for intake, mine, ends, recipes in planned:
             intake.use(ends, recipes)
             self._routes[intake] = mine
@@ -211,8 +212,11 @@ class Uplink:
         self.sender.failures.reject_after = settings.reject_after
         self.sender.accounts.use(cluster)
         if self.spill is not None:
-            self.spill.use(settings.spill, settings.replay_bounds())
+            self.spill.use(settings.spill, settings.replay_bounds(), before, self._out_of_spool())
         self._load.relieve()
+
+    def _out_of_spool(self) -> set[str]:
+        return {route.filter.text for routes in self._routes.values() for route in routes if not route.spool}
 
     def _recipes(
         self, routes: Sequence[Route], ends: Ends, tallies: Tallies, settings: UplinkSettings | None = None
