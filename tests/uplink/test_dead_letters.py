@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spanbridge.core import spooled as form
-from spanbridge.core.errors import SinkMisconfigured, SinkRejected
+from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SpanbridgeError
 from spanbridge.core.spooled import Record, Spooled
 from spanbridge.spool.disk import RealDisk
 from spanbridge.spool.store import Store, StoreLimits
@@ -210,3 +210,19 @@ async def test_the_trace_of_a_dead_letter_goes_on_when_it_is_sent_again(tmp_path
         await rig.until(lambda: rig.bodies() == ["bad"])
         parent = rig.sink.stored[0].properties["traceparent"]
         assert parent == f"00-{letter.trace.trace_id.hex()}-{letter.trace.send_id.hex()}-03"
+
+
+async def test_those_that_stay_and_find_no_room_have_the_others_sent_again_once(tmp_path: Path) -> None:
+    async with running(tmp_path, SMALL, letters=FULL, rejected_max_age=FOREVER, after=FOREVER) as rig:
+        rig.away = refusing(b"bad")
+        await rig.answered(rig.send("devices/a/t", "bad1", "bad2"))
+        for number in range(38):
+            await rig.answered(rig.send("devices/a/t", f"{number:03}" + "x" * 900))
+        assert rig.rejected is not None
+        rig.come_back()
+        for _ in range(3):
+            with pytest.raises(SpanbridgeError):
+                await put_back(rig, "illegal_message_tag")
+        await rig.until(lambda: len(rig.bodies()) == 2)
+        assert rig.bodies() == ["bad1", "bad2"]
+        assert len(kept(tmp_path)) == 40

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from spanbridge.core.errors import bare
 from spanbridge.core.spooled import DEAD_LETTER, DROPPABLE, Lost, Record
 from spanbridge.ports import Reporter, Written
-from spanbridge.spool.disk import Disk, RealDisk
+from spanbridge.spool.disk import Disk, RealDisk, make_directory
 from spanbridge.spool.errors import SpoolFault, SpoolRefused, fault_of
 from spanbridge.spool.events import SpoolFailed, SpoolLost, SpoolOpened, SpoolWorks
 from spanbridge.spool.store import Store, StoreCursor, StoreLimits
@@ -128,7 +128,7 @@ class SegmentSpool:
     def _open(self) -> None:
         options = self._options
         try:
-            options.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(options.path)
             disk = self._make_disk(options.path)
         except OSError as error:
             raise SpoolRefused(f"{options.path}: {fault_of(error, 'opening the spool')}") from None

@@ -80,6 +80,8 @@ class DeadLetters:
         self._queue: list[DeadLetter] = []
         self._writing: list[DeadLetter] = []
         self._reading = asyncio.Lock()
+        self._handed: tuple[tuple[str, ...], int] = ((), 0)
+        """Reasons, and the number before which dead letters rejected for them were handed over."""
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Task[None] | None = None
 
@@ -212,7 +214,7 @@ class DeadLetters:
         """Hand those that were rejected for one of ``reasons``, or all of them, to ``put``, and remove them.
 
         Those that stay go behind what comes in meanwhile. How many were handed over, and how many stayed. After a
-        failure some may be there although they were handed over.
+        failure some may be there although they were handed over: with the same reasons they are not the next time.
 
         :raises SpanbridgeError: the disk fails, or ``put`` did.
         """
@@ -223,10 +225,16 @@ class DeadLetters:
             while found := await self.spool.read(_BATCH, _BATCH_BYTES):
                 ours = [one for one in found if (one.number if isinstance(one, Record) else one.first) < end]
                 letters = [(one, _decoded(one)) for one in ours if isinstance(one, Record)]
-                wanted = [known for _, known in letters if known is not None and _is_wanted(known, reasons)]
+                handed = self._handed[1] if self._handed[0] == tuple(reasons) else 0
+                wanted = [
+                    known
+                    for one, known in letters
+                    if known is not None and _is_wanted(known, reasons) and one.number >= handed
+                ]
                 rest = [one.body for one, known in letters if known is not None and not _is_wanted(known, reasons)]
                 if wanted:
                     await put(wanted)
+                    self._handed = tuple(reasons), letters[-1][0].number + 1
                 if rest:
                     await append(self.spool, form.DEAD_LETTER, rest)
                 given, stayed = given + len(wanted), stayed + len(rest)
