@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from pathlib import Path
@@ -72,3 +73,27 @@ async def test_the_directories_that_it_makes_are_on_the_disk(tmp_path: Path, syn
 def test_the_inbox_that_a_command_makes_is_on_the_disk(tmp_path: Path, synced: list[Path]) -> None:
     SpoolInbox(tmp_path).leave(Errand("purge"))
     assert {tmp_path, tmp_path / "inbox"} <= set(synced)
+
+
+@pytest.mark.anyio
+async def test_a_watermark_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    disk, reporter = SimulatedDisk(), FakeReporter()
+    spool = SegmentSpool(SpoolOptions(path=tmp_path, reserve=0), reporter, disk=lambda _: disk)
+    await spool.start()
+    written = asyncio.get_running_loop().create_future()
+    spool.append([(1, b"a")], lambda first, error: written.set_result((first, error)))
+    assert await written == (0, None)
+    disk.fails["sync"] = [errno.EIO]
+    spool.mark(1)
+    async with asyncio.timeout(20):
+        while "spool.watermark.failures" not in reporter.names():
+            await asyncio.sleep(0.001)
+    assert spool.first == 0
+    (event,) = [event for event in reporter.events if event.name == "spool.watermark.failures"]
+    assert event.text() == (
+        "writing the spool's watermark failed: simulated; messages that were sent stay in the spool, "
+        "and go to RocketMQ again after a restart; it is tried again"
+    )
+    spool.mark(1)
+    await spool.stop()
+    assert spool.first == 1

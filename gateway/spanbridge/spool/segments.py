@@ -16,7 +16,7 @@ from spanbridge.core.spooled import DEAD_LETTER, DROPPABLE, Lost, Record
 from spanbridge.ports import Reporter, Written
 from spanbridge.spool.disk import Disk, RealDisk, make_directory
 from spanbridge.spool.errors import SpoolFault, SpoolRefused, fault_of
-from spanbridge.spool.events import SpoolFailed, SpoolLost, SpoolOpened, SpoolWorks
+from spanbridge.spool.events import SpoolFailed, SpoolLost, SpoolMarkFailed, SpoolOpened, SpoolWorks
 from spanbridge.spool.store import Store, StoreCursor, StoreLimits
 
 T = TypeVar("T")
@@ -213,10 +213,14 @@ class SegmentSpool:
         """See the port. What fails now is written with the next mark."""
 
         def job() -> _Result:
-            _tried(lambda: self._store.mark(number, tidy=tidy))
-            return _nothing, ()
+            _, error = _tried(lambda: self._store.mark(number, tidy=tidy))
+            return self._marked, (error,)
 
         self._jobs.put(job)
+
+    def _marked(self, error: SpoolFault | None) -> None:
+        if error is not None:
+            self._reporter.report(SpoolMarkFailed(cause=str(error), holds=self._holds))
 
     async def drop_oldest(self, look: Callable[[Record], None]) -> range:
         """See the port."""
