@@ -22,6 +22,8 @@ from spanbridge.spool.store import Store, StoreCursor, StoreLimits
 T = TypeVar("T")
 _Result = tuple[Callable[..., None], tuple[Any, ...]]
 _MAY_GO = frozenset({DROPPABLE, DEAD_LETTER})
+PATIENCE = 60
+"""Failures to read in a row, a second apart where the spool drains, after which what cannot be read is passed over."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -75,6 +77,8 @@ class SegmentSpool:
         self._cursor: StoreCursor
         self._shown = _Shown()
         self._failing = False
+        self._unread = 0
+        """Failures to read in a row."""
         self._loop: asyncio.AbstractEventLoop
 
     @property
@@ -187,7 +191,13 @@ class SegmentSpool:
 
     async def read(self, count: int, size: int) -> list[Record | Lost]:
         """See the port."""
-        found = await self._ask(lambda: self._store.read(self._cursor, count, size))
+        past_errors = self._unread >= PATIENCE
+        try:
+            found = await self._ask(lambda: self._store.read(self._cursor, count, size, past_errors=past_errors))
+        except SpoolFault:
+            self._unread += 1
+            raise
+        self._unread = 0
         for one in found:
             if isinstance(one, Lost):
                 self._reporter.report(
