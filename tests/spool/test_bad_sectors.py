@@ -50,7 +50,7 @@ async def filled(path: Path, disk: BadDisk, reporter: FakeReporter) -> SegmentSp
     await spool.start()
     written = asyncio.get_running_loop().create_future()
     for number in range(60):
-        spool.append([(1, BODY)], lambda *_, number=number: written.set_result(None) if number == 59 else None)  # type: ignore[misc]
+        spool.append([(1, BODY)], lambda *_, number=number: written.set_result(None) if number == 59 else None)
     await written
     return spool
 
