@@ -124,3 +124,20 @@ async def test_what_is_in_the_spool_waits_while_there_is_no_connection_at_all(tm
         rig.uplink.attach(another, [route("devices/{device}/#")], Peer("broker", 1883, "edge"))
         await rig.until(lambda: len(set(rig.bodies())) == 40)
         await rig.uplink.drain(1)
+
+
+async def test_a_clock_that_is_set_makes_no_message_too_old(tmp_path: Path) -> None:
+    """A machine without a clock of its own finds the time together with the network."""
+    async with running(tmp_path, max_age=3600.0) as rig:
+        rig.go_away()
+        await rig.answered(rig.send("devices/d1/t", *(str(number) for number in range(40))))
+        rig.clock.set = 10**18
+        rig.come_back()
+        await rig.until(lambda: rig.spooled == 0)
+        assert len(set(rig.bodies())) == 40
+        rig.go_away()
+        await rig.answered(rig.send("devices/d1/t", *(f"late {number}" for number in range(40))))
+        rig.clock.now += 3601 * 10**9
+        rig.come_back()
+        await rig.until(lambda: rig.spooled == 0)
+        assert rig.metrics.counts["dropped", DEVICES, "max_age"] > 0

@@ -84,7 +84,7 @@ class Uplink:
             self._load.pressed = self.spill.pressed
         self.dead_letters: DeadLetters | None = None
         if rejected is not None:
-            self.dead_letters = self._rejects.here = self._make_dead_letters(rejected)
+            self.dead_letters = self._rejects.here = self._make_dead_letters(rejected, boot_ns)
             self._rejects.keeps_here = settings.rejected_here
         self._rows = UplinkRows(
             self._routes,
@@ -121,7 +121,7 @@ class Uplink:
             settings=self._settings.spill,
         )
 
-    def _make_dead_letters(self, spool: Spool) -> DeadLetters:
+    def _make_dead_letters(self, spool: Spool, boot_ns: Callable[[], int]) -> DeadLetters:
         return DeadLetters(
             spool,
             dropped=self._rejects.dropped,
@@ -130,6 +130,7 @@ class Uplink:
             reporter=self._reporter,
             clock=self._clock,
             max_age=self._settings.spill.rejected_max_age,
+            boot_ns=boot_ns,
         )
 
     def attach(self, source: Source[Publish], routes: Iterable[Route], broker: Peer, *, several: bool = False) -> None:

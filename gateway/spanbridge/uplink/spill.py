@@ -232,7 +232,7 @@ class Spill:
             None if trace is None else TraceIds(trace.trace_id, trace.process_id, trace.send_id),
             ends.source if ends.told else "",
         )
-        if publish.expiry is not None:
+        if publish.expiry is not None or self.settings.max_age is not None:
             waited = self._clock.monotonic_ns() - outgoing.delivery.arrived_ns
             spooled.boot_ns = max(0, self._boot_ns() - waited)
         oldest = outgoing.recipe.route.when_full == "drop_oldest"
