@@ -260,6 +260,8 @@ def left_ns(spooled: Spooled, *, now_ns: int, boot_now_ns: int, same_boot: bool)
 
 
 def age_ns(spooled: Spooled, since_ns: int, *, now_ns: int, boot_now_ns: int, same_boot: bool) -> int:
-    """Nanoseconds since a message's ``boot_ns``, which was ``since_ns`` in Unix time; by the clock that nobody sets while
-    the machine has not been restarted."""
+    """Nanoseconds since a message's ``boot_ns``, which was ``since_ns`` in Unix time.
+
+    While the machine has not been restarted, they are counted by the clock that nobody sets.
+    """
     return boot_now_ns - spooled.boot_ns if same_boot and spooled.boot_ns else now_ns - since_ns
