@@ -14,7 +14,7 @@ from spanbridge.app.clock import SystemClock
 from spanbridge.app.inbox import InboxService
 from spanbridge.core.events import Event
 from spanbridge.core.message import Publish
-from spanbridge.core.spooled import Spooled
+from spanbridge.core.spooled import Spooled, encode
 from spanbridge.core.spooled_json import to_json
 from spanbridge.spool.errors import SpoolFull
 from spanbridge.spool.inbox import Errand, SpoolInbox
@@ -39,6 +39,7 @@ class Parts:
     async def put(self, messages: Sequence[Spooled]) -> None:
         if self.full and self.put_in:
             raise SpoolFull("the spool holds as much as it may")
+        assert all(map(encode, messages))
         self.put_in += messages
 
     async def give_back(self, reasons: Sequence[str], put: Any) -> tuple[int, int]:
@@ -139,3 +140,14 @@ def test_what_is_left_is_nobody_elses_to_read(tmp_path: Path) -> None:
     (file,) = inbox.path.iterdir()
     assert (inbox.path.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
     assert json.loads(file.read_text())["topic"] == "d/0"
+
+
+@pytest.mark.parametrize("field", [{"content_type": 5}, {"payload_format": 300}, {"topic": "x" * 70_000}])
+async def test_a_message_that_no_spool_can_hold_is_put_aside_and_holds_up_nothing(
+    tmp_path: Path, field: dict[str, Any]
+) -> None:
+    async with Taken(tmp_path) as rig:
+        rig.inbox.leave([lines(1)[0] | field])
+        rig.inbox.leave(lines(2)[1:])
+        await until(lambda: [path.suffix for path in rig.inbox.path.iterdir()] == [".refused"])
+        assert [one.publish.topic for one in rig.parts.put_in] == ["d/1"]

@@ -83,3 +83,22 @@ async def test_what_is_wrong_on_the_way_down() -> None:
     assert "'commands'" in found["consumer_down"]
     assert found["consumer_down"].endswith(": refused")
     assert watch.liveness() == "messages of downlink 'c' are lost"
+
+
+async def test_a_clock_that_is_set_changes_neither_rates_nor_uptime() -> None:
+    clock, counts = FakeClock(), {"received": 0, "sent": 0}
+    uplink: Any = SimpleNamespace(
+        oldest_age=lambda: 0.0, status=lambda: counts, routes=list, batches=lambda: _NO_BATCHES
+    )
+    watch = Watch([], FakeSink(), uplink, clock, thresholds=Thresholds())
+    watch.read_rates()
+    clock.now += 10 * 10**9
+    clock.set, counts["received"] = -(10**12), 50
+    watch.read_rates()
+    told = watch.status()
+    assert (told["uplink"]["received_per_s"], told["uptime_s"]) == (5.0, 10.0)
+    clock.now += 10 * 10**9
+    clock.set, counts["received"] = 10**18, 100
+    watch.read_rates()
+    told = watch.status()
+    assert (told["uplink"]["received_per_s"], told["uptime_s"]) == (5.0, 20.0)

@@ -37,7 +37,7 @@ def test_it_comes_back_as_it_was(publish: Publish, trace: TraceIds | None, sourc
         before, after = getattr(publish, name), getattr(back.publish, name)
         assert list(before) == list(after) if name == "user_properties" else before == after
     assert (back.trace, back.source, back.spooled_ns) == (trace, source, spooled.spooled_ns)
-    assert back.boot_ns == (0 if publish.expiry is None else boot)
+    assert back.boot_ns == boot
 
 
 @given(st.binary(max_size=200))

@@ -72,6 +72,16 @@ async def test_gauges_show_what_was_handed_over() -> None:
     await telemetry.shutdown(1)
 
 
+async def test_a_source_that_a_reload_brings_is_shown() -> None:
+    telemetry = Telemetry(environ={})
+    sources: list[Peerlike] = []
+    await telemetry.start(Load(), cast("list[Source]", sources))
+    assert value(telemetry, "spanbridge_source_up") == []
+    sources.append(Peerlike("one", Link.UP))
+    assert value(telemetry, "spanbridge_source_up") == ["1"]
+    await telemetry.shutdown(1)
+
+
 class Downlinks:
     def readings(self) -> list[tuple[str, int, float, bool]]:
         return [("commands", 3, 1.5, True), ("config", 0, 0.0, False)]

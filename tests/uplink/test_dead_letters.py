@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spanbridge.core import spooled as form
-from spanbridge.core.errors import SinkMisconfigured, SinkRejected
+from spanbridge.core.errors import SinkMisconfigured, SinkRejected, SpanbridgeError
 from spanbridge.core.spooled import Record, Spooled
 from spanbridge.spool.disk import RealDisk
 from spanbridge.spool.store import Store, StoreLimits
@@ -179,7 +179,12 @@ async def test_what_the_disk_does_not_take_is_dropped_and_holds_up_nothing(tmp_p
 async def test_those_that_are_too_old_are_removed_and_counted(tmp_path: Path) -> None:
     async with running(tmp_path, SMALL, letters={}, rejected_max_age=3600, after=FOREVER) as rig:
         await rig.answered(rig.send("devices/a/t", "x" * 20, "x" * 21))
-        rig.clock.set += 3600 * 10**9
+        rig.clock.set = 10**18
+        letters = rig.uplink.dead_letters
+        assert letters is not None
+        await letters.expire()
+        assert len(kept(tmp_path)) == 2, "Unix time was set: they are as old as before"
+        rig.clock.now += 3601 * 10**9
         await rig.until(lambda: kept(tmp_path) == [])
         removed = [event for event in rig.reporter.events if event.name == "spool.rejected.removed"]
         assert [(event.count, event.labels()) for event in removed] == [(2, {"reason": "max_age"})]
@@ -210,3 +215,19 @@ async def test_the_trace_of_a_dead_letter_goes_on_when_it_is_sent_again(tmp_path
         await rig.until(lambda: rig.bodies() == ["bad"])
         parent = rig.sink.stored[0].properties["traceparent"]
         assert parent == f"00-{letter.trace.trace_id.hex()}-{letter.trace.send_id.hex()}-03"
+
+
+async def test_those_that_stay_and_find_no_room_have_the_others_sent_again_once(tmp_path: Path) -> None:
+    async with running(tmp_path, SMALL, letters=FULL, rejected_max_age=FOREVER, after=FOREVER) as rig:
+        rig.away = refusing(b"bad")
+        await rig.answered(rig.send("devices/a/t", "bad1", "bad2"))
+        for number in range(38):
+            await rig.answered(rig.send("devices/a/t", f"{number:03}" + "x" * 900))
+        assert rig.rejected is not None
+        rig.come_back()
+        for _ in range(3):
+            with pytest.raises(SpanbridgeError):
+                await put_back(rig, "illegal_message_tag")
+        await rig.until(lambda: len(rig.bodies()) == 2)
+        assert rig.bodies() == ["bad1", "bad2"]
+        assert len(kept(tmp_path)) == 40

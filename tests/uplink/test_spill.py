@@ -53,9 +53,10 @@ class Rig:
         options: dict[str, Any] | None = None,
         letters: dict[str, Any] | None = None,
         now: int = 0,
+        sink: FakeSink | None = None,
         **spill: Any,
     ) -> None:
-        self.source, self.sink, self.clock = FakeSource(), FakeSink(), PatientClock()
+        self.source, self.sink, self.clock = FakeSource(), sink or FakeSink(), PatientClock()
         self.clock.now += now
         self.reporter, self.metrics, self.spans = FakeReporter(), FakeMetrics(), Spans()
         self.away: Callable[[list[Stored]], Exception | None] = lambda batch: None

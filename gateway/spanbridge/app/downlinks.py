@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from spanbridge.app.changes import DownlinkChanges, Loaded
 from spanbridge.app.convert import DownlinkPlan
+from spanbridge.app.events import ConnectionRemoved, ConsumerRemoved
 from spanbridge.core.message import Message
 from spanbridge.downlink import ConsumerCalls, Downlinks, DownlinkSettings, Outbound
 from spanbridge.mqtt import MqttPublisher, check_options, create_publisher
@@ -34,6 +35,8 @@ class DownlinkPeers:
         self.downlinks = downlinks
         self.publishers: dict[str, MqttPublisher[Outbound]] = {}
         self.consumers: dict[str, QueueSource[Message]] = {}
+        self._groups: dict[str, str] = {}
+        """Consumer groups by downlinks."""
         self._telemetry = telemetry
         self._protocol = protocol
 
@@ -77,6 +80,7 @@ class DownlinkPeers:
         for name, consumer in made.consumers.items():
             plan = plans[name]
             self.consumers[name] = consumer
+            self._groups[name] = plan.downlink.group
             self.downlinks.attach(plan.downlink, consumer, self.publishers[plan.downlink.broker], plan.ends)
 
     async def change(
@@ -91,6 +95,7 @@ class DownlinkPeers:
         await asyncio.gather(*(self.downlinks.detach(name, deadline) for name in leaving))
         for name in leaving:
             del self.consumers[name]
+        self._tell_removed(after, found)
         for name in found.publishers_gone:
             self.publishers.pop(name, None)
         for name in found.reconnected:
@@ -102,6 +107,17 @@ class DownlinkPeers:
             settings=settings,
         )
         self.attach(plans, made)
+
+    def _tell_removed(self, after: Loaded, found: DownlinkChanges) -> None:
+        """Nobody is to be reminded that these are away."""
+        report = self._telemetry.reporter.report
+        groups = {plan.downlink.group for plan in after.downlinks.values()}
+        for name in (*found.removed, *found.renewed):
+            if (group := self._groups.pop(name)) not in groups:
+                report(ConsumerRemoved(group=group, downlink=name))
+        for name in found.publishers_gone:
+            if name not in found.publishers and (publisher := self.publishers.get(name)) is not None:
+                report(ConnectionRemoved(source=name, broker=publisher.options.broker))
 
     def consumers_up(self) -> list[tuple[float, dict[str, str]]]:
         """For a gauge."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from spanbridge import __version__
-from spanbridge.core.events import Event, Severity
+from spanbridge.core.events import Event, Phase, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +130,40 @@ class ConfigNeedsRestart(Event):
     def text(self) -> str:
         """Which ones."""
         return f"{self.file}: {self.settings} takes a restart; the former value stays in force until then"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRemoved(Event):
+    """A connection to an MQTT broker that the configuration has no longer is closed. Nobody waits for the broker."""
+
+    name: ClassVar[str] = "mqtt.removed"
+    labelled: ClassVar[tuple[str, ...]] = ("source",)
+    outage: ClassVar[str] = "mqtt:{event.source}"
+    phase: ClassVar[Phase] = Phase.BACK
+
+    source: str
+    broker: str
+
+    def text(self) -> str:
+        """Which."""
+        return f"the connection {self.source!r} to {self.broker} is closed: the configuration has it no longer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerRemoved(Event):
+    """A downlink's consumer that the configuration has no longer, or not so, is closed. Nobody waits for it."""
+
+    name: ClassVar[str] = "rocketmq.receive.removed"
+    labelled: ClassVar[tuple[str, ...]] = ("group",)
+    outage: ClassVar[str] = "rocketmq:{event.group}"
+    phase: ClassVar[Phase] = Phase.BACK
+
+    group: str
+    downlink: str
+
+    def text(self) -> str:
+        """Whose."""
+        return f"downlink {self.downlink!r} receives no longer for group {self.group!r}: the configuration has changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,10 @@ from collections.abc import Hashable, Mapping
 
 
 class Rates:
-    """Growth per second between the last two readings, by key. A key that is new has grown from zero."""
+    """Growth per second between the last two readings, by key. A key that is new has grown from zero.
+
+    Moments are monotonic, in nanoseconds: Unix time may be set between two readings.
+    """
 
     def __init__(self, now_ns: int) -> None:
         self._at_ns = now_ns
@@ -15,7 +18,7 @@ class Rates:
         self._seconds = 0.0
 
     def read(self, now_ns: int, counters: Mapping[Hashable, float]) -> None:
-        """Take a reading. ``now_ns`` is Unix time in nanoseconds."""
+        """Take a reading."""
         self._seconds = max(1e-9, (now_ns - self._at_ns) / 1e9)
         self._grown = {key: value - self._before.get(key, 0) for key, value in counters.items()}
         self._at_ns, self._before = now_ns, dict(counters)

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from spanbridge.app import changes, convert
 from spanbridge.app.declare import declare
 from spanbridge.app.downlinks import DownlinkAdapters, DownlinkPeers
-from spanbridge.app.events import ConfigNeedsRestart, ConfigProblem, ConfigRefused, ConfigReloaded
+from spanbridge.app.events import (
+    ConfigNeedsRestart,
+    ConfigProblem,
+    ConfigRefused,
+    ConfigReloaded,
+    ConnectionRemoved,
+)
 from spanbridge.app.services import Periodic, ProbeService
 from spanbridge.app.switch import SinkSwitch
 from spanbridge.app.watch import Watch
@@ -221,6 +227,8 @@ class Reload(Periodic):
         try:
             await self._running.uplink.detach(source)
             self._running.sources.remove(source)
+            removed = ConnectionRemoved(source=source.name, broker=source.options.broker)
+            self._running.telemetry.reporter.report(removed)
         except Exception as fault:  # noqa: BLE001 - it stays in the list, closed or not, for all to see
             report_fault(self._running.telemetry.reporter, fault, "reload")
 

@@ -46,8 +46,9 @@ class Watch:
         self._sink = sink
         self._uplink = uplink
         self._clock = clock
-        self._started_ns = clock.now_ns()
-        self._good_ns: int | None = None  # monotonic, as the ages that readiness rests on are: Unix time may be set
+        # Monotonic, as the ages that readiness rests on are: Unix time may be set.
+        self._started_ns = clock.monotonic_ns()
+        self._good_ns: int | None = None
         self._recent = recent
         self._rates = Rates(self._started_ns)
         self._downlinks = downlinks
@@ -72,7 +73,7 @@ class Watch:
             counters[row["source"], row["filter"]] = row["received"]
         for row in self._downlinks.rows() if self._downlinks is not None else ():
             counters["down", row["name"]] = row["published"]
-        self._rates.read(self._clock.now_ns(), counters | self._uplink.batches())
+        self._rates.read(self._clock.monotonic_ns(), counters | self._uplink.batches())
 
     def liveness(self) -> str | None:
         """Why the gateway is stuck, for /livez; None while it is not. Waiting for a peer is no reason."""
@@ -98,7 +99,7 @@ class Watch:
         return {
             "name": self._name,
             "version": __version__,
-            "uptime_s": round(self._age(self._started_ns), 1),
+            "uptime_s": round((self._clock.monotonic_ns() - self._started_ns) / 1e9, 1),
             "ready": self.readiness().ready,
             "draining": self.draining,
             "uplink": {

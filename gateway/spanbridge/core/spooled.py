@@ -34,6 +34,7 @@ _FIELD = Struct("<BI")
 _SIZE = Struct("<I")
 _LONG = Struct("<H")
 _EXPIRY = Struct("<IQ")
+_MOMENT = Struct("<Q")
 _QOS, _RETAIN, _TRACED, _MORE, _SOON = 0x03, 0x04, 0x08, 0x10, 0x20
 _MS = 1_000_000
 _UNIT = 10 * _MS
@@ -41,7 +42,7 @@ _LONGEST_WAIT = 0xFFFF
 _RECEIVED = (1 << 48) - 1
 _SHORT = 255
 
-_SOURCE, _TYPE, _RESPONSE, _CORRELATION, _FORMAT, _EXPIRES, _NAME, _VALUE, _REASON, _ERROR, _FAULT = range(1, 12)
+_SOURCE, _TYPE, _RESPONSE, _CORRELATION, _FORMAT, _EXPIRES, _NAME, _VALUE, _REASON, _ERROR, _FAULT, _BOOT = range(1, 13)
 
 
 class Record(NamedTuple):
@@ -71,9 +72,9 @@ class TraceIds(NamedTuple):
 class Spooled:
     """A message in the spool. ``spooled_ns`` is Unix time: when it was handed over.
 
-    ``source`` names the MQTT connection that it came over, "" for the only one. ``boot_ns`` is when it arrived, by a
-    clock that counts from the machine's start and is never set; 0 unless it expires. ``reason`` and ``error`` say why
-    it was rejected.
+    ``source`` names the MQTT connection that it came over, "" for the only one. ``boot_ns`` is when it arrived, or was
+    rejected, by a clock that counts from the machine's start and is never set; 0 unless its age matters. ``reason`` and
+    ``error`` say why it was rejected.
     """
 
     publish: Publish
@@ -112,7 +113,7 @@ def encode(spooled: Spooled) -> bytes:
     return b"".join((head, ids, length, topic, more, publish.payload))
 
 
-def _further(spooled: Spooled) -> bytes:
+def _further(spooled: Spooled) -> bytes:  # noqa: C901 - as _fill
     publish = spooled.publish
     parts: list[bytes] = []
     if spooled.source:
@@ -129,6 +130,8 @@ def _further(spooled: Spooled) -> bytes:
         parts.append(_field(_FORMAT, bytes((publish.payload_format,))))
     if publish.expiry is not None:
         parts.append(_field(_EXPIRES, _EXPIRY.pack(publish.expiry, spooled.boot_ns)))
+    elif spooled.boot_ns:
+        parts.append(_field(_BOOT, _MOMENT.pack(spooled.boot_ns)))
     if publish.fault is not None:
         parts.append(_text(_FAULT, publish.fault))
     if spooled.reason:
@@ -153,6 +156,11 @@ def decode(data: bytes) -> Spooled:
         return _decode(data)
     except (error, IndexError, UnicodeDecodeError) as problem:
         raise SpooledError(f"{type(problem).__name__}: {problem}") from None
+
+
+def qos_of(data: bytes) -> int:
+    """The QoS of a message, by its bytes."""
+    return data[0] & _QOS if data else 0
 
 
 def _decode(data: bytes) -> Spooled:
@@ -189,7 +197,7 @@ def _decode(data: bytes) -> Spooled:
     return spooled
 
 
-def _fill(spooled: Spooled, data: bytes) -> None:  # noqa: C901 - one line to a field
+def _fill(spooled: Spooled, data: bytes) -> None:  # noqa: C901, PLR0912 - one line to a field
     publish = spooled.publish
     names: list[str] = []
     values: list[str] = []
@@ -217,6 +225,8 @@ def _fill(spooled: Spooled, data: bytes) -> None:  # noqa: C901 - one line to a 
                 spooled.error = _read(value)
             case 11:
                 publish.fault = _read(value)
+            case 12:
+                (spooled.boot_ns,) = _MOMENT.unpack(value)
     publish.user_properties = list(zip(names, values, strict=False)) if names else ()
 
 
@@ -247,3 +257,11 @@ def left_ns(spooled: Spooled, *, now_ns: int, boot_now_ns: int, same_boot: bool)
         return None
     passed = boot_now_ns - spooled.boot_ns if same_boot else now_ns - publish.received_ns
     return publish.expiry * 1_000_000_000 - max(0, passed)
+
+
+def age_ns(spooled: Spooled, since_ns: int, *, now_ns: int, boot_now_ns: int, same_boot: bool) -> int:
+    """Nanoseconds since a message's ``boot_ns``, which was ``since_ns`` in Unix time.
+
+    While the machine has not been restarted, they are counted by the clock that nobody sets.
+    """
+    return boot_now_ns - spooled.boot_ns if same_boot and spooled.boot_ns else now_ns - since_ns

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import struct
 from typing import Any
 
 from spanbridge.core.message import Publish
-from spanbridge.core.spooled import Spooled, SpooledError, TraceIds
+from spanbridge.core.spooled import Spooled, SpooledError, TraceIds, encode
 
 
 def to_json(spooled: Spooled) -> dict[str, Any]:
@@ -46,9 +47,11 @@ def from_json(found: Any) -> Spooled:
     :raises SpooledError: it is none.
     """
     try:
-        return _from_json(found)
-    except (KeyError, TypeError, ValueError, binascii.Error, AttributeError) as error:
+        spooled = _from_json(found)
+        encode(spooled)  # what no spool can hold is told here, not where it is put into one
+    except (KeyError, TypeError, ValueError, binascii.Error, AttributeError, struct.error) as error:
         raise SpooledError(f"is no message: {type(error).__name__}: {error}") from None
+    return spooled
 
 
 def _from_json(found: Any) -> Spooled:

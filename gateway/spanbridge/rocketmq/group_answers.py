@@ -130,6 +130,9 @@ class GroupAnswers(ABC):
         except SinkError as error:
             self._reporter.report(DeadLetterFailed(reason=error.reason, cause=str(bare(error))))
             await self._nack(delivery)
+        except Exception:  # a fault of ours: held for ever, its redeliveries would be taken for it
+            await self._nack(delivery)
+            raise
         else:
             # What is in the dead letters still locks the queue of a group in order, until it is acknowledged too.
             self._acks.add((delivery,))

@@ -5,6 +5,7 @@ Everything may raise ``OSError``; the store maps that. A ``write`` may be short,
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -154,3 +155,36 @@ class RealDisk:
             if descriptor >= 0:
                 os.close(descriptor)
         self._lock = self._fd = -1
+
+
+def make_directory(path: Path) -> None:
+    """Have a directory for nobody else. What of its path has to be made is on the disk when this returns.
+
+    :raises OSError: it could not be made.
+    """
+    missing = []
+    above = path
+    while not above.exists():
+        missing.append(above)
+        above = above.parent
+    for one in reversed(missing[1:]):
+        one.mkdir(exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    for one in missing:
+        with contextlib.suppress(PermissionError):  # it may be made there, and not read
+            sync_directory(one.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Return once its names are on the disk.
+
+    :raises OSError: they are not.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # as in RealDisk.sync
+            raise
+    finally:
+        os.close(descriptor)

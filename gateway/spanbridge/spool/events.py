@@ -68,6 +68,26 @@ class SpoolFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolMarkFailed(Event):
+    """What is done cannot be written down: the spool does not get smaller."""
+
+    name: ClassVar[str] = "spool.watermark.failures"
+    severity: ClassVar[Severity] = Severity.ERROR
+
+    cause: str
+    holds: str = "messages"
+
+    def text(self) -> str:
+        """Cause, and what comes of it."""
+        if self.holds != "messages":
+            return f"{self.cause}; {self.holds} that were removed are there again after a restart; it is tried again"
+        return (
+            f"{self.cause}; messages that were sent stay in the spool, and go to RocketMQ again after a restart; "
+            "it is tried again"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolWorks(Event):
     """The disk takes messages again."""
 

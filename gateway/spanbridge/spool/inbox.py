@@ -18,6 +18,7 @@ from typing import Any
 from spanbridge.core.errors import SpanbridgeError
 from spanbridge.core.spooled import Spooled, SpooledError
 from spanbridge.core.spooled_json import from_json
+from spanbridge.spool.disk import sync_directory
 from spanbridge.spool.errors import fault_of
 
 INBOX = "inbox"
@@ -61,7 +62,9 @@ class SpoolInbox:
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         hidden = self.path / f".{name}"
         try:
-            self.path.mkdir(mode=0o700, exist_ok=True)
+            if not self.path.exists():
+                self.path.mkdir(mode=0o700, exist_ok=True)
+                sync_directory(self._spool)
             self._give(self.path)
             descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -70,7 +73,7 @@ class SpoolInbox:
                 os.fsync(file.fileno())
             self._give(hidden)
             hidden.rename(self.path / f"{name}{suffix}")
-            self._sync()
+            sync_directory(self.path)
         except OSError as error:
             with contextlib.suppress(OSError):
                 hidden.unlink(missing_ok=True)
@@ -136,7 +139,7 @@ class SpoolInbox:
         """A file is done with."""
         try:
             (self.path / name).unlink(missing_ok=True)
-            self._sync()
+            sync_directory(self.path)
         except OSError as error:
             raise fault_of(error, "removing from the spool's inbox") from None
 
@@ -147,10 +150,3 @@ class SpoolInbox:
         except OSError as error:
             raise fault_of(error, "removing from the spool's inbox") from None
         return f"{name}{_REFUSED}"
-
-    def _sync(self) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from spanbridge.core.spooled import Lost, Record
 from spanbridge.spool import records as form
-from spanbridge.spool.disk import Disk
+from spanbridge.spool.disk import Disk, SpoolFile
+from spanbridge.spool.holes import Holes
 from spanbridge.spool.records import Name, RecordPlace
 
 
@@ -51,12 +52,14 @@ class SegmentReader:
         self._disk = disk
         self._segments = segments
 
-    def scan(self, segment: Segment, place: RecordPlace, limit: int | None) -> Iterator[list[Record | Lost]]:
+    def scan(
+        self, segment: Segment, place: RecordPlace, limit: int | None, *, past_errors: bool = False
+    ) -> Iterator[list[Record | Lost]]:
         """What a segment holds from ``place`` on, in runs. ``limit`` as in :func:`.records.read_records`.
 
         :raises OSError: the disk fails.
         """
-        file = self._disk.open(str(segment.name))
+        file: SpoolFile = self._open(segment, past_errors=past_errors)
         try:
             if not segment.begin:
                 content, segment.begin = form.read_head(file)
@@ -66,8 +69,21 @@ class SegmentReader:
         finally:
             file.close()
 
-    def read(self, cursor: StoreCursor, end: int, count: int, size: int) -> list[Record | Lost]:
+    def _open(self, segment: Segment, *, past_errors: bool) -> SpoolFile:
+        try:
+            file = self._disk.open(str(segment.name))
+        except FileNotFoundError:
+            if past_errors:
+                return Holes(None)
+            raise
+        return Holes(file) if past_errors else file
+
+    def read(
+        self, cursor: StoreCursor, end: int, count: int, size: int, *, past_errors: bool = False
+    ) -> list[Record | Lost]:
         """The next records before number ``end``: up to about so many, and so many bytes.
+
+        ``past_errors``: what the disk does not read is lost.
 
         :raises OSError: the disk fails; the cursor stays where it was.
         """
@@ -75,13 +91,15 @@ class SegmentReader:
         number, segment, offset = cursor.number, cursor.segment, cursor.offset
         try:
             while len(found) < count and size > 0 and cursor.number < end:
-                size -= self._read_segment(cursor, end, found, count, size)
+                size -= self._read_segment(cursor, end, found, count, size, past_errors=past_errors)
         except OSError:
             cursor.number, cursor.segment, cursor.offset = number, segment, offset
             raise
         return found
 
-    def _read_segment(self, cursor: StoreCursor, end: int, found: list[Record | Lost], count: int, size: int) -> int:
+    def _read_segment(
+        self, cursor: StoreCursor, end: int, found: list[Record | Lost], count: int, size: int, *, past_errors: bool
+    ) -> int:
         """Read on in the segment that the cursor is in; return how many bytes that were."""
         index = self.index(cursor.number)
         if index is None:
@@ -97,7 +115,7 @@ class SegmentReader:
             cursor.segment, cursor.offset = segment, 0
         place = RecordPlace(cursor.offset, cursor.number) if cursor.offset else _place(segment, cursor.number)
         before, wanted = cursor.offset, cursor.number
-        for run in self.scan(segment, place, limit):
+        for run in self.scan(segment, place, limit, past_errors=past_errors):
             kept = run if run[0][0] >= wanted else _from(wanted, run)  # either kind begins with its number
             if not segment.places or place.number > segment.places[-1][0]:
                 segment.places.append((place.number, place.offset))

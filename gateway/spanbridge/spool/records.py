@@ -34,7 +34,8 @@ LARGEST = 300 << 20
 """Bytes of a record: MQTT packets have 256 MiB at most."""
 _LARGEST_HEAD = 64 * 1024
 _CHUNK = 256 * 1024
-_NAME = re.compile(r"(\d{20})-([0-9a-f]{4})-([0-9a-f]{8})\.seg")
+_NAME = re.compile(r"(\d{20})-([0-9a-f]{4,})-([0-9a-f]{8})\.seg")
+"""A disk that fails for hours takes more attempts than four digits can count."""
 
 _SLOT = Struct("<4sIQQ")
 SLOT_BYTES = _SLOT.size + _CHECKSUM.size

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple, TypeVar
 from spanbridge.core.errors import bare
 from spanbridge.core.spooled import DEAD_LETTER, DROPPABLE, Lost, Record
 from spanbridge.ports import Reporter, Written
-from spanbridge.spool.disk import Disk, RealDisk
+from spanbridge.spool.disk import Disk, RealDisk, make_directory
 from spanbridge.spool.errors import SpoolFault, SpoolRefused, fault_of
-from spanbridge.spool.events import SpoolFailed, SpoolLost, SpoolOpened, SpoolWorks
+from spanbridge.spool.events import SpoolFailed, SpoolLost, SpoolMarkFailed, SpoolOpened, SpoolWorks
 from spanbridge.spool.store import Store, StoreCursor, StoreLimits
 
 T = TypeVar("T")
 _Result = tuple[Callable[..., None], tuple[Any, ...]]
 _MAY_GO = frozenset({DROPPABLE, DEAD_LETTER})
+PATIENCE = 60
+"""Failures to read in a row, a second apart where the spool drains, after which what cannot be read is passed over."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -75,6 +77,8 @@ class SegmentSpool:
         self._cursor: StoreCursor
         self._shown = _Shown()
         self._failing = False
+        self._unread = 0
+        """Failures to read in a row."""
         self._loop: asyncio.AbstractEventLoop
 
     @property
@@ -128,7 +132,7 @@ class SegmentSpool:
     def _open(self) -> None:
         options = self._options
         try:
-            options.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(options.path)
             disk = self._make_disk(options.path)
         except OSError as error:
             raise SpoolRefused(f"{options.path}: {fault_of(error, 'opening the spool')}") from None
@@ -187,7 +191,13 @@ class SegmentSpool:
 
     async def read(self, count: int, size: int) -> list[Record | Lost]:
         """See the port."""
-        found = await self._ask(lambda: self._store.read(self._cursor, count, size))
+        past_errors = self._unread >= PATIENCE
+        try:
+            found = await self._ask(lambda: self._store.read(self._cursor, count, size, past_errors=past_errors))
+        except SpoolFault:
+            self._unread += 1
+            raise
+        self._unread = 0
         for one in found:
             if isinstance(one, Lost):
                 self._reporter.report(
@@ -213,10 +223,14 @@ class SegmentSpool:
         """See the port. What fails now is written with the next mark."""
 
         def job() -> _Result:
-            _tried(lambda: self._store.mark(number, tidy=tidy))
-            return _nothing, ()
+            _, error = _tried(lambda: self._store.mark(number, tidy=tidy))
+            return self._marked, (error,)
 
         self._jobs.put(job)
+
+    def _marked(self, error: SpoolFault | None) -> None:
+        if error is not None:
+            self._reporter.report(SpoolMarkFailed(cause=str(error), holds=self._holds))
 
     async def drop_oldest(self, look: Callable[[Record], None]) -> range:
         """See the port."""

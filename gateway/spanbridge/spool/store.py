@@ -239,17 +239,20 @@ class Store:
         """A reader that begins at a record, or at the watermark."""
         return StoreCursor(max(self.watermark, self.watermark if number is None else number))
 
-    def read(self, cursor: StoreCursor, count: int, size: int) -> list[Record | Lost]:
+    def read(self, cursor: StoreCursor, count: int, size: int, *, past_errors: bool = False) -> list[Record | Lost]:
         """The next records, up to about ``count`` and ``size`` bytes; empty at the end.
 
-        What cannot be read is passed over and told as :class:`Lost`.
+        What is spoiled is passed over and told as :class:`Lost`. With ``past_errors`` so is what the disk does not
+        read, if it writes: a disk that is away as a whole may come back.
 
         :raises SpoolFault: the disk fails; the cursor stays where it was.
         """
         if cursor.number < self.watermark:
             cursor.number, cursor.segment = self.watermark, None
         try:
-            return self._reader.read(cursor, self.next, count, size)
+            if past_errors:
+                self._mark.write(self.watermark)
+            return self._reader.read(cursor, self.next, count, size, past_errors=past_errors)
         except OSError as error:
             raise fault_of(error, "reading the spool") from None
 

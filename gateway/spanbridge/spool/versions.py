@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spanbridge.spool.disk import Disk
 from spanbridge.spool.errors import SpoolRefused
-from spanbridge.spool.files import write_new
+from spanbridge.spool.files import write_all_at, write_new
 from spanbridge.spool.records import parse_name
 from spanbridge.spool.watermark import WATERMARK
 
@@ -39,6 +39,8 @@ def check_version(disk: Disk, names: dict[str, int], *, read_only: bool) -> None
         finally:
             file.close()
         if found == text:
+            if not read_only:
+                _confirm(disk, text)
             return
         if found and not text.startswith(found):
             words = found.decode("ascii", "replace").split()
@@ -53,3 +55,13 @@ def check_version(disk: Disk, names: dict[str, int], *, read_only: bool) -> None
         raise SpoolRefused("the spool has no readable `version` file: write `spanbridge spool 1` into it")
     if not read_only:
         write_new(disk, VERSION_FILE, text)
+
+
+def _confirm(disk: Disk, text: bytes) -> None:
+    """Have what was read on the disk: a start that ended while it was made may have left it in memory only."""
+    file = disk.open(VERSION_FILE, write=True)
+    try:
+        write_all_at(file, text, 0)
+        file.sync()
+    finally:
+        file.close()

@@ -213,9 +213,8 @@ class Telemetry:
             self.gauge(name, lambda: load.oldest_age() or 0.0, unit="s", description=text)
             text = "1 while MQTT is not read because the gateway holds as much as it may, else 0."
             self.gauge("spanbridge.paused", lambda: int(load.paused), description=text)
-        if sources:
-            text = "1 while the connection to the MQTT broker is up, else 0."
-            self.gauge("spanbridge.source.up", lambda: [_up(one) for one in sources], description=text)
+        text = "1 while the connection to the MQTT broker is up, else 0."  # a reload may bring the first one
+        self.gauge("spanbridge.source.up", lambda: [_up(one) for one in sources], description=text)
         if sink is not None:
             target = sink
             text = "1 while RocketMQ can be reached, else 0."

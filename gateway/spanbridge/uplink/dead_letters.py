@@ -54,7 +54,7 @@ class DeadLetters:
     """Keeps, removes and gives back dead letters. ``dropped`` counts what cannot be kept, as
     :meth:`.rejects.Rejects.dropped` does; ``released`` is called after messages left the gateway's care.
 
-    ``max_age`` is in seconds since the rejection.
+    ``max_age`` is in seconds since the rejection. ``boot_ns`` is a clock that counts from the machine's start.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class DeadLetters:
         reporter: Reporter,
         clock: Clock,
         max_age: float,
+        boot_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self.spool = spool
         self.max_age = max_age
@@ -77,9 +78,12 @@ class DeadLetters:
         self._metrics = metrics
         self._reporter = reporter
         self._clock = clock
+        self._boot_ns = boot_ns
         self._queue: list[DeadLetter] = []
         self._writing: list[DeadLetter] = []
         self._reading = asyncio.Lock()
+        self._handed: tuple[tuple[str, ...], int] = ((), 0)
+        """Reasons, and the number before which dead letters rejected for them were handed over."""
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Task[None] | None = None
 
@@ -110,6 +114,7 @@ class DeadLetters:
             self._clock.now_ns(),
             _ids(trace),
             ends.source if ends.told else "",
+            self._boot_ns(),
             reason=reason,
             error=cause,
         )
@@ -190,21 +195,30 @@ class DeadLetters:
 
         :raises SpanbridgeError: the disk fails.
         """
-        limit = self._clock.now_ns() - int(self.max_age * 1e9)
         async with self._reading:
             first = done = self.spool.first
             self.spool.rewind(first)
-            self.oldest_ns = None
-            while self.oldest_ns is None and (found := await self.spool.read(_BATCH, _BATCH_BYTES)):
+            oldest: int | None = None
+            while oldest is None and (found := await self.spool.read(_BATCH, _BATCH_BYTES)):
                 for one in found:
                     spooled = _decoded(one) if isinstance(one, Record) else None
-                    if spooled is not None and spooled.spooled_ns >= limit:
-                        self.oldest_ns = spooled.spooled_ns
+                    if spooled is not None and not self._is_too_old(
+                        one[0], spooled
+                    ):  # either kind begins with its number
+                        oldest = spooled.spooled_ns
                         break
                     done = one.number + 1 if isinstance(one, Record) else one.end
+            self.oldest_ns = oldest
             if done > first:
                 self.spool.mark(done)
                 self._removed("max_age", done - first)
+
+    def _is_too_old(self, number: int, spooled: Spooled) -> bool:
+        boot = self.spool.boot
+        same_boot = bool(boot) and self.spool.boot_of(number) == boot
+        now, boot_now = self._clock.now_ns(), self._boot_ns()
+        age = form.age_ns(spooled, spooled.spooled_ns, now_ns=now, boot_now_ns=boot_now, same_boot=same_boot)
+        return age > self.max_age * 1e9
 
     async def give_back(
         self, reasons: Sequence[str], put: Callable[[Sequence[Spooled]], Awaitable[None]]
@@ -212,7 +226,7 @@ class DeadLetters:
         """Hand those that were rejected for one of ``reasons``, or all of them, to ``put``, and remove them.
 
         Those that stay go behind what comes in meanwhile. How many were handed over, and how many stayed. After a
-        failure some may be there although they were handed over.
+        failure some may be there although they were handed over: with the same reasons they are not the next time.
 
         :raises SpanbridgeError: the disk fails, or ``put`` did.
         """
@@ -223,10 +237,16 @@ class DeadLetters:
             while found := await self.spool.read(_BATCH, _BATCH_BYTES):
                 ours = [one for one in found if (one.number if isinstance(one, Record) else one.first) < end]
                 letters = [(one, _decoded(one)) for one in ours if isinstance(one, Record)]
-                wanted = [known for _, known in letters if known is not None and _is_wanted(known, reasons)]
+                handed = self._handed[1] if self._handed[0] == tuple(reasons) else 0
+                wanted = [
+                    known
+                    for one, known in letters
+                    if known is not None and _is_wanted(known, reasons) and one.number >= handed
+                ]
                 rest = [one.body for one, known in letters if known is not None and not _is_wanted(known, reasons)]
                 if wanted:
                     await put(wanted)
+                    self._handed = tuple(reasons), letters[-1][0].number + 1
                 if rest:
                     await append(self.spool, form.DEAD_LETTER, rest)
                 given, stayed = given + len(wanted), stayed + len(rest)

@@ -84,7 +84,7 @@ class Uplink:
             self._load.pressed = self.spill.pressed
         self.dead_letters: DeadLetters | None = None
         if rejected is not None:
-            self.dead_letters = self._rejects.here = self._make_dead_letters(rejected)
+            self.dead_letters = self._rejects.here = self._make_dead_letters(rejected, boot_ns)
             self._rejects.keeps_here = settings.rejected_here
         self._rows = UplinkRows(
             self._routes,
@@ -121,7 +121,7 @@ class Uplink:
             settings=self._settings.spill,
         )
 
-    def _make_dead_letters(self, spool: Spool) -> DeadLetters:
+    def _make_dead_letters(self, spool: Spool, boot_ns: Callable[[], int]) -> DeadLetters:
         return DeadLetters(
             spool,
             dropped=self._rejects.dropped,
@@ -130,6 +130,7 @@ class Uplink:
             reporter=self._reporter,
             clock=self._clock,
             max_age=self._settings.spill.rejected_max_age,
+            boot_ns=boot_ns,
         )
 
     def attach(self, source: Source[Publish], routes: Iterable[Route], broker: Peer, *, several: bool = False) -> None:
@@ -198,6 +199,7 @@ class Uplink:
             told = intake.ends.told if several is None else several
             ends = replace(intake.ends, cluster=cluster, broker=broker, told=told)
             planned.append((intake, mine, ends, self._recipes(mine, ends, intake.tallies, settings)))
+        before = self._out_of_spool()
         for intake, mine, ends, recipes in planned:
             intake.use(ends, recipes)
             self._routes[intake] = mine
@@ -211,8 +213,11 @@ class Uplink:
         self.sender.failures.reject_after = settings.reject_after
         self.sender.accounts.use(cluster)
         if self.spill is not None:
-            self.spill.use(settings.spill, settings.replay_bounds())
+            self.spill.use(settings.spill, settings.replay_bounds(), before, self._out_of_spool())
         self._load.relieve()
+
+    def _out_of_spool(self) -> set[str]:
+        return {route.filter.text for routes in self._routes.values() for route in routes if not route.spool}
 
     def _recipes(
         self, routes: Sequence[Route], ends: Ends, tallies: Tallies, settings: UplinkSettings | None = None

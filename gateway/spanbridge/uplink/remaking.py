@@ -105,9 +105,11 @@ class Remaker:
         """Nanoseconds until a message expires, if it does, and why it is to be dropped, if it is."""
         boot, now = self._spool.boot, self._clock.now_ns()
         same_boot = bool(boot) and self._spool.boot_of(record.number) == boot
-        left = form.left_ns(spooled, now_ns=now, boot_now_ns=self._boot_ns(), same_boot=same_boot)
+        boot_now = self._boot_ns()
+        left = form.left_ns(spooled, now_ns=now, boot_now_ns=boot_now, same_boot=same_boot)
         if left is not None and left <= 0:
             return left, "expired"
-        age = (now - spooled.publish.received_ns) / 1e9
-        too_old = self.max_age is not None and age > self.max_age and record.kind != AGAIN
+        received = spooled.publish.received_ns
+        age = form.age_ns(spooled, received, now_ns=now, boot_now_ns=boot_now, same_boot=same_boot)
+        too_old = self.max_age is not None and age > self.max_age * 1e9 and record.kind != AGAIN
         return left, "max_age" if too_old else None

@@ -13,7 +13,7 @@ from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SpanbridgeError, bare
 from spanbridge.core.message import Publish
 from spanbridge.core.partition import Partition
-from spanbridge.core.spooled import Lost, Record, Spooled
+from spanbridge.core.spooled import Lost, Record, Spooled, qos_of
 from spanbridge.ports import Clock, Link, Reporter, Spool
 from spanbridge.telemetry.quiet import report_fault
 from spanbridge.uplink import events
@@ -63,6 +63,7 @@ class Replay:
         self.sent = 0
         self._spool = spool
         self._sender = sender
+        self._intakes = intakes
         self._remaker = Remaker(
             spool,
             intakes,
@@ -186,7 +187,13 @@ class Replay:
         return self._remaker.intake_of(spooled)
 
     def tidy(self) -> None:
-        """Write down what is done; once all is, leave no file behind."""
+        """Write down what is done; once all is, leave no file behind. Called now and then."""
+        for partition in self._standing.over():  # RocketMQ will never say that it works
+            self.works(partition)
+        if self.idle:
+            self.qos0_bytes = 0
+        else:  # whether something may go depends also on what nobody tells us
+            self._woken.set()
         self._spool.mark(self._backlog.first, tidy=self.idle)
 
     # Acknowledger
@@ -245,6 +252,8 @@ class Replay:
 
     def _wanted(self) -> bool:
         """Whether something is to be read and there is room for it."""
+        if not self._intakes:
+            return False  # nobody's routes take them: they wait for a connection
         if self._backlog.given > self.bounds.messages // 2 or self._out_bytes > self.bounds.size // 2:
             return False  # a chunk at a time: to look for a single message costs what it costs to look for hundreds
         if self._again:
@@ -283,6 +292,9 @@ class Replay:
             self._begin_pass()
         found, self._left, self._held = self._left, [], None
         found = found or await self._read()
+        if not self._intakes:  # the last one left meanwhile
+            self._again = True
+            return
         counts: Counts = {}
         touched: dict[Partition[Outgoing], None] = {}
         try:
@@ -312,7 +324,7 @@ class Replay:
             if waits(number):
                 made = remake(one, self)
                 if made is None:
-                    backlog.skip((number,))
+                    self._skip(one)
                 elif isinstance(outgoing := made[1], Kept):
                     self._take_out(made[0])  # a dead letter: its acknowledgement is the disk's
                 elif (partition := outgoing.recipe.partition) not in free and not self._may_go(partition, counts, free):
@@ -329,6 +341,12 @@ class Replay:
             if number >= self._read_to:
                 self._read_to = number + 1
         return len(found)
+
+    def _skip(self, record: Record) -> None:
+        """A record goes nowhere."""
+        self._backlog.skip((record.number,))
+        if not qos_of(record.body):
+            self.qos0_bytes = max(0, self.qos0_bytes - len(record.body))
 
     def _may_go(self, partition: Partition[Outgoing], counts: Counts, free: set[Partition[Outgoing]]) -> bool:
         """Whether another message of it may be given; ``free`` gets partitions that nothing limits in this step."""

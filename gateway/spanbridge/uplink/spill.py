@@ -77,6 +77,8 @@ class Spill:
         self._reporter = reporter
         self._clock = clock
         self._boot_ns = boot_ns
+        self._leaving: set[str] = set()
+        """Filters of routes that no longer spool, while the spool may hold messages that theirs must not overtake."""
         self._failed = False
         self._room = Room(spool, replay, rejects, reporter)
         self._making_room: asyncio.Task[None] | None = None
@@ -117,9 +119,12 @@ class Spill:
         """When the oldest message in there was received (Unix time, ns), as far as it was read; None: there is none."""
         return None if self._replay.idle else self._replay.oldest_ns
 
-    def use(self, settings: SpillSettings, bounds: ReplayBounds) -> None:
-        """Go by these from now on. Routes may be others as well."""
+    def use(self, settings: SpillSettings, bounds: ReplayBounds, before: set[str], out: set[str]) -> None:
+        """Go by these from now on. Routes may be others as well: ``out`` are the filters of those that do not spool,
+        ``before`` of those that did not until now.
+        """
         self.settings = settings
+        self._leaving = (self._leaving | (out - before)) & out
         self._replay.use(bounds)
 
     def takes(self, partition: Partition[Outgoing]) -> bool:
@@ -147,6 +152,8 @@ class Spill:
                 self._failed = False
                 self._write()
                 self._replay.tidy()
+                if self._replay.idle:
+                    self._leaving.clear()
             except Exception as fault:  # noqa: BLE001 - the next look may work
                 report_fault(self._reporter, bare(fault), "uplink.spill")
 
@@ -176,7 +183,9 @@ class Spill:
         return under_way + partition.pending
 
     def _is_mine(self, outgoing: Outgoing) -> bool:
-        return outgoing.recipe.route.spool and outgoing.delivery.source is not self._replay
+        route = outgoing.recipe.route
+        spools = route.spool or route.filter.text in self._leaving
+        return spools and outgoing.delivery.source is not self._replay
 
     def _sort(self, partition: Partition[Outgoing], found: Sequence[Outgoing]) -> None:
         """Queue for the disk what belongs there; the rest stays with the partition."""
@@ -223,7 +232,7 @@ class Spill:
             None if trace is None else TraceIds(trace.trace_id, trace.process_id, trace.send_id),
             ends.source if ends.told else "",
         )
-        if publish.expiry is not None:
+        if publish.expiry is not None or self.settings.max_age is not None:
             waited = self._clock.monotonic_ns() - outgoing.delivery.arrived_ns
             spooled.boot_ns = max(0, self._boot_ns() - waited)
         oldest = outgoing.recipe.route.when_full == "drop_oldest"

@@ -43,6 +43,14 @@ class Standing:
         """Whether no more of it may be given now: it fails, and some of it are out to see when it works again."""
         return partition in self.stopped and self.out.get(partition, 0) >= PROBE
 
+    def over(self) -> list[Partition[Outgoing]]:
+        """Partitions that failed and have nothing left, in the spool or here: it expired, or was rejected."""
+        return [
+            one
+            for one in self.stopped
+            if not (one in self.expected or one in self.behind or one in self.out or one.pending or one.in_flight)
+        ]
+
     def appended(self, partitions: Iterable[Partition[Outgoing]]) -> None:
         """The disk has what was expected of these."""
         for partition, count in Counter(partitions).items():
