@@ -25,6 +25,7 @@ from spanbridge.core.message import Destination
 from spanbridge.core.tls import TlsOptions
 from spanbridge.devstack import FaultProxy
 from spanbridge.ports import Link
+from spanbridge.rocketmq.grpc.http2.dialler import Dialler
 from spanbridge.rocketmq.grpc.http2.errors import unconnected
 
 from .fake_proxy import FakeProxy
@@ -244,3 +245,18 @@ async def test_replaced_connections_are_closed(front: Any) -> None:
             await sink.send("t", *make(sink))
             await until(lambda: line.connections == 1)
         await until(lambda: line.connections == 0)
+
+
+async def test_a_fault_of_ours_ends_one_attempt_to_connect() -> None:
+    faults: list[Exception] = [ValueError("oops")]
+
+    def context() -> None:
+        if faults:
+            raise faults.pop()
+
+    async with FakeProxy() as proxy:
+        dialler = Dialler(proxy.address, context=context, server_name=None, timeout=30.0)
+        with pytest.raises(ValueError, match="oops"):
+            await dialler.connection(30.0)
+        assert (await dialler.connection(30.0)).usable
+        await dialler.close()

@@ -74,7 +74,12 @@ class Dialler:
         return made
 
     async def _try(self) -> Http2Connection | Unconnected:
-        made = await self._dial()
+        try:
+            made = await self._dial()
+        except Exception:
+            if self._attempt is asyncio.current_task():
+                self._attempt = None  # who asks next makes another
+            raise
         if self._attempt is not asyncio.current_task():  # another connection was asked for meanwhile
             if isinstance(made, Http2Connection):
                 made.retire()
