@@ -103,6 +103,12 @@ def look(taker: Taker) -> None:
     taker.source._asked(Frame(code=RequestCode.NOTIFY_CONSUMER_IDS_CHANGED, opaque=1))
 
 
+def failing(taker: Taker) -> str | None:
+    """Why a broker lets us receive nothing."""
+    assert isinstance(taker.source, RemotingConsumer)
+    return taker.source._failing
+
+
 def offset_of(taker: Taker) -> int:
     """Before which offset of the topic's queue everything is handled."""
     receivers = taker.source._way._receivers  # type: ignore[attr-defined]

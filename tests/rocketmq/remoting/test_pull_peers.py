@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from .fake_pull import RETRY, FakePullBroker, look, offset_of, pulling
+from spanbridge.rocketmq.remoting.codes import RequestCode, ResponseCode
+
+from .fake_pop import popping
+from .fake_pull import RETRY, FakePullBroker, failing, look, offset_of, pulling
 
 pytestmark = pytest.mark.anyio
 
@@ -74,3 +77,14 @@ async def test_an_answer_to_what_a_broker_has_lost_is_none_to_what_took_its_plac
         taker.source.ack(taker.named(b"new"))
         await taker.nothing_held()
         await taker.until(lambda: broker.committed.get("t") == 3)
+
+
+async def test_a_broker_that_has_left_the_route_is_no_failure() -> None:
+    one, other = FakePullBroker("broker-a"), FakePullBroker("broker-b")
+    async with popping(one, other, receive_by="pull") as (taker, cluster):
+        other.refuses[RequestCode.PULL_MESSAGE] = lambda request: request.response(ResponseCode.SYSTEM_ERROR)
+        other.store(0, b"a")
+        await taker.until(lambda: failing(taker))
+        cluster.brokers.remove(other)
+        await taker.until(lambda: (look(taker), failing(taker) is None)[1])
+        await taker.until(lambda: taker.source.status.detail["brokers"] == {"broker-a": True})
