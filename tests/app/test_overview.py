@@ -26,6 +26,7 @@ class FakeSlot:
     def __init__(self, number: int) -> None:
         self.number = number
         self.process: object | None = object()
+        self.since_s = 1.0
         self.answers: dict[str, Any] = {
             "health": {"reasons": [], "stuck": None},
             "status": {
@@ -48,7 +49,7 @@ class FakeSlot:
         return answer
 
     def status(self) -> SlotStatus:
-        return SlotStatus(self.number, SlotState.RUNNING, 1.0, 100, 0, None)
+        return SlotStatus(self.number, SlotState.RUNNING, self.since_s, 100, 0, None)
 
 
 class FakeSupervisor:
@@ -98,6 +99,15 @@ async def test_one_that_does_not_answer_is_told_of_and_what_it_counted_stays() -
     assert (await page(made, "/livez")).status == 503
     made.ended(2)
     assert "} 30" in (await page(made, "/metrics")).body.decode(), "a sum never gets smaller"
+
+
+async def test_one_that_runs_and_has_never_answered_is_stuck_as_well() -> None:
+    made, supervisor, _ = overview()
+    supervisor.slots[1].answers = dict.fromkeys(("health", "status", "metrics"), ChannelError("no answer within 2 s"))
+    assert (await page(made, "/livez")).status == 200
+    supervisor.slots[1].since_s = 31.0
+    answer = await page(made, "/livez")
+    assert (answer.status, b"worker 2 has not answered for 31 s" in answer.body) == (503, True)
 
 
 async def test_a_profile_is_of_one_worker() -> None:

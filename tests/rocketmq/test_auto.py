@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,9 +15,18 @@ from spanbridge.core.errors import SinkMisconfigured, SinkUnavailable
 from spanbridge.core.message import Destination
 from spanbridge.core.tls import TlsOptions
 from spanbridge.ports import Link
-from spanbridge.rocketmq import ClusterProtocol, RocketmqOptions, ask_protocol, create_sink
+from spanbridge.rocketmq import (
+    ClusterProtocol,
+    ConsumerOptions,
+    RocketmqOptions,
+    ask_protocol,
+    create_consumer,
+    create_sink,
+)
+from spanbridge.rocketmq.auto_consumer import AutoConsumer
 from spanbridge.rocketmq.events import ProtocolFound, ProtocolUnknown
 from spanbridge.rocketmq.remoting.frame import Frame, encode
+from spanbridge.rocketmq.tls import TlsFiles
 
 from .consuming import Recorder, consuming
 from .fake_proxy import FakeProxy
@@ -211,3 +221,55 @@ async def test_a_consumer_is_closed_while_it_looks() -> None:
         await taker.source.stop_intake()
         await taker.source.give_back()
         assert taker.source.status.link in {Link.IDLE, Link.CONNECTING}
+
+
+async def test_a_consumer_that_is_closed_as_the_answer_comes_does_not_begin() -> None:
+    made: list[Any] = []
+    known = ClusterProtocol()
+    known.found = "remoting"
+
+    class Made:
+        async def run(self, deliver: Any, released: Any) -> None:
+            made.append(self)
+
+    source = AutoConsumer(
+        ConsumerOptions(cluster=options("127.0.0.1:1"), group="g", topic="t"),
+        Recorder(),
+        known,
+        lambda _: cast("Any", Made()),
+    )
+    running = asyncio.create_task(source.run(lambda _: None, lambda: None))
+    await asyncio.sleep(0)
+    looking = source._looking
+    assert looking is not None
+
+    async def close() -> None:
+        await looking
+        await source.close()
+
+    await asyncio.gather(running, close())
+    assert not made, "nobody would close it"
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "remoting"])
+async def test_a_client_that_is_closed_while_it_reads_its_certificates_does_not_begin(protocol: Any) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    def load(_: TlsFiles) -> bool:
+        reading.set()
+        return go_on.wait(60)
+
+    cluster = RocketmqOptions(endpoints="127.0.0.1:1", protocol=protocol)
+    source = create_consumer(ConsumerOptions(cluster=cluster, group="g", topic="t"), Recorder())
+    before = asyncio.all_tasks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TlsFiles, "load", load)
+        running = asyncio.create_task(source.run(lambda _: None, lambda: None))
+        await asyncio.to_thread(reading.wait, 60)
+        closing = asyncio.create_task(source.close())
+        await asyncio.sleep(0)
+        await closing
+        go_on.set()
+        await running
+    assert source.status.link is Link.CLOSED
+    assert asyncio.all_tasks() == before, "nobody would end what it has begun"

@@ -25,7 +25,9 @@ from spanbridge.core.message import Destination
 from spanbridge.core.tls import TlsOptions
 from spanbridge.devstack import FaultProxy
 from spanbridge.ports import Link
+from spanbridge.rocketmq.grpc.http2.dialler import Dialler
 from spanbridge.rocketmq.grpc.http2.errors import unconnected
+from spanbridge.rocketmq.grpc.http2.frames import FrameKind, frame, settings
 
 from .fake_proxy import FakeProxy
 from .test_peers import IMPATIENT, Recorder, failing, make, sink_to, until
@@ -76,14 +78,21 @@ async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
+async def leaving(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A proxy that stops."""
+    writer.write(settings({}) + frame(FrameKind.GOAWAY, 0, 0, bytes(8)))
+    await reader.read(-1)
+
+
 @pytest.mark.parametrize(
     ("serve", "words"),
     [
         (silent, "it takes connections and does not answer"),
         (another_protocol, "it does not speak gRPC. Is this the port of RocketMQ's proxy?"),
         (closing, "it closed the connection"),
+        (leaving, "it is going away"),
     ],
-    ids=["silent", "another protocol", "closing"],
+    ids=["silent", "another protocol", "closing", "leaving"],
 )
 async def test_what_is_no_proxy_is_told_in_plain_words(serve: Any, words: str) -> None:
     async with (
@@ -244,3 +253,18 @@ async def test_replaced_connections_are_closed(front: Any) -> None:
             await sink.send("t", *make(sink))
             await until(lambda: line.connections == 1)
         await until(lambda: line.connections == 0)
+
+
+async def test_a_fault_of_ours_ends_one_attempt_to_connect() -> None:
+    faults: list[Exception] = [ValueError("oops")]
+
+    def context() -> None:
+        if faults:
+            raise faults.pop()
+
+    async with FakeProxy() as proxy:
+        dialler = Dialler(proxy.address, context=context, server_name=None, timeout=30.0)
+        with pytest.raises(ValueError, match="oops"):
+            await dialler.connection(30.0)
+        assert (await dialler.connection(30.0)).usable
+        await dialler.close()

@@ -333,6 +333,17 @@ async def test_a_retired_connection_does_not_wait_for_ever() -> None:
     assert line.ended
 
 
+async def test_a_retired_connection_that_is_closed_sooner_does_not_wait_as_long() -> None:
+    connection, _ = connected()
+    connection.data_received(settings({}))
+    begin(connection)
+    connection.retire(3600.0)
+    connection.retire(0.01)
+    connection.retire(3600.0)
+    async with asyncio.timeout(30):
+        await connection.closed
+
+
 async def test_messages_go_on_both_ways() -> None:
     connection, line = connected()
     connection.data_received(settings({}))

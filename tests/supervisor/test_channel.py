@@ -99,3 +99,20 @@ def test_the_first_message_is_read_without_a_loop_and_nothing_beyond_it() -> Non
         ours.close()
         with pytest.raises(ChannelClosed):
             receive(theirs)
+
+
+async def test_a_fault_with_what_was_said_is_an_end_and_no_silence() -> None:
+    """Who waits for the other side's end would wait for ever."""
+    ours, theirs = socket.socketpair()
+
+    def fail(_: Message) -> None:
+        raise RuntimeError("oops")
+
+    first, second = Channel(nothing, fail), Channel(nothing, lambda _: None)
+    await first.open(ours)
+    await second.open(theirs)
+    second.note({"running": True})
+    await second.close()
+    with anyio.fail_after(60):
+        await first.gone.wait()
+    await first.close()

@@ -93,6 +93,9 @@ class Stage:
         self.made: list[FakeWorker] = []
         self.ended: list[int] = []
         self.fails: list[OSError] = []
+        self.begun = 0
+        self.starting: asyncio.Event | None = None
+        """What a start waits for."""
         self.stop = asyncio.Event()
         self.at_once = asyncio.Event()
         self.supervisor = Supervisor(
@@ -108,6 +111,9 @@ class Stage:
     async def _launch(self, number: int, start: Message, noted: Noted) -> FakeWorker:
         if self.fails:
             raise self.fails.pop()
+        self.begun += 1
+        if self.starting is not None:
+            await self.starting.wait()
         self.made.append(FakeWorker(number, start, noted))
         return self.made[-1]
 
@@ -298,3 +304,17 @@ def test_exit_codes_in_words() -> None:
     assert describe(1) == "ended with exit code 1"
     assert describe(-9) == "was killed by SIGKILL"
     assert describe(-64) in ("was killed by SIGRTMAX", "was killed by signal 64")
+
+
+async def test_one_that_was_being_started_during_a_change_does_not_stay_with_the_former_configuration() -> None:
+    stage, running = await started()
+    stage.starting = asyncio.Event()
+    stage.made[1].end(1)
+    await until(lambda: stage.begun == 3)
+    outcome = await stage.supervisor.change({"text": "second"})
+    assert outcome.refusals == ()
+    stage.starting.set()
+    await until(lambda: len(stage.made) == 4)
+    assert [worker.start for worker in stage.made[2:]] == [{"text": "first"}, {"text": "second"}]
+    assert stage.made[2].code.done()
+    assert await stopped(stage, running) == 0

@@ -114,9 +114,9 @@ class Overview(Periodic):
                 self._merger.take(str(number), from_wire(answer))
 
     def _silent(self, slot: WorkerSlot) -> None:
-        answered = self._answered_ns.get(slot.number)
-        if answered is not None and slot.process is not None:
-            seconds = (self._clock.monotonic_ns() - answered) / 1e9
+        answered, status = self._answered_ns.get(slot.number), slot.status()
+        if slot.process is not None and status.state is SlotState.RUNNING:
+            seconds = status.since_s if answered is None else (self._clock.monotonic_ns() - answered) / 1e9
             before = self._health.get(slot.number, WorkerHealth())
             self._health[slot.number] = WorkerHealth(before.reasons, before.stuck, seconds)
 

@@ -87,6 +87,8 @@ class WorkersReload(Periodic):
                 await self._reload()
             except SpanbridgeError as error:
                 self._refuse([str(error)])
+            except Exception as fault:  # noqa: BLE001 - whatever a file brings up, what runs goes on
+                self._refuse([f"internal error: {type(fault).__name__}: {fault}"])
 
     async def _reload(self) -> None:
         """Take it over when it is valid.

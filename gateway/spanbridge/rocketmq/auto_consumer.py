@@ -41,6 +41,7 @@ class AutoConsumer:
         self._state = ClusterLink()
         self._paused = False
         self._delivering = True
+        self._closing = False
 
     @property
     def name(self) -> str:
@@ -80,7 +81,7 @@ class AutoConsumer:
         self._state.change(Link.CONNECTING)
         self._looking = asyncio.get_running_loop().create_task(self._look())
         await asyncio.wait([self._looking])
-        if self._looking.cancelled():  # closed meanwhile
+        if self._closing:  # whether that cancelled it, or came too late
             return
         made = self._made = self._looking.result()
         if self._paused:
@@ -144,6 +145,7 @@ class AutoConsumer:
 
     async def close(self) -> None:
         """See :meth:`spanbridge.ports.Source.close`."""
+        self._closing = True
         self._state.change(Link.CLOSED)
         if self._made is not None:
             await self._made.close()

@@ -141,10 +141,12 @@ class GroupSource(ABC, Generic[C]):
         if self._deliver is not None:
             raise RuntimeError(f"source {self.name!r} was run before")
         self._deliver = deliver
-        if self._state.link is Link.CLOSED:
+        if self._over:
             return
         self._state.change(Link.CONNECTING)
         await self._cluster.start()
+        if self._over:  # meanwhile
+            return
         self._begin()
         self._judge_gate()
         await self._closed.wait()
@@ -238,6 +240,10 @@ class GroupSource(ABC, Generic[C]):
         self._judge_gate()
 
     # -- notes ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _over(self) -> bool:
+        return self._state.link is Link.CLOSED
 
     def _judge_gate(self) -> None:
         wanted = self._delivering and not self._paused and self._held.unacked < self._options.max_unacked

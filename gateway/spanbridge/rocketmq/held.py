@@ -97,7 +97,8 @@ class Held:
     def keep(self, delivery: ReceivedMessage, visible_ns: int) -> None:
         """A delivery is ours for longer."""
         delivery.visible_ns = visible_ns
-        if self._known.pop(delivery.key, None) is not None:
+        if self._known.get(delivery.key) is delivery:
+            del self._known[delivery.key]
             self._known[delivery.key] = delivery
 
     def answer(self, delivery: ReceivedMessage, answer: DeliveryAnswer) -> bool:
@@ -109,8 +110,9 @@ class Held:
         return True
 
     def forget(self, delivery: ReceivedMessage) -> None:
-        """A delivery that was answered is no longer ours."""
-        if self._known.pop(delivery.key, None) is not None:
+        """A delivery that was answered is no longer ours. Where it was forgotten before, it may be here once more."""
+        if self._known.get(delivery.key) is delivery:
+            del self._known[delivery.key]
             self.bytes -= delivery.size
 
     def ending(self, before_ns: int) -> list[ReceivedMessage]:

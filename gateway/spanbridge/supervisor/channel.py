@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from spanbridge.core.errors import SpanbridgeError
 
 _LENGTH = 4
+_log = logging.getLogger("spanbridge.channel")
 
 Message = dict[str, Any]
 Answering = Callable[[Message], Awaitable[Any]]
@@ -124,7 +126,13 @@ class Channel:
                 length = int.from_bytes(await reader.readexactly(_LENGTH), "big")
                 self._take(_parsed(await reader.readexactly(length)))
         except (asyncio.IncompleteReadError, OSError, ValueError):
+            return
+        except Exception as fault:  # noqa: BLE001 - who waits for the other side's end would wait for ever
+            _log.error("what was said could not be taken, %s: %s; the channel is closed", type(fault).__name__, fault)
+        finally:  # nobody reads any more, and the other side is to know it
             self._end()
+            if self._writer is not None:
+                self._writer.close()
 
     def _take(self, message: Message) -> None:
         if "ask" in message:

@@ -96,13 +96,16 @@ class WorkerSlot:
     async def _once(self) -> tuple[int, str]:
         """Start a worker, and wait for its end; its exit code, and that in words."""
         self._become(SlotState.STARTING)
+        start = self._start()
         try:
-            process = self.process = await self._launch(self.number, self._start(), self._take)
+            process = self.process = await self._launch(self.number, start, self._take)
         except OSError as error:
             return 1, f"could not be started: {(error.strerror or type(error).__name__).lower()}"
         self._reporter.report(WorkerStarted(worker=self.number, pid=process.pid))
         if self._stopping.is_set():  # while it was being started
             self.note({"stop": self._stop_cause})
+        elif self._start() is not start:  # a change of the configuration has missed it
+            self.kill("began with the former configuration")
         try:
             code = await process.wait()
             return code, describe(code)

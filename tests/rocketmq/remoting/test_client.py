@@ -11,13 +11,18 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import trustme
 
+from spanbridge.core.errors import SinkUnavailable
+from spanbridge.rocketmq import RocketmqOptions
 from spanbridge.rocketmq.remoting import admin
 from spanbridge.rocketmq.remoting.blocking import BlockingClient, ask_once
 from spanbridge.rocketmq.remoting.call import Call, split_address
 from spanbridge.rocketmq.remoting.client import RemotingClient
 from spanbridge.rocketmq.remoting.codes import ResponseCode
+from spanbridge.rocketmq.remoting.endpoint import RemotingEndpoint
 from spanbridge.rocketmq.remoting.errors import FrameError, RemotingError, RemotingRefused, RemotingUnavailable
 from spanbridge.rocketmq.remoting.frame import Frame, FrameDecoder, encode
+from spanbridge.rocketmq.tls import TlsFiles
+from tests.rocketmq.consuming import Recorder
 
 pytestmark = pytest.mark.anyio
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -258,3 +263,25 @@ def test_addresses(address: str, place: tuple[str, int]) -> None:
 def test_no_addresses(address: str) -> None:
     with pytest.raises(ValueError, match=r"host:port|no port"):
         split_address(address)
+
+
+async def test_who_waits_for_a_connection_that_is_given_up_is_told_so() -> None:
+    """It was not cancelled: a receiver or an acknowledgement has to go on."""
+
+    async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+
+    async with peer(busy) as address:
+        endpoint = RemotingEndpoint(
+            address,
+            options=RocketmqOptions(endpoints=address),
+            keys=None,
+            tls=TlsFiles(None),
+            reporter=Recorder(),
+            on_change=None,
+        )
+        asking = asyncio.create_task(endpoint.ask(ECHO, "echo"))
+        await asyncio.sleep(0)  # it begins to connect
+        await endpoint.close()
+        with pytest.raises(SinkUnavailable):
+            await asking

@@ -49,6 +49,8 @@ class Cluster(ClusterLink):
         :raises SinkMisconfigured: the TLS options cannot be used.
         """
         await asyncio.to_thread(self._certificates.load)
+        if self.link is Link.CLOSED:  # meanwhile
+            return
         self.change(Link.CONNECTING)
         for address in self.addresses:
             self.endpoint(address)

@@ -83,6 +83,8 @@ class RemotingCluster(ClusterLink, Generic[R]):
         :raises SinkMisconfigured: the TLS options cannot be used.
         """
         await asyncio.to_thread(self._tls.load)
+        if self.link is Link.CLOSED:  # meanwhile
+            return
         self.change(Link.CONNECTING)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(work) for work in (self._warm_up(), self._keep_routes(), self._keep_alive())]

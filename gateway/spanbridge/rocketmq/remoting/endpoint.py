@@ -93,7 +93,11 @@ class RemotingEndpoint:
         if self._attempt is None:  # all who wait share one attempt, and its failure
             self._attempt = asyncio.get_running_loop().create_task(self._connect())
             self._attempt.add_done_callback(self._attempted)
-        made = await asyncio.shield(self._attempt)
+        attempt = self._attempt
+        await asyncio.wait({attempt})
+        if attempt.cancelled():  # by close: who waits was not
+            raise RemotingUnavailable("the connection is closed")
+        made = attempt.result()
         if isinstance(made, RemotingError):
             raise type(made)(str(made), reason=made.reason)
         return made

@@ -29,11 +29,15 @@ _SYSTEM: Final = frozenset((
 
 
 class Incoming(NamedTuple):
-    """One message as it came: what answers it (each way of receiving has its own), and its earlier deliveries."""
+    """One message as it came: what answers it (each way of receiving has its own), and its earlier deliveries.
+
+    ``place`` is given where the message of each place is to be answered, whatever other places hold the same one.
+    """
 
     stored: StoredMessage
     handle: Any
     attempts: int
+    place: str = ""
 
 
 def read_stored(

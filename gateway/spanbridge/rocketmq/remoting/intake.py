@@ -34,9 +34,11 @@ def sort_incoming(
     topic, limit, most = options.topic, options.max_body_bytes, parts.subscription.settings.max_attempts
     arrival = Arrival(source, broker, now, began_ns + int(options.invisible * 1e9))
     arrived = Arrived()
-    for stored, handle, attempts in messages:
+    for stored, handle, attempts, place in messages:
         message = read_stored(stored, topic, broker, now_ns, attempts=attempts, limit=limit)
         delivery = ReceivedMessage(message, arrival, handle, handle.offset)
+        if place:
+            delivery.key = f"{place} {delivery.key}"
         if held.take(delivery) is not None:
             arrived.taken.append(message)
         elif not wants(message.tag):
@@ -53,4 +55,6 @@ def once_more(delivery: ReceivedMessage, source: Acknowledger[Message]) -> Recei
     """The same message, delivered again by us."""
     again = replace(delivery.message, attempt=delivery.message.attempt + 1)
     arrival = Arrival(source, delivery.broker, time.monotonic_ns(), delivery.visible_ns)
-    return ReceivedMessage(again, arrival, delivery.handle, delivery.offset)
+    fresh = ReceivedMessage(again, arrival, delivery.handle, delivery.offset)
+    fresh.key = delivery.key
+    return fresh

@@ -15,7 +15,7 @@ class QueueProgress:
     ``told`` is called when a message was handled.
     """
 
-    __slots__ = ("_open", "_told", "committed", "done_since", "gone", "next_offset", "queue")
+    __slots__ = ("_open", "_told", "committed", "done_since", "gone", "next_offset", "queue", "turn")
 
     def __init__(self, queue: ReadQueue, offset: int, told: Callable[[], None]) -> None:
         self.queue = queue
@@ -26,6 +26,8 @@ class QueueProgress:
         """Messages that were handled since the last commit."""
         self.gone = False
         """Whether the queue is another's now."""
+        self.turn = 0
+        """How often the queue has gone on elsewhere: its offsets may stand for other messages since."""
         self._open: dict[int, None] = {}
 
     def took(self, offsets: Iterable[int], next_offset: int) -> None:
@@ -37,10 +39,11 @@ class QueueProgress:
         """The queue goes on elsewhere: its messages were deleted, or the group's offset was reset."""
         self._open.clear()
         self.next_offset = offset
+        self.turn += 1
 
-    def done(self, offset: int) -> None:
-        """A message was handled."""
-        if offset in self._open:
+    def done(self, offset: int, turn: int = 0) -> None:
+        """A message was handled that came in that turn."""
+        if turn == self.turn and offset in self._open:
             del self._open[offset]
             self.done_since += 1
             self._told()
@@ -62,8 +65,9 @@ class QueueProgress:
 
 
 class PullHandle(NamedTuple):
-    """What answers a message that was pulled."""
+    """What answers a message that was pulled. ``turn`` is its queue's when it came."""
 
     progress: QueueProgress
     offset: int
     physical_offset: int
+    turn: int

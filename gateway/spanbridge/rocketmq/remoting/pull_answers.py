@@ -59,7 +59,7 @@ class PullAnswers:
 
     def _done(self, delivery: ReceivedMessage) -> None:
         handle: PullHandle = delivery.handle
-        handle.progress.done(handle.offset)
+        handle.progress.done(handle.offset, handle.turn)
         self._parts.held.forget(delivery)
 
     async def _send_back(self, delivery: ReceivedMessage) -> None:

@@ -115,8 +115,15 @@ class PullReceiver:
             progress.moved(answer.next_offset)
         found = [one for one in answer.messages if one.queue_offset >= progress.next_offset]
         progress.took([one.queue_offset for one in found], answer.next_offset)
+        turn, queue = progress.turn, f"{self.queue.topic} {self.queue.broker} {self.queue.queue}"
         incoming = [
-            Incoming(one, PullHandle(progress, one.queue_offset, one.physical_offset), one.attempts) for one in found
+            Incoming(
+                one,
+                PullHandle(progress, one.queue_offset, one.physical_offset, turn),
+                one.attempts,
+                f"{queue} {one.queue_offset}",
+            )
+            for one in found
         ]
         return self._parts.take(self.queue.broker, incoming, began_ns) if incoming else []
 

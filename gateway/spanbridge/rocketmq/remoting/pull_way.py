@@ -120,7 +120,10 @@ class PullWay:
         if parts.subscription.settings.orderly:
             locked = await self._lock(ours)
             complete, ours = locked == ours, locked
+        before = self.brokers
         await self._adjust(ours, route.wire_topic)
+        for broker in before - route.masters.keys():
+            parts.health.forget(broker)
         for broker in route.masters:
             if broker not in self.brokers:  # all of its queues are others'
                 parts.health.works(broker)

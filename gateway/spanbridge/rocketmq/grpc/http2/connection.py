@@ -146,7 +146,11 @@ class Http2Connection(asyncio.Protocol):
         Calls that go on would not end by themselves, and end now, as those that have not begun.
         """
         self._leave(LAST_STREAM, _REPLACED)
-        if grace is not None and self._timer is None:
+        if grace is None or self.closed.done():
+            return
+        if self._timer is None or self._loop.time() + grace < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = self._loop.call_later(grace, self.close)
 
     def _leave(self, last: int, end: CallEnd) -> None:

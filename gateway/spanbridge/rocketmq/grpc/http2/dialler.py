@@ -14,6 +14,7 @@ from spanbridge.rocketmq.grpc.http2.errors import CLOSED, Unconnected, unconnect
 _PAUSE = (0.1, 1.0)
 """Seconds between attempts: a peer that is back is found within a second, and one that is not is left in peace."""
 _GONE = "the client is closed"
+_LEAVING = "it is going away"
 
 
 class Dialler:
@@ -70,11 +71,16 @@ class Dialler:
         if isinstance(made, Unconnected):
             raise Unconnected(str(made), tls=made.tls)
         if not made.usable:
-            raise Unconnected(made.closed.result() or CLOSED if made.closed.done() else "it is going away")
+            raise Unconnected(made.closed.result() or CLOSED if made.closed.done() else _LEAVING)
         return made
 
     async def _try(self) -> Http2Connection | Unconnected:
-        made = await self._dial()
+        try:
+            made = await self._dial()
+        except Exception:
+            if self._attempt is asyncio.current_task():
+                self._attempt = None  # who asks next makes another
+            raise
         if self._attempt is not asyncio.current_task():  # another connection was asked for meanwhile
             if isinstance(made, Http2Connection):
                 made.retire()
@@ -110,7 +116,7 @@ class Dialler:
             if not connection.closed.done():
                 return connection
             # In TLS 1.3 the client is through before the server has seen its certificate.
-            why = connection.closed.result() or _GONE
+            why = connection.closed.result() or _LEAVING
             failure = Unconnected(why, tls=isinstance(connection.fault, ssl.SSLError))
         if self._context is not None and str(failure) == CLOSED:
             return Unconnected(f"{CLOSED}: it may want a certificate of ours, or refuse it")
