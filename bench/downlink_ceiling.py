@@ -27,7 +27,7 @@ from spanbridge.devstack import Devstack
 from spanbridge.rocketmq import ConsumerOptions, RocketmqOptions, create_consumer, create_sink
 from spanbridge.rocketmq.grpc.http2.call import CallEnd, GrpcCall
 from spanbridge.rocketmq.grpc.http2.connection import Http2Connection
-from spanbridge.rocketmq.grpc.stubs import SERVICE, service
+from spanbridge.rocketmq.grpc.stubs import service
 
 CALLS = (8, 8, 8, 1, 2, 4, 8, 16, 32)
 """Receive calls at once, line by line. The first three warm up."""
@@ -38,6 +38,8 @@ ACKING = 4
 PATIENCE = 60.0
 """Seconds for one backlog."""
 LARGEST = 1 << 24
+TIMEOUT = 30.0
+"""Seconds for one call."""
 
 
 async def fill(endpoints: str, topic: str, count: int) -> int:
@@ -68,7 +70,7 @@ class Taker:
         self._received = 0
         self._acking = 0
         self._waiting: list[tuple[str, str]] = []
-        self._metadata = calls._headers.metadata()
+        self._calls = calls
         self._subscription = subscription
         request = service.ReceiveMessageRequest(
             group=subscription.group, filter_expression=subscription.filter, batch_size=subscription.batch
@@ -84,8 +86,10 @@ class Taker:
         self._call("ReceiveMessage", self._request, self._arrived, self._answered)
 
     def _call(self, method: str, request: bytes, arrived: Any, ended: Any) -> None:
-        call = GrpcCall(request, arrived, ended, LARGEST)
-        self._connection.begin(call, SERVICE + method, (("grpc-timeout", "30000m"), *self._metadata))
+        call = GrpcCall(arrived, ended, LARGEST)
+        call.outgoing.add(request)
+        call.outgoing.whole = True
+        self._connection.begin(call, self._calls._block(method, TIMEOUT))
 
     def _arrived(self, frames: list[bytes]) -> None:
         for frame in frames:
