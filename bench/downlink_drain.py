@@ -2,8 +2,8 @@
 
 For changes of the way down. The gateway of this checkout and, with ``--against``, that of another commit take turns at
 backlogs of the same RocketMQ, each with a topic and a group of its own. Prints for each turn microseconds of CPU a
-command (user and system), commands a second, how often the gateway gave the processor away for a thousand commands,
-and the latencies of commands sent one by one; then the medians.
+command (user and system) of the gateway, and those of RocketMQ, commands a second, how often the gateway gave the
+processor away for a thousand commands, and the latencies of commands sent one by one; then the medians.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bench.downlink import Devices, DownRun
 from bench.environment import Case, Place, place_on
 from bench.modes import mode
 from bench.processes import Child, ChildError
+from bench.procstat import cpu_seconds
 from bench.revision import THIS, Code, checked_out
 from bench.run import Timing
 from bench.shapes import PLAIN
@@ -70,6 +71,7 @@ class Turn(NamedTuple):
     system: float
     rate: float
     switches: float
+    rocketmq: float
     p50: float
     p99: float
 
@@ -80,13 +82,14 @@ class Turn(NamedTuple):
 
     def __str__(self) -> str:
         text = f"{self.cpu:6.1f} µs ({self.user:5.1f} + {self.system:4.1f})  {self.rate:7,.0f} msg/s  "
-        return text + f"{self.switches:5.0f} switches  p50 {self.p50:5.2f} ms  p99 {self.p99:6.1f} ms"
+        text += f"{self.switches:5.0f} switches  RocketMQ {self.rocketmq:6.1f} µs  "
+        return text + f"p50 {self.p50:5.2f} ms  p99 {self.p99:6.1f} ms"
 
 
 class Drain(DownRun):
     """Takes one backlog."""
 
-    def turn(self, count: int, paced: int) -> Turn:
+    def turn(self, count: int, paced: int, rocketmq: int) -> Turn:
         """Store ``count`` commands, start the gateway, watch it take them; then ``paced`` commands one by one.
 
         :raises ChildError: a process ended, or the backlog was not taken in time.
@@ -96,8 +99,9 @@ class Drain(DownRun):
             self._store(commander, count)
             with self._start_bridge() as bridge:
                 devices = Devices(device)
-                before = self._until(devices, int(count * FIRST), bridge)
+                before, theirs = self._until(devices, int(count * FIRST), bridge), cpu_seconds(rocketmq)
                 after = self._until(devices, int(count * LAST), bridge)
+                theirs = cpu_seconds(rocketmq) - theirs
                 self._until(devices, count, bridge)
                 time.sleep(1.0)
                 if paced:
@@ -110,7 +114,7 @@ class Drain(DownRun):
         taken = after[1] - before[1]
         used = [(b - a) / taken for a, b in zip(before[0], after[0], strict=True)]
         return Turn(
-            used[1] * 1e6, used[2] * 1e6, 1 / used[0], used[3] * 1e3,
+            used[1] * 1e6, used[2] * 1e6, 1 / used[0], used[3] * 1e3, theirs / taken * 1e6,
             percentile(latencies, 0.5), percentile(latencies, 0.99),
         )  # fmt: skip
 
@@ -128,14 +132,15 @@ class Drain(DownRun):
         return Usage.of(bridge.pid), arrived
 
 
-def turns(place: Place, cases: list[Case], options: argparse.Namespace) -> Iterator[tuple[Case, Turn]]:
+def turns(place: Place, rocketmq: int, cases: list[Case], options: argparse.Namespace) -> Iterator[tuple[Case, Turn]]:
     """Turn by turn; the first of each case does not count and is not told of."""
     run_id = int(time.time()) & 0xFFFFFF
     for number in range(-options.warm_up, options.runs):
         first = number % len(cases)
         for case in (*cases[first:], *cases[:first]):
             run_id += 1
-            turn = Drain(place, case, run_id, Timing(), lambda text: None).turn(options.messages, options.paced)
+            drain = Drain(place, case, run_id, Timing(), lambda text: None)
+            turn = drain.turn(options.messages, options.paced, rocketmq)
             print(f"{case.label:<34} {turn}{'' if number >= 0 else '  (not counted)'}", flush=True)
             if number >= 0:
                 yield case, turn
@@ -161,7 +166,8 @@ def main() -> None:
         place = place_on(stack, [PLAIN], directory, receiver.environment("http/protobuf"))
         cases = [Case(shape=PLAIN, mode=mode(name), code=code) for name in options.mode or MODES for code in codes]
         found: dict[str, list[Turn]] = {}
-        for case, turn in turns(place, cases, options):
+        assert stack.rocketmq.pid is not None
+        for case, turn in turns(place, stack.rocketmq.pid, cases, options):
             found.setdefault(case.label, []).append(turn)
     for label, some in found.items():
         print(f"{label:<34} {Turn(*(statistics.median(values) for values in zip(*some, strict=True)))}  median")

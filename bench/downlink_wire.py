@@ -101,7 +101,9 @@ def main() -> None:
         print(f"{gateway.name:<24} {statistics.median(values):6.1f} µs median  {min(values):6.1f} µs least")
     if options.against:
         ratios = [one[0] / one[1] for one in rounds]
-        print(f"ratio {statistics.median(ratios):.3f} median  {min(r[0] for r in rounds) / min(r[1] for r in rounds):.3f} of the least")
+        print(
+            f"ratio {statistics.median(ratios):.3f} median  {min(r[0] for r in rounds) / min(r[1] for r in rounds):.3f} of the least"
+        )
 
 
 if __name__ == "__main__":

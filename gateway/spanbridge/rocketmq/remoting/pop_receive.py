@@ -121,9 +121,10 @@ class PopReceiver:
             messages = self._parts.take(self.broker, popped, began_ns)
             if messages:
                 self._parts.received(messages, started_ns, time.time_ns())
-            # With the same id a broker gives the same messages again, which is how those of an answer that was lost
-            # come at once; with another, it finds the queue locked until their invisible time has passed.
-            self._attempt_id = uuid.uuid4().hex
+            if orderly:
+                # With the same id a broker gives the same messages again, which is how those of an answer that was
+                # lost come at once; with another, it finds the queue locked until their invisible time has passed.
+                self._attempt_id = uuid.uuid4().hex
         return len(popped)
 
     def _accepted(self, endpoint: RemotingEndpoint) -> None:
