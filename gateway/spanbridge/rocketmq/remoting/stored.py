@@ -89,7 +89,11 @@ def _read(data: bytes, at: int) -> tuple[StoredMessage, int]:
         raise FrameError("a stored message ends too early")
     if end != at + size:
         raise FrameError(f"a stored message of {end - at} bytes that gives its size as {size}")
-    topic, body, properties = data[topic_start:topic_end].decode(errors="replace"), data[cursor:body_end], data[start:end]
+    topic, body, properties = (
+        data[topic_start:topic_end].decode(errors="replace"),
+        data[cursor:body_end],
+        data[start:end],
+    )
     return (
         StoredMessage(
             topic, queue_id, offset, physical, system_flag, born_ms, store_ms, attempts, body, properties, crc
