@@ -1,4 +1,4 @@
-"""Receiving from one broker: long polls one after the other, several at once while they come back full."""
+"""Receiving from one broker: long polls one after the other, two at once while messages come, more while full."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ _TAKEN = 1.0
 """Seconds after which a call counts as taken: what a proxy refuses (a missing group or topic), it refuses at once."""
 _SLACK = 20.0
 """Seconds by which a call's deadline exceeds its long poll: for what it brings to come over a slow link."""
+_WAITING = 2
+"""Calls that wait at a broker while messages come: one for what comes while the other's answer is on its way."""
 _LAST = 5.0
 """Seconds for an answer that has begun to come in when the receiver is stopped."""
 
@@ -166,9 +168,11 @@ class Receiver:
             await asyncio.sleep(pause)
 
     def _ask_beside(self, brought: int) -> None:
-        """Where there is more than one call brings, several are under way. Order allows but one."""
-        full = brought >= self._subscription.batch and not self._stopping
-        if full and not self._subscription.fifo and len(self._tasks) < self._options.calls:
+        """While messages come, two calls are under way; while calls come back full, several. Order allows but one."""
+        if not brought or self._stopping or self._subscription.fifo:
+            return
+        full = brought >= self._subscription.batch
+        if len(self._tasks) < (self._options.calls if full else min(_WAITING, self._options.calls)):
             self._add(self._help)
 
     async def _help(self) -> None:
