@@ -35,6 +35,8 @@ FIRST, LAST = 0.15, 0.95
 """The part of a backlog that counts: a gateway that has just started, and one that runs dry, are something else."""
 PATIENCE = 60.0
 """Seconds for one backlog."""
+TRIES = 4
+"""Of one turn."""
 STEP = 0.02
 NANO = 1e9
 
@@ -138,9 +140,16 @@ def turns(place: Place, rocketmq: int, cases: list[Case], options: argparse.Name
     for number in range(-options.warm_up, options.runs):
         first = number % len(cases)
         for case in (*cases[first:], *cases[:first]):
-            run_id += 1
-            drain = Drain(place, case, run_id, Timing(), lambda text: None)
-            turn = drain.turn(options.messages, options.paced, rocketmq)
+            for left in reversed(range(TRIES)):
+                run_id += 1
+                drain = Drain(place, case, run_id, Timing(), lambda text: None)
+                try:
+                    turn = drain.turn(options.messages, options.paced, rocketmq)
+                    break
+                except ChildError as error:  # a cold RocketMQ on a busy machine
+                    print(f"{case.label:<34} {error}", flush=True)
+                    if not left:
+                        raise
             print(f"{case.label:<34} {turn}{'' if number >= 0 else '  (not counted)'}", flush=True)
             if number >= 0:
                 yield case, turn

@@ -151,7 +151,7 @@ class Proxy(asyncio.Protocol):
         if method == "ReceiveMessage":
             self._supply.ask(lambda messages: self._answer(stream, messages, status=True))
             return
-        self._answer(stream, [data_of(getattr(self, f"_{method}")(request).SerializeToString())])
+        self._answer(stream, [data_of(self._response(method, request).SerializeToString())])
 
     def _answer(self, stream: int, messages: list[bytes], *, status: bool = False) -> None:
         """As the proxy does it: a frame for each message."""
@@ -163,7 +163,16 @@ class Proxy(asyncio.Protocol):
         parts.append(frame(FrameKind.HEADERS, END_HEADERS | END_STREAM, stream, TRAILERS))
         self._transport.write(b"".join(parts))
 
-    def _QueryRoute(self, request: bytes) -> Any:
+    def _response(self, method: str, request: bytes) -> Any:
+        if method == "QueryRoute":
+            return self._route()
+        if method == "AckMessage":
+            return self._acked(service.AckMessageRequest.FromString(request).entries)
+        if method == "Heartbeat":
+            return service.HeartbeatResponse(status=OK)
+        return service.NotifyClientTerminationResponse(status=OK)
+
+    def _route(self) -> Any:
         response = service.QueryRouteResponse(status=OK)
         for index in range(8):
             queue = response.message_queues.add(id=index, permission=definition.Permission.READ_WRITE)
@@ -172,14 +181,7 @@ class Proxy(asyncio.Protocol):
             queue.accept_message_types.append(definition.MessageType.NORMAL)
         return response
 
-    def _Heartbeat(self, request: bytes) -> Any:
-        return service.HeartbeatResponse(status=OK)
-
-    def _NotifyClientTermination(self, request: bytes) -> Any:
-        return service.NotifyClientTerminationResponse(status=OK)
-
-    def _AckMessage(self, request: bytes) -> Any:
-        entries = service.AckMessageRequest.FromString(request).entries
+    def _acked(self, entries: Any) -> Any:
         self._supply.took(len(entries))
         response = service.AckMessageResponse(status=OK)
         for one in entries:

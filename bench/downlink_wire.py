@@ -10,8 +10,8 @@ median and the least of the rounds, and the medians of the rounds' ratios.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -47,7 +47,7 @@ class Round:
 
     def __init__(self, code: Code, directory: Path, otlp: dict[str, str] | None, exits: ExitStack) -> None:
         name = f"{code.rev or 'this'}-{'traced' if otlp else 'untraced'}"
-        peers = [os.sys.executable, "-m", "bench.downlink_peers"]  # type: ignore[attr-defined]
+        peers = [sys.executable, "-m", "bench.downlink_peers"]
         self._peers = exits.enter_context(Child(peers, directory / f"{name}-peers.log"))
         rocketmq, mqtt = self._peers.hear(timeout=60.0).split()
         file = directory / f"{name}.toml"
@@ -101,9 +101,8 @@ def main() -> None:
         print(f"{gateway.name:<24} {statistics.median(values):6.1f} µs median  {min(values):6.1f} µs least")
     if options.against:
         ratios = [one[0] / one[1] for one in rounds]
-        print(
-            f"ratio {statistics.median(ratios):.3f} median  {min(r[0] for r in rounds) / min(r[1] for r in rounds):.3f} of the least"
-        )
+        least = min(one[0] for one in rounds) / min(one[1] for one in rounds)
+        print(f"ratio {statistics.median(ratios):.3f} median  {least:.3f} of the least")
 
 
 if __name__ == "__main__":

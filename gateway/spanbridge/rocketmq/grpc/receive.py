@@ -176,12 +176,12 @@ class Receiver:
             self._add(self._help)
 
     async def _help(self) -> None:
-        """As long as calls bring something."""
+        """As long as calls bring something; the third and further ones, as long as they come back full."""
         with guarded("receiving", self._reporter):
             try:
                 while self._inbox.open.is_set() and not self._stopping:
                     brought = await self._receive(SHORTEST_POLL)
-                    if not brought:
+                    if not brought or (brought < self._subscription.batch and len(self._tasks) > _WAITING):
                         return
                     self._ask_beside(brought)
             except SinkError:

@@ -86,12 +86,13 @@ class PopReceiver:
             self._add(partial(self._help, 0.0))
 
     async def _help(self, wait: float) -> None:
-        """As long as requests bring something that wait at the broker for so many seconds."""
+        """Requests that wait for so many seconds, as long as they bring something; further ones, as long as full."""
         with guarded("receiving", self._parts.reporter):
             try:
                 while self._parts.open.is_set() and not self._stopping:
                     brought = await self._receive(wait)
-                    if not brought:
+                    full = brought >= self._parts.subscription.batch
+                    if not brought or (not full and len(self._tasks) > _WAITING):
                         return
                     self._ask_beside(brought)
             except SinkError:
