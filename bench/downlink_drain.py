@@ -143,6 +143,7 @@ def turns(place: Place, rocketmq: int, cases: list[Case], options: argparse.Name
             for left in reversed(range(TRIES)):
                 run_id += 1
                 drain = Drain(place, case, run_id, Timing(), lambda text: None)
+                drain.receive_by = options.receive_by
                 try:
                     turn = drain.turn(options.messages, options.paced, rocketmq)
                     break
@@ -160,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", metavar="REV", help="the gateway of this commit takes turns with this one's")
     parser.add_argument("--mode", action="append", choices=MODES, help="repeatable")
+    parser.add_argument("--receive-by", choices=("auto", "pop", "pull"), default="auto", help="by remoting")
     parser.add_argument("--messages", type=int, default=12_800, help="in each backlog")
     parser.add_argument("--paced", type=int, default=200, help="commands sent one by one")
     parser.add_argument("--runs", type=int, default=3)

@@ -4,6 +4,8 @@ Says ``GRPC_PORT MQTT_PORT`` first. Driven by lines on standard input::
 
     serve COUNT RATE   hand out COUNT commands, 32 in an answer, at most RATE a second (0: as fast as they are asked
                        for); print ``done`` once all of them are acknowledged
+    pace COUNT RATE    hand out COUNT commands one by one, RATE a second; print the median and the 99th percentile of
+                       the milliseconds from when each was due until its PUBLISH was here
 
 It speaks as much HTTP/2 and MQTT 5 as the gateway needs to go on, and checks nothing but the count.
 """
@@ -11,6 +13,7 @@ It speaks as much HTTP/2 and MQTT 5 as the gateway needs to go on, and checks no
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from typing import Any, cast
 from bench.downlink_parts import BATCH, BROKER, TOPIC, answer_of
 from bench.loadgen import say
 from bench.packets import varint
+from bench.stats import percentile
 from spanbridge.rocketmq.grpc.http2.frames import (
     ACK,
     END_HEADERS,
@@ -55,6 +59,10 @@ class Supply:
         self._next = self._left = self._wanted = 0
         self._pause = self._due = 0.0
         self._waiting: deque[Callable[[list[bytes]], None]] = deque()
+        self._owed: deque[float] = deque()
+        self._published: deque[float] = deque()
+        self._latencies: list[float] = []
+        self._paced = 0
 
     def serve(self, count: int, rate: float) -> None:
         """Hand out so many."""
@@ -62,11 +70,37 @@ class Supply:
         self._pause, self._due = (BATCH / rate if rate else 0.0), self.loop.time()
         self._hand_out()
 
+    def pace(self, count: int, rate: float) -> None:
+        """Hand out so many one by one."""
+        self._latencies, self._paced = [], count
+        for number in range(count):
+            self.loop.call_later((number + random.uniform(0.5, 1.5)) / rate, self._owe)
+
+    def _owe(self) -> None:
+        self._owed.append(self.loop.time())
+        self._pay()
+
+    def _pay(self) -> None:
+        if self._owed and self._waiting:
+            self._published += self._owed
+            start, count = self._next % (PREPARED - BATCH), len(self._owed)
+            self._next += count
+            self._owed.clear()
+            self._waiting.popleft()(self._messages[start : start + count])
+
+    def published(self) -> None:
+        """A PUBLISH is here."""
+        if self._published:
+            self._latencies.append((self.loop.time() - self._published.popleft()) * 1000)
+            if len(self._latencies) == self._paced:
+                say(f"{percentile(self._latencies, 0.5)} {percentile(self._latencies, 0.99)}")
+
     def ask(self, take: Callable[[list[bytes]], None]) -> None:
         """Somebody wants commands."""
         self._waiting.append(take)
         if self._left:
             self.loop.call_at(self._due, self._hand_out)
+        self._pay()
 
     def _hand_out(self) -> None:
         while self._left and self._waiting:
@@ -193,6 +227,9 @@ class Proxy(asyncio.Protocol):
 class Broker(asyncio.Protocol):
     """One connection of MQTT 5: everything is taken. Each PUBACK is written by itself, as mosquitto does it."""
 
+    def __init__(self, supply: Supply) -> None:
+        self._supply = supply
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._data = b""
@@ -216,6 +253,7 @@ class Broker(asyncio.Protocol):
     def _packet(self, buffer: bytes, at: int, head: int, end: int) -> None:
         kind = buffer[at] & 0xF0
         if kind == 0x30 and buffer[at] & 0x06:
+            self._supply.published()
             middle = head + 2 + (buffer[head] << 8 | buffer[head + 1])
             self._transport.write(b"\x40\x02" + buffer[middle : middle + 2])
         elif kind == 0x10:
@@ -232,15 +270,15 @@ async def run() -> None:
     loop = asyncio.get_running_loop()
     supply = Supply()
     ports: list[int] = []
-    for make in (lambda: Proxy(supply, lambda: ports[0]), Broker):
+    for make in (lambda: Proxy(supply, lambda: ports[0]), lambda: Broker(supply)):
         server = await loop.create_server(make, "127.0.0.1", 0)
         ports.append(server.sockets[0].getsockname()[1])
     say(f"{ports[0]} {ports[1]}")
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        _, count, rate = line.split()
-        supply.serve(int(count), float(rate))
+        word, count, rate = line.split()
+        (supply.pace if word == b"pace" else supply.serve)(int(count), float(rate))
 
 
 if __name__ == "__main__":
