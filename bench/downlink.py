@@ -28,10 +28,12 @@ FILLING = 20.0
 """Seconds that filling may take."""
 
 
-def config(place: Place, run_id: int, topic: str, *, remoting: bool = False) -> str:
-    """A configuration with one downlink and every other setting as it comes."""
+def config(place: Place, run_id: int, topic: str, *, remoting: bool = False, receive_by: str = "auto") -> str:
+    """A configuration with one downlink and every other setting as it comes. ``receive_by`` is for remoting alone."""
     setting = place.setting(run_id)
-    endpoints = f'"{setting.name_server}"\nprotocol = "remoting"' if remoting else f'"{setting.rocketmq}"'
+    endpoints = f'"{setting.rocketmq}"'
+    if remoting:
+        endpoints = f'"{setting.name_server}"\nprotocol = "remoting"\nreceive_by = "{receive_by}"'
     return f"""\
 name = "bench-{run_id}"
 
@@ -64,6 +66,9 @@ class Devices:
 
 class DownRun(Run):
     """From RocketMQ to devices: as on the way up, with the ends exchanged."""
+
+    receive_by = "auto"
+    """How the gateway receives by remoting."""
 
     def __init__(self, place: Place, case: Case, run_id: int, timing: Timing, say: Callable[[str], None]) -> None:
         super().__init__(place, case, run_id, replace(timing, rate=RATE), say)
@@ -168,7 +173,8 @@ class DownRun(Run):
     def _start_bridge(self) -> Child:
         place, case, run_id = self._place, self._case, self._run_id
         if case.mode.bridge == "gateway":
-            return start_gateway(place, case, run_id, config(place, run_id, self._topic, remoting=case.mode.remoting))
+            made = config(place, run_id, self._topic, remoting=case.mode.remoting, receive_by=self.receive_by)
+            return start_gateway(place, case, run_id, made)
         command = [sys.executable, "-m", "bench.baseline_downlink", "--host", place.mqtt_host]
         command += ["--port", str(place.mqtt_port), "--client-id", f"bench-{run_id}", "--topic", self._topic]
         command += ["--endpoints", place.rocketmq_endpoints, "--publish", f"bench/{run_id}"]

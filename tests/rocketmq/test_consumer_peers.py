@@ -112,6 +112,19 @@ async def test_an_answer_that_breaks_off_is_used_as_far_as_it_came() -> None:
         assert taker.bodies == [b"0", b"1", b"2"]
 
 
+@pytest.mark.parametrize("fifo", [False, True])
+async def test_two_calls_wait_once_messages_come(fifo: bool) -> None:
+    proxy = FakeProxy()
+    proxy.fifo = fifo
+    async with proxy, taking(proxy) as taker:
+        await taker.until(lambda: len(proxy.receives) == 1)
+        for number in range(3):
+            proxy.put(b"%d" % number)
+            await taker.have(number + 1)
+            asked = number + (2 if fifo else 3)
+            await taker.until(lambda asked=asked: len(proxy.receives) == asked)  # type: ignore[misc]
+
+
 async def test_a_fifo_group_keeps_its_attempt_id_until_an_answer_has_wholly_arrived() -> None:
     proxy = FakeProxy()
     proxy.fifo = True

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from spanbridge.core.downlinks import Downlink
 from spanbridge.core.message import Message
 from spanbridge.downlink.accounts import seconds_between
+from spanbridge.downlink.carriers import context_of
 from spanbridge.downlink.recipe import queue_hop
 from spanbridge.ports import Reporter
 from spanbridge.telemetry import DownlinkMetrics, Peer, Tracer
 from spanbridge.telemetry.quiet import quietly
-from spanbridge_context import TraceContext, extract_rocketmq
+from spanbridge_context import TraceContext
 
 
 class ConsumerCalls:
@@ -55,5 +56,5 @@ class ConsumerCalls:
 
 
 def _contexts(messages: Sequence[Message]) -> list[TraceContext]:
-    found = (extract_rocketmq(message.properties, message.trace_context).context for message in messages)
+    found = (context_of(message).context for message in messages)
     return [context for context in found if context is not None]

@@ -1,14 +1,24 @@
-"""Writing a trace context into an MQTT message, in the form that the downlink asks for."""
+"""Reading the trace context of a RocketMQ message, and writing one into an MQTT message as the downlink asks for it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from spanbridge.core.downlinks import ContextForm
 from spanbridge.core.mapping_down import CARRIERS
-from spanbridge_context import TraceContextError, inject_json, inject_topic, parse_compact, parse_traceparent
+from spanbridge.core.message import Message
+from spanbridge_context import (
+    Extracted,
+    TraceContextError,
+    extract_rocketmq,
+    inject_json,
+    inject_topic,
+    parse_compact,
+    parse_traceparent,
+)
 from spanbridge_context.compact import encode
-from spanbridge_context.traceparent import decode
+from spanbridge_context.traceparent import LENGTH, decode
 
 _COMPACT = ContextForm.COMPACT
 """Members of an enumeration are not found as fast."""
@@ -34,6 +44,24 @@ def add_context(
         user.append(("tracestate", tracestate))
     if baggage:
         user.append(("baggage", baggage))
+
+
+def context_of(message: Message) -> Extracted:
+    """The context of a message. Hot path.
+
+    It is asked for once when the message is made into a publication, and once for the link of the ``receive`` span.
+    """
+    found = message.properties
+    parent = found.get("traceparent")
+    if parent is None or len(parent) != LENGTH or "tracestate" in found or "baggage" in found:
+        return extract_rocketmq(found, message.trace_context)
+    return _of_parent(parent)
+
+
+@lru_cache(maxsize=1024)
+def _of_parent(parent: str) -> Extracted:
+    """Kept for as long as a few receive calls take: contexts do not change."""
+    return extract_rocketmq({"traceparent": parent})
 
 
 def carried_on(found: Mapping[str, str], trace_context: str | None) -> Sequence[tuple[str, str]]:

@@ -11,13 +11,13 @@ from spanbridge.core.mapping import Unroutable
 from spanbridge.core.message import Message, Publish
 from spanbridge.core.text import quoted
 from spanbridge.downlink import events
-from spanbridge.downlink.carriers import add_context, carried_on, form_of, with_context, without_forged
+from spanbridge.downlink.carriers import add_context, carried_on, context_of, form_of, with_context, without_forged
 from spanbridge.downlink.outbound import Outbound
 from spanbridge.downlink.recipe import DownlinkEnds, DownlinkRecipe, DownlinkRecipes
 from spanbridge.ports import Clock, Reporter
 from spanbridge.telemetry import MessageTrace, Tracer
 from spanbridge.telemetry.quiet import report_fault
-from spanbridge_context import TraceContext, extract_rocketmq
+from spanbridge_context import TraceContext
 
 
 class Maker:
@@ -60,7 +60,7 @@ class Maker:
                 self.outcomes["valid"] = self.outcomes.get("valid", 0) + 1
                 made = self._with_properties(recipe, message, mapping_down.payload(message), carried)
                 return Outbound(delivery, recipe, made, None, expires_ns, self._now)
-        context, problem = extract_rocketmq(found, message.trace_context)
+        context, problem = context_of(message)
         outcome = problem or ("absent" if context is None else "valid")
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         traceparent, tracestate, trace = self._begin(recipe, message, context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spanbridge.core import mapping_down
@@ -19,7 +19,10 @@ LONGEST_KEY = 256
 """Characters of what templates read whose recipe is kept."""
 
 Read = Callable[[Message], str | None]
-"""What a template reads of a message."""
+"""What a field of a template reads of a message."""
+_Said = str | tuple[str | None, ...] | None
+_Key = tuple[str | None, str | None, _Said]
+"""What messages with the same recipe say: of QoS, of RETAIN, and what templates read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,8 @@ class DownlinkRecipes:
         self._ends = ends
         self._tracer = tracer
         self._form = form_of(downlink.form, v5=ends.v5)
-        self._reads = tuple(_read(field) for field in dict.fromkeys(downlink.publish.fields))
-        self._recipes: Generations[tuple[str | None, ...], DownlinkRecipe] = Generations(CACHED_TOPICS)
+        self._read = _read_all([_read(field) for field in dict.fromkeys(downlink.publish.fields)])
+        self._recipes: Generations[_Key, DownlinkRecipe] = Generations(CACHED_TOPICS)
 
     def find(self, message: Message) -> DownlinkRecipe:
         """The recipe of a message. Hot path.
@@ -68,14 +71,16 @@ class DownlinkRecipes:
         :raises Unroutable: its template gives no MQTT topic.
         """
         said = message.properties.get
-        key = (said("mqtt.qos"), said("mqtt.retain"), *[read(message) for read in self._reads])
+        key = (said("mqtt.qos"), said("mqtt.retain"), self._read(message))
         return self._recipes.young.get(key) or self._find(message, key)
 
-    def _find(self, message: Message, key: tuple[str | None, ...]) -> DownlinkRecipe:
+    def _find(self, message: Message, key: _Key) -> DownlinkRecipe:
         recipe = self._recipes.get(key)
         if recipe is None:
             recipe = self._make(message)
-            if sum(len(part) for part in key if part is not None) <= LONGEST_KEY:
+            qos, retain, said = key
+            parts = (qos, retain, *(said if isinstance(said, tuple) else (said,)))
+            if sum(len(part) for part in parts if part is not None) <= LONGEST_KEY:
                 self._recipes.put(key, recipe)
         return recipe
 
@@ -106,6 +111,13 @@ def queue_hop(operation: str, downlink: Downlink, cluster: Peer) -> Hop:
         peer=cluster,
         extra={"messaging.consumer.group.name": downlink.group},
     )
+
+
+def _read_all(reads: Sequence[Read]) -> Callable[[Message], _Said]:
+    """What all fields read: most templates have one."""
+    if len(reads) == 1:
+        return reads[0]
+    return lambda message: tuple([read(message) for read in reads])
 
 
 def _read(field: Field) -> Read:

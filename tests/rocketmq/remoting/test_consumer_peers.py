@@ -48,6 +48,17 @@ async def test_what_a_session_looks_like() -> None:
     assert broker.asked[-1].code == RequestCode.UNREGISTER_CLIENT
 
 
+async def test_two_requests_wait_once_messages_come() -> None:
+    broker = FakePopBroker("broker-a")
+    async with popping(broker) as (taker, _):
+        await taker.until(lambda: len(broker.of(RequestCode.POP_MESSAGE)) == 1)
+        for number in range(3):
+            broker.put(b"%d" % number)
+            await taker.have(number + 1)
+            asked = number + 3
+            await taker.until(lambda asked=asked: len(broker.of(RequestCode.POP_MESSAGE)) == asked)  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(("code", "times"), [(ResponseCode.SYSTEM_ERROR, 1), (ResponseCode.SYSTEM_BUSY, 2)])
 async def test_acknowledgements_that_fail_are_tried_again(code: ResponseCode, times: int) -> None:
     broker = FakePopBroker("broker-a")

@@ -27,8 +27,9 @@ INVALID_HANDLE: int = definition.Code.INVALID_RECEIPT_HANDLE
 def entry(delivery: ReceivedMessage) -> bytes:
     """One of the ``entries`` of an ``AckMessageRequest`` (service.proto). Hot path."""
     identity, handle = delivery.message.message_id.encode(), delivery.handle.encode()
-    parts = (b"\x0a", length(len(identity)), identity, b"\x12", length(len(handle)), handle)
-    return b"".join((b"\x1a", length(sum(map(len, parts))), *parts))
+    first, second = length(len(identity)), length(len(handle))
+    size = 2 + len(first) + len(identity) + len(second) + len(handle)
+    return b"".join((b"\x1a", length(size), b"\x0a", first, identity, b"\x12", second, handle))
 
 
 class Acks(GroupAcks):

@@ -85,6 +85,8 @@ class Cluster(ClusterLink):
         """
         endpoint = self.endpoint(address)
         session = self._sessions[address]
+        if session.told.is_set():
+            return endpoint
         try:
             async with asyncio.timeout(self._options.request_timeout):
                 await session.told.wait()

@@ -1,4 +1,4 @@
-"""Receiving from one broker: long polls one after the other, several at once while they come back full."""
+"""Receiving from one broker: long polls one after the other, two at once while messages come, more while full."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _TAKEN = 1.0
 """Seconds after which a call counts as taken: what a proxy refuses (a missing group or topic), it refuses at once."""
 _SLACK = 20.0
 """Seconds by which a call's deadline exceeds its long poll: for what it brings to come over a slow link."""
+_WAITING = 2
+"""Calls that wait at a broker while messages come: one for what comes while the other's answer is on its way."""
 _LAST = 5.0
 """Seconds for an answer that has begun to come in when the receiver is stopped."""
-_ACCEPTED = 1.0
-"""Seconds after which a call counts as accepted."""
 
 
 class Inbox(Protocol):
@@ -131,6 +131,9 @@ class Receiver:
         self._reporter = reporter
         self._received = received
         self._attempt_id = uuid.uuid4().hex
+        self._what = f"receiving for group {options.group!r} from topic {options.topic!r}"
+        self._requests: dict[tuple[float, int], bytes] = {}
+        """Requests that say no attempt id, by their long poll and batch."""
         self._stopping = False
         self._tasks: dict[asyncio.Task[None], Reception | None] = {}
 
@@ -150,8 +153,6 @@ class Receiver:
             await self._inbox.open.wait()
             pause = self._options.backoff_maximum
             with guarded("receiving", self._reporter):
-                # A call that is not refused at once is a long poll, and its end may be 20 s away.
-                accepted = asyncio.get_running_loop().call_later(_ACCEPTED, self._accepted)
                 try:
                     brought = await self._receive(self._subscription.long_poll)
                 except SinkError as error:
@@ -162,29 +163,25 @@ class Receiver:
                     self._inbox.works(self.broker)
                     self._ask_beside(brought)
                     continue
-                finally:
-                    accepted.cancel()
             if self._stopping:
                 return
             await asyncio.sleep(pause)
 
-    def _accepted(self) -> None:
-        if any(reception is not None for reception in self._tasks.values()):
-            self._inbox.works(self.broker)
-
     def _ask_beside(self, brought: int) -> None:
-        """Where there is more than one call brings, several are under way. Order allows but one."""
-        full = brought >= self._subscription.batch and not self._stopping
-        if full and not self._subscription.fifo and len(self._tasks) < self._options.calls:
+        """While messages come, two calls are under way; while calls come back full, several. Order allows but one."""
+        if not brought or self._stopping or self._subscription.fifo:
+            return
+        full = brought >= self._subscription.batch
+        if len(self._tasks) < (self._options.calls if full else min(_WAITING, self._options.calls)):
             self._add(self._help)
 
     async def _help(self) -> None:
-        """As long as calls bring something."""
+        """As long as calls bring something; the third and further ones, as long as they come back full."""
         with guarded("receiving", self._reporter):
             try:
                 while self._inbox.open.is_set() and not self._stopping:
                     brought = await self._receive(SHORTEST_POLL)
-                    if not brought:
+                    if not brought or (brought < self._subscription.batch and len(self._tasks) > _WAITING):
                         return
                     self._ask_beside(brought)
             except SinkError:
@@ -196,12 +193,12 @@ class Receiver:
         :raises SinkError: it failed, perhaps after it brought some.
         """
         endpoint = await self._brokers.endpoint(self.broker)
-        reception = Reception(self.broker, self._inbox)
-        what = f"receiving for group {self._options.group!r} from topic {self._options.topic!r}"
+        reception, what = Reception(self.broker, self._inbox), self._what
         request = self._request(long_poll)
         task = asyncio.current_task()
         assert task is not None
         self._tasks[task] = reception
+        # A call that is not refused at once is a long poll, and its end may be 20 s away.
         taken = asyncio.get_running_loop().call_later(_TAKEN, self._inbox.works, self.broker)
         try:
             await endpoint.calls.call("ReceiveMessage", request, reception.arrived, what, long_poll + _SLACK)
@@ -215,13 +212,23 @@ class Receiver:
             self._tasks[task] = None
             if reception.messages:
                 self._received(reception.messages, reception.started_ns, time.time_ns())
-        if reception.messages:
+        if reception.messages and self._subscription.fifo:
             # A FIFO group's broker answers the same id with the same messages, which is how those of an answer that
             # was lost come at once; another id finds the queue locked until their invisible time has passed.
             self._attempt_id = uuid.uuid4().hex
         return len(reception.messages)
 
     def _request(self, long_poll: float) -> bytes:
+        subscription = self._subscription
+        if subscription.fifo:
+            return self._made_request(long_poll, self._attempt_id)
+        kind = (long_poll, subscription.batch)
+        request = self._requests.get(kind)
+        if request is None:
+            request = self._requests[kind] = self._made_request(long_poll, None)
+        return request
+
+    def _made_request(self, long_poll: float, attempt_id: str | None) -> bytes:
         subscription = self._subscription
         request = service.ReceiveMessageRequest(
             group=subscription.group, filter_expression=subscription.filter, batch_size=subscription.batch
@@ -230,8 +237,8 @@ class Receiver:
         request.message_queue.broker.name = self.broker
         request.invisible_duration.FromMilliseconds(int(self._options.invisible * 1000))
         request.long_polling_timeout.FromMilliseconds(int(long_poll * 1000))
-        if subscription.fifo:
-            request.attempt_id = self._attempt_id
+        if attempt_id is not None:
+            request.attempt_id = attempt_id
         raw: bytes = request.SerializeToString()
         return raw
 

@@ -65,7 +65,7 @@ def read_stored(
         keys.split(" ") if keys else (),
         get("__SHARDINGKEY") or None,
         int(due) if due is not None and due.isdecimal() else None,
-        {name: properties[name] for name in properties if name not in _SYSTEM},
+        {name: value for name, value in properties.items() if name not in _SYSTEM},
         get("TRACE_CONTEXT") or None,
         _born_ms(get("BORN_TIMESTAMP"), stored.born_ms) * 1_000_000,
         stored.store_ms * 1_000_000,

@@ -1,4 +1,4 @@
-"""Receiving from one broker by POP: long polls one after the other, several at once while they come back full."""
+"""Receiving from one broker by POP: long polls one after the other, two at once while messages come, more if full."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from spanbridge.core.errors import SinkError, bare
@@ -20,6 +21,10 @@ _ACCEPTED: Final = 1.0
 """Seconds after which a request counts as accepted: what a broker refuses, it refuses at once."""
 _NO_POP: Final = frozenset({"unimplemented", "timer_disabled"})
 """Why a broker hands out nothing by POP, to nobody."""
+_WAITING: Final = 2
+"""Requests that wait at a broker while messages come: one for what comes while the other's answer is on its way."""
+_WAIT: Final = 5.0
+"""Seconds that the second of them waits."""
 _LAST: Final = 5.0
 """Seconds for what is under way when the receiver is stopped."""
 
@@ -72,18 +77,22 @@ class PopReceiver:
             await asyncio.sleep(pause)
 
     def _ask_beside(self, brought: int) -> None:
-        """Where there is more than one request brings, several are under way. Order allows but one."""
-        full = brought >= self._parts.subscription.batch and not self._stopping
-        if full and not self._parts.subscription.settings.orderly and len(self._tasks) < self._options.calls:
-            self._add(self._help)
+        """While messages come, two requests wait; while they come back full, several more ask. Order allows but one."""
+        if not brought or self._stopping or self._parts.subscription.settings.orderly:
+            return
+        if len(self._tasks) < min(_WAITING, self._options.calls):
+            self._add(partial(self._help, min(_WAIT, self._options.long_poll)))
+        elif brought >= self._parts.subscription.batch and len(self._tasks) < self._options.calls:
+            self._add(partial(self._help, 0.0))
 
-    async def _help(self) -> None:
-        """As long as requests bring something. They do not wait at the broker."""
+    async def _help(self, wait: float) -> None:
+        """Requests that wait for so many seconds, as long as they bring something; further ones, as long as full."""
         with guarded("receiving", self._parts.reporter):
             try:
                 while self._parts.open.is_set() and not self._stopping:
-                    brought = await self._receive(0.0)
-                    if not brought:
+                    brought = await self._receive(wait)
+                    full = brought >= self._parts.subscription.batch
+                    if not brought or (not full and len(self._tasks) > _WAITING):
                         return
                     self._ask_beside(brought)
             except SinkError:
@@ -121,9 +130,10 @@ class PopReceiver:
             messages = self._parts.take(self.broker, popped, began_ns)
             if messages:
                 self._parts.received(messages, started_ns, time.time_ns())
-            # With the same id a broker gives the same messages again, which is how those of an answer that was lost
-            # come at once; with another, it finds the queue locked until their invisible time has passed.
-            self._attempt_id = uuid.uuid4().hex
+            if orderly:
+                # With the same id a broker gives the same messages again, which is how those of an answer that was
+                # lost come at once; with another, it finds the queue locked until their invisible time has passed.
+                self._attempt_id = uuid.uuid4().hex
         return len(popped)
 
     def _accepted(self, endpoint: RemotingEndpoint) -> None:

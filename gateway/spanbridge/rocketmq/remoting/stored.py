@@ -15,8 +15,12 @@ from spanbridge.rocketmq.remoting.errors import FrameError
 
 _MAGIC_V1: Final = -626843481
 _MAGIC_V2: Final = -626843477
+_MAGICS: Final = frozenset((_MAGIC_V1, _MAGIC_V2))
 _BORN_HOST_V6, _STORE_HOST_V6 = 0x10, 0x20  # MessageSysFlag
-_HEAD = struct.Struct(">iiiiiqqiq")
+_V6: Final = _BORN_HOST_V6 | _STORE_HOST_V6
+_HEAD = struct.Struct(">iiii4xqqiq8xq8xi8xi")
+"""All before the body, where both hosts have addresses of IPv4."""
+_BEFORE_HOSTS: Final = 48
 _LONG = struct.Struct(">q")
 _AFTER_HOSTS = struct.Struct(">iqi")
 _SHORT = struct.Struct(">H")
@@ -44,8 +48,12 @@ class StoredMessage(NamedTuple):
     @property
     def properties(self) -> dict[str, str]:
         """User and system properties (``MessageDecoder.string2messageProperties``)."""
-        items = self.raw_properties.decode(errors="replace").split("\x02")
-        return dict([item.split("\x01", 1) for item in items if "\x01" in item])
+        found = {}
+        for item in self.raw_properties.decode(errors="replace").split("\x02"):
+            name, separator, value = item.partition("\x01")
+            if separator:
+                found[name] = value
+        return found
 
 
 def read_messages(data: bytes) -> Iterator[StoredMessage]:
@@ -62,38 +70,49 @@ def read_messages(data: bytes) -> Iterator[StoredMessage]:
 
 def _read(data: bytes, at: int) -> tuple[StoredMessage, int]:
     try:
-        size, magic, crc, queue_id, _flag, offset, physical, system_flag, born_ms = _HEAD.unpack_from(data, at)
-        if magic not in (_MAGIC_V1, _MAGIC_V2):
+        size, magic, crc, queue_id, offset, physical, system_flag, born_ms, store_ms, attempts, body_size = (
+            _HEAD.unpack_from(data, at)
+        )
+        if magic not in _MAGICS:
             raise FrameError(f"a stored message in a layout that is not known: {magic}")
-        cursor = at + _HEAD.size + (20 if system_flag & _BORN_HOST_V6 else 8)
-        (store_ms,) = _LONG.unpack_from(data, cursor)
-        cursor += _LONG.size + (20 if system_flag & _STORE_HOST_V6 else 8)
-        attempts, _prepared, body_size = _AFTER_HOSTS.unpack_from(data, cursor)
-        body, cursor = _taken(data, cursor + _AFTER_HOSTS.size, body_size)
-        topic_size, cursor = _topic_size(data, cursor, magic)
-        topic, cursor = _taken(data, cursor, topic_size)
-        (properties_size,) = _SHORT.unpack_from(data, cursor)
-        properties, cursor = _taken(data, cursor + _SHORT.size, properties_size)
+        cursor = at + _HEAD.size
+        if system_flag & _V6:
+            cursor, store_ms, attempts, body_size = _behind_hosts(data, at, system_flag)
+        body_end = cursor + body_size
+        topic_size, topic_start = _topic_size(data, body_end, magic)
+        topic_end = topic_start + topic_size
+        start = topic_end + _SHORT.size
+        end = start + _SHORT.unpack_from(data, topic_end)[0]
     except (struct.error, IndexError):
         raise FrameError("a stored message ends too early") from None
-    if cursor != at + size:
-        raise FrameError(f"a stored message of {cursor - at} bytes that gives its size as {size}")
-    name = topic.decode(errors="replace")
+    if body_size < 0 or end > len(data):
+        raise FrameError("a stored message ends too early")
+    if end != at + size:
+        raise FrameError(f"a stored message of {end - at} bytes that gives its size as {size}")
+    topic, body, properties = (
+        data[topic_start:topic_end].decode(errors="replace"),
+        data[cursor:body_end],
+        data[start:end],
+    )
     return (
         StoredMessage(
-            name, queue_id, offset, physical, system_flag, born_ms, store_ms, attempts, body, properties, crc
+            topic, queue_id, offset, physical, system_flag, born_ms, store_ms, attempts, body, properties, crc
         ),
         size,
     )
 
 
+def _behind_hosts(data: bytes, at: int, system_flag: int) -> tuple[int, int, int, int]:
+    """Where the body begins, store time, attempts and the body's size, where a host has an address of IPv6."""
+    cursor = at + _BEFORE_HOSTS + (20 if system_flag & _BORN_HOST_V6 else 8)
+    (store_ms,) = _LONG.unpack_from(data, cursor)
+    cursor += _LONG.size + (20 if system_flag & _STORE_HOST_V6 else 8)
+    attempts, _prepared, body_size = _AFTER_HOSTS.unpack_from(data, cursor)
+    return cursor + _AFTER_HOSTS.size, store_ms, attempts, body_size
+
+
 def _topic_size(data: bytes, at: int, magic: int) -> tuple[int, int]:
+    """The size of the topic, and where it begins."""
     if magic == _MAGIC_V1:
         return data[at], at + 1
     return _SHORT.unpack_from(data, at)[0], at + _SHORT.size
-
-
-def _taken(data: bytes, at: int, size: int) -> tuple[bytes, int]:
-    if size < 0 or size > len(data) - at:
-        raise FrameError("a stored message ends too early")
-    return data[at : at + size], at + size

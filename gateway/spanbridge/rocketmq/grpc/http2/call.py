@@ -35,6 +35,9 @@ class CallEnd:
     details: str = ""
 
 
+_IN_ORDER = CallEnd(GrpcStatus.OK)
+
+
 class UnsentMessages:
     """Messages to send, cut as the peer takes them. ``whole`` says that no other follows."""
 
@@ -132,6 +135,8 @@ class GrpcCall:
     def outcome(self) -> CallEnd:
         """What the headers say of a stream that the peer ended."""
         status = self.headers.get("grpc-status")
+        if status == "0" and not self.reader.inside:
+            return _IN_ORDER
         if status is None:
             http = self.headers.get(":status", "")
             if http in {"", "200"}:

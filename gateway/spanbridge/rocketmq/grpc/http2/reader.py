@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 from spanbridge.rocketmq.grpc.http2.errors import Http2Error
@@ -11,6 +12,8 @@ LARGEST_FRAME = 256 * 1024
 """Bytes of a frame's payload that we take."""
 _LONGEST_HEADERS = 64 * 1024
 _STREAM = (1 << 31) - 1
+_HEAD = struct.Struct(">IBI")
+"""Length (three bytes) and type, flags, stream."""
 
 Handler = Callable[[int, int, bytes], None]
 """Takes stream, flags and payload of a frame. May raise :class:`Http2Error`."""
@@ -42,8 +45,8 @@ class FrameReader:
             data = self._rest + data
         position, end = 0, len(data)
         while end - position >= HEAD:
-            size = int.from_bytes(data[position : position + 3], "big")
-            kind, flags = data[position + 3], data[position + 4]
+            word, flags, stream = _HEAD.unpack_from(data, position)
+            size, kind = word >> 8, word & 0xFF
             if not self.greeted:
                 if kind != FrameKind.SETTINGS or data[position : position + 5] == b"HTTP/":
                     raise Http2Error("it does not speak gRPC. Is this the port of RocketMQ's proxy?")
@@ -52,14 +55,14 @@ class FrameReader:
                 raise Http2Error(f"a frame of {size} bytes")
             if end - position - HEAD < size:
                 break
-            stream = int.from_bytes(data[position + 5 : position + HEAD], "big") & _STREAM
-            payload = data[position + HEAD : position + HEAD + size]
-            position += HEAD + size
+            start = position + HEAD
+            position = start + size
+            payload = data[start:position]
             if self._headers is not None and kind != FrameKind.CONTINUATION:
                 raise Http2Error("a header block that is interrupted")
             handler = self._handlers.get(kind)
             if handler is not None:
-                handler(stream, flags, payload)
+                handler(stream & _STREAM, flags, payload)
         self._rest = data[position:]
 
     def _on_headers(self, stream: int, flags: int, payload: bytes) -> None:
