@@ -120,6 +120,12 @@ class Intake:
 
     def _answered(self, deliveries: list[Delivery[Publish]]) -> list[Delivery[Publish]]:
         """Those that the source brought; the others, out of the spool, are acked."""
+        first = deliveries[0].source if deliveries else self.source
+        if all(one.source is first for one in deliveries):
+            if first is self.source:
+                return deliveries
+            first.ack(deliveries)
+            return []
         own: list[Delivery[Publish]] = []
         others: dict[Acknowledger[Publish], list[Delivery[Publish]]] = {}
         for one in deliveries:
@@ -131,15 +137,16 @@ class Intake:
             source.ack(found)
         return own
 
-    def replay(self, delivery: Delivery[Publish], spooled: Spooled) -> Outgoing | Kept | None:
+    def replay(self, delivery: Delivery[Publish], spooled: Spooled, begun_ns: int) -> Outgoing | Kept | None:
         """A message out of the spool on its way; None: it was dropped. It was counted when it was received.
 
-        A fault of ours that comes back refuses it, as it would at the source.
+        ``begun_ns`` is when it was read (Unix time). A fault of ours that comes back refuses it, as it would at the
+        source.
         """
         outgoing: Outgoing | Kept | None = None
         while True:
             try:
-                outgoing = self._process(delivery, 0, spooled)
+                outgoing = self._process(delivery, begun_ns, spooled)
                 tally = outgoing.recipe.tally
                 break
             except Exception as error:  # noqa: BLE001 - as in deliver
@@ -193,7 +200,7 @@ class Intake:
             traceparent, tracestate, trace = (
                 recipe.spans.begin(context, publish.received_ns, len(payload), begun_ns)
                 if spooled is None
-                else recipe.spans.resume(context, spooled.trace, spooled.spooled_ns, len(payload))
+                else recipe.spans.resume(context, spooled.trace, spooled.spooled_ns, len(payload), begun_ns)
             )
         except Exception as fault:  # noqa: BLE001 - telemetry never stops a message
             report_fault(self._reporter, fault, "telemetry")

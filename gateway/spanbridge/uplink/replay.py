@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SpanbridgeError, bare
@@ -85,7 +86,6 @@ class Replay:
         """Whether this pass over the spool began with its first message."""
         self._again = False
         """Whether something before the place of this pass waits: what is behind it may not be given first."""
-        self._read_to = 0
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -94,7 +94,6 @@ class Replay:
     def begin(self) -> None:
         """Begin with what an earlier run left. The spool is open."""
         self._backlog = Backlog(self._spool.first)
-        self._read_to = self._spool.first
         self._standing.unseen = self._spool.end > self._spool.first
         self._task = asyncio.get_running_loop().create_task(self._run(), name="replay")
 
@@ -194,19 +193,18 @@ class Replay:
     def ack(self, deliveries: Sequence[Delivery[Publish]]) -> None:
         """See :meth:`spanbridge.ports.Source.ack`."""
         done: Counts = {}
-        finish, size = self._backlog.finish, 0
-        for delivery in deliveries:
-            if type(delivery) is not SpooledDelivery or not finish(delivery.number):
-                continue
+        size = 0
+        finished = self._backlog.finish(cast("Sequence[SpooledDelivery]", deliveries))  # nobody else makes any of ours
+        for delivery in finished:
             delivery.intake.replayed -= 1
             size += delivery.size
-            self.sent += 1
             partition = delivery.partition
             if partition is not None:
                 done[partition] = done.get(partition, 0) + 1
             if not delivery.message.qos:
                 self.qos0_bytes = max(0, self.qos0_bytes - delivery.size)
         self._backlog.advance()
+        self.sent += len(finished)
         self._out_bytes -= size
         for partition, count in done.items():
             add(self._standing.out, partition, -count)
@@ -263,10 +261,8 @@ class Replay:
         found = await self._spool.read(_CHUNK, _CHUNK_BYTES)
         if self._again:
             return []
-        if not found:
-            self._read_to = max(self._read_to, end)
-            if self._spool.end <= self._read_to:
-                self._end_pass()
+        if not found and self._spool.end <= end:
+            self._end_pass()
         return found
 
     def _has_room(self) -> bool:
@@ -284,50 +280,50 @@ class Replay:
         found, self._left, self._held = self._left, [], None
         found = found or await self._read()
         counts: Counts = {}
-        touched: dict[Partition[Outgoing], None] = {}
         try:
-            self._left = found[self._give_all(found, counts, touched) :]
+            self._left = found[self._give_all(found, counts) :]
         finally:
             self._standing.given(counts)
-            for partition in touched:
+            for partition in counts:
                 self._sender.submit(partition)
 
-    def _give_all(
-        self, found: Sequence[Record | Lost], counts: Counts, touched: dict[Partition[Outgoing], None]
-    ) -> int:
+    def _give_all(self, found: Sequence[Record | Lost], counts: Counts) -> int:
         """Give messages to their partitions; how far that went: the rest has to wait. Hot path while a backlog drains.
 
-        ``counts`` gets how many of each partition were given, ``touched`` those that gained some.
+        ``counts`` gets how many of each partition were given.
         """
         backlog, bounds, remake = self._backlog, self.bounds, self._remaker.make
+        now_ns, begun_ns = self._clock.monotonic_ns(), self._clock.now_ns()
         waits, free = backlog.waits, set[Partition[Outgoing]]()
+        unknown = backlog.end
         for index, one in enumerate(found):
             if backlog.given >= bounds.messages or self._out_bytes >= bounds.size:
                 return index
             if isinstance(one, Lost):
                 backlog.skip(range(one.first, one.end))
-                self._read_to = max(self._read_to, one.end)
                 continue
             number = one.number
-            if waits(number):
-                made = remake(one, self)
+            if number >= unknown or waits(number):
+                made = remake(one, self, now_ns, begun_ns)
                 if made is None:
                     backlog.skip((number,))
-                elif isinstance(outgoing := made[1], Kept):
-                    self._take_out(made[0])  # a dead letter: its acknowledgement is the disk's
-                elif (partition := outgoing.recipe.partition) not in free and not self._may_go(partition, counts, free):
-                    made[0].intake.encoded_bytes -= len(outgoing.encoded)
-                    if partition not in self._passed_over and not self._passes_over(partition):
-                        self._held = partition
-                        return index
-                    add(self._passed_over, partition, 1)
-                else:
-                    self._take_out(made[0], partition)
+                    continue
+                delivery, outgoing = made
+                if not isinstance(outgoing, Kept):  # a dead letter's acknowledgement is the disk's
+                    partition = outgoing.recipe.partition
+                    if partition not in free and not self._may_go(partition, counts, free):
+                        delivery.intake.encoded_bytes -= len(outgoing.encoded)
+                        if partition not in self._passed_over and not self._passes_over(partition):
+                            self._held = partition
+                            return index
+                        add(self._passed_over, partition, 1)
+                        continue
+                    delivery.partition = partition
                     counts[partition] = counts.get(partition, 0) + 1
                     partition.add(outgoing)
-                    touched[partition] = None
-            if number >= self._read_to:
-                self._read_to = number + 1
+                delivery.intake.replayed += 1
+                backlog.give(number)
+                self._out_bytes += delivery.size
         return len(found)
 
     def _may_go(self, partition: Partition[Outgoing], counts: Counts, free: set[Partition[Outgoing]]) -> bool:
@@ -338,12 +334,6 @@ class Replay:
             return self._standing.out.get(partition, 0) + counts.get(partition, 0) < PROBE
         free.add(partition)
         return True
-
-    def _take_out(self, delivery: SpooledDelivery, partition: Partition[Outgoing] | None = None) -> None:
-        delivery.partition = partition
-        delivery.intake.replayed += 1
-        self._backlog.give(delivery.number)
-        self._out_bytes += delivery.size
 
     def _end_pass(self) -> None:
         """The end of the spool is reached: what was passed over in a whole pass is all that it holds."""
@@ -360,6 +350,5 @@ class Replay:
         """Read from the first message that is not done."""
         self._left, self._held, self._again = [], None, False
         self._passed_over, self._whole = {}, True
-        self._read_to = self._backlog.first
         self._spool.rewind(self._backlog.first)
         self._woken.set()
