@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from spanbridge.core import mapping
 from spanbridge.core.cache import Generations
-from spanbridge.core.delivery import Acknowledger, Delivery
+from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SinkRejected, bare
 from spanbridge.core.message import Publish
 from spanbridge.core.partition import Partition
@@ -120,21 +120,16 @@ class Intake:
 
     def _answered(self, deliveries: list[Delivery[Publish]]) -> list[Delivery[Publish]]:
         """Those that the source brought; the others, out of the spool, are acked."""
-        first = deliveries[0].source if deliveries else self.source
-        if all(one.source is first for one in deliveries):
-            if first is self.source:
-                return deliveries
-            first.ack(deliveries)
-            return []
+        sources = {one.source for one in deliveries}
+        if sources == {self.source}:
+            return deliveries
         own: list[Delivery[Publish]] = []
-        others: dict[Acknowledger[Publish], list[Delivery[Publish]]] = {}
-        for one in deliveries:
-            if one.source is self.source:
-                own.append(one)
+        for source in sources:
+            mine = deliveries if len(sources) == 1 else [one for one in deliveries if one.source is source]
+            if source is self.source:
+                own = mine
             else:
-                others.setdefault(one.source, []).append(one)
-        for source, found in others.items():
-            source.ack(found)
+                source.ack(mine)
         return own
 
     def replay(self, delivery: Delivery[Publish], spooled: Spooled, begun_ns: int) -> Outgoing | Kept | None:

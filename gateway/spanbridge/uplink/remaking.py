@@ -16,32 +16,22 @@ from spanbridge.uplink.intake import Intake
 from spanbridge.uplink.recipe import Outgoing
 from spanbridge.uplink.rejects import Rejects
 
+_new = object.__new__
+
 Remade = tuple["SpooledDelivery", Outgoing | Kept]
 
 
 class SpooledDelivery(Delivery[Publish]):
-    """A message out of the spool, by its number there. ``partition`` is where it was given."""
+    """A message out of the spool, by its number there. ``partition`` is where it was given.
+
+    :class:`Remaker` makes these without a constructor, which would take as long again.
+    """
 
     __slots__ = ("intake", "number", "partition")
 
-    def __init__(  # noqa: PLR0917 - keyword arguments cost where a backlog drains
-        self,
-        message: Publish,
-        source: Acknowledger[Publish],
-        size: int,
-        arrived_ns: int,
-        expires_ns: int | None,
-        number: int,
-        intake: Intake,
-    ) -> None:
-        self.message = message
-        self.source = source
-        self.size = size
-        self.arrived_ns = arrived_ns
-        self.expires_ns = expires_ns
-        self.number = number
-        self.intake = intake
-        self.partition: Partition[Outgoing] | None = None
+    intake: Intake
+    number: int
+    partition: Partition[Outgoing] | None
 
 
 class Remaker:
@@ -92,7 +82,15 @@ class Remaker:
                 self._rejects.dropped(publish, intake.tallies.get(intake.filter_of(publish.topic)), reason, cause)
                 return None
             expires = None if left is None else now_ns + left
-        delivery = SpooledDelivery(publish, acknowledger, len(record.body), now_ns, expires, record.number, intake)
+        delivery = _new(SpooledDelivery)
+        delivery.message = publish
+        delivery.source = acknowledger
+        delivery.size = len(record.body)
+        delivery.arrived_ns = now_ns
+        delivery.expires_ns = expires
+        delivery.number = record.number
+        delivery.intake = intake
+        delivery.partition = None
         outgoing = intake.replay(delivery, spooled, begun_ns)
         return None if outgoing is None else (delivery, outgoing)
 

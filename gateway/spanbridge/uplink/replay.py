@@ -279,23 +279,23 @@ class Replay:
             self._begin_pass()
         found, self._left, self._held = self._left, [], None
         found = found or await self._read()
-        counts: Counts = {}
+        given: dict[Partition[Outgoing], list[Outgoing]] = {}
         try:
-            self._left = found[self._give_all(found, counts) :]
+            self._left = found[self._take_out(found, given) :]
         finally:
-            self._standing.given(counts)
-            for partition in counts:
+            self._standing.given({partition: len(mine) for partition, mine in given.items()})
+            for partition, mine in given.items():
+                partition.extend(mine)
                 self._sender.submit(partition)
 
-    def _give_all(self, found: Sequence[Record | Lost], counts: Counts) -> int:
-        """Give messages to their partitions; how far that went: the rest has to wait. Hot path while a backlog drains.
+    def _take_out(self, found: Sequence[Record | Lost], given: dict[Partition[Outgoing], list[Outgoing]]) -> int:
+        """Make messages for their partitions; how far that went: the rest has to wait. Hot path while a backlog drains.
 
-        ``counts`` gets how many of each partition were given.
+        ``given`` gets those of each partition.
         """
         backlog, bounds, remake = self._backlog, self.bounds, self._remaker.make
         now_ns, begun_ns = self._clock.monotonic_ns(), self._clock.now_ns()
-        waits, free = backlog.waits, set[Partition[Outgoing]]()
-        unknown = backlog.end
+        waits, free, unknown = backlog.waits, dict[Partition[Outgoing], list[Outgoing]](), backlog.end
         for index, one in enumerate(found):
             if backlog.given >= bounds.messages or self._out_bytes >= bounds.size:
                 return index
@@ -311,7 +311,8 @@ class Replay:
                 delivery, outgoing = made
                 if not isinstance(outgoing, Kept):  # a dead letter's acknowledgement is the disk's
                     partition = outgoing.recipe.partition
-                    if partition not in free and not self._may_go(partition, counts, free):
+                    mine = free.get(partition)
+                    if mine is None and (mine := self._room(partition, given, free)) is None:
                         delivery.intake.encoded_bytes -= len(outgoing.encoded)
                         if partition not in self._passed_over and not self._passes_over(partition):
                             self._held = partition
@@ -319,21 +320,27 @@ class Replay:
                         add(self._passed_over, partition, 1)
                         continue
                     delivery.partition = partition
-                    counts[partition] = counts.get(partition, 0) + 1
-                    partition.add(outgoing)
+                    mine.append(outgoing)
                 delivery.intake.replayed += 1
                 backlog.give(number)
                 self._out_bytes += delivery.size
         return len(found)
 
-    def _may_go(self, partition: Partition[Outgoing], counts: Counts, free: set[Partition[Outgoing]]) -> bool:
-        """Whether another message of it may be given; ``free`` gets partitions that nothing limits in this step."""
+    def _room(
+        self,
+        partition: Partition[Outgoing],
+        given: dict[Partition[Outgoing], list[Outgoing]],
+        free: dict[Partition[Outgoing], list[Outgoing]],
+    ) -> list[Outgoing] | None:
+        """Where another message of it goes in ``given``; None: none may. ``free`` gets what nothing limits now."""
         if partition in self._passed_over:
-            return False
-        if partition in self._standing.stopped:
-            return self._standing.out.get(partition, 0) + counts.get(partition, 0) < PROBE
-        free.add(partition)
-        return True
+            return None
+        mine = given.setdefault(partition, [])
+        if partition not in self._standing.stopped:
+            free[partition] = mine
+        elif self._standing.out.get(partition, 0) + len(mine) >= PROBE:
+            return None
+        return mine
 
     def _end_pass(self) -> None:
         """The end of the spool is reached: what was passed over in a whole pass is all that it holds."""

@@ -18,7 +18,7 @@ from spanbridge.telemetry.spans.describe import Descriptions
 from spanbridge.telemetry.spans.hop import Hop, cut
 from spanbridge.telemetry.spans.recipe import Following, RecipeSpans, RecordingSpans, SilentSpans
 from spanbridge.telemetry.spans.spooled import SpooledTrace, stored
-from spanbridge.telemetry.spans.trace import MessageTrace
+from spanbridge.telemetry.spans.trace import AskedTrace, MessageTrace
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanLimits
@@ -129,7 +129,7 @@ class Tracer:
             for trace in traces:
                 if trace is not None:
                     trace.tried = True
-        linked = [trace for trace in traces if trace is not None and (type(trace) is MessageTrace or trace.sends)]
+        linked = [trace for trace in traces if trace is not None and (type(trace) is not AskedTrace or trace.sends)]
         if linked:
             self._sink.add((self._request_span(hop, linked, len(traces), start_ns, end_ns, error),))
 
