@@ -138,22 +138,21 @@ class Intake:
         ``begun_ns`` is when it was read (Unix time). A fault of ours that comes back refuses it, as it would at the
         source.
         """
-        outgoing: Outgoing | Kept | None = None
-        while True:
+        refused: Refused | None = None
+        while refused is None:
             try:
                 outgoing = self._process(delivery, begun_ns, spooled)
-                tally = outgoing.recipe.tally
-                break
             except Exception as error:  # noqa: BLE001 - as in deliver
                 refused = self._refused(delivery, error)
-                if refused is not None:
-                    tally = self._tally(refused)
-                    outgoing = self._refuse(delivery, refused)
-                    break
-        tally.received -= 1
-        self._outcomes.clear()
-        self.encoded_bytes += len(outgoing.encoded) if isinstance(outgoing, Outgoing) else 0
-        return outgoing
+            else:
+                outgoing.recipe.tally.received -= 1
+                self.encoded_bytes += len(outgoing.encoded)
+                return outgoing
+        self._tally(refused).received -= 1
+        diverted = self._refuse(delivery, refused)
+        if isinstance(diverted, Outgoing):
+            self.encoded_bytes += len(diverted.encoded)
+        return diverted
 
     def filter_of(self, topic: str) -> str:
         """The filter of the route that takes a topic, as tallies are called. It may be called from another thread."""
@@ -186,8 +185,9 @@ class Intake:
         recipe.tally.received += 1
         if recipe.json_payload:
             payload, context, problem = _without_json(payload, context, problem)
-        outcome = problem or ("absent" if context is None else "valid")
-        self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
+        if spooled is None:
+            outcome = problem or ("absent" if context is None else "valid")
+            self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
         if recipe.special:
             self._look_closer(publish, payload, recipe)
         trace: MessageTrace | None = None

@@ -170,17 +170,19 @@ class Replay:
         """See :meth:`spanbridge.ports.Source.ack`."""
         done: Counts = {}
         size = 0
-        finished = self._passes.backlog.finish(
-            cast("Sequence[SpooledDelivery]", deliveries)
-        )  # nobody else makes any of ours
+        ours = cast("Sequence[SpooledDelivery]", deliveries)  # nobody else makes any of this source
+        finished = self._passes.backlog.finish(ours)
+        partition, count = None, 0
         for delivery in finished:
             delivery.intake.replayed -= 1
             size += delivery.size
-            partition = delivery.partition
-            if partition is not None:
-                done[partition] = done.get(partition, 0) + 1
+            if delivery.partition is not partition:  # those of one request have the same
+                _count(done, partition, count)
+                partition, count = delivery.partition, 0
+            count += 1
             if not delivery.message.qos:
                 self.qos0_bytes = max(0, self.qos0_bytes - delivery.size)
+        _count(done, partition, count)
         self._passes.backlog.advance()
         self.sent += len(finished)
         self._passes.out_bytes -= size
@@ -218,3 +220,8 @@ class Replay:
                 report_fault(self._reporter, bare(fault), "uplink.replay")
                 await self._clock.sleep(_RETRY)
                 self._passes.begin()
+
+
+def _count(done: Counts, partition: Partition[Outgoing] | None, count: int) -> None:
+    if partition is not None:
+        done[partition] = done.get(partition, 0) + count

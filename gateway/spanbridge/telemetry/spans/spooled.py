@@ -98,14 +98,13 @@ def resumed(  # noqa: PLR0917
         followed = context if following.follow else None
         trace_id = ids.trace_id() if followed is None else followed.trace_id_bytes
         return passed or f"00-{trace_id.hex()}-{ids.span_id().hex()}-{_FLAGS[flags]}", tracestate, None
-    begun_ns = begun_ns or time_ns()
     trace = _new(SpooledTrace)
     trace.send = send
-    trace.trace_id, trace.process_id, trace.send_id = kept
+    trace.trace_id, trace.process_id, trace.send_id = trace_id, _, send_id = kept
     trace.parent_id = trace.extra = b""
-    trace.begun_ns = begun_ns
+    trace.begun_ns = begun_ns = begun_ns or time_ns()
     trace.received_ns = spooled_ns if spooled_ns < begun_ns else begun_ns
     trace.size = size
     trace.tracestate = tracestate
     trace.tried = False
-    return passed or f"00-{kept.trace_id.hex()}-{kept.send_id.hex()}-{_FLAGS[flags | 1]}", tracestate, trace
+    return passed or f"00-{trace_id.hex()}-{send_id.hex()}-{_FLAGS[flags | 1]}", tracestate, trace
