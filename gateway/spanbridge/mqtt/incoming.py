@@ -54,20 +54,23 @@ class IncomingConnection(Connection):
         """
         now_ns = time.monotonic_ns()
         unix_ns = time.time_ns() - now_ns
-        for piece, arrived_ns in self._arrivals.read(data, now_ns):
-            pieces = [piece[at : at + _PIECE] for at in range(0, len(piece), _PIECE)]
-            self._unread.extend((one, unix_ns + arrived_ns, arrived_ns) for one in pieces)
         unread = self._unread
-        while unread and not self._holds:
+        for piece, arrived_ns in self._arrivals.read(data, now_ns):
+            for at in range(0, len(piece), _PIECE):
+                unread.append((piece[at : at + _PIECE], unix_ns + arrived_ns, arrived_ns))
+        while unread:
             batch: list[Delivery[Publish]] = []
             try:
                 self._decode(*unread.popleft(), batch)
             finally:
                 self._hand_over(batch)
+            if unread and self._holds:
+                break
 
     def _read_on(self) -> None:
         """Go on with what was read before the pause, then with the socket."""
-        self.data_received(b"")
+        if not self._holds:
+            self.data_received(b"")
         self.apply_pause()
 
     @property
