@@ -119,7 +119,7 @@ class StraightSource:
                 await self._acked.wait()
             for packet in self._decoder.feed(data, time.time_ns(), time.monotonic_ns()):
                 assert type(packet) is Publishes
-                self._deliver(self._session.take(packet)[0])
+                self._deliver(list(self._session.take(packet)[0]))
             await asyncio.sleep(0)
         while self.unacked:
             self._acked.clear()
