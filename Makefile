@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+N ?= 20
 DIST ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench faults docs devstack dist w3c clean
+.PHONY: help setup demo test fuzz lint format bench faults docs devstack dist w3c clean
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +29,9 @@ demo: $(READY) ## Run devices, both brokers, the gateway and a consumer; show th
 
 test: lint ## Check style, types and layers, then run all tests on real brokers (ARGS="-k name")
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(READY) ## Run the properties with other examples each time, N times as many (N=20 ARGS="tests/spool")
+	FUZZ=$(N) $(BIN)/python -m pytest -m hypothesis -o timeout=7200 $(ARGS)
 
 lint: $(READY) ## Check style, types and layers
 	$(BIN)/ruff check .

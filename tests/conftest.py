@@ -7,9 +7,19 @@ import logging
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
-"""A busy machine is no fault: for every property, whatever else its own settings say."""
+from tests.drawing import TIMES, examples
+
+settings.register_profile(
+    "spanbridge",
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=TIMES == 1,
+    print_blob=True,
+)
+settings.load_profile("spanbridge")
+"""For every property, whatever else its own settings say: a busy machine is no fault, and a run of the tests draws what
+the run before drew. What was never drawn before is looked for with ``make fuzz``."""
 
 logging.getLogger("rocketmq-python-client").propagate = False
 """Its threads outlive the tests that use it, and log into whatever test captures the log then."""

@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import example, given, settings
 
 from spanbridge.config.load import examine_text
+from tests.drawing import examples
 
 SECTIONS = (
     "mqtt",
@@ -77,13 +78,13 @@ def examined(text: str, environ: dict[str, str]) -> None:
     assert all(problem.message for problem in report.problems)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(TABLES, ENVIRONMENTS)
 def test_nested_junk_is_told_in_words(tables: dict[str, Any], environ: dict[str, str]) -> None:
     examined("\n".join(f"{quoted(key)} = {toml(value)}" for key, value in tables.items()), environ)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.text(max_size=200))
 @example("a = " + "[" * 5000)
 @example("a = " + "{b=" * 5000)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -17,6 +17,7 @@ from spanbridge.config.checks import cross_check
 from spanbridge.config.parts import Parts
 from spanbridge.config.repair import repair
 from spanbridge.core.policy import Carrier, ContextPolicy
+from tests.drawing import examples
 
 MINIMAL = """\
 [mqtt]
@@ -574,7 +575,7 @@ NONSENSE = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
+@settings(max_examples=examples(300))
 @given(
     st.fixed_dictionaries(
         {},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from binascii import b2a_base64
 from collections.abc import Callable
 
@@ -34,14 +33,13 @@ from spanbridge_context import (
     split_user_properties,
 )
 from spanbridge_context.otel import SpanbridgePropagator, from_span_context, user_property_getter
-
-EXAMPLES = int(os.environ.get("CODEC_EXAMPLES", "50"))
+from tests.drawing import examples
 
 
 def given(*strategies: st.SearchStrategy) -> Callable:
     """As hypothesis's, without its limits of time: a busy machine is no failure."""
     settings = hypothesis.settings(
-        max_examples=EXAMPLES, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+        max_examples=examples(50), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     return lambda test: settings(hypothesis.given(*strategies)(test))
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from spanbridge.core.message import Publish
 from spanbridge.mqtt.delivery import MqttDelivery
+from tests.drawing import examples
 
 from .broker import Body, ModelBroker
 
@@ -176,7 +177,7 @@ REUSED = [
 """An identifier of a message that was acked late, taken for an equal message that is lost on the wire."""
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example(LOST_SESSION, True)
 @example(REUSED, True)
 @given(STORY, st.booleans())

@@ -19,6 +19,7 @@ from spanbridge.mqtt.codec import Answers, Decoder, Publishes
 from spanbridge.mqtt.codec.packets import PubrelPacket
 from spanbridge.mqtt.outbound import OutboundSession
 from spanbridge.mqtt.version import Accepted, Version5, Version311
+from tests.drawing import examples
 
 from .publishing import Command
 
@@ -214,6 +215,7 @@ class Story:
         for qos in (0, 1, 2):
             for topic in TOPICS:
                 mine = {n for one, n in self.numbers.items() if one.publish.topic == topic and one.publish.qos == qos}
+                mine -= self.broker.refused  # one whose refusal was on the wire when it was cut comes again, and late
                 first = list(dict.fromkeys(number for number, _ in self.broker.taken if number in mine))
                 assert first == sorted(first), "each topic in its order"
 
@@ -227,8 +229,9 @@ HALF = [("connect", 5), ("publish", 3), ("pump", 0), ("read", 0), ("hear", 3), (
 """A PUBREC of which a part was read."""
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example(HALF, True)
+@example([("publish", 0), ("publish", 0), ("connect", 1), ("pump", 0), ("read", 74)], True)
 @given(STORY, st.booleans())
 def test_each_message_has_one_outcome_and_it_is_true(story: list[tuple[str, int]], v5: bool) -> None:
     Story(v5=v5).play(story)

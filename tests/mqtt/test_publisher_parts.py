@@ -19,11 +19,12 @@ from spanbridge.mqtt.codec.publish import PublishEncoder
 from spanbridge.mqtt.outbound import OutboundSession
 from spanbridge.mqtt.outcomes import error_for
 from spanbridge.mqtt.version import Accepted, Version5, Version311
+from tests.drawing import examples
 
 from .publishing import Command, command
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Cn")), max_size=20)
-PATIENT = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PATIENT = settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MESSAGES = st.builds(
     Publish,
     topic=TEXT.filter(lambda name: bool(name) and not set(name) & set("+#")),

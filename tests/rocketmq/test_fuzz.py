@@ -27,6 +27,7 @@ from spanbridge.rocketmq.remoting.call import Call, answer
 from spanbridge.rocketmq.remoting.errors import RemotingError
 from spanbridge.rocketmq.remoting.frame import Frame
 from spanbridge.rocketmq.remoting.pull import pull
+from tests.drawing import examples
 
 from .test_http2 import Line
 
@@ -76,7 +77,7 @@ def received(parts: list[bytes], step: int) -> tuple[list[bytes], list[list[Call
     return asyncio.run(run())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.lists(FRAMES, max_size=12), st.sampled_from([1, 5, 1 << 20]))
 @example([frame(FrameKind.SETTINGS, 0, 0, b"\0\4\xff\xff\xff\xff\0\5\0\0\0\0")], 1 << 20)
 @example([frame(FrameKind.WINDOW_UPDATE, 0, 1, b"\xff\xff\xff\xff")] * 3, 1 << 20)
@@ -97,7 +98,7 @@ def test_headers_without_end_are_not_kept() -> None:
     assert "headers" in ends[0][0].details
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(BLOCKS)
 def test_hpack_decodes_or_refuses(block: bytes) -> None:
     with contextlib.suppress(Http2Error):
@@ -105,7 +106,7 @@ def test_hpack_decodes_or_refuses(block: bytes) -> None:
         assert sum(len(name) + len(value) for name, value in found.items()) <= 2 * len(block) + 10
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.binary(max_size=30), max_size=10))
 def test_messages_are_cut_or_refused(parts: list[bytes]) -> None:
     reader, got = MessageReader(LIMIT), []
@@ -139,7 +140,7 @@ def _answers() -> dict[Any, bytes]:
 ANSWERS = _answers()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.sampled_from(list(ANSWERS)), st.data())
 def test_protobuf_answers_are_read_or_refused(kind: Any, data: st.DataObject) -> None:
     spoilt = bytearray(ANSWERS[kind])
@@ -180,7 +181,7 @@ NAMED = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     st.sampled_from(CALLS),
     st.sampled_from([0, 1, 17, 19, 22, 1500, -5, 2**40]),

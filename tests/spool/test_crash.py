@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spanbridge.core.spooled import Lost
 from spanbridge.spool.errors import SpoolFault
 from spanbridge.spool.store import Store, StoreLimits
+from tests.drawing import examples
 
 from .simulated import SimulatedDisk
 
@@ -147,7 +148,9 @@ def play(model: Model, name: str, value: object) -> None:
             raise AssertionError(name)
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(1000), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(seed=st.integers(0, 1 << 32), history=st.lists(step, max_size=30))
 @example(seed=0, history=[("commit", [0]), ("crash", None), ("read", 1), ("done", 1), *UNSURE_MARK])
 @example(
@@ -171,7 +174,7 @@ def test_what_was_acknowledged_is_there_after_any_history(seed: int, history: li
     model.check_all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 120), min_size=1, max_size=25),
     flips=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 1 << 20), st.integers(0, 7)), max_size=12),
