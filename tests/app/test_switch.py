@@ -10,7 +10,8 @@ import pytest
 from spanbridge.app.services import Services
 from spanbridge.app.switch import SinkSwitch
 from spanbridge.core.message import Destination
-from tests.uplink.fakes import FakeReporter, FakeSink
+from tests.fakes import FakeReporter
+from tests.uplink.fakes import FakeSink
 
 pytestmark = pytest.mark.anyio
 

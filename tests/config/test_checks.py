@@ -155,28 +155,52 @@ topic = "telemetry"
 """
 
 
-@pytest.mark.parametrize(
-    ("mqtt", "rest", "path"),
-    [
-        ("session_expiry = 0", "", "mqtt.session_expiry"),
-        ("clean_start = true", "", "mqtt.clean_start"),
-        ("keep_alive = 0", "", "mqtt.keep_alive"),
-        ('version = "3.1.1"\nsession_expiry = 7', "", "mqtt.session_expiry"),
-        ('version = "3.1.1"\nreceive_maximum = 7', "", "mqtt.receive_maximum"),
-        ('version = "3.1.1"\nshare = "g"', "", "mqtt.share"),
-        ('share = "g"', 'message_group = "{device|none}"', "mqtt.share"),
-        ("", "qos = 0", "routes[0].qos"),
-        ("", 'context = "passthrough"\ntrust = false', "routes[0].context"),
-        ('version = "3.1.1"', 'tag = "{user.kind}"', "routes[0].tag"),
-        ('version = "3.1.1"', 'keys = ["{user.kind}"]', "routes[0].keys[0]"),
-        ("", "[uplink]\nmax_in_flight = 5", "uplink.max_in_flight"),
-        ("", '[admin]\nhost = "0.0.0.0"\nallow_remote = true', "admin.host"),
-    ],
-)
+WARNED = [
+    ("session_expiry = 0", "", "mqtt.session_expiry"),
+    ("clean_start = true", "", "mqtt.clean_start"),
+    ("keep_alive = 0", "", "mqtt.keep_alive"),
+    ('version = "3.1.1"\nsession_expiry = 7', "", "mqtt.session_expiry"),
+    ('version = "3.1.1"\nreceive_maximum = 7', "", "mqtt.receive_maximum"),
+    ('version = "3.1.1"\nshare = "g"', "", "mqtt.share"),
+    ('share = "g"', 'message_group = "{device|none}"', "mqtt.share"),
+    ("", "qos = 0", "routes[0].qos"),
+    ("", 'context = "passthrough"\ntrust = false', "routes[0].context"),
+    ('version = "3.1.1"', 'tag = "{user.kind}"', "routes[0].tag"),
+    ('version = "3.1.1"', 'keys = ["{user.kind}"]', "routes[0].keys[0]"),
+    ("", "[uplink]\nmax_in_flight = 5", "uplink.max_in_flight"),
+    ("", '[admin]\nhost = "0.0.0.0"\nallow_remote = true', "admin.host"),
+]
+
+
+@pytest.mark.parametrize(("mqtt", "rest", "path"), WARNED)
 def test_warnings(mqtt: str, rest: str, path: str) -> None:
     report = read(ONE % (mqtt, rest))
     assert report.config is not None
     assert [problem.path for problem in report.warnings] == [path]
+
+
+@pytest.mark.parametrize(("mqtt", "rest", "path"), WARNED)
+def test_warnings_are_told_beside_errors_in_the_same_section(mqtt: str, rest: str, path: str) -> None:
+    report = read(ONE % (f"{mqtt}\nwrong = 1\n", f"{rest}\nwrong = 1"))
+    assert len(report.errors) == 2
+    assert [problem.path for problem in report.warnings] == [path]
+
+
+@pytest.mark.parametrize(
+    ("mqtt", "rest"),
+    [
+        ('version = "9"\nsession_expiry = 0', ""),
+        ('version = "3.1.1"\nreceive_maximum = -1', ""),
+        ("", 'qos = "none"\ncontext = "passthrough"\ntrust = "off?"'),
+        ('version = "9"', 'tag = "{user.kind}"'),
+        ("", "[uplink]\nmax_in_flight = 5\n[uplink.batch]\nmax_messages = 0"),
+        ("", '[admin]\nhost = "0.0.0.0"\nallow_remote = true\ntoken = 5'),
+    ],
+)
+def test_no_warning_rests_on_what_is_invalid(mqtt: str, rest: str) -> None:
+    report = read(ONE % (mqtt, rest))
+    assert report.errors
+    assert report.warnings == []
 
 
 def test_warnings_about_security_and_empty_topics() -> None:

@@ -9,26 +9,19 @@ from typing import Any
 from spanbridge.core.delivery import Delivery
 from spanbridge.core.downlinks import Downlink
 from spanbridge.core.errors import SinkError, SinkUnavailable
-from spanbridge.core.events import Event
 from spanbridge.core.message import Message, Publish
 from spanbridge.core.template import DOWN, Template
 from spanbridge.downlink import Outbound
 from spanbridge.ports import Deliver, Link, PeerStatus, Published, Released
+from tests.fakes import StandingTime
 
 
-class FakeTime:
-    """Time that stands still until the test moves it. ``set`` is what Unix time was set forward by."""
+class FakeTime(StandingTime):
+    """Those that sleep wake up when the test has let enough of it pass."""
 
     def __init__(self) -> None:
-        self.now = 1_000_000_000
-        self.set = 0
+        super().__init__()
         self._sleeping: list[tuple[int, asyncio.Future[None]]] = []
-
-    def now_ns(self) -> int:
-        return self.now + self.set
-
-    def monotonic_ns(self) -> int:
-        return self.now
 
     async def sleep(self, seconds: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -45,19 +38,6 @@ class FakeTime:
         for until, woken in self._sleeping:
             if until <= self.now and not woken.done():
                 woken.set_result(None)
-
-
-class FakeEvents:
-    """Keeps events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def report(self, event: Event) -> None:
-        self.events.append(event)
-
-    def names(self) -> list[str]:
-        return [event.name for event in self.events]
 
 
 class QueueDelivery(Delivery[Message]):

@@ -15,8 +15,9 @@ from spanbridge.downlink import DownlinkEnds
 from spanbridge.downlink.maker import Maker
 from spanbridge.telemetry import Peer, Tracer
 from spanbridge_context import TraceContext, extract_user_properties, split_json, split_topic
+from tests.fakes import FakeReporter
 
-from .fakes import FakeEvents, FakeQueue, FakeTime, QueueDelivery, downlink
+from .fakes import FakeQueue, FakeTime, QueueDelivery, downlink
 
 SENT = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 1, "vendor=1", "user=7")
 CARRIED = {"traceparent": SENT.traceparent, "tracestate": "vendor=1", "baggage": "user=7"}
@@ -34,10 +35,10 @@ def make(
     v5: bool = True,
     tracing: bool = True,
     trace_context: str | None = None,
-    events: FakeEvents | None = None,
+    events: FakeReporter | None = None,
     **settings: Any,
 ) -> Publish:
-    clock, events = FakeTime(), events or FakeEvents()
+    clock, events = FakeTime(), events or FakeReporter()
     ends = DownlinkEnds(gateway="gw", cluster=Peer(), broker=Peer(), v5=v5)
     tracer = Tracer(Kept(), sampler=ALWAYS_ON) if tracing else Tracer(None)
     maker = Maker(downlink("a/b", **settings), ends, tracer=tracer, reporter=events, clock=clock)
@@ -85,7 +86,7 @@ def test_only_the_forms_that_are_user_properties_write_any(form: ContextForm) ->
 
 @pytest.mark.parametrize("form", [None, ContextForm.COMPACT, ContextForm.W3C, ContextForm.NONE])
 def test_mqtt_311_carries_topic_and_payload_alone_and_says_so_once(form: ContextForm | None) -> None:
-    events = FakeEvents()
+    events = FakeReporter()
     publish = make(CARRIED, v5=False, form=form, events=events)
     assert (publish.topic, publish.payload, publish.user_properties) == ("a/b", b"{}", ())
     assert events.names() == [], "there was nothing else to lose"
@@ -95,7 +96,7 @@ def test_mqtt_311_carries_topic_and_payload_alone_and_says_so_once(form: Context
 
 
 def test_it_is_told_once_for_all_messages() -> None:
-    events = FakeEvents()
+    events = FakeReporter()
     ends = DownlinkEnds(gateway="gw", cluster=Peer(), broker=Peer(), v5=False)
     maker = Maker(downlink("a"), ends, tracer=Tracer(None), reporter=events, clock=FakeTime())
     for _ in range(3):
@@ -158,6 +159,6 @@ def test_the_path_of_a_message_goes_on() -> None:
 
 
 def test_properties_that_mqtt_cannot_carry_are_counted() -> None:
-    events = FakeEvents()
+    events = FakeReporter()
     make({"a": "\x01", "b": "fine"}, events=events)
     assert events.names() == ["downlink.properties.dropped"]

@@ -27,8 +27,9 @@ from spanbridge.downlink.maker import Maker
 from spanbridge.telemetry import DownlinkMetrics, Peer, Tracer
 from spanbridge.telemetry.metrics.convention import Convention
 from spanbridge_context import TraceContext, extract_user_properties
+from tests.fakes import FakeReporter
 
-from .fakes import FakeEvents, FakePublisher, FakeQueue, FakeTime, QueueDelivery, downlink
+from .fakes import FakePublisher, FakeQueue, FakeTime, QueueDelivery, downlink
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +54,7 @@ class Rig:
     """A downlink with fakes around it."""
 
     def __init__(self, made: Downlink, *, v5: bool = True, **settings: Any) -> None:
-        self.queue, self.publisher, self.clock, self.events = FakeQueue(), FakePublisher(), FakeTime(), FakeEvents()
+        self.queue, self.publisher, self.clock, self.events = FakeQueue(), FakePublisher(), FakeTime(), FakeReporter()
         self.spans, self.convention = Spans(), Convention()
         self.downlinks = Downlinks(
             tracer=Tracer(self.spans, sampler=ALWAYS_ON),

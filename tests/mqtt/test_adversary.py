@@ -489,6 +489,40 @@ async def test_a_broker_that_reads_again_is_read_from_again(
         await watched.stop()
 
 
+async def test_a_pause_in_the_middle_of_a_read_holds_the_rest_of_it(
+    version: str, watch: Any, scripted: Any, poll: Any
+) -> None:
+    """So that a read of many passes the bound by a few messages only. They come in order once there is room again."""
+    payloads = [f"{number:0100}".encode() for number in range(2000)]
+    heap = b"".join(publish_packet(version, "t", one, qos=1, packet_id=at + 1) for at, one in enumerate(payloads))
+    async with scripted(greeting(version)) as peer:
+        watched = watch(peer.host, peer.port, "t")
+        await watched.up()
+        connection = watched.source._connection
+        reading = connection._transport.is_reading
+
+        def deliver(batch: list[Any]) -> None:
+            watched.reads.append(batch)
+            if len(watched.deliveries) - taken >= 10:
+                watched.source.pause()
+
+        watched.source._inbound.deliver = deliver
+        taken = 0
+        connection.data_received(heap)
+        assert 10 <= len(watched.deliveries) <= 32 * 1024 // 100
+        while len(watched.deliveries) < len(payloads):
+            assert not reading()
+            assert watched.source.held == len(watched.deliveries)
+            taken = len(watched.deliveries)
+            watched.source.resume()
+            await poll(lambda before=taken: len(watched.deliveries) > before, "the rest of the read")
+            assert len(watched.deliveries) - taken <= 32 * 1024 // 100
+        assert watched.payloads == payloads
+        watched.source.resume()
+        await poll(reading, "the socket is read again")
+        await watched.stop()
+
+
 async def test_a_suback_that_waits_behind_messages_is_waited_for(version: str, watch: Any, scripted: Any) -> None:
     """With a backlog in a resumed session and a slow way out, reading pauses again and again before SUBACK comes."""
 

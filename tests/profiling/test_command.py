@@ -23,8 +23,8 @@ from spanbridge_context import split_user_properties
 from spanbridge_profiling.flames import by_label
 from spanbridge_profiling.pprof import write_pprof
 from spanbridge_profiling.reading import read_pprof
+from tests.fakes import FakeReporter
 from tests.profiling.test_flamegraph import PROFILE
-from tests.uplink.fakes import FakeReporter
 from tests.uplink.test_pipeline import Rig, running
 
 pytestmark = pytest.mark.anyio

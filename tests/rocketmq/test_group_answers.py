@@ -13,7 +13,7 @@ from spanbridge.rocketmq.group_acks import GroupAcks
 from spanbridge.rocketmq.group_answers import GroupAnswers
 from spanbridge.rocketmq.held import Arrival, DeliveryAnswer, Held, ReceivedMessage
 from spanbridge.rocketmq.options import ConsumerOptions, RocketmqOptions
-from tests.uplink.fakes import FakeReporter
+from tests.fakes import FakeReporter
 
 pytestmark = pytest.mark.anyio
 

@@ -253,6 +253,21 @@ async def test_a_hanging_proxy_is_left_for_another() -> None:
         assert len(good.bodies) + len(bad.bodies) == 7
 
 
+async def test_where_one_hangs_and_one_refuses_both_are_named() -> None:
+    """Whichever came last: the one that hangs is to be looked after as well."""
+    options: dict[str, Any] = {"request_timeout": 2.0, "heartbeat_interval": 30.0}
+    async with FakeProxy() as hanging, FakeProxy() as refusing, sink_to(hanging, refusing, **options) as sink:
+        hanging.others, hanging.together = [refusing], True
+        refusing.others, refusing.together = [hanging], True
+        await sink.send("t", *make(sink))
+        hanging.answers = lambda method, _: 30.0 if method == "SendMessage" else None
+        refusing.answers = lambda method, _: status("PROXY_TIMEOUT") if method == "SendMessage" else None
+        error = await failing(sink)
+        assert isinstance(error, SinkUnavailable)
+        told = [str(error).count(f"RocketMQ at {proxy.address}") for proxy in (hanging, refusing)]
+        assert told == [1, 1]
+
+
 async def test_a_group_keeps_to_one_proxy_and_the_rest_take_turns() -> None:
     async with FakeProxy() as one, FakeProxy() as two, sink_to(one, two) as sink:
         one.others, one.together = [two], True

@@ -11,7 +11,7 @@ import pytest
 from spanbridge.core.spooled import Lost, Record
 from spanbridge.spool.errors import SpoolFault
 from spanbridge.spool.segments import PATIENCE, SegmentSpool, SpoolOptions
-from tests.uplink.fakes import FakeReporter
+from tests.fakes import FakeReporter
 
 from .simulated import Content, SimulatedDisk, SimulatedFile
 

@@ -17,7 +17,7 @@ from spanbridge.spool.disk import RealDisk, RealFile
 from spanbridge.spool.errors import SpoolFault, SpoolFull, SpoolRefused
 from spanbridge.spool.segments import SegmentSpool, SpoolOptions
 from spanbridge.spool.store import Store, StoreLimits
-from tests.uplink.fakes import FakeReporter
+from tests.fakes import FakeReporter
 
 from .killed import kill_once
 

@@ -14,7 +14,7 @@ from spanbridge.spool.errors import SpoolFault
 from spanbridge.spool.inbox import Errand, SpoolInbox
 from spanbridge.spool.segments import SegmentSpool, SpoolOptions
 from spanbridge.spool.store import Store, StoreLimits
-from tests.uplink.fakes import FakeReporter
+from tests.fakes import FakeReporter
 
 from .simulated import SimulatedDisk
 

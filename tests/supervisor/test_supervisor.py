@@ -14,7 +14,7 @@ from spanbridge.supervisor.events import WorkerDied
 from spanbridge.supervisor.process import Noted, describe
 from spanbridge.supervisor.slot import SlotState
 from spanbridge.supervisor.supervisor import Changed, Supervisor
-from tests.uplink.fakes import FakeReporter
+from tests.fakes import FakeReporter
 
 pytestmark = pytest.mark.anyio
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SinkRejected
-from spanbridge.core.events import Event
 from spanbridge.core.message import Destination, Publish
 from spanbridge.core.routes import Route, TopicFilter
 from spanbridge.core.template import Template
 from spanbridge.ports import Deliver, Link, PeerStatus, Released
+from tests.fakes import StandingTime
 
 
 class Stored(NamedTuple):
@@ -26,37 +26,17 @@ class Stored(NamedTuple):
     group: str | None
 
 
-class FakeClock:
-    """Time that stands still but for sleeps, which pass at once. ``set`` is what Unix time was set forward by."""
+class FakeClock(StandingTime):
+    """Time that stands still but for sleeps, which pass at once."""
 
     def __init__(self) -> None:
-        self.now = 1_000_000_000
-        self.set = 0
+        super().__init__()
         self.slept: list[float] = []
-
-    def now_ns(self) -> int:
-        return self.now + self.set
-
-    def monotonic_ns(self) -> int:
-        return self.now
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += int(seconds * 1e9)
         await asyncio.sleep(0)
-
-
-class FakeReporter:
-    """Keeps events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def report(self, event: Event) -> None:
-        self.events.append(event)
-
-    def names(self) -> list[str]:
-        return [event.name for event in self.events]
 
 
 class FakeDelivery(Delivery[Publish]):

@@ -25,8 +25,9 @@ from spanbridge.uplink import Uplink, UplinkSettings, recipe
 from spanbridge.uplink.events import SendRecovered
 from spanbridge.uplink.sender import Sender
 from spanbridge_context import TraceContext, inject_json, inject_topic, inject_user_properties, parse_traceparent
+from tests.fakes import FakeReporter
 
-from .fakes import FakeClock, FakeDelivery, FakeMetrics, FakeReporter, FakeSink, FakeSource, Stored, route
+from .fakes import FakeClock, FakeDelivery, FakeMetrics, FakeSink, FakeSource, Stored, route
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,9 @@ from spanbridge.spool.segments import SegmentSpool, SpoolOptions
 from spanbridge.spool.versions import DEAD_LETTERS
 from spanbridge.telemetry import Peer, Tracer
 from spanbridge.uplink import SpillSettings, Uplink, UplinkSettings
+from tests.fakes import FakeReporter
 
-from .fakes import FakeClock, FakeDelivery, FakeMetrics, FakeReporter, FakeSink, FakeSource, Stored, route
+from .fakes import FakeClock, FakeDelivery, FakeMetrics, FakeSink, FakeSource, Stored, route
 
 pytestmark = pytest.mark.anyio
 

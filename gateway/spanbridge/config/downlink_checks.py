@@ -20,8 +20,8 @@ def check_downlinks(parts: Parts) -> Iterator[Finding]:
     for index, (downlink, broker) in with_brokers(parts).items():
         if broker.version == "3.1.1":
             yield from _without_v5(("downlinks", index), downlink)
-    for index, downlink in parts.downlinks().items():
-        yield from _advice(("downlinks", index), downlink)
+    for index, downlink in enumerate(parts.config.downlinks):
+        yield from parts.known(_advice(("downlinks", index), downlink, parts))
 
 
 def with_brokers(parts: Parts) -> dict[int, tuple[DownlinkSection, Mqtt]]:
@@ -115,10 +115,10 @@ def _without_v5(loc: Loc, downlink: DownlinkSection) -> Iterator[Finding]:
         )
 
 
-def _advice(loc: Loc, downlink: DownlinkSection) -> Iterator[Finding]:
+def _advice(loc: Loc, downlink: DownlinkSection, parts: Parts) -> Iterator[Finding]:
     if downlink.qos == 0:
         yield warning((*loc, "qos"), "is 0: at most once, and brokers seldom keep such a message for a device away")
-    if downlink.context is ContextPolicy.PASSTHROUGH and not downlink.trust:
+    if downlink.context is ContextPolicy.PASSTHROUGH and not downlink.trust and parts.knows(*loc, "trust"):
         yield warning((*loc, "context"), "has nothing to pass through, since `trust` is off", show_value=True)
     if downlink.mqtt_topic.startswith("$"):
         yield warning(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from spanbridge.config.models import Config, DownlinkSection, Mqtt, RouteSection
-from spanbridge.config.problems import Loc
+from spanbridge.config.problems import Finding, Loc
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,14 @@ class Parts:
         """Whether the setting, or all of the section, at ``loc`` is what the user wrote (or the default)."""
         return not any(_touches(loc, gone) for gone in self.gone)
 
+    def knows_all(self, loc: Loc, *settings: str) -> bool:
+        """Whether each of these settings of the section at ``loc`` is."""
+        return all(self.knows(*loc, setting) for setting in settings)
+
+    def known(self, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """Those of them that are about what the user wrote."""
+        return (finding for finding in findings if self.knows(*finding.loc))
+
     def brokers(self, *settings: str) -> dict[int, Mqtt]:
         """The brokers of which these settings are known, all of them when none is named, by position."""
         return {i: broker for i, broker in enumerate(self.config.mqtt) if self._all_known("mqtt", i, settings)}
@@ -35,9 +44,7 @@ class Parts:
         return {i: one for i, one in enumerate(self.config.downlinks) if self._all_known("downlinks", i, settings)}
 
     def _all_known(self, section: str, index: int, settings: tuple[str, ...]) -> bool:
-        if not settings:
-            return self.knows(section, index)
-        return all(self.knows(section, index, setting) for setting in settings)
+        return self.knows_all((section, index), *settings) if settings else self.knows(section, index)
 
 
 def _touches(a: Loc, b: Loc) -> bool:

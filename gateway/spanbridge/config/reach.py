@@ -15,7 +15,7 @@ def advise_on_reach(parts: Parts) -> Iterator[Finding]:
     """Subscriptions that bring nothing new or nothing useful, and a topic for messages that never come."""
     if len(parts.routes("filter", "source")) < len(parts.config.routes):
         return
-    for index, broker in parts.brokers().items():
+    for index, broker in parts.brokers("name", "subscribe").items():
         filters = [TopicFilter.parse(route.filter) for route in parts.config.routes_of(broker)]
         yield from _subscriptions(("mqtt", index, "subscribe"), broker, filters, parts)
     yield from _catch_all(parts)
@@ -32,7 +32,7 @@ def _subscriptions(loc: Loc, broker: Mqtt, routes: list[TopicFilter], parts: Par
             yield warning(where, "brings nothing that other subscriptions do not bring already", show_value=True)
         elif text.startswith("$"):
             yield warning(where, "brings topics that no route takes, which are dropped", "give them a route")
-        elif kept is None and parts.knows("uplink"):
+        elif kept is None and parts.knows_all(("uplink",), "unroutable_topic", "rejected_topic", "rejected"):
             hint = "set `uplink.unroutable_topic`"
             yield warning(where, "brings messages that no route takes: they are dropped and counted", hint)
         elif not all(extra.covers(other) for other in shared):

@@ -21,17 +21,21 @@ _OUTCOMES = {
 
 def advise_on_routes(parts: Parts) -> Iterator[Finding]:
     """All warnings that one route, with the brokers it is for, gives cause for."""
-    for index, route in parts.routes().items():
-        loc: Loc = ("routes", index)
-        if route.qos == 0:
-            yield warning((*loc, "qos"), "is 0: at most once, the broker never sends again what was lost on the way")
-        if route.context is ContextPolicy.PASSTHROUGH and not route.trust:
-            yield warning((*loc, "context"), "has nothing to pass through, since `trust` is off", show_value=True)
+    for index, route in enumerate(parts.config.routes):
+        yield from parts.known(_advice(("routes", index), route, parts))
+
+
+def _advice(loc: Loc, route: RouteSection, parts: Parts) -> Iterator[Finding]:
+    if route.qos == 0:
+        yield warning((*loc, "qos"), "is 0: at most once, the broker never sends again what was lost on the way")
+    if route.context is ContextPolicy.PASSTHROUGH and not route.trust and parts.knows(*loc, "trust"):
+        yield warning((*loc, "context"), "has nothing to pass through, since `trust` is off", show_value=True)
+    if parts.knows(*loc, "filter"):
         yield from _empty(loc, route)
-        brokers = parts.brokers("name", "version")
-        if len(brokers) == len(parts.config.mqtt):
-            sources = [broker for broker in brokers.values() if route.source in (None, broker.name)]
-            yield from _user_properties(loc, route, sources)
+    brokers = parts.brokers("name", "version")
+    if len(brokers) == len(parts.config.mqtt) and parts.knows(*loc, "source"):
+        sources = [broker for broker in brokers.values() if route.source in (None, broker.name)]
+        yield from _user_properties(loc, route, sources)
 
 
 def _empty(loc: Loc, route: RouteSection) -> Iterator[Finding]:

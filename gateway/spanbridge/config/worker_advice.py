@@ -19,9 +19,9 @@ _OF_A_WORKER = re.compile(r"worker-([1-9][0-9]*)")
 def advise_on_workers(parts: Parts) -> Iterator[Finding]:
     """Errors and warnings that the number of workers, and how they divide the work, give cause for."""
     config = parts.config
-    if not parts.knows("gateway"):
+    if not parts.knows_all(("gateway",), "workers", "split"):
         return
-    if parts.knows("spool") and config.spool is not None:
+    if config.spool is not None and parts.knows_all(("spool",), "path", "max_bytes", "segment_bytes"):
         yield from _spool(config)
     if config.gateway.workers == 1:
         if "split" in config.gateway.model_fields_set:
@@ -81,7 +81,7 @@ def _idle(config: Config, portions: list[Portion]) -> Iterator[Finding]:
 
 
 def _client_ids(parts: Parts) -> Iterator[Finding]:
-    for index, route in parts.routes().items():
+    for index, route in parts.routes("topic").items():
         if any(one.kind == "client_id" for one in Template.parse(route.topic).fields):
             yield warning(
                 ("routes", index, "topic"),

@@ -66,6 +66,11 @@ class Partition(Generic[E]):
         self.pending.append(entry)
         self.pending_bytes += len(entry.encoded)
 
+    def extend(self, entries: list[E]) -> None:
+        """Queue messages at the end."""
+        self.pending += entries
+        self.pending_bytes += sum(len(entry.encoded) for entry in entries)
+
     def take(self) -> list[E] | None:
         """The batch that should leave now, or None. The caller sends it and calls :meth:`done` whatever comes of it."""
         pending, limits = self.pending, self._limits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from spanbridge.mqtt.session import Nacked
 from spanbridge.mqtt.unread import unread_bytes
 from spanbridge.mqtt.version import Accepted, Granted, Version
 
+_PIECE = 32 * 1024
+"""Bytes that are looked at before the bound of what is in flight is: a read may bring 256 KiB."""
+
 
 class IncomingConnection(Connection):
     """Use: create, ``await accepted``, :meth:`subscribe`, ``await closed``."""
@@ -31,6 +35,8 @@ class IncomingConnection(Connection):
         self.inbound = inbound
         self.session = inbound.session
         self._arrivals = Arrivals()
+        self._unread: deque[tuple[bytes, int, int]] = deque()
+        """Bytes that were read and not looked at, and when they arrived (Unix time, monotonic; ns)."""
         self._look: asyncio.TimerHandle | None = None
         self._subscribing: dict[int, asyncio.Future[Granted]] = {}
         self._unsubscribing: dict[int, Callable[[], None]] = {}
@@ -42,16 +48,38 @@ class IncomingConnection(Connection):
     def _read(self, data: bytes) -> None:
         """Handle what came, and hand over its messages, also those before a packet that ends the connection.
 
+        When reading is paused meanwhile, the rest waits.
+
         :raises SourceError: the connection is to end.
         """
-        batch: list[Delivery[Publish]] = []
         now_ns = time.monotonic_ns()
         unix_ns = time.time_ns() - now_ns
-        try:
-            for piece, arrived_ns in self._arrivals.read(data, now_ns):
-                self._decode(piece, unix_ns + arrived_ns, arrived_ns, batch)
-        finally:
-            self._hand_over(batch)
+        unread = self._unread
+        for piece, arrived_ns in self._arrivals.read(data, now_ns):
+            for at in range(0, len(piece), _PIECE):
+                unread.append((piece[at : at + _PIECE], unix_ns + arrived_ns, arrived_ns))
+        while unread:
+            batch: list[Delivery[Publish]] = []
+            try:
+                self._decode(*unread.popleft(), batch)
+            finally:
+                self._hand_over(batch)
+            if unread and self._holds:
+                break
+
+    def _read_on(self) -> None:
+        """Go on with what was read before the pause, then with the socket."""
+        if not self._holds:
+            self.data_received(b"")
+        self.apply_pause()
+
+    @property
+    def _holds(self) -> bool:
+        """Whether what comes is to wait: messages are not wanted, or the broker does not read. CONNACK never waits.
+
+        Every packet taken from a broker that does not read would make the answers that wait here grow.
+        """
+        return (self.inbound.paused or self._clogged) and not self.ending and self.accepted.done()
 
     def _decode(self, data: bytes, received_ns: int, arrived_ns: int, batch: list[Delivery[Publish]]) -> None:
         """Handle all packets that ``data`` completes. Messages to be delivered go to ``batch``.
@@ -130,15 +158,14 @@ class IncomingConnection(Connection):
         return nacked
 
     def apply_pause(self) -> None:
-        """Read, or do not, as was asked, and only while the broker reads too. CONNACK is always read.
-
-        Every packet taken from a broker that does not read would make the answers that wait here grow.
-        """
+        """Read, or do not."""
         transport = self._transport
         if transport is None or transport.is_closing() or not self.accepted.done():
             return
-        paused = (self.inbound.paused or self._clogged) and not self.ending
-        if paused and transport.is_reading():
+        paused = self._holds
+        if self._unread and not paused:
+            self._loop.call_soon(self._read_on)
+        elif paused and transport.is_reading():
             transport.pause_reading()
             self._look = self._loop.call_later(SAMPLE, self._on_look)
         elif not paused and not transport.is_reading():
@@ -184,7 +211,9 @@ class IncomingConnection(Connection):
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _detach(self) -> None:
-        """Nothing is acknowledged on this connection any more."""
+        """Nothing is acknowledged on this connection any more. What was not looked at is the broker's, as what it has
+        not sent."""
+        self._unread.clear()
         if self.session.live:
             self.session.disconnected()
             self.inbound.released()

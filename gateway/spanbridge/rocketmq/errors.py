@@ -8,6 +8,7 @@ runs inside the broker answers every refusal of the broker with INTERNAL_SERVER_
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
@@ -202,6 +203,11 @@ def which_part(judgement: Judgement, text: str, body_size: int) -> Judgement:
 def clean(text: str) -> str:
     """A server's text without Java class names and links that tell an operator nothing."""
     return _NOISE.sub("", text)
+
+
+def name_others(error: SinkError, others: Iterable[str]) -> None:
+    """Have the text of an error name what others answered before: the last one is not always the one to look after."""
+    error.args = ("; before that: ".join((str(error), *others)),)
 
 
 def build(judgement: Judgement, what: str, endpoint: str, cause: str) -> SinkError:

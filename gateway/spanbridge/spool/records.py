@@ -29,6 +29,7 @@ _START = Struct("<BBII")
 _CHECKSUM = Struct("<I")
 _RECORD = Struct("<BBIII")
 OVERHEAD = _RECORD.size
+_CHECKED = _START.size
 _FIRST_BYTE = 0xC5
 LARGEST = 300 << 20
 """Bytes of a record: MQTT packets have 256 MiB at most."""
@@ -131,19 +132,21 @@ def read_records(  # noqa: PLR0917
 def _run(buffer: bytes, first: int, salt: int, place: RecordPlace, limit: int | None) -> list[Record | Lost]:
     """The records that follow one another at the start of a buffer, as far as all is well with them. Hot path."""
     found: list[Record | Lost] = []
-    unpack, at, size, number = _RECORD.unpack_from, 0, len(buffer) - OVERHEAD, place.number
-    last = number + size if limit is None else limit
-    while at <= size and number < last:
+    unpack, checked, make, append = _RECORD.unpack_from, crc32, tuple.__new__, found.append
+    at, size, number = 0, len(buffer), place.number
+    end, last = OVERHEAD, size if limit is None else limit - number
+    for expected in range(number - first, number - first + last):
+        if end > size:
+            break
         magic, kind, length, offset, checksum = unpack(buffer, at)
-        body_at = at + OVERHEAD
-        end = body_at + length
-        if magic != _FIRST_BYTE or not kind or first + offset != number or end > size + OVERHEAD:
+        body = buffer[end : (stop := end + length)]
+        if magic != _FIRST_BYTE or not kind or offset != expected or stop > size:
             break
-        body = buffer[body_at:end]
-        if crc32(body, crc32(buffer[at : at + _START.size], salt)) != checksum:
+        if checked(body, checked(buffer[at : at + _CHECKED], salt)) != checksum:
             break
-        found.append(Record(number, kind, body))
-        at, number = end, number + 1
+        append(make(Record, (number, kind, body)))
+        at, number = stop, number + 1
+        end = at + OVERHEAD
     place.offset += at
     place.number = number
     return found

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from spanbridge.core.errors import bare
 from spanbridge.core.spooled import DEAD_LETTER, DROPPABLE, Lost, Record
 from spanbridge.ports import Reporter, Written
 from spanbridge.spool.disk import Disk, RealDisk, make_directory
 from spanbridge.spool.errors import SpoolFault, SpoolRefused, fault_of
 from spanbridge.spool.events import SpoolFailed, SpoolLost, SpoolMarkFailed, SpoolOpened, SpoolWorks
 from spanbridge.spool.store import Store, StoreCursor, StoreLimits
+from spanbridge.spool.thread import Outcome, SpoolThread, tried
 
-T = TypeVar("T")
-_Result = tuple[Callable[..., None], tuple[Any, ...]]
 _MAY_GO = frozenset({DROPPABLE, DEAD_LETTER})
 PATIENCE = 60
 """Failures to read in a row, a second apart where the spool drains, after which what cannot be read is passed over."""
@@ -71,15 +66,15 @@ class SegmentSpool:
         self._reporter = reporter
         self._make_disk = disk
         self.boot = boot_id()
-        self._jobs: SimpleQueue[Callable[[], _Result] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: SpoolThread | None = None
+        """None before the start and after the stop; what is asked of :attr:`_running` after that is not done."""
+        self._running: SpoolThread
         self._store: Store
         self._cursor: StoreCursor
         self._shown = _Shown()
         self._failing = False
         self._unread = 0
         """Failures to read in a row."""
-        self._loop: asyncio.AbstractEventLoop
 
     @property
     def path(self) -> Path:
@@ -116,10 +111,8 @@ class SegmentSpool:
 
         :raises SpanbridgeError: it cannot be used.
         """
-        self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._open)
-        self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
-        self._thread.start()
+        self._thread = self._running = SpoolThread(self._show, lambda cause: self._tell_failure("internal", cause))
         messages = self.end - self.first
         if messages or not self._options.dead_letters:
             path, holds = str(self._options.path), self._holds
@@ -150,8 +143,7 @@ class SegmentSpool:
         """Finish what was asked for, and close. Idempotent."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._jobs.put(None)
-            await asyncio.to_thread(thread.join)
+            await thread.stop()
             self._store.close()
 
     def status(self) -> dict[str, Any]:
@@ -169,11 +161,11 @@ class SegmentSpool:
     def append(self, batch: Sequence[tuple[int, bytes]], written: Written) -> None:
         """See the port."""
 
-        def job() -> _Result:
-            first, error = _tried(lambda: self._store.commit(batch))
+        def job() -> Outcome:
+            first, error = tried(lambda: self._store.commit(batch))
             return self._wrote, (written, first or 0, error, len(batch))
 
-        self._jobs.put(job)
+        self._running.put(job)
 
     def _wrote(self, written: Written, first: int, error: SpoolFault | None, count: int) -> None:
         if error is not None:
@@ -193,7 +185,9 @@ class SegmentSpool:
         """See the port."""
         past_errors = self._unread >= PATIENCE
         try:
-            found = await self._ask(lambda: self._store.read(self._cursor, count, size, past_errors=past_errors))
+            found = await self._running.ask(
+                lambda: self._store.read(self._cursor, count, size, past_errors=past_errors)
+            )
         except SpoolFault:
             self._unread += 1
             raise
@@ -208,11 +202,10 @@ class SegmentSpool:
     def rewind(self, number: int) -> None:
         """See the port."""
 
-        def job() -> _Result:
+        def move() -> None:
             self._cursor = self._store.cursor(number)
-            return _nothing, ()
 
-        self._jobs.put(job)
+        self._running.order(move)
 
     def boot_of(self, number: int) -> str:
         """See the port. The segment's head was read with the record."""
@@ -222,11 +215,11 @@ class SegmentSpool:
     def mark(self, number: int, *, tidy: bool = False) -> None:
         """See the port. What fails now is written with the next mark."""
 
-        def job() -> _Result:
-            _, error = _tried(lambda: self._store.mark(number, tidy=tidy))
+        def job() -> Outcome:
+            _, error = tried(lambda: self._store.mark(number, tidy=tidy))
             return self._marked, (error,)
 
-        self._jobs.put(job)
+        self._running.put(job)
 
     def _marked(self, error: SpoolFault | None) -> None:
         if error is not None:
@@ -234,7 +227,7 @@ class SegmentSpool:
 
     async def drop_oldest(self, look: Callable[[Record], None]) -> range:
         """See the port."""
-        return await self._ask(lambda: self._drop(look))
+        return await self._running.ask(lambda: self._drop(look))
 
     def _drop(self, look: Callable[[Record], None]) -> range:
         try:
@@ -250,42 +243,6 @@ class SegmentSpool:
         except SpoolFault:
             return range(0)
 
-    async def _ask(self, call: Callable[[], T]) -> T:
-        """What a call on the thread returns.
-
-        :raises SpoolFault: it did.
-        """
-        answer: asyncio.Future[T] = self._loop.create_future()
-
-        def job() -> _Result:
-            return _resolve, (answer, *_tried(call))
-
-        self._jobs.put(job)
-        return await answer
-
-    def _work(self) -> None:
-        """Do jobs until there are none and :meth:`stop` asked; hand back the results of those that waited together."""
-        while True:
-            results: list[_Result] = []
-            job = self._jobs.get()
-            while job is not None:
-                results.append(job())
-                if self._jobs.empty():
-                    break
-                job = self._jobs.get()
-            self._show()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._hand_back, results)
-            if job is None:
-                return
-
-    def _hand_back(self, results: Sequence[_Result]) -> None:
-        for call, arguments in results:
-            try:
-                call(*arguments)
-            except Exception as fault:  # noqa: BLE001 - one result must not stop those behind it
-                self._tell_failure("internal", f"{type(fault).__name__}: {fault}")
-
     def _show(self) -> None:
         store = self._store
         try:
@@ -293,26 +250,3 @@ class SegmentSpool:
         except SpoolFault:
             room = 0
         self._shown = _Shown(store.watermark, store.next, store.size, len(store.segments), room)
-
-
-def _tried(call: Callable[[], T]) -> tuple[T | None, SpoolFault | None]:
-    """What a call returns, or why it failed. A fault of ours must not end the thread that others wait for."""
-    try:
-        return call(), None
-    except SpoolFault as error:
-        return None, bare(error)
-    except Exception as fault:  # noqa: BLE001
-        return None, SpoolFault(f"{type(fault).__name__}: {fault}", reason="internal")
-
-
-def _resolve(answer: asyncio.Future[T], value: T, error: SpoolFault | None) -> None:
-    if answer.done():  # who asked was cancelled
-        return
-    if error is not None:
-        answer.set_exception(error)
-    else:
-        answer.set_result(value)
-
-
-def _nothing() -> None:
-    """Nobody waits for this."""

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
 _WAITS, _GIVEN, _DONE = 0, 1, 2
 _TRIM = 65_536
+
+
+class Numbered(Protocol):
+    """What stands for a record: anything with its number."""
+
+    number: int
+
+
+D = TypeVar("D", bound=Numbered)
 
 
 class Backlog:
@@ -20,6 +30,11 @@ class Backlog:
         self._base = first
         self._state = bytearray()
 
+    @property
+    def end(self) -> int:
+        """Records from this number on wait."""
+        return self._base + len(self._state)
+
     def waits(self, number: int) -> bool:
         """Whether a record is neither on its way nor done."""
         at = number - self._base
@@ -27,7 +42,10 @@ class Backlog:
 
     def give(self, number: int) -> None:
         """A record is on its way."""
-        self._set(number, _GIVEN)
+        if number == self._base + len(self._state):  # most come one after the other
+            self._state.append(_GIVEN)
+        else:
+            self._set(number, _GIVEN)
         self.given += 1
 
     def take_back(self, number: int) -> None:
@@ -35,14 +53,17 @@ class Backlog:
         self._set(number, _WAITS)
         self.given -= 1
 
-    def finish(self, number: int) -> bool:
-        """A record that was on its way is done, once :meth:`advance` is called; False if it was not on its way."""
-        at = number - self._base
-        if not 0 <= at < len(self._state) or self._state[at] != _GIVEN:
-            return False
-        self._state[at] = _DONE
-        self.given -= 1
-        return True
+    def finish(self, deliveries: Sequence[D]) -> list[D]:
+        """Those of them whose records were on their way: these are done, once :meth:`advance` is called."""
+        state, base, size = self._state, self._base, len(self._state)
+        found: list[D] = []
+        for delivery in deliveries:
+            at = delivery.number - base
+            if 0 <= at < size and state[at] == _GIVEN:
+                state[at] = _DONE
+                found.append(delivery)
+        self.given -= len(found)
+        return found
 
     def skip(self, numbers: Iterable[int]) -> None:
         """Records that need not go anywhere are done."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from spanbridge.core import mapping
 from spanbridge.core.cache import Generations
-from spanbridge.core.delivery import Acknowledger, Delivery
+from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SinkRejected, bare
 from spanbridge.core.message import Publish
 from spanbridge.core.partition import Partition
@@ -120,38 +120,39 @@ class Intake:
 
     def _answered(self, deliveries: list[Delivery[Publish]]) -> list[Delivery[Publish]]:
         """Those that the source brought; the others, out of the spool, are acked."""
+        sources = {one.source for one in deliveries}
+        if sources == {self.source}:
+            return deliveries
         own: list[Delivery[Publish]] = []
-        others: dict[Acknowledger[Publish], list[Delivery[Publish]]] = {}
-        for one in deliveries:
-            if one.source is self.source:
-                own.append(one)
+        for source in sources:
+            mine = deliveries if len(sources) == 1 else [one for one in deliveries if one.source is source]
+            if source is self.source:
+                own = mine
             else:
-                others.setdefault(one.source, []).append(one)
-        for source, found in others.items():
-            source.ack(found)
+                source.ack(mine)
         return own
 
-    def replay(self, delivery: Delivery[Publish], spooled: Spooled) -> Outgoing | Kept | None:
+    def replay(self, delivery: Delivery[Publish], spooled: Spooled, begun_ns: int) -> Outgoing | Kept | None:
         """A message out of the spool on its way; None: it was dropped. It was counted when it was received.
 
-        A fault of ours that comes back refuses it, as it would at the source.
+        ``begun_ns`` is when it was read (Unix time). A fault of ours that comes back refuses it, as it would at the
+        source.
         """
-        outgoing: Outgoing | Kept | None = None
-        while True:
+        refused: Refused | None = None
+        while refused is None:
             try:
-                outgoing = self._process(delivery, 0, spooled)
-                tally = outgoing.recipe.tally
-                break
+                outgoing = self._process(delivery, begun_ns, spooled)
             except Exception as error:  # noqa: BLE001 - as in deliver
                 refused = self._refused(delivery, error)
-                if refused is not None:
-                    tally = self._tally(refused)
-                    outgoing = self._refuse(delivery, refused)
-                    break
-        tally.received -= 1
-        self._outcomes.clear()
-        self.encoded_bytes += len(outgoing.encoded) if isinstance(outgoing, Outgoing) else 0
-        return outgoing
+            else:
+                outgoing.recipe.tally.received -= 1
+                self.encoded_bytes += len(outgoing.encoded)
+                return outgoing
+        self._tally(refused).received -= 1
+        diverted = self._refuse(delivery, refused)
+        if isinstance(diverted, Outgoing):
+            self.encoded_bytes += len(diverted.encoded)
+        return diverted
 
     def filter_of(self, topic: str) -> str:
         """The filter of the route that takes a topic, as tallies are called. It may be called from another thread."""
@@ -184,8 +185,9 @@ class Intake:
         recipe.tally.received += 1
         if recipe.json_payload:
             payload, context, problem = _without_json(payload, context, problem)
-        outcome = problem or ("absent" if context is None else "valid")
-        self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
+        if spooled is None:
+            outcome = problem or ("absent" if context is None else "valid")
+            self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
         if recipe.special:
             self._look_closer(publish, payload, recipe)
         trace: MessageTrace | None = None
@@ -193,7 +195,7 @@ class Intake:
             traceparent, tracestate, trace = (
                 recipe.spans.begin(context, publish.received_ns, len(payload), begun_ns)
                 if spooled is None
-                else recipe.spans.resume(context, spooled.trace, spooled.spooled_ns, len(payload))
+                else recipe.spans.resume(context, spooled.trace, spooled.spooled_ns, len(payload), begun_ns)
             )
         except Exception as fault:  # noqa: BLE001 - telemetry never stops a message
             report_fault(self._reporter, fault, "telemetry")

@@ -16,32 +16,22 @@ from spanbridge.uplink.intake import Intake
 from spanbridge.uplink.recipe import Outgoing
 from spanbridge.uplink.rejects import Rejects
 
+_new = object.__new__
+
 Remade = tuple["SpooledDelivery", Outgoing | Kept]
 
 
 class SpooledDelivery(Delivery[Publish]):
-    """A message out of the spool, by its number there. ``partition`` is where it was given."""
+    """A message out of the spool, by its number there. ``partition`` is where it was given.
+
+    :class:`Remaker` makes these without a constructor, which would take as long again.
+    """
 
     __slots__ = ("intake", "number", "partition")
 
-    def __init__(  # noqa: PLR0917 - keyword arguments cost where a backlog drains
-        self,
-        message: Publish,
-        source: Acknowledger[Publish],
-        size: int,
-        arrived_ns: int,
-        expires_ns: int | None,
-        number: int,
-        intake: Intake,
-    ) -> None:
-        self.message = message
-        self.source = source
-        self.size = size
-        self.arrived_ns = arrived_ns
-        self.expires_ns = expires_ns
-        self.number = number
-        self.intake = intake
-        self.partition: Partition[Outgoing] | None = None
+    intake: Intake
+    number: int
+    partition: Partition[Outgoing] | None
 
 
 class Remaker:
@@ -68,8 +58,11 @@ class Remaker:
         self._clock = clock
         self._boot_ns = boot_ns
 
-    def make(self, record: Record, acknowledger: Acknowledger[Publish]) -> Remade | None:
-        """The message of a record, ready to be sent; None: it is none, or was dropped."""
+    def make(self, record: Record, acknowledger: Acknowledger[Publish], now_ns: int, begun_ns: int) -> Remade | None:
+        """The message of a record, ready to be sent; None: it is none, or was dropped. Hot path while a backlog drains.
+
+        ``now_ns`` (monotonic) and ``begun_ns`` (Unix time) are when it was read: the same for many.
+        """
         try:
             spooled = form.decode(record.body)
         except SpooledError as error:
@@ -77,10 +70,10 @@ class Remaker:
             return None
         publish = spooled.publish
         self.oldest_ns = publish.received_ns
-        intake = self.intake_of(spooled)
+        intakes = self._intakes
+        intake = intakes[0] if intakes and not spooled.source else self.intake_of(spooled)
         if intake is None:
             return None
-        now = self._clock.monotonic_ns()
         expires: int | None = None
         if publish.expiry is not None or self.max_age is not None:
             left, reason = self._left_of(record, spooled)
@@ -88,9 +81,17 @@ class Remaker:
                 cause = "it was in the spool for too long"
                 self._rejects.dropped(publish, intake.tallies.get(intake.filter_of(publish.topic)), reason, cause)
                 return None
-            expires = None if left is None else now + left
-        delivery = SpooledDelivery(publish, acknowledger, len(record.body), now, expires, record.number, intake)
-        outgoing = intake.replay(delivery, spooled)
+            expires = None if left is None else now_ns + left
+        delivery = _new(SpooledDelivery)
+        delivery.message = publish
+        delivery.source = acknowledger
+        delivery.size = len(record.body)
+        delivery.arrived_ns = now_ns
+        delivery.expires_ns = expires
+        delivery.number = record.number
+        delivery.intake = intake
+        delivery.partition = None
+        outgoing = intake.replay(delivery, spooled, begun_ns)
         return None if outgoing is None else (delivery, outgoing)
 
     def intake_of(self, spooled: Spooled) -> Intake | None:

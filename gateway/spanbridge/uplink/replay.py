@@ -7,37 +7,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import cast
 
 from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SpanbridgeError, bare
 from spanbridge.core.message import Publish
 from spanbridge.core.partition import Partition
-from spanbridge.core.spooled import Lost, Record, Spooled, qos_of
+from spanbridge.core.spooled import Record, Spooled, qos_of
 from spanbridge.ports import Clock, Link, Reporter, Spool
 from spanbridge.telemetry.quiet import report_fault
 from spanbridge.uplink import events
 from spanbridge.uplink.backlog import Backlog
-from spanbridge.uplink.dead_letters import Kept
 from spanbridge.uplink.intake import Intake
+from spanbridge.uplink.passes import ReplayBounds, ReplayPasses
 from spanbridge.uplink.recipe import Outgoing
 from spanbridge.uplink.rejects import Rejects
 from spanbridge.uplink.remaking import Remaker, SpooledDelivery
 from spanbridge.uplink.sender import Sender
-from spanbridge.uplink.standing import PROBE, Counts, Standing, add
+from spanbridge.uplink.standing import PROBE, Counts, add
 
-_CHUNK = 4096
-_CHUNK_BYTES = 1 << 20
 _RETRY = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayBounds:
-    """``messages`` and ``size`` (bytes) may be out of the spool at a time; those over ``max_age`` (s) are dropped."""
-
-    messages: int
-    size: int
-    max_age: float | None = None
 
 
 class Replay:
@@ -58,12 +47,9 @@ class Replay:
         link: Callable[[], Link],
         bounds: ReplayBounds,
     ) -> None:
-        self.bounds = bounds
         self.qos0_bytes = 0
         self.sent = 0
         self._spool = spool
-        self._sender = sender
-        self._intakes = intakes
         self._remaker = Remaker(
             spool,
             intakes,
@@ -75,18 +61,9 @@ class Replay:
         )
         self._reporter = reporter
         self._clock = clock
-        self._link = link
-        self._backlog = Backlog(0)
-        self._standing = Standing()
-        self._out_bytes = 0
-        self._left: list[Record | Lost] = []
-        self._held: Partition[Outgoing] | None = None
-        self._passed_over: Counts = {}
-        self._whole = True
-        """Whether this pass over the spool began with its first message."""
-        self._again = False
-        """Whether something before the place of this pass waits: what is behind it may not be given first."""
-        self._read_to = 0
+        self._passes = ReplayPasses(
+            spool, sender, intakes, self._remaker, self, skipped=self._skip, clock=clock, link=link, bounds=bounds
+        )
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -94,9 +71,8 @@ class Replay:
 
     def begin(self) -> None:
         """Begin with what an earlier run left. The spool is open."""
-        self._backlog = Backlog(self._spool.first)
-        self._read_to = self._spool.first
-        self._standing.unseen = self._spool.end > self._spool.first
+        self._passes.backlog = Backlog(self._spool.first)
+        self._passes.standing.unseen = self._spool.end > self._spool.first
         self._task = asyncio.get_running_loop().create_task(self._run(), name="replay")
 
     async def stop(self) -> None:
@@ -109,45 +85,45 @@ class Replay:
     @property
     def first(self) -> int:
         """The number of the first message that is not done."""
-        return self._backlog.first
+        return self._passes.backlog.first
 
     @property
     def idle(self) -> bool:
         """Whether everything goes straight through."""
-        return self._standing.idle and not self._backlog.given
+        return self._passes.standing.idle and not self._passes.backlog.given
 
     def waits(self, number: int) -> bool:
         """Whether a message of the spool is neither done nor on its way. It may be asked from another thread."""
-        return self._backlog.waits(number)
+        return self._passes.backlog.waits(number)
 
     def holds(self, partition: Partition[Outgoing]) -> bool:
         """Whether messages of ``partition`` are to go to the spool, since others of it are there."""
-        return self._standing.holds(partition)
+        return self._passes.standing.holds(partition)
 
     def stop_giving(self, partition: Partition[Outgoing]) -> bool:
         """The partition fails: give a few messages of it at a time only. False: that was so before."""
-        known = partition in self._standing.stopped
-        self._standing.stopped.setdefault(partition, self._clock.monotonic_ns())
+        known = partition in self._passes.standing.stopped
+        self._passes.standing.stopped.setdefault(partition, self._clock.monotonic_ns())
         return not known
 
     def works(self, partition: Partition[Outgoing]) -> None:
         """RocketMQ has stored messages of it."""
-        if self._standing.stopped.pop(partition, None) is not None:
-            self._again = self._again or partition in self._passed_over
+        if self._passes.standing.stopped.pop(partition, None) is not None:
+            self._passes.again = self._passes.again or partition in self._passes.passed_over
             self._woken.set()
 
     def expect(self, partition: Partition[Outgoing], count: int) -> None:
         """So many messages of it more wait for the disk."""
-        add(self._standing.expected, partition, count)
+        add(self._passes.standing.expected, partition, count)
 
     def appended(self, partitions: Sequence[Partition[Outgoing]]) -> None:
         """The disk has what was expected of these."""
-        self._standing.appended(partitions)
+        self._passes.standing.appended(partitions)
         self._woken.set()
 
     def refilled(self) -> None:
         """Somebody has put messages at the end of the spool: of these nobody knows the partitions."""
-        self._standing.unseen = self._again = True
+        self._passes.standing.unseen = self._passes.again = True
         self._woken.set()
 
     def take_back(self, partition: Partition[Outgoing]) -> None:
@@ -162,19 +138,19 @@ class Replay:
 
     def use(self, bounds: ReplayBounds) -> None:
         """Go by these from now on. Routes are others now: of what is in the spool nobody knows the partitions."""
-        self.bounds = bounds
+        self._passes.bounds = bounds
         self._remaker.max_age = bounds.max_age
         if self._task is None:
             return
-        self._standing.unseen = self._backlog.first < self._spool.end
-        self._standing.behind.clear()
-        self._again = True
+        self._passes.standing.unseen = self._passes.backlog.first < self._spool.end
+        self._passes.standing.behind.clear()
+        self._passes.again = True
         self._woken.set()
 
     def dropped(self, numbers: range) -> None:
         """These are gone from the spool."""
-        self._backlog.skip(numbers)
-        self._again = True
+        self._passes.backlog.skip(numbers)
+        self._passes.again = True
         self._woken.set()
 
     @property
@@ -188,196 +164,77 @@ class Replay:
 
     def tidy(self) -> None:
         """Write down what is done; once all is, leave no file behind. Called now and then."""
-        for partition in self._standing.over():  # RocketMQ will never say that it works
+        for partition in self._passes.standing.over():  # RocketMQ will never say that it works
             self.works(partition)
         if self.idle:
             self.qos0_bytes = 0
         else:  # whether something may go depends also on what nobody tells us
             self._woken.set()
-        self._spool.mark(self._backlog.first, tidy=self.idle)
+        self._spool.mark(self._passes.backlog.first, tidy=self.idle)
+
+    def _skip(self, record: Record) -> None:
+        """A record goes nowhere."""
+        if not qos_of(record.body):
+            self.qos0_bytes = max(0, self.qos0_bytes - len(record.body))
 
     # Acknowledger
 
     def ack(self, deliveries: Sequence[Delivery[Publish]]) -> None:
         """See :meth:`spanbridge.ports.Source.ack`."""
         done: Counts = {}
-        finish, size = self._backlog.finish, 0
-        for delivery in deliveries:
-            if type(delivery) is not SpooledDelivery or not finish(delivery.number):
-                continue
+        size = 0
+        ours = cast("Sequence[SpooledDelivery]", deliveries)  # nobody else makes any of this source
+        finished = self._passes.backlog.finish(ours)
+        partition, count = None, 0
+        for delivery in finished:
             delivery.intake.replayed -= 1
             size += delivery.size
-            self.sent += 1
-            partition = delivery.partition
-            if partition is not None:
-                done[partition] = done.get(partition, 0) + 1
+            if delivery.partition is not partition:  # those of one request have the same
+                _count(done, partition, count)
+                partition, count = delivery.partition, 0
+            count += 1
             if not delivery.message.qos:
                 self.qos0_bytes = max(0, self.qos0_bytes - delivery.size)
-        self._backlog.advance()
-        self._out_bytes -= size
+        _count(done, partition, count)
+        self._passes.backlog.advance()
+        self.sent += len(finished)
+        self._passes.out_bytes -= size
         for partition, count in done.items():
-            add(self._standing.out, partition, -count)
+            add(self._passes.standing.out, partition, -count)
         self._woken.set()
 
     def nack(self, deliveries: Sequence[Delivery[Publish]], cause: str) -> None:
         """See :meth:`spanbridge.ports.Source.nack`: they are given again, before what is behind them."""
         for delivery in deliveries:
             if isinstance(delivery, SpooledDelivery):
-                self._backlog.take_back(delivery.number)
+                self._passes.backlog.take_back(delivery.number)
                 delivery.intake.replayed -= 1
-                self._out_bytes -= delivery.size
+                self._passes.out_bytes -= delivery.size
                 if delivery.partition is not None:
-                    add(self._standing.out, delivery.partition, -1)
-                    add(self._standing.behind, delivery.partition, 1)
-        self._again = True
+                    add(self._passes.standing.out, delivery.partition, -1)
+                    add(self._passes.standing.behind, delivery.partition, 1)
+        self._passes.again = True
         self._woken.set()
 
     # Giving
 
     async def _run(self) -> None:
         while True:
-            if not self._wanted():
+            if not self._passes.wanted():
                 self._woken.clear()
                 await self._woken.wait()
                 continue
             try:
-                await self._step()
+                await self._passes.step()
             except SpanbridgeError as error:
                 self._reporter.report(events.SpoolUnreadable(cause=str(error)))
                 await self._clock.sleep(_RETRY)
             except Exception as fault:  # noqa: BLE001 - what the spool holds must not stay there for a fault of ours
                 report_fault(self._reporter, bare(fault), "uplink.replay")
                 await self._clock.sleep(_RETRY)
-                self._begin_pass()
+                self._passes.begin()
 
-    def _wanted(self) -> bool:
-        """Whether something is to be read and there is room for it."""
-        if not self._intakes:
-            return False  # nobody's routes take them: they wait for a connection
-        if self._backlog.given > self.bounds.messages // 2 or self._out_bytes > self.bounds.size // 2:
-            return False  # a chunk at a time: to look for a single message costs what it costs to look for hundreds
-        if self._again:
-            return True
-        if self._left:
-            return self._held is None or not self._standing.blocked(self._held) or self._passes_over(self._held)
-        standing = self._standing
-        return standing.unseen or any(not standing.blocked(partition) for partition in standing.behind)
 
-    async def _read(self) -> list[Record | Lost]:
-        """The next records; none where the end is reached, or where something before them is to go first.
-
-        :raises SpanbridgeError: the disk fails.
-        """
-        end = self._spool.end
-        found = await self._spool.read(_CHUNK, _CHUNK_BYTES)
-        if self._again:
-            return []
-        if not found:
-            self._read_to = max(self._read_to, end)
-            if self._spool.end <= self._read_to:
-                self._end_pass()
-        return found
-
-    def _has_room(self) -> bool:
-        return self._backlog.given < self.bounds.messages and self._out_bytes < self.bounds.size
-
-    def _passes_over(self, partition: Partition[Outgoing]) -> bool:
-        """Whether messages behind those of a partition that fails may go: it alone fails."""
-        since = self._standing.stopped.get(partition, 0)
-        sender = self._sender
-        return sender.failures.topic_fails(partition) or sender.failures.stored_ns > since or self._link() is Link.UP
-
-    async def _step(self) -> None:
-        if self._again:
-            self._begin_pass()
-        found, self._left, self._held = self._left, [], None
-        found = found or await self._read()
-        if not self._intakes:  # the last one left meanwhile
-            self._again = True
-            return
-        counts: Counts = {}
-        touched: dict[Partition[Outgoing], None] = {}
-        try:
-            self._left = found[self._give_all(found, counts, touched) :]
-        finally:
-            self._standing.given(counts)
-            for partition in touched:
-                self._sender.submit(partition)
-
-    def _give_all(
-        self, found: Sequence[Record | Lost], counts: Counts, touched: dict[Partition[Outgoing], None]
-    ) -> int:
-        """Give messages to their partitions; how far that went: the rest has to wait. Hot path while a backlog drains.
-
-        ``counts`` gets how many of each partition were given, ``touched`` those that gained some.
-        """
-        backlog, bounds, remake = self._backlog, self.bounds, self._remaker.make
-        waits, free = backlog.waits, set[Partition[Outgoing]]()
-        for index, one in enumerate(found):
-            if backlog.given >= bounds.messages or self._out_bytes >= bounds.size:
-                return index
-            if isinstance(one, Lost):
-                backlog.skip(range(one.first, one.end))
-                self._read_to = max(self._read_to, one.end)
-                continue
-            number = one.number
-            if waits(number):
-                made = remake(one, self)
-                if made is None:
-                    self._skip(one)
-                elif isinstance(outgoing := made[1], Kept):
-                    self._take_out(made[0])  # a dead letter: its acknowledgement is the disk's
-                elif (partition := outgoing.recipe.partition) not in free and not self._may_go(partition, counts, free):
-                    made[0].intake.encoded_bytes -= len(outgoing.encoded)
-                    if partition not in self._passed_over and not self._passes_over(partition):
-                        self._held = partition
-                        return index
-                    add(self._passed_over, partition, 1)
-                else:
-                    self._take_out(made[0], partition)
-                    counts[partition] = counts.get(partition, 0) + 1
-                    partition.add(outgoing)
-                    touched[partition] = None
-            if number >= self._read_to:
-                self._read_to = number + 1
-        return len(found)
-
-    def _skip(self, record: Record) -> None:
-        """A record goes nowhere."""
-        self._backlog.skip((record.number,))
-        if not qos_of(record.body):
-            self.qos0_bytes = max(0, self.qos0_bytes - len(record.body))
-
-    def _may_go(self, partition: Partition[Outgoing], counts: Counts, free: set[Partition[Outgoing]]) -> bool:
-        """Whether another message of it may be given; ``free`` gets partitions that nothing limits in this step."""
-        if partition in self._passed_over:
-            return False
-        if partition in self._standing.stopped:
-            return self._standing.out.get(partition, 0) + counts.get(partition, 0) < PROBE
-        free.add(partition)
-        return True
-
-    def _take_out(self, delivery: SpooledDelivery, partition: Partition[Outgoing] | None = None) -> None:
-        delivery.partition = partition
-        delivery.intake.replayed += 1
-        self._backlog.give(delivery.number)
-        self._out_bytes += delivery.size
-
-    def _end_pass(self) -> None:
-        """The end of the spool is reached: what was passed over in a whole pass is all that it holds."""
-        standing = self._standing
-        if self._whole:
-            standing.unseen = False
-            standing.behind = dict(self._passed_over)
-        if standing.behind:
-            self._begin_pass()
-        else:
-            self._whole, self._passed_over = False, {}
-
-    def _begin_pass(self) -> None:
-        """Read from the first message that is not done."""
-        self._left, self._held, self._again = [], None, False
-        self._passed_over, self._whole = {}, True
-        self._read_to = self._backlog.first
-        self._spool.rewind(self._backlog.first)
-        self._woken.set()
+def _count(done: Counts, partition: Partition[Outgoing] | None, count: int) -> None:
+    if partition is not None:
+        done[partition] = done.get(partition, 0) + count

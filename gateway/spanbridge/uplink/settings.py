@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from spanbridge.core.partition import BatchLimits
-from spanbridge.uplink.replay import ReplayBounds
+from spanbridge.uplink.passes import ReplayBounds
 from spanbridge.uplink.spill import SpillSettings
 
 

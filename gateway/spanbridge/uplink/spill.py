@@ -19,9 +19,10 @@ from spanbridge.ports import Clock, Reporter, Spool
 from spanbridge.telemetry import Tracer
 from spanbridge.telemetry.quiet import quietly, report_fault
 from spanbridge.uplink.dead_letters import append
+from spanbridge.uplink.passes import ReplayBounds
 from spanbridge.uplink.recipe import Outgoing, Partitions
 from spanbridge.uplink.rejects import Rejects
-from spanbridge.uplink.replay import Replay, ReplayBounds
+from spanbridge.uplink.replay import Replay
 from spanbridge.uplink.room import Room
 from spanbridge.uplink.sender import Sender
 

@@ -23,7 +23,7 @@ from spanbridge.core.errors import SinkThrottled, SinkUnavailable
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.chains import Chain, RequestPart, cut, deliver_chains, singly
-from spanbridge.rocketmq.errors import STORED_ANYWAY
+from spanbridge.rocketmq.errors import STORED_ANYWAY, name_others
 from spanbridge.rocketmq.events import SendRetried
 from spanbridge.rocketmq.grpc.endpoint import Endpoint
 from spanbridge.rocketmq.grpc.routes import ProxyRoute, Target, addresses_of
@@ -80,13 +80,15 @@ class Dispatcher:
     async def _deliver(self, route: ProxyRoute, target: Target | None, part: RequestPart) -> None:
         """One request, tried up to ``attempts`` times, but once where another try stores another copy.
 
-        :raises SinkError: the last attempt's. Its ``stored`` are indexes of this request.
+        :raises SinkError: the last attempt's, which names every proxy that failed. Its ``stored`` are indexes of this
+            request.
         """
         batch = part.messages
         request = batch[0] if len(batch) == 1 else b"".join(batch)
         backoff = self._retry()
         turn = next(self._turn)
         hung: set[str] = set()
+        failed: dict[str, str] = {}
         for attempt in range(self._options.attempts):
             endpoint = self._choose(route, target, turn + attempt, hung)
             try:
@@ -96,7 +98,10 @@ class Dispatcher:
                     hung.add(endpoint.address)
                 last = attempt + 1 == self._options.attempts or error.reason in STORED_ANYWAY
                 if last or error.stored or self._nobody_left(route, target, hung):
+                    failed.pop(endpoint.address, None)
+                    name_others(error, failed.values())
                     raise
+                failed[endpoint.address] = str(error)
                 self._reporter.report(SendRetried(reason=error.reason, cause=str(error), count=len(batch)))
                 await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
             else:

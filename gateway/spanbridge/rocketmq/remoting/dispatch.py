@@ -24,7 +24,7 @@ from spanbridge.core.errors import SinkMisconfigured, SinkThrottled, SinkUnavail
 from spanbridge.core.retry import Backoff
 from spanbridge.ports import Reporter
 from spanbridge.rocketmq.chains import Chain, RequestPart, cut, deliver_chains, singly
-from spanbridge.rocketmq.errors import NAMES, STORED_ANYWAY, build
+from spanbridge.rocketmq.errors import NAMES, STORED_ANYWAY, build, name_others
 from spanbridge.rocketmq.events import SendRetried, StoredUnsafely
 from spanbridge.rocketmq.options import RocketmqOptions
 from spanbridge.rocketmq.partitions import DELAYED
@@ -96,10 +96,11 @@ class RemotingDispatcher:
 
         Messages of a group keep to their queue, others go to the next in turn.
 
-        :raises SinkError: the last attempt's.
+        :raises SinkError: the last attempt's, which names every broker that failed.
         """
         backoff = Backoff(self._options.backoff_initial, self._options.backoff_maximum)
         hung: set[str] = set()
+        failed: dict[str, str] = {}
         for attempt in range(self._options.attempts):
             target = queue or self._next(route, hung)
             endpoint = self._endpoint(self._address(route, target))
@@ -110,7 +111,10 @@ class RemotingDispatcher:
                     hung.add(target.broker)
                 last = attempt + 1 == self._options.attempts or error.reason in STORED_ANYWAY
                 if last or (target.broker in hung and (queue is not None or hung.issuperset(route.masters))):
+                    failed.pop(endpoint.address, None)
+                    name_others(error, failed.values())
                     raise
+                failed[endpoint.address] = str(error)
                 self._reporter.report(SendRetried(reason=error.reason, cause=str(error), count=len(part.messages)))
                 await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
             else:

@@ -57,11 +57,13 @@ class AskingSpans:
                 )
             return self._silent.begin(context, received_ns, size)
 
-    def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
+    def resume(
+        self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int, begun_ns: int = 0
+    ) -> Begun:
         """See :class:`~spanbridge.telemetry.spans.recipe.RecipeSpans`. The sampler was asked before."""
         attributes = cut(self._send.attributes(), self._value_limit)
-        send = wire.fixed_fields(self._send.name, SpanKind.PRODUCER.value, attributes) + wire.LOCAL
-        return resumed(send, self._following, context, kept, spooled_ns, size)
+        send = wire.fixed_fields(self._send.name, SpanKind.PRODUCER.value, attributes) + wire.LOCAL + wire.TRACE
+        return resumed(send, self._following, context, kept, spooled_ns, size, begun_ns)
 
     def _begin(self, context: TraceContext | None, received_ns: int, size: int, begun_ns: int) -> Begun:
         following = self._following

@@ -37,8 +37,10 @@ class RecipeSpans(Protocol):
         its processing began, are Unix time in nanoseconds; 0 stands for now. Hot path; never raises.
         """
 
-    def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
-        """Go on with a message out of the spool, where it was since ``spooled_ns`` (Unix time).
+    def resume(
+        self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int, begun_ns: int = 0
+    ) -> Begun:
+        """Go on with a message out of the spool, where it was from ``spooled_ns`` to ``begun_ns`` (Unix time; 0: now).
 
         ``kept`` are its ids; None when its spans are not recorded. The context that travels on is the one from before.
         """
@@ -75,7 +77,9 @@ class SilentSpans:
             return "", "", None
         return context.traceparent, context.tracestate, None
 
-    def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
+    def resume(
+        self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int, begun_ns: int = 0
+    ) -> Begun:
         """Make no spans."""
         return self.begin(context, spooled_ns, size)
 
@@ -148,12 +152,14 @@ class RecordingSpans:
         trace.tried = False
         return traceparent, tracestate, trace
 
-    def resume(self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int) -> Begun:
+    def resume(
+        self, context: TraceContext | None, kept: TraceIds | None, spooled_ns: int, size: int, begun_ns: int = 0
+    ) -> Begun:
         """See :class:`RecipeSpans`."""
         send = self._resumed
         if not send:
-            send = self._resumed = self.send + wire.LOCAL
-        return resumed(send, self._following, context, kept, spooled_ns, size)
+            send = self._resumed = self.send + wire.LOCAL + wire.TRACE
+        return resumed(send, self._following, context, kept, spooled_ns, size, begun_ns)
 
     def _start(self, linked: TraceContext | None, received_ns: int, size: int, begun_ns: int) -> Begun:
         trace_id = ids.trace_id()

@@ -17,7 +17,8 @@ from spanbridge.telemetry.spans.calls import CallLimits, CallSpans, SpanSink
 from spanbridge.telemetry.spans.describe import Descriptions
 from spanbridge.telemetry.spans.hop import Hop, cut
 from spanbridge.telemetry.spans.recipe import Following, RecipeSpans, RecordingSpans, SilentSpans
-from spanbridge.telemetry.spans.trace import MessageTrace
+from spanbridge.telemetry.spans.spooled import SpooledTrace, stored
+from spanbridge.telemetry.spans.trace import AskedTrace, MessageTrace
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanLimits
@@ -128,7 +129,7 @@ class Tracer:
             for trace in traces:
                 if trace is not None:
                     trace.tried = True
-        linked = [trace for trace in traces if trace is not None and (type(trace) is MessageTrace or trace.sends)]
+        linked = [trace for trace in traces if trace is not None and (type(trace) is not AskedTrace or trace.sends)]
         if linked:
             self._sink.add((self._request_span(hop, linked, len(traces), start_ns, end_ns, error),))
 
@@ -139,8 +140,8 @@ class Tracer:
         """
         if self._sink is None:
             return
-        whole: list[bytes] = []
         pieces: list[bytes] = []
+        others: list[MessageTrace] = []
         add, frames, sizes, parented = pieces.extend, wire.FRAMES, wire.SIZES.young, wire.PARENT
         received_ns = begun_ns = -1
         remote = root = sent = b""
@@ -148,7 +149,7 @@ class Tracer:
             if trace is None:
                 continue
             if type(trace) is not MessageTrace:
-                whole += trace.finish(end_ns)
+                others.append(trace)
                 continue
             if trace.received_ns != received_ns:  # all of one read have the same
                 received_ns = trace.received_ns
@@ -174,8 +175,17 @@ class Tracer:
             ))  # fmt: skip
         if pieces:
             self._sink.add(pieces, _PIECES)
-        if whole:
-            self._sink.add(whole)
+        if others:
+            self._stored_otherwise(self._sink, others, end_ns)
+
+    @staticmethod
+    def _stored_otherwise(sink: SpanSink, traces: Sequence[MessageTrace], end_ns: int) -> None:
+        """Those that were in the spool, and those whose sampler was asked."""
+        spooled = [trace for trace in traces if type(trace) is SpooledTrace]
+        if spooled:
+            sink.add(stored(spooled, end_ns), _PIECES)
+        if len(spooled) < len(traces):
+            sink.add([span for trace in traces if type(trace) is not SpooledTrace for span in trace.finish(end_ns)])
 
     def spooled(self, traces: Sequence[MessageTrace | None], end_ns: int) -> None:
         """End the process spans of messages that the spool has: what comes later may be told by another process."""
