@@ -160,6 +160,7 @@ _GONE = re.compile(r"expected type is UNSPECIFIED")
 _NOISE = re.compile(
     r"\b(?:[a-z]+\.)+[A-Z]\w*(?:Exception|Error): |\bCODE: \d+ +DESC: "
     r"|\s+For more information, please visit the url, \S+"
+    r"|, (?:[a-z]+\.)+[\w$.]+\(\w+\.java:\d+\)$"
 )
 
 
