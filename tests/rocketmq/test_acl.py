@@ -32,12 +32,6 @@ def anyio_backend() -> object:
     return ("asyncio", {"use_uvloop": True})
 
 
-@pytest.fixture
-def classic() -> Iterator[RocketmqBroker]:
-    with Devstack.up(mqtt_v5=False, mqtt_v311=False, credentials=(ACCESS, SECRET), rocketmq_version="4.9.7") as stack:
-        yield stack.rocketmq
-
-
 WRONG: list[dict[str, str]] = [
     {"access_key": ACCESS, "secret_key": "tr0ub4dor"},
     {"access_key": "nobody", "secret_key": "tr0ub4dor"},
@@ -88,10 +82,6 @@ async def test_keys_decide(secured: RocketmqBroker) -> None:
 
 async def test_keys_decide_at_a_broker(secured: RocketmqBroker) -> None:
     await keys_decide_at(secured)
-
-
-async def test_keys_decide_at_a_broker_of_rocketmq_4(classic: RocketmqBroker) -> None:
-    await keys_decide_at(classic)
 
 
 async def keys_decide_at(broker: RocketmqBroker) -> None:

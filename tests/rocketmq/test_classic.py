@@ -1,4 +1,4 @@
-"""The native clients on RocketMQ 4.9.7, which has neither proxy nor message types nor timers."""
+"""The native clients on RocketMQ 4.9.7, which has neither proxy nor message types nor timers, with keys (ACL 1.0)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from spanbridge.devstack import Devstack
 from spanbridge.devstack.pytest_plugin import SharedStack
 
 from .consuming import consuming
+from .test_acl import ACCESS, SECRET, keys_decide_at
 from .test_broker import sink_to
 from .test_native import PARENT, compressed_bodies_are_stored, stored
 
@@ -27,12 +28,17 @@ pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
 
 @pytest.fixture(scope="module")
 def classic() -> Iterator[SharedStack]:
-    with Devstack.up(mqtt_v5=False, mqtt_v311=False, rocketmq_version="4.9.7") as stack:
+    with Devstack.up(mqtt_v5=False, mqtt_v311=False, rocketmq_version="4.9.7", credentials=(ACCESS, SECRET)) as stack:
         yield SharedStack(stack)
 
 
 def of(classic: SharedStack) -> dict[str, Any]:
-    return {"protocol": "remoting", "endpoints": classic.rocketmq.endpoints, "request_timeout": 20.0}
+    keys = {"access_key": ACCESS, "secret_key": SECRET}
+    return {"protocol": "remoting", "endpoints": classic.rocketmq.endpoints, "request_timeout": 20.0, **keys}
+
+
+async def test_keys_decide(classic: SharedStack) -> None:
+    await keys_decide_at(classic.rocketmq)
 
 
 async def test_single_messages_and_batches_are_stored_as_they_are(classic: SharedStack) -> None:
