@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
-import click
 import typer
 
 from spanbridge.cli.invocation import command
@@ -27,7 +26,7 @@ from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_publish
 from spanbridge.devstack.progress import for_terminal
 from spanbridge.devstack.remoting_probe import RemotingProbe
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
-from spanbridge.devstack.rocketmq_setup import VERSIONS
+from spanbridge.devstack.rocketmq_setup import VERSIONS, RocketmqSetup
 from spanbridge.devstack.stack import Devstack
 from spanbridge.devstack.state import StackState, claim, find, is_claimed, state_path
 
@@ -72,9 +71,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when ready; `down` ends it.")] = False,
     only: Annotated[Part | None, typer.Option(help="Start this part alone.")] = None,
     mqtt: Annotated[str, typer.Option(envvar="SPANBRIDGE_MQTT", help="mosquitto, iotcore, amqtt or auto.")] = "auto",
-    rocketmq: Annotated[
-        str, typer.Option(help="4.x has no gRPC proxy.", click_type=click.Choice(VERSIONS))
-    ] = DEFAULT_VERSION,
+    rocketmq: Annotated[str, typer.Option(help=f"{' or '.join(VERSIONS)}, which has no gRPC proxy.")] = DEFAULT_VERSION,
     name: Name = "default",
     as_json: AsJson = False,
 ) -> None:
@@ -84,6 +81,7 @@ def up(
     `SPANBRIDGE_MAVEN_URL`, into the cache (`SPANBRIDGE_CACHE`).
     """
     with _errors():
+        RocketmqSetup(version=rocketmq)  # says at once that a version is not known
         if detach:
             _up_detached(name, only, mqtt, rocketmq)
             show.ready(_require(name), as_json=as_json)
