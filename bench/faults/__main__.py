@@ -15,12 +15,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from bench.faults.actors import Stalled
+from bench.faults.front import Protocol
 from bench.faults.lab import Lab, bounded
 from bench.faults.ledger import Row, broken
 from bench.faults.scenario import SCENARIOS, Scenario
@@ -51,16 +53,16 @@ def main() -> int:
     try:
         _run(console, options, wanted, rows)
     finally:  # also of what was ended early
-        _show(console, rows)
+        _show(console, rows, options.protocol)
     return int(any(broken(row) for row in rows))
 
 
-def _show(console: Console, rows: Sequence[Row]) -> None:
-    console.print(_table(rows))
+def _show(console: Console, rows: Sequence[Row], protocol: Protocol) -> None:
+    console.print(_table(rows, protocol))
     for row in rows:
         for text in broken(row):
             console.print(f"[red]{row.name}:[/] {escape(text)}")
-    print(json.dumps({"scenarios": [row.json() for row in rows]}), flush=True)
+    print(json.dumps({"protocol": protocol, "scenarios": [row.json() for row in rows]}), flush=True)
 
 
 def _parse() -> argparse.Namespace:
@@ -73,6 +75,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=6.0, help="how long a fault lasts whose name does not say it")
     parser.add_argument("--rate", type=float, default=200.0, help="messages a second, half as many on the way down")
     parser.add_argument("--seed", type=int, default=1, help="of what is random: moments of kills, corrupted bytes")
+    parser.add_argument(
+        "--protocol", choices=get_args(Protocol), default="grpc", help="what the gateway speaks to RocketMQ (grpc)"
+    )
     parser.add_argument("--list", action="store_true", help="name the scenarios")
     parser.add_argument("--kills", type=int, default=50, help="how often the gateway is killed where it is")
     parser.add_argument("--long", action="store_true", help="outages of ten minutes last ten minutes, not 20 s")
@@ -89,6 +94,7 @@ def _run(console: Console, options: argparse.Namespace, wanted: Sequence[Scenari
         for number, one in enumerate(wanted, 1):
             lab = Lab(
                 rocketmq=stack.rocketmq,
+                protocol=options.protocol,
                 directory=Path(directory),
                 seconds=options.seconds,
                 rate=options.rate,
@@ -126,8 +132,8 @@ def _play(one: Scenario, lab: Lab) -> Row:
     return row
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    table = Table(title="Faults")
+def _table(rows: Sequence[Row], protocol: Protocol) -> Table:
+    table = Table(title=f"Faults, protocol {protocol}")
     for title in ("scenario", "sent", "acknowledged", "delivered", "lost", "twice", "out of order", "recovery", "MiB"):
         table.add_column(title, justify="left" if title == "scenario" else "right")
     for row in rows:

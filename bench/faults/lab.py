@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.faults.actors import GatewayProcess, Stalled
+from bench.faults.front import Front, Protocol
 from bench.faults.ledger import Ledger, Row
 from spanbridge.devstack import Devstack, FaultProxy
 from spanbridge.devstack.mqtt import MqttBroker
@@ -45,10 +46,11 @@ def bounded(seconds: float) -> Iterator[None]:
 class Lab:
     """Where one scenario runs. ``seconds`` is how long its fault lasts where its name does not say it.
 
-    ``rate`` is in messages a second.
+    ``rate`` is in messages a second. ``protocol`` is what the gateway speaks to RocketMQ.
     """
 
     rocketmq: RocketmqBroker
+    protocol: Protocol
     directory: Path
     seconds: float
     rate: float
@@ -81,13 +83,14 @@ class Way:
         stack = exits.enter_context(Devstack.up(rocketmq=False, mqtt_v5=True, mqtt_v311=False))
         self.mqtt: MqttBroker = stack.mqtt_v5
         self.mqtt_proxy = exits.enter_context(FaultProxy(self.mqtt.host, self.mqtt.port))
-        self.rocketmq_proxy = exits.enter_context(FaultProxy(lab.rocketmq.endpoints))
-        self.rocketmq_spare = exits.enter_context(FaultProxy(lab.rocketmq.endpoints))
+        self.rocketmq_proxy = Front(lab.rocketmq, lab.protocol, exits)
+        self.rocketmq_spare = Front(lab.rocketmq, lab.protocol, exits)
         self.rocketmq_spare.refuse()
         self._addresses = [self.rocketmq_proxy.endpoints, *([self.rocketmq_spare.endpoints] if spare else [])]
 
     def make_gateway(self, exits: ExitStack, text: str, settings: str, environment: Mapping[str, str]) -> None:
         """A gateway with this for its configuration; ``settings`` are tables, or lines of [rocketmq]."""
+        follow = "follow_routes = false" if self.lab.protocol == "grpc" else ""  # past the fault proxy, those of gRPC
         config = f"""
 name = "faults-{self.run}"
 [[mqtt]]
@@ -96,7 +99,8 @@ backoff_maximum = 1
 keep_alive = 5
 [rocketmq]
 endpoints = "{";".join(self._addresses)}"
-follow_routes = false
+protocol = "{self.lab.protocol}"
+{follow}
 {settings}
 {text}
 """

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from spanbridge.devstack import Devstack
 from spanbridge.devstack.jars import ensure_jars
 from spanbridge.devstack.rocketmq_setup import java
 from spanbridge.rocketmq import RocketmqOptions, create_sink
+from spanbridge.rocketmq.packed import unpack
 from spanbridge.rocketmq.remoting.admin import topic_route
 from spanbridge.rocketmq.remoting.client import RemotingClient
 from spanbridge.rocketmq.remoting.pull import pull
@@ -56,9 +56,11 @@ async def read(name_server: str, topic: str, count: int) -> None:
         while at < count:
             for message in (await client.ask(pull("interop", topic, 0, at))).messages:
                 at += 1
-                body = zlib.decompress(message.body) if message.system_flag & 1 else message.body
+                body, fault = unpack(message.body, 1 << 20) if message.system_flag & 1 else (message.body, None)
                 kept = {name: message.properties.get(name) for name in ("UNIQ_KEY", "TAGS", "KEYS", "traceparent")}
-                print(f"message {kept} flag={message.system_flag:#x} bytes={len(body)} start={body[:8]!r}")
+                print(
+                    f"message {kept} flag={message.system_flag:#x} bytes={len(body)} start={body[:8]!r} {fault or ''}"
+                )
 
 
 def spans(line: str) -> Iterator[str]:

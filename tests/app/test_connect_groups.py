@@ -131,7 +131,10 @@ def test_a_group_has_to_be_alike_on_every_broker() -> None:
     def told(**tables: dict[str, ConsumerGroup]) -> list[str]:
         return [problem.split(":")[0] for problem in problems_of("g", tables)]
 
-    ordered, loose, off = ConsumerGroup(True, True), ConsumerGroup(False, True), ConsumerGroup(True, False)
+    ordered, loose, off = (
+        ConsumerGroup(ordered=ordered, consumes=consumes, retries=16)
+        for ordered, consumes in ((True, True), (False, True), (True, False))
+    )
     assert told(a={"g": ordered}, b={"g": ordered, "other": loose}) == []
     assert told(a={"g": ordered}, b={"other": loose}) == ["b does not have it"]
     assert told(a={"g": ordered}, b={"g": loose}) == ["receives in order on a only"]

@@ -93,6 +93,7 @@ async def test_one_that_does_not_answer_is_told_of_and_what_it_counted_stays() -
     clock.now += int(10e9)
     answer = await page(made, "/readyz")
     assert (answer.status, b"worker_silent" in answer.body) == (503, True)
+    assert [row["ready"] for row in made.page()["workers"]] == [True, False], "whatever it said last"
     assert (await page(made, "/livez")).status == 200, "not yet for so long that a restart is the only help"
     assert "} 30" in (await page(made, "/metrics")).body.decode()
     clock.now += int(30e9)

@@ -184,4 +184,4 @@ def test_profiles_go_to_pyroscope() -> None:
     assert settings.ways == ("pyroscope",)
     assert (ROOT / consumer["entrypoint"][-1].removeprefix("/")).is_file()
     image = (DEPLOY / "Dockerfile").read_text()
-    assert "spanbridge[gateway,instrument] @" in image, "opentelemetry-instrument is in the image"
+    assert "spanbridge[gateway,instrument,zstd] @" in image, "opentelemetry-instrument is in the image"

@@ -167,7 +167,11 @@ def test_a_paused_broker_accepts_and_never_answers(rocketmq_broker: RocketmqBrok
 
 
 def test_rocketmq_4_has_no_proxy() -> None:
-    for asked in ({"cluster_mode": True}, {"credentials": ("a", "b")}, {"proxy_config": {"x": 1}}):
+    for asked in (
+        {"cluster_mode": True},
+        {"credentials": ("a", "b"), "authorization": True},
+        {"proxy_config": {"x": 1}},
+    ):
         with pytest.raises(DevstackError, match=r"4\.9\.7 has no proxy"):
             Devstack.up(rocketmq_version="4.9.7", mqtt_v5=False, mqtt_v311=False, **asked)
     with pytest.raises(DevstackError, match=r"RocketMQ 3 is not known"):

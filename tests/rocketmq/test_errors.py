@@ -10,8 +10,8 @@ from spanbridge.rocketmq.errors import NAMES, build, clean, which_part
 from spanbridge.rocketmq.grpc.answers import judge_code, judge_grpc
 from spanbridge.rocketmq.grpc.http2.status import GrpcStatus
 from spanbridge.rocketmq.grpc.stubs import definition
-from spanbridge.rocketmq.remoting.answers import judge
-from spanbridge.rocketmq.remoting.codes import ResponseCode
+from spanbridge.rocketmq.remoting.answers import judge, right_for
+from spanbridge.rocketmq.remoting.codes import RequestCode, ResponseCode
 from spanbridge.rocketmq.remoting.errors import RemotingRefused
 
 CODE = definition.Code
@@ -180,6 +180,29 @@ def test_a_missing_right_is_told_apart_from_a_wrong_key(text: str, reason: str, 
     assert told in verdict.advice
     refusal = RemotingRefused("send", "h:1", ResponseCode.NO_PERMISSION, text)
     assert judge(refusal, "topic 't'", "h:1", None).reason == (reason if text != "something else" else "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "told"),
+    [
+        ("Check signature failed for accessKey=gw", "unauthorized", "access key"),
+        ("No acl config for gw", "unauthorized", "access key"),
+        ("No accessKey is configured", "unauthorized", "access key"),
+        ("No default permission for group:g", "forbidden", "needs SUB on the consumer group"),
+        ("store is closed", "system_error", "store is closed"),
+    ],
+)
+def test_acl_of_rocketmq_4_refuses_as_a_system_error(text: str, reason: str, told: str) -> None:
+    refusal = RemotingRefused(
+        "send",
+        "h:1",
+        ResponseCode.SYSTEM_ERROR,
+        f"org.apache.acl.AclException: {text}, org.apache.acl.Plain.validate(Plain.java:683)",
+    )
+    error = judge(refusal, "topic 't'", "h:1", None, right=right_for(RequestCode.PULL_MESSAGE))
+    assert error.reason == reason
+    assert told in str(error)
+    assert "org.apache" not in str(error), "Java's own noise"
 
 
 def test_a_missing_right_concerns_its_topic_alone() -> None:

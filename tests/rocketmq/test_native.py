@@ -27,7 +27,8 @@ OF_THE_PROXY = {"__BORNHOST", "PGROUP", "RECONSUME_TIME"}
 async def stored(devstack: Any, topic: str, count: int, queues: int) -> list[StoredMessage]:
     """All messages of a topic, by queue and offset. A broker fills its queues a moment after it has answered."""
     group, found = devstack.group(), list[StoredMessage]()
-    async with RemotingClient(await broker_of(devstack.rocketmq, topic), timeout=20.0) as client:
+    rocketmq = devstack.rocketmq
+    async with RemotingClient(await broker_of(rocketmq, topic), timeout=20.0, keys=rocketmq.broker_keys) as client:
         at = [0] * queues
         while len(found) < count:
             for queue in range(queues):

@@ -158,7 +158,7 @@ class Overview(Periodic):
             "pid": status.pid,
             "restarts": status.restarts,
             "last_error": status.last_error,
-            "ready": None if page is None else page["ready"],
+            "ready": workers_ready([status], self._health, draining=False).ready,  # one that is silent is not
             **{key: uplink.get(key) for key in ("received", "sent", "in_flight", "received_per_s", "sent_per_s")},
             "status": page,
         }

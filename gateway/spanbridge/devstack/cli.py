@@ -21,11 +21,12 @@ import typer
 from spanbridge.cli.invocation import command
 from spanbridge.devstack import show, topics
 from spanbridge.devstack.errors import DevstackError, ServiceError, os_problem
-from spanbridge.devstack.jars import ensure_jars
+from spanbridge.devstack.jars import DEFAULT_VERSION, ensure_jars
 from spanbridge.devstack.probe import MqttTarget, NotYet, mqtt_publish
 from spanbridge.devstack.progress import for_terminal
 from spanbridge.devstack.remoting_probe import RemotingProbe
 from spanbridge.devstack.rocketmq_probe import RocketmqProbe
+from spanbridge.devstack.rocketmq_setup import VERSIONS, RocketmqSetup
 from spanbridge.devstack.stack import Devstack
 from spanbridge.devstack.state import StackState, claim, find, is_claimed, state_path
 
@@ -51,13 +52,6 @@ class Part(StrEnum):
     MQTT = "mqtt"
 
 
-class RocketmqVersion(StrEnum):
-    """The RocketMQ to start."""
-
-    V5 = "5.5.0"
-    V4 = "4.9.7"
-
-
 class MqttVersion(StrEnum):
     """The broker to publish to."""
 
@@ -77,7 +71,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when ready; `down` ends it.")] = False,
     only: Annotated[Part | None, typer.Option(help="Start this part alone.")] = None,
     mqtt: Annotated[str, typer.Option(envvar="SPANBRIDGE_MQTT", help="mosquitto, iotcore, amqtt or auto.")] = "auto",
-    rocketmq: Annotated[RocketmqVersion, typer.Option(help="4.x has no gRPC proxy.")] = RocketmqVersion.V5,
+    rocketmq: Annotated[str, typer.Option(help=f"{' or '.join(VERSIONS)}, which has no gRPC proxy.")] = DEFAULT_VERSION,
     name: Name = "default",
     as_json: AsJson = False,
 ) -> None:
@@ -87,11 +81,12 @@ def up(
     `SPANBRIDGE_MAVEN_URL`, into the cache (`SPANBRIDGE_CACHE`).
     """
     with _errors():
+        RocketmqSetup(version=rocketmq)  # says at once that a version is not known
         if detach:
-            _up_detached(name, only, mqtt, rocketmq.value)
+            _up_detached(name, only, mqtt, rocketmq)
             show.ready(_require(name), as_json=as_json)
         else:
-            _up_foreground(name, only, mqtt, rocketmq.value, as_json=as_json)
+            _up_foreground(name, only, mqtt, rocketmq, as_json=as_json)
 
 
 @app.command(epilog="Example: `spanbridge devstack status --json`")

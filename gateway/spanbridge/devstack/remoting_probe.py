@@ -11,6 +11,7 @@ from spanbridge.devstack.probe import NotYet
 from spanbridge.rocketmq.remoting.admin import max_offset
 from spanbridge.rocketmq.remoting.blocking import BlockingClient
 from spanbridge.rocketmq.remoting.errors import RemotingError
+from spanbridge.rocketmq.remoting.frame import AclKeys
 from spanbridge.rocketmq.remoting.pull import pull
 from spanbridge.rocketmq.remoting.send import WriteQueue, send_message
 from spanbridge.rocketmq.remoting.stored import StoredMessage
@@ -27,10 +28,11 @@ class RemotingProbe:
         group: a consumer group that the broker knows.
     """
 
-    def __init__(self, address: str, topic: str, group: str) -> None:
+    def __init__(self, address: str, topic: str, group: str, *, keys: AclKeys | None = None) -> None:
         self._address = address
         self._topic = topic
         self._group = group
+        self._keys = keys
 
     def round(self) -> None:
         """Send one message and read it.
@@ -40,7 +42,7 @@ class RemotingProbe:
         """
         mark = uuid.uuid4().hex.encode()
         try:
-            with BlockingClient(self._address) as client:
+            with BlockingClient(self._address, keys=self._keys) as client:
                 offset = client.ask(max_offset(self._topic, 0))
                 queue = WriteQueue("", 0)
                 client.ask(send_message(self._topic, queue, mark, "", str(time.time_ns() // 1_000_000)))
@@ -71,7 +73,7 @@ class RemotingProbe:
         left = math.inf if limit is None else limit
         deadline = time.monotonic() + wait
         try:
-            with BlockingClient(self._address) as client:
+            with BlockingClient(self._address, keys=self._keys) as client:
                 while left > 0 and time.monotonic() < deadline:
                     found = self._look(client, offsets)
                     for message in found[: None if limit is None else int(left)]:

@@ -74,7 +74,9 @@ class RocketmqBroker:
                 self._broker = process("rocketmq-broker", files.broker())
             self._proxy = process("rocketmq", files.proxy())
         self._probe = RocketmqProbe(f"{LOOPBACK}:{self.port}", READY_NAME, READY_NAME, credentials=setup.credentials)
-        self._remoting_probe = RemotingProbe(f"{LOOPBACK}:{self.broker_port}", READY_NAME, READY_NAME)
+        self._remoting_probe = RemotingProbe(
+            f"{LOOPBACK}:{self.broker_port}", READY_NAME, READY_NAME, keys=self.broker_keys
+        )
 
     @property
     def endpoints(self) -> str:
@@ -83,13 +85,13 @@ class RocketmqBroker:
 
     @property
     def credentials(self) -> tuple[str, str] | None:
-        """Access key and secret key that the proxy asks for; with authorization, the super user's."""
+        """Access key and secret key that the proxy asks for (4.x: the broker); with authorization, the super user's."""
         return self.setup.credentials
 
     @property
     def broker_keys(self) -> AclKeys | None:
-        """What the broker's remoting port asks for: with authorization, the super user's keys."""
-        return AclKeys(*self.setup.credentials) if self.setup.authorization and self.setup.credentials else None
+        """What the broker's remoting port asks for: with authorization, or on 4.x, the super user's keys."""
+        return AclKeys(*self.setup.credentials) if self.setup.broker_asks and self.setup.credentials else None
 
     @property
     def accounts(self) -> RocketmqAccounts:
@@ -99,7 +101,7 @@ class RocketmqBroker:
             DevstackError: it was started without authorization.
         """
         keys = self.broker_keys
-        if keys is None:
+        if keys is None or not self.setup.authorization:
             raise DevstackError("this RocketMQ lets everybody do everything", hint="start it with authorization=True")
         return RocketmqAccounts(self.broker_port, keys)
 

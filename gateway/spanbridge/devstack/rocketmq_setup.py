@@ -76,7 +76,7 @@ class RocketmqSetup:
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
             raise DevstackError(f"RocketMQ {self.version} is not known", hint=f"known are {', '.join(VERSIONS)}")
-        if not self.has_proxy and (self.credentials or self.cluster_mode or self.proxy_config):
+        if not self.has_proxy and (self.authorization or self.cluster_mode or self.proxy_config):
             raise DevstackError(f"RocketMQ {self.version} has no proxy", hint=f"take {DEFAULT_VERSION}")
         if self.authorization and self.credentials is None:
             raise DevstackError("authorization needs somebody who may do everything", hint="give credentials")
@@ -87,6 +87,11 @@ class RocketmqSetup:
     def has_proxy(self) -> bool:
         """Whether it speaks gRPC."""
         return not self.version.startswith("4.")
+
+    @property
+    def broker_asks(self) -> bool:
+        """Whether the broker's own port wants to know who one is."""
+        return self.authorization or (self.credentials is not None and not self.has_proxy)
 
 
 class RocketmqFiles:
@@ -151,6 +156,8 @@ class RocketmqFiles:
         broker_access, proxy_access = _access(self._setup)
         broker = self._broker_defaults() | broker_access | dict(self._setup.broker_config)
         (conf / "broker.conf").write_text(_properties(broker))
+        if not self._setup.has_proxy and self._setup.credentials is not None:
+            (conf / "plain_acl.yml").write_text(_plain_acl(*self._setup.credentials))
         if self._setup.has_proxy:
             proxy = self._proxy_defaults() | proxy_access | dict(self._setup.proxy_config)
             (conf / "rmq-proxy.json").write_text(json.dumps(proxy, indent=2))
@@ -218,10 +225,13 @@ def java() -> str:
 def _access(setup: RocketmqSetup) -> tuple[dict[str, object], dict[str, object]]:
     """Settings of broker and proxy that let in the one user, through the proxy; the broker keeps the user list.
 
-    With authorization, the broker's own port asks as well, and everybody but that user needs rights.
+    RocketMQ 4 has ACL 1.0, at the broker. With authorization, the broker's own port asks as well, and everybody but
+    that user needs rights.
     """
     if setup.credentials is None:
         return {}, {}
+    if not setup.has_proxy:
+        return {"aclEnable": True}, {}
     package = "org.apache.rocketmq.auth.authentication.provider"
     user = {"username": setup.credentials[0], "password": setup.credentials[1]}
     broker: dict[str, object] = {
@@ -251,6 +261,12 @@ def _access(setup: RocketmqSetup) -> tuple[dict[str, object], dict[str, object]]
             "authorizationMetadataProvider": "org.apache.rocketmq.proxy.auth.ProxyAuthorizationMetadataProvider"
         }
     return broker, proxy
+
+
+def _plain_acl(access_key: str, secret_key: str) -> str:
+    """ACL 1.0's list of users, of one who may do everything. JSON is YAML."""
+    account = {"accessKey": access_key, "secretKey": secret_key, "admin": True}
+    return json.dumps({"accounts": [account]})
 
 
 def _properties(values: Mapping[str, object]) -> str:

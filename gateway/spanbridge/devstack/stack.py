@@ -62,7 +62,8 @@ class Devstack:
             heap_mb: Java heap of RocketMQ, MiB.
             broker_config: further settings of RocketMQ's broker (``broker.conf``).
             proxy_config: further settings of RocketMQ's proxy (``rmq-proxy.json``).
-            credentials: access key and secret key that RocketMQ's proxy is to ask for; without, everybody may connect.
+            credentials: access key and secret key that RocketMQ's proxy is to ask for, on 4.x the broker (ACL 1.0, six
+                characters each at least); without, everybody may connect.
             authorization: want rights as well (ACL 2.0) of all but the user of ``credentials``, at proxy and broker;
                 :attr:`RocketmqBroker.accounts` makes users.
             cluster_mode: run RocketMQ's broker and its proxy in a process each, as large installations do, not in one.

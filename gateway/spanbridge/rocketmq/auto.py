@@ -7,18 +7,13 @@ be proxies, those few are encoded again when they are sent.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from spanbridge.core.errors import SinkError, SinkUnavailable, bare
+from spanbridge.core.errors import SinkError
 from spanbridge.core.message import Destination
-from spanbridge.core.retry import Backoff
-from spanbridge.ports import Head, Link, PeerStatus, Reporter
-from spanbridge.rocketmq.background import guarded
-from spanbridge.rocketmq.cluster_link import ClusterLink
-from spanbridge.rocketmq.events import ProtocolUnknown
+from spanbridge.ports import Head, PeerStatus, Reporter
+from spanbridge.rocketmq.client_search import ClientSearch
 from spanbridge.rocketmq.ids import MessageIds
 from spanbridge.rocketmq.options import RocketmqOptions
 from spanbridge.rocketmq.protocols import ClusterProtocol
@@ -29,10 +24,6 @@ if TYPE_CHECKING:
     from spanbridge.rocketmq.remoting.producer import RemotingProducer
 
     MadeProducer = GrpcProducer | RemotingProducer
-
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 10.0
-"""Seconds before endpoints are asked again."""
 
 
 class EarlyMessage(bytes):
@@ -52,15 +43,17 @@ class AutoProducer:
         protocol: ClusterProtocol,
         make: Callable[[RocketmqOptions, Reporter], MadeProducer],
     ) -> None:
-        self.made: MadeProducer | None = None
         self._options = options
         self._reporter = reporter
         self._protocol = protocol
         self._make = make
         self._encoder = RemotingEncoder(MessageIds(), options.namespace, options.ordered_partitions)
-        self._attempt: asyncio.Task[SinkError | None] | None = None
-        self._looking: asyncio.Task[None] | None = None
-        self._state = ClusterLink()
+        self._search: ClientSearch[MadeProducer] = ClientSearch(self._find, reporter)
+
+    @property
+    def made(self) -> MadeProducer | None:
+        """The producer of the protocol that was found."""
+        return self._search.made
 
     def head(self, destination: Destination) -> AutoHead:
         """See :meth:`spanbridge.ports.Sink.head`."""
@@ -74,80 +67,33 @@ class AutoProducer:
 
     async def start(self) -> None:
         """Begin to ask. Returns at once."""
-        if self._state.link is Link.IDLE:
-            self._state.change(Link.CONNECTING)
-            self._looking = asyncio.get_running_loop().create_task(self._look())
+        self._search.begin()
 
-    async def _look(self) -> None:
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        while True:
-            with guarded("protocol", self._reporter), contextlib.suppress(SinkError):
-                await self._producer()
-            if self.made is not None:
-                return
-            await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
-
-    async def _producer(self) -> MadeProducer:
-        """The producer of the protocol that was found; all who wait share one attempt to find it, and its failure.
-
-        :raises SinkError: no endpoint says.
-        """
-        if self.made is None:
-            if self._state.link in {Link.IDLE, Link.CLOSED}:
-                raise SinkUnavailable(f"the RocketMQ sink is {self._state.link.value}", reason="closed")
-            if self._attempt is None:
-                self._attempt = asyncio.get_running_loop().create_task(self._find())
-                self._attempt.add_done_callback(self._attempted)
-            attempt = self._attempt
-            await asyncio.wait([attempt])
-            if attempt.cancelled():
-                raise SinkUnavailable("the RocketMQ sink is closed", reason="closed")
-            if (failure := attempt.result()) is not None:
-                raise type(failure)(str(failure), reason=failure.reason)
-        assert self.made is not None
-        return self.made
-
-    async def _find(self) -> SinkError | None:
-        """Make the producer, or return why not: an exception that nobody waits for any more would be logged."""
-        made: MadeProducer | None = None
+    async def _find(self) -> MadeProducer:
+        spoken = await self._protocol.find(self._options, self._reporter)
+        made = await asyncio.to_thread(self._make, self._options.speaking(spoken), self._reporter)  # loads protobuf
+        made.expect(self._options.topics, self._options.kinds)
         try:
-            spoken = await self._protocol.find(self._options, self._reporter)
-            made = await asyncio.to_thread(self._make, self._options.speaking(spoken), self._reporter)  # loads protobuf
-            made.expect(self._options.topics, self._options.kinds)
             await made.start()
-        except SinkError as failure:
-            if made is not None:
-                await made.close()
-            self._state.change(Link.BACKOFF)
-            self._state.note_error(str(failure))
-            self._reporter.report(ProtocolUnknown(reason=failure.reason, cause=str(failure)))
-            return bare(failure)
-        self.made = made
-        return None
-
-    def _attempted(self, done: asyncio.Task[SinkError | None]) -> None:
-        self._attempt = None
-        if not done.cancelled():
-            done.exception()  # those who wait may be gone: then nobody else looks at it
+        except SinkError:
+            await made.close()
+            raise
+        return made
 
     async def send(self, topic: str, partition: int, batch: Sequence[bytes]) -> None:
         """See :meth:`spanbridge.ports.Sink.send`."""
-        made = self.made or await self._producer()
+        made = self.made or await self._search.client()
         if self._protocol.found == "grpc":
             batch = [message if type(message) is bytes else again(made, topic, partition, message) for message in batch]
         await made.send(topic, partition, batch)
 
     async def probe(self) -> None:
         """See :meth:`spanbridge.ports.Sink.probe`."""
-        await (await self._producer()).probe()
+        await (await self._search.client()).probe()
 
     async def close(self) -> None:
         """See :meth:`spanbridge.ports.Sink.close`."""
-        self._state.change(Link.CLOSED)
-        tasks = [task for task in (self._looking, self._attempt) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._search.close()
         if self.made is not None:
             await self.made.close()
 
@@ -158,10 +104,10 @@ class AutoProducer:
             return self.made.status
         return PeerStatus(
             name=self._options.name,
-            link=self._state.link,
-            since_ns=self._state.since_ns,
-            last_error=self._state.last_error,
-            last_error_ns=self._state.last_error_ns,
+            link=self._search.link,
+            since_ns=self._search.since_ns,
+            last_error=self._search.last_error,
+            last_error_ns=self._search.last_error_ns,
             detail={"protocol": "auto", "endpoints": {}, "topics": {}},
         )
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from spanbridge.core.delivery import Delivery
-from spanbridge.core.errors import SinkError
 from spanbridge.core.message import Message
-from spanbridge.core.retry import Backoff
 from spanbridge.ports import Deliver, Link, PeerStatus, QueueSource, Released, Reporter
-from spanbridge.rocketmq.auto import FIRST_PAUSE, LONGEST_PAUSE
-from spanbridge.rocketmq.cluster_link import ClusterLink
-from spanbridge.rocketmq.events import ProtocolUnknown
+from spanbridge.rocketmq.client_search import ClientSearch
 from spanbridge.rocketmq.options import ConsumerOptions
 from spanbridge.rocketmq.protocols import ClusterProtocol
 
@@ -37,11 +32,9 @@ class AutoConsumer:
         self._protocol = protocol
         self._make = make
         self._made: QueueSource[Message] | None = None
-        self._looking: asyncio.Task[QueueSource[Message]] | None = None
-        self._state = ClusterLink()
+        self._search = ClientSearch(self._find, reporter)
         self._paused = False
         self._delivering = True
-        self._closing = False
 
     @property
     def name(self) -> str:
@@ -76,33 +69,24 @@ class AutoConsumer:
 
         :raises SinkMisconfigured: the TLS options cannot be used.
         """
-        if self._state.link is not Link.IDLE:
+        if self._search.link is not Link.IDLE:
             return
-        self._state.change(Link.CONNECTING)
-        self._looking = asyncio.get_running_loop().create_task(self._look())
-        await asyncio.wait([self._looking])
-        if self._closing:  # whether that cancelled it, or came too late
+        self._search.begin()
+        made = await self._search.found()
+        if made is None:  # closed meanwhile
             return
-        made = self._made = self._looking.result()
+        self._made = made
         if self._paused:
             made.pause()
         if not self._delivering:
             await made.stop_intake()
         await made.run(deliver, released)
 
-    async def _look(self) -> QueueSource[Message]:
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+    async def _find(self) -> QueueSource[Message]:
         cluster = self._options.cluster
-        while True:
-            try:
-                spoken = await self._protocol.find(cluster, self._reporter)
-                made = replace(self._options, cluster=cluster.speaking(spoken))
-                return await asyncio.to_thread(self._make, made)  # loads protobuf
-            except SinkError as failure:
-                self._state.change(Link.BACKOFF)
-                self._state.note_error(str(failure))
-                self._reporter.report(ProtocolUnknown(reason=failure.reason, cause=str(failure)))
-            await asyncio.sleep(backoff.next_delay(random.random()))  # noqa: S311 - jitter
+        spoken = await self._protocol.find(cluster, self._reporter)
+        made = replace(self._options, cluster=cluster.speaking(spoken))
+        return await asyncio.to_thread(self._make, made)  # loads protobuf
 
     def ack(self, deliveries: Sequence[Delivery[Message]]) -> None:
         """See :meth:`spanbridge.ports.Source.ack`."""
@@ -145,13 +129,9 @@ class AutoConsumer:
 
     async def close(self) -> None:
         """See :meth:`spanbridge.ports.Source.close`."""
-        self._closing = True
-        self._state.change(Link.CLOSED)
+        await self._search.close()
         if self._made is not None:
             await self._made.close()
-        elif self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
 
     @property
     def status(self) -> PeerStatus:
@@ -160,9 +140,9 @@ class AutoConsumer:
             return self._made.status
         return PeerStatus(
             name=self.name,
-            link=self._state.link,
-            since_ns=self._state.since_ns,
-            last_error=self._state.last_error,
-            last_error_ns=self._state.last_error_ns,
+            link=self._search.link,
+            since_ns=self._search.since_ns,
+            last_error=self._search.last_error,
+            last_error_ns=self._search.last_error_ns,
             detail={"protocol": "auto", "group": self._options.group, "topic": self._options.topic},
         )

@@ -148,15 +148,20 @@ _REMARKS: tuple[tuple[re.Pattern[str], Judgement], ...] = tuple(
 )
 # Refusals of ACL 2.0, all under one code: of rights (AclAuthorizationHandler), and of who asks (DefaultAuthentication-
 # Handler). Proxies give both as UNAUTHORIZED (ResponseBuilder), brokers as NO_PERMISSION (AuthorizationPipeline).
-_NO_RIGHT = re.compile(r"has no permission to access (Topic|Group|Cluster):")
+# Those of ACL 1.0 (PlainPermissionManager) come as SYSTEM_ERROR.
+_NO_RIGHT = re.compile(
+    r"(?:has no permission to access|No default permission for) (Topic|Group|Cluster):", re.IGNORECASE
+)
 _NOT_KNOWN = re.compile(
-    r"check signature failed|username cannot be null|User:.* (?:is not found|not found|is disabled)"
+    r"[Cc]heck signature failed|username cannot be null|User:.* (?:is not found|not found|is disabled)"
+    r"|No accessKey is configured|No acl config for |No PlainAccessResource for "
 )
 _BODY_LIMIT = re.compile(r"body length limit (\d+)B")
 _GONE = re.compile(r"expected type is UNSPECIFIED")
 _NOISE = re.compile(
     r"\b(?:[a-z]+\.)+[A-Z]\w*(?:Exception|Error): |\bCODE: \d+ +DESC: "
     r"|\s+For more information, please visit the url, \S+"
+    r"|, (?:[a-z]+\.)+[\w$.]+\(\w+\.java:\d+\)$"
 )
 
 
@@ -172,13 +177,14 @@ def judge_name(name: str, text: str) -> Judgement | None:
 
 
 def judge_access(text: str, right: str) -> Judgement | None:
-    """The judgement on a refusal of ACL 2.0, or None for other words.
+    """The judgement on a refusal of ACL 1.0 or 2.0, or None for other words.
 
     ``right`` is the action that was wanted (``PUB``, ``SUB``, ``GET``): RocketMQ names the resource alone.
     """
     if resource := _NO_RIGHT.search(text):
-        what = {"Topic": "the topic", "Group": "the consumer group", "Cluster": "the cluster"}[resource[1]]
-        return Judgement(SinkMisconfigured, "forbidden", f"The account needs {right} on {what} (mqadmin createAcl).")
+        what = {"Topic": "the topic", "Group": "the consumer group", "Cluster": "the cluster"}[resource[1].capitalize()]
+        how = "mqadmin createAcl, with RocketMQ 4 updateAclConfig"
+        return Judgement(SinkMisconfigured, "forbidden", f"The account needs {right} on {what} ({how}).")
     return NAMES["UNAUTHORIZED"] if _NOT_KNOWN.search(text) else None
 
 

@@ -229,6 +229,7 @@ def test_the_signature_covers_values_in_the_order_of_their_names_and_the_body() 
     # printf 'gatewaytoken1tbody' | openssl dgst -sha1 -hmac correct-horse -binary | base64
     assert fields["Signature"] == "PZpiok1Q4O1O4saMxnJsa6medNk="
     assert "SecurityToken" not in signed({}, b"", AclKeys("a", "b"))
+    assert signed({"topic": "t", "a": "1", "i": ""}, b"body", keys) == fields, "a server would sign null"
 
 
 def test_secrets_are_not_shown() -> None:

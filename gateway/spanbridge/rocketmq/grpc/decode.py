@@ -18,9 +18,6 @@ _CRC32: int = definition.DigestType.CRC32
 _HASHES = {definition.DigestType.MD5: md5, definition.DigestType.SHA1: sha1}
 _BODY = 0x22
 """Tag of a ``Message``'s body. What comes before it has fields of the same kind, in the order of their numbers."""
-_ZLIB_OR_GZIP = 47
-"""Window bits with which zlib takes either header: the field says GZIP whatever the producer used."""
-_DAMAGED = "its body is packed in a form other than zlib and gzip, or damaged"
 
 
 def read_message(raw: Any, broker: str, received_ns: int, limit: int) -> Message:
@@ -36,7 +33,7 @@ def read_message(raw: Any, broker: str, received_ns: int, limit: int) -> Message
     digest = system.body_digest
     fault = digest_fault(body, digest.type, digest.checksum)
     if system.body_encoding not in _IDENTITY and fault is None:
-        body, fault = unpack(body, limit, window=_ZLIB_OR_GZIP, damaged=_DAMAGED)
+        body, fault = unpack(body, limit)
     return Message(
         raw.topic.name,
         body,

@@ -154,22 +154,30 @@ def members_of_group(group: str) -> Call[int]:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerGroup:
-    """A broker's settings of a group: whether it receives in order, and whether it may receive at all."""
+    """A broker's settings of a group: whether it receives in order, whether it may receive at all, and how often a
+    message is delivered again before it is a dead letter.
+    """
 
     ordered: bool
     consumes: bool
+    retries: int
 
 
 def all_groups() -> Call[dict[str, ConsumerGroup]]:
-    """Each consumer group of a broker (``consumeMessageOrderly``, ``consumeEnable``).
+    """Each consumer group of a broker (``consumeMessageOrderly``, ``consumeEnable``, ``retryMaxTimes``).
 
+    RocketMQ 4 has no order of groups: whether queues are read in order is each client's affair there.
     Asking for one group (``GET_SUBSCRIPTIONGROUP_CONFIG``) would create it where brokers make groups by themselves.
     """
 
     def read(response: Frame) -> dict[str, ConsumerGroup]:
         table = parse_json(response.body)["subscriptionGroupTable"]
         return {
-            str(name): ConsumerGroup(config["consumeMessageOrderly"] is True, config.get("consumeEnable") is not False)
+            str(name): ConsumerGroup(
+                ordered=config.get("consumeMessageOrderly") is True,
+                consumes=config.get("consumeEnable") is not False,
+                retries=int(config.get("retryMaxTimes", 16)),
+            )
             for name, config in table.items()
         }
 

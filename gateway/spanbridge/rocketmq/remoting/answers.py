@@ -16,7 +16,7 @@ from spanbridge.rocketmq.errors import (
     judge_remark,
     which_part,
 )
-from spanbridge.rocketmq.remoting.codes import ResponseCode, response_name
+from spanbridge.rocketmq.remoting.codes import RequestCode, ResponseCode, response_name
 from spanbridge.rocketmq.remoting.errors import FrameError, RemotingError, RemotingRefused
 from spanbridge.rocketmq.remoting.frame import AclKeys
 
@@ -44,6 +44,13 @@ _CODES: Final[dict[int, Judgement]] = {
 }
 _BY_CODE: Final = frozenset({ResponseCode.SYSTEM_BUSY, ResponseCode.FLOW_CONTROL, ResponseCode.TOPIC_NOT_EXIST})
 """Codes that say all; of others, the remark may say more."""
+_OF_ACCESS: Final = frozenset({ResponseCode.NO_PERMISSION, ResponseCode.SYSTEM_ERROR})
+"""Codes under which brokers refuse somebody: with ACL 2.0, and with ACL 1.0."""
+_RIGHTS: Final[dict[int, str]] = {
+    RequestCode.SEND_MESSAGE_V2: "PUB",
+    RequestCode.SEND_BATCH_MESSAGE: "PUB",
+    RequestCode.GET_SUBSCRIPTIONGROUP_CONFIG: "GET",
+}
 _LOST: Final[dict[str, Judgement]] = {
     "timeout": Judgement(SinkUnavailable, "deadline_exceeded"),
     "tls": Judgement(
@@ -57,23 +64,37 @@ _UNDECODABLE: Final = Judgement(
 )
 
 
+def right_for(code: int) -> str:
+    """The action that an account needs for a request with this code."""
+    return _RIGHTS.get(code, "SUB")
+
+
 def judge(
-    error: RemotingError, what: str, address: str, keys: AclKeys | None, body_size: int | None = None
+    error: RemotingError,
+    what: str,
+    address: str,
+    keys: AclKeys | None,
+    body_size: int | None = None,
+    *,
+    right: str = "PUB",
 ) -> SinkError:
-    """A remoting error as the sink's. ``body_size`` is of the one message that was sent, None for a batch."""
+    """A remoting error as the sink's. ``body_size`` is of the one message that was sent, None for a batch.
+
+    ``right`` is what the request takes.
+    """
     if isinstance(error, RemotingRefused):
         text = clean(redacted(error.remark, keys))
         cause = f"{response_name(error.code)} ({text})" if text else response_name(error.code)
-        return build(_of_code(error, body_size), what, address, cause)
+        return build(_of_code(error, body_size, right), what, address, cause)
     judgement = _UNDECODABLE if isinstance(error, FrameError) else _LOST.get(error.reason, _GONE)
     return build(judgement, what, address, str(error))
 
 
-def _of_code(error: RemotingRefused, body_size: int | None) -> Judgement:
+def _of_code(error: RemotingRefused, body_size: int | None, right: str) -> Judgement:
     known = _CODES.get(error.code) or Judgement(SinkUnavailable, error.reason)
     judgement = known if error.code in _BY_CODE else judge_remark(error.remark) or known
-    if error.code == ResponseCode.NO_PERMISSION:
-        judgement = judge_access(error.remark, "PUB") or judgement
+    if error.code in _OF_ACCESS:
+        judgement = judge_access(error.remark, right) or judgement
     return judgement if body_size is None else which_part(judgement, error.remark, body_size)
 
 

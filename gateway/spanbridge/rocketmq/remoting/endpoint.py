@@ -11,7 +11,7 @@ from spanbridge.ports import Reporter
 from spanbridge.rocketmq.background import guarded
 from spanbridge.rocketmq.events import ChannelReplaced, EndpointDown, EndpointUp
 from spanbridge.rocketmq.options import RocketmqOptions
-from spanbridge.rocketmq.remoting.answers import judge
+from spanbridge.rocketmq.remoting.answers import judge, right_for
 from spanbridge.rocketmq.remoting.call import Call
 from spanbridge.rocketmq.remoting.client import OnRequest, RemotingClient
 from spanbridge.rocketmq.remoting.errors import RemotingError, RemotingRefused, RemotingUnavailable
@@ -75,7 +75,7 @@ class RemotingEndpoint:
             client = await self._connected()
             found = await client.ask(call, timeout=timeout or self._options.request_timeout)
         except RemotingError as error:
-            failure = judge(error, what, self.address, self._keys, body_size)
+            failure = judge(error, what, self.address, self._keys, body_size, right=right_for(call.code))
             if isinstance(error, RemotingRefused):
                 self._answered()
             else:

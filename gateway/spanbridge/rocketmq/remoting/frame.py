@@ -109,9 +109,10 @@ def signed(fields: Mapping[str, str], body: bytes, keys: AclKeys) -> dict[str, s
     """The fields with ``AccessKey``, ``SecurityToken`` and ``Signature`` added.
 
     The signature is the Base64 of the HMAC-SHA1, under the secret key, of the values of all other fields in the order
-    of their names, and the body (``AclClientRPCHook``, ``AclUtils.combineRequestContent``, ``AclSigner``).
+    of their names, and the body (``AclClientRPCHook``, ``AclUtils.combineRequestContent``, ``AclSigner``). Fields
+    without a value are left out: servers read none there (``RocketMQSerializable``), and would sign "null" for it.
     """
-    named = {**fields, "AccessKey": keys.access_key}
+    named = {name: value for name, value in fields.items() if value} | {"AccessKey": keys.access_key}
     if keys.security_token is not None:
         named["SecurityToken"] = keys.security_token
     named.pop("Signature", None)

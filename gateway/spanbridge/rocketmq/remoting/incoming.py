@@ -10,7 +10,6 @@ from spanbridge.rocketmq.packed import unpack
 from spanbridge.rocketmq.remoting.stored import StoredMessage
 
 _COMPRESSED: Final = 0x1  # MessageSysFlag
-_PACKED_BY: Final = {0: "zlib", 1: "LZ4", 2: "Zstandard", 3: "zlib"}
 _CRC: Final = 0x7FFFFFFF  # UtilAll.crc32
 _SYSTEM: Final = frozenset((
     "TRACE_ON", "MSG_REGION", "KEYS", "TAGS", "WAIT", "DELAY", "RETRY_TOPIC", "REAL_TOPIC", "REAL_QID", "TRAN_MSG",
@@ -54,7 +53,7 @@ def read_stored(
     if stored.body_crc and zlib.crc32(body) & _CRC != stored.body_crc:
         fault = "its body does not have the checksum that it was stored with"
     elif stored.system_flag & _COMPRESSED:
-        body, fault = _unpacked(body, stored.system_flag >> 8 & 7, limit)
+        body, fault = unpack(body, limit)
     keys, due = get("KEYS"), get("TIMER_DELIVER_MS")
     queue = f"{broker}/{stored.queue_id}"
     return Message(
@@ -79,14 +78,6 @@ def read_stored(
 def _born_ms(written: str | None, stored: int) -> int:
     """A batch has one time of birth; its messages may tell their own."""
     return int(written) if written is not None and written.isdecimal() and written.isascii() else stored
-
-
-def _unpacked(body: bytes, kind: int, limit: int) -> tuple[bytes, str | None]:
-    """A packed body unpacked, or as it is with the reason why it cannot be."""
-    packed_by = _PACKED_BY.get(kind, "a way that is not known")
-    if packed_by != "zlib":
-        return body, f"its body is packed with {packed_by}, and only zlib is unpacked here"
-    return unpack(body, limit, window=zlib.MAX_WBITS, damaged="its packed body is damaged")
 
 
 def tags_of(expression: str) -> frozenset[str]:

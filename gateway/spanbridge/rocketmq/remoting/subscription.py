@@ -89,5 +89,5 @@ class RemotingSubscription:
                 raise
             # RocketMQ 4 tells of all groups at once. It makes one that is missing when it takes our heartbeat.
             group = (await endpoint.ask(all_groups(), what)).get(self.names.group)
-            self.settings = GroupSettings(orderly=group is not None and group.ordered)
+            self.settings = GroupSettings() if group is None else GroupSettings(max_attempts=max(0, group.retries) + 1)
         self._learned[address] = now + _FRESH
