@@ -2,9 +2,9 @@
 
 Both versions' modules are loaded, under the same names, one after the other, and keep to themselves: what one has
 instrumented is given back before the other's turn. In each turn the same providers are used by the SDK alone, by the
-earlier version and by this one; the order of the two changes from turn to turn. A turn's figure is its fastest slice
-(other work on the machine only ever adds), what is reported is the median over the turns, and of the ratios the median
-of the turns' own: who shares the processor changes from turn to turn, and less within one.
+earlier version and by this one; the order of the two changes from turn to turn. A run's figures are those of the fastest
+slices of its turns (other work on the machine only ever adds); what is reported is the median over the runs, and of the
+ratios the median of the runs' own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import importlib
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from math import inf
 from types import ModuleType
 from typing import Any
 
@@ -20,8 +21,10 @@ from bench.revision import ROOT, THIS, Code, checked_out
 
 _OURS = ("spanbridge_context", "spanbridge_instrumentation", "bench")
 _BENCH = "bench.instrumentors"
-_TURNS = 15
-_SLICES = 6
+_RUNS = 5
+_TURNS = 4
+_SLICES = 10
+_SHORTER = 4
 
 
 def compare(rev: str, names: Sequence[str] = ()) -> dict[str, Any]:
@@ -69,28 +72,28 @@ def _case(
     with after._providers(sampled) as providers:
         cases = [make(sampled) for make in makes]
         floor = after.Floor(**providers)
-        count = after._count(cases[-1].plain)
-        turns = []
-        for turn in range(_TURNS):
-            figures = [0.0, 0.0, 0.0]
-            figures[2] = _best(after, lambda: cases[-1].sdk(floor, True), count, cases[-1].messages)
-            for at in (0, 1) if turn % 2 else (1, 0):
-                with versions[at]._instrumented(cases[at], providers):
-                    figures[at] = _best(after, cases[at].instrumented, count, cases[at].messages)
-            again = _best(after, lambda: cases[-1].sdk(floor, True), count, cases[-1].messages)
-            figures[2] = min(figures[2], again)
-            turns.append(figures)
+        count = max(1, after._count(cases[-1].plain) // _SHORTER)
+        sdk = lambda: cases[-1].sdk(floor, True)  # noqa: E731
+        runs = []
+        for _ in range(_RUNS):
+            best = [inf, inf, inf]
+            for turn in range(_TURNS):
+                for at in (0, 1) if turn % 2 else (1, 0):
+                    best[2] = min(best[2], _fastest(after, sdk, count))
+                    with versions[at]._instrumented(cases[at], providers):
+                        best[at] = min(best[at], _fastest(after, cases[at].instrumented, count))
+            runs.append([value / cases[-1].messages for value in best])
         calls = [bench._calls_of_ours(case, providers) for bench, case in zip(versions, cases, strict=True)]
-    return cases[-1].name, _summary(turns, calls)
+    return cases[-1].name, _summary(runs, calls)
 
 
-def _best(bench: ModuleType, call: Callable[[], Any], count: int, messages: int) -> float:
-    return min(bench._slice(call, count) / messages for _ in range(_SLICES))
+def _fastest(bench: ModuleType, call: Callable[[], Any], count: int) -> float:
+    return min(bench._slice(call, count) for _ in range(_SLICES))
 
 
-def _summary(turns: Sequence[Sequence[float]], calls: Sequence[int]) -> dict[str, float]:
-    before, after, sdk = (statistics.median(column) for column in zip(*turns, strict=True))
-    ours = [(turn[0] - turn[2], turn[1] - turn[2]) for turn in turns]
+def _summary(runs: Sequence[Sequence[float]], calls: Sequence[int]) -> dict[str, float]:
+    before, after, sdk = (statistics.median(column) for column in zip(*runs, strict=True))
+    ours = [(run[0] - run[2], run[1] - run[2]) for run in runs]
     return {
         "sdk_us": round(sdk, 1),
         "before_us": round(before, 1),

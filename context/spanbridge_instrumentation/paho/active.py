@@ -119,7 +119,7 @@ def instrumentation_of(client: Any, current: Context) -> PahoInstrumentation | N
     found = _active.everywhere
     if state is not None and (state.disabled or state.own is not None):
         found = None if state.disabled else state.own
-    return found if found is not None and enabled(current) else None
+    return found if found is not None and (not current or enabled(current)) else None
 
 
 def anything_instrumented() -> bool:

@@ -161,7 +161,7 @@ def instrumentation_of_state(state: RocketMQClientState, current: Context) -> Ro
         return None
     if state.own is not None:
         found = state.own
-    return found if found is not None and enabled(current) else None
+    return found if found is not None and (not current or enabled(current)) else None
 
 
 def state_of(client: Any) -> RocketMQClientState:
