@@ -22,7 +22,7 @@ from bench.revision import ROOT, THIS, Code, checked_out
 _OURS = ("spanbridge_context", "spanbridge_instrumentation", "bench")
 _BENCH = "bench.instrumentors"
 _RUNS = 5
-_TURNS = 4
+_TURNS = 8
 _SLICES = 10
 _SHORTER = 4
 
