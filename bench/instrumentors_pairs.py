@@ -2,9 +2,9 @@
 
 Both versions' modules are loaded, under the same names, one after the other, and keep to themselves: what one has
 instrumented is given back before the other's turn. In each turn the same providers are used by the SDK alone, by the
-earlier version and by this one; the order of the two changes from turn to turn. A run's figures are those of the fastest
-slices of its turns (other work on the machine only ever adds); what is reported is the median over the runs, and of the
-ratios the median of the runs' own.
+earlier version and by this one; the order of the two changes from turn to turn. A run's figures are those of the
+fastest slices of its turns (other work on the machine only ever adds); what is reported is the median over the runs,
+and ``ours_ratio`` is that of the two medians of what is ours.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ def _fastest(bench: ModuleType, call: Callable[[], Any], count: int) -> float:
 
 def _summary(runs: Sequence[Sequence[float]], calls: Sequence[int]) -> dict[str, float]:
     before, after, sdk = (statistics.median(column) for column in zip(*runs, strict=True))
-    ours = [(run[0] - run[2], run[1] - run[2]) for run in runs]
+    ours_before, ours_after = (statistics.median(run[at] - run[2] for run in runs) for at in (0, 1))
     return {
         "sdk_us": round(sdk, 1),
         "before_us": round(before, 1),
         "after_us": round(after, 1),
-        "ours_before_us": round(statistics.median(one[0] for one in ours), 1),
-        "ours_after_us": round(statistics.median(one[1] for one in ours), 1),
-        "ours_ratio": round(statistics.median(one[1] / one[0] for one in ours if one[0] > 0), 2),
+        "ours_before_us": round(ours_before, 1),
+        "ours_after_us": round(ours_after, 1),
+        "ours_ratio": round(ours_after / ours_before, 2),
         "ours_calls_before": calls[0],
         "ours_calls_after": calls[1],
     }
