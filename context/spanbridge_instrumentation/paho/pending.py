@@ -119,7 +119,8 @@ class Pending:
             # What paho keeps for the next connection (QoS 1 and 2) failed all the same, as the caller was told.
             publish.end(error_of(info.rc))
             return
-        if not self._refused and _is_published(info):  # QoS 0, as a rule: nobody else will hear of it
+        # QoS 0, as a rule, which nobody else will hear of. A refusal is noted before the info is marked.
+        if _is_published(info) and not self._refused:
             publish.end(error_of(info.rc) if info.rc else None)
         else:
             self.open[id(info)] = publish
