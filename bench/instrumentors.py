@@ -1,5 +1,7 @@
 """What the instrumentors cost beyond the SDK calls that they make: ``python -m bench.instrumentors [NAME…]``, JSON.
 
+``--against REV`` compares with the instrumentors of another commit instead: :mod:`bench.instrumentors_pairs`.
+
 Four variants of one call take turns in short slices: the plain client; with the same spans through the SDK alone
 (start with the same attributes and links, the context written or read, end); with the same durations in the SDK's
 histograms as well; and instrumented. ``ours_us`` is what is left of the last one when the one before is taken away.
@@ -9,6 +11,7 @@ fastest slice: other work on the machine only ever adds.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import sys
@@ -148,5 +151,20 @@ def _slice(call: Callable[[], Any], count: int) -> float:
     return (time.thread_time() - started) / count * 1e6
 
 
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m bench.instrumentors")
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*(make.__name__ for make in _CASES), []])
+    parser.add_argument("--against", metavar="REV", help="a commit, whose instrumentors take turns with these")
+    arguments = parser.parse_args()
+    if arguments.against is None:
+        found = measure(arguments.names)
+    else:
+        from bench.instrumentors_pairs import compare  # noqa: PLC0415  it loads this module again
+
+        found = compare(arguments.against, arguments.names)
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(measure(sys.argv[1:]), indent=2) + "\n")
+    main()

@@ -69,6 +69,7 @@ class Floor:
         link: Attributes | None = None,
         more: Sequence[Link] = (),
         delay: float | None = None,
+        delay_labels: Attributes | None = None,
     ) -> None:
         """A ``process`` span around ``call``, child of the context that is read, which it links to."""
         started = perf_counter()
@@ -77,7 +78,7 @@ class Floor:
         span = self.tracer.start_span(name, parent, SpanKind.CONSUMER, attributes, links)
         token = attach(set_span_in_context(span, parent))
         if metrics and delay is not None:
-            self._delays.record(delay, labels)
+            self._delays.record(delay, delay_labels)
         call()
         if metrics:
             self._processes.record(perf_counter() - started, labels)

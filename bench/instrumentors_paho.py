@@ -82,6 +82,7 @@ def callback(sampled: bool) -> Case:
     message.properties.UserProperty = ("tp", context.compact)
     carrier = {"traceparent": context.traceparent}
     labels = _labels("process")
+    delay_labels = {**labels, semconv.DELAY_SINCE: "received"}
     link = {semconv.DESTINATION_NAME: _TOPIC}
     attributes = {
         **labels,
@@ -97,6 +98,9 @@ def callback(sampled: bool) -> Case:
         client._handle_on_message(message)
 
     def sdk(floor: Floor, metrics: bool) -> None:
-        floor.process(f"process {_TEMPLATE}", attributes, labels, carrier, call, metrics, link=link, delay=1.0)
+        floor.process(
+            f"process {_TEMPLATE}", attributes, labels, carrier, call, metrics,
+            link=link, delay=1.0, delay_labels=delay_labels,
+        )  # fmt: skip
 
     return Case("paho on_message", PahoInstrumentor(), call, call, sdk)

@@ -1,21 +1,25 @@
 """``python -m bench.profiling``: what the profiler costs. CPU time of the process for the same work, with and without.
 
-Rounds with and without alternate, so that what else runs on the machine falls on both; the median of the ratios of
-neighbours counts. A busy machine spreads them over more than what is measured. ``own`` is therefore measured directly:
-the CPU time of the signal handler, and of the sampling thread. ``main`` is asyncio tasks on the main thread, ``worker``
-the same in another thread, whose samples the sampling thread takes.
+Segments of the same work take turns (with, without, without, with), so that what else runs on the machine falls on
+both; the median of the ratios of neighbours counts, and comes with the interval in which it lies for 95 % of resampled
+sets of them (bootstrap). A busy machine spreads them over more than what is measured, so the same is done at ten times
+the rate, a tenth of which is what the rate costs. ``own`` is measured directly: the CPU time of the signal handler, and
+of the sampling thread. ``main`` is asyncio tasks on the main thread, ``worker`` the same in another thread, whose
+samples the sampling thread takes.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
+import random
 import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -66,6 +70,38 @@ def cost(run: Callable[[int], None], count: int) -> float:
     return time.process_time() - before
 
 
+def interval(ratios: Sequence[float], share: float = 0.95, samples: int = 2000) -> tuple[float, float]:
+    """Between which values the median of so many ratios lies, for this share of sets drawn from them again."""
+    draw = random.Random(1)
+    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(samples))
+    outside = round(samples * (1 - share) / 2)
+    return medians[outside], medians[-1 - outside]
+
+
+def pairs(sampler: Sampler, run: Callable[[int], None], count: int, number: int) -> tuple[list[float], int, float]:
+    """The ratio of each pair of segments, the samples taken, and the CPU time of all segments with the profiler."""
+    ratios, samples, used = [], 0, 0.0
+    gc.collect()
+    gc.disable()  # it would fall on some segments and not on others
+    try:
+        for at in range(number):
+            plain = profiled = 0.0
+            for on in (True, False) if at % 2 else (False, True):
+                if not on:
+                    plain = cost(run, count)
+                    continue
+                collection = sampler.open()
+                profiled = cost(run, count)
+                samples += collection.take().counts.total
+                sampler.close(collection)
+            gc.collect(0)
+            used += profiled
+            ratios.append(profiled / plain)
+    finally:
+        gc.enable()
+    return ratios, samples, used
+
+
 def own(sampler: Sampler, run: Callable[[int], None], count: int) -> tuple[float, int, float]:
     """CPU time of the profiler itself and its samples, in a run, and the CPU time of the process."""
     spent = 0
@@ -93,35 +129,29 @@ def own(sampler: Sampler, run: Callable[[int], None], count: int) -> tuple[float
 def main() -> None:
     """Measure, and print a line for each kind."""
     parser = argparse.ArgumentParser(prog="python -m bench.profiling")
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--count", type=int, default=400, help="units of work of each of eight tasks in a round")
+    parser.add_argument("kind", nargs="*", metavar="KIND", help="main, worker; both by default")
+    parser.add_argument("--pairs", type=int, default=50)
+    parser.add_argument("--count", type=int, default=220, help="units of work of each of eight tasks in a segment")
     parser.add_argument("--rate", type=int, default=DEFAULT_RATE)
     options = parser.parse_args()
-    sampler = Sampler(options.rate)
     for name, run in (("main", on_main), ("worker", on_worker)):
+        if options.kind and name not in options.kind:
+            continue
         run(options.count)
-        ratios, samples, used = [], 0, 0.0
-        for number in range(options.rounds):
-            plain = profiled = 0.0
-            for on in (True, False) if number % 2 else (False, True):
-                if not on:
-                    plain = cost(run, options.count)
-                    continue
-                collection = sampler.open()
-                profiled = cost(run, options.count)
-                samples += collection.take().counts.total
-                sampler.close(collection)
-            used += profiled
-            ratios.append(profiled / plain)
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(
-            f"{name}: {100 * (middle - 1):+.2f} % CPU (quartiles {100 * (low - 1):+.2f}, {100 * (high - 1):+.2f}), "
-            f"{samples} samples of {used:.1f} s CPU, {options.rounds} pairs"
-        )
-        spent, samples, used = own(sampler, run, 10 * options.count)
+        for times in (1, 10):
+            ratios, samples, used = pairs(Sampler(times * options.rate), run, options.count, options.pairs)
+            added = [100 * (value - 1) / times for value in (statistics.median(ratios), *interval(ratios))]
+            print(
+                f"{name}: {added[0]:+.2f} % CPU (95 %: {added[1]:+.2f} to {added[2]:+.2f}) at {options.rate} samples a "
+                f"second, measured at {times * options.rate}: {samples} samples of {used:.1f} s CPU, {options.pairs} "
+                f"pairs of segments of {1e3 * used / options.pairs:.0f} ms",
+                flush=True,
+            )
+        spent, samples, used = own(Sampler(options.rate), run, 10 * options.count)
         print(
             f"{name}: own {100 * spent / used:.2f} % ({1e6 * spent / max(samples, 1):.0f} us a sample, "
-            f"{samples} samples of {used:.1f} s CPU)"
+            f"{samples} samples of {used:.1f} s CPU)",
+            flush=True,
         )
 
 

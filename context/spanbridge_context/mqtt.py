@@ -69,7 +69,7 @@ def split_user_properties(
 
     :raises TypeError: the properties are not a list of pairs.
     """
-    if type(properties) is tuple and len(properties) == 1:  # as most messages have it
+    if type(properties) in _SEQUENCES and len(properties) == 1:  # as most messages have it
         item = properties[0]
         if type(item) is tuple and len(item) == 2 and item[0] == "tp":
             context = context_from_compact(item[1])

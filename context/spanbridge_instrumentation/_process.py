@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from opentelemetry.context import get_current
+
 from ._shared.current import enabled
 from ._shared.handlers import describe
 from ._shared.processing import Processing, current
@@ -33,12 +35,13 @@ def process(message: _M | Sequence[_M]) -> Processing:
     While the message's instrumentor is not active, or instrumentation is suppressed, there is no span and the
     block runs just the same. Knows messages of paho-mqtt, aiomqtt and rocketmq-python-client.
     """
-    if not enabled():
+    ambient = get_current()
+    if not enabled(ambient):
         return Processing()
     if isinstance(message, list | tuple):
-        return Processing(message, [found for each in message if (found := describe(each))], batch=True)
-    running = current()
+        return Processing(message, [found for each in message if (found := describe(each, ambient))], batch=True)
+    running = current(ambient)
     if running is not None and running.covers(message):
         return running.join()
-    found = describe(message)
+    found = describe(message, ambient)
     return Processing() if found is None else Processing((message,), (found,))

@@ -14,7 +14,7 @@ from spanbridge.devstack.process import KeeperClient, ServerProcess
 FACTOR = 30
 """How much shorter: five minutes become ten seconds, in which Prometheus scrapes ten times."""
 _DURATION = re.compile(r"(for: |\[|offset )(\d+)m\b")
-_AGE = re.compile(r"(_age_seconds\b[^>]*> )(\d+)\b")
+_AGE = re.compile(r"(_(?:age_seconds|latency_seconds:max)\b[^>]*> )(\d+)\b")
 
 
 def shortened(rules: str) -> str:

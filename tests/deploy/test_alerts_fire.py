@@ -85,9 +85,13 @@ name = "billing"
 topics = ["readings"]
 """,
     SPOOLING: """
+[uplink]
+rejected = "spool"
+
 [spool]
 path = "{directory}/spool"
 max_bytes = "1MiB"
+rejected_max_bytes = "1MiB"
 segment_bytes = "64KiB"
 spill_after = 0.5
 reserve = 0
@@ -135,13 +139,13 @@ class Scene:
         self._stack.close()
 
     def _send(self) -> None:
-        for name in self.gateways:
-            self._device.publish(f"{name}/large/meter-1", "too large")
+        self._device.publish(f"{STUCK}/large/meter-1", "too large")
         number = 0
         while not self._ended.wait(0.25):
             number += 1
             for name in self.gateways:
                 self._device.publish(f"{name}/meter-{number % 3}", "x" * 20_000 if name == SPOOLING else "1")
+            self._device.publish(f"{SPOOLING}/large/meter-1", "y" * 80_000)
 
     def fires(self, alert: str, gateway: str, **labels: str) -> None:
         """Wait until the alert has fired for the gateway, with these labels among its own."""
@@ -188,9 +192,10 @@ def test_rocketmq_and_an_mqtt_broker_are_away(alert: str, labels: Mapping[str, s
     scene.fires(alert, STUCK, **labels)
 
 
-def test_a_spool_fills_until_it_is_full(scene: Scene) -> None:
+def test_a_spool_and_its_dead_letters_fill_until_there_is_no_room(scene: Scene) -> None:
     scene.fires("SpanbridgeSpoolFills", SPOOLING)
     scene.fires("SpanbridgeSpoolFails", SPOOLING, reason="full")
+    scene.fires("SpanbridgeRejectsRemoved", SPOOLING)
 
 
 def test_an_mqtt_broker_forgets_the_session(scene: Scene) -> None:

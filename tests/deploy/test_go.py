@@ -1,4 +1,4 @@
-"""Compose and Kubernetes files as their own libraries read them, which are written in Go.
+"""Files of other programs, Compose, Kubernetes and the collector, as their own libraries read them: those are in Go.
 
 Skipped where Go is missing, or where the modules were not fetched: nothing is downloaded by a test.
 """
@@ -25,10 +25,10 @@ pytestmark = [
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def go(*arguments: str) -> subprocess.CompletedProcess[str]:
+def go(*arguments: str, module: Path = MODULE) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false"}
     return subprocess.run(
-        ["go", *arguments], cwd=MODULE, env=environment, capture_output=True, text=True, check=False, timeout=800
+        ["go", *arguments], cwd=module, env=environment, capture_output=True, text=True, check=False, timeout=800
     )
 
 
@@ -48,6 +48,17 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+def collector(file: Path) -> subprocess.CompletedProcess[str]:
+    """``otelcol validate`` of a collector with our file's components alone. Go keeps what it has linked once."""
+    try:
+        done = go("run", ".", "validate", "--config", str(file), module=MODULE / "collector")
+    except subprocess.TimeoutExpired:
+        pytest.skip("the collector takes long to compile: go -C tests/deploy/go/collector build -o /dev/null")
+    if "GOPROXY=off" in done.stderr or "requires go >=" in done.stderr:
+        pytest.skip("the modules are not there: go -C tests/deploy/go/collector mod download")
+    return done
+
+
 def test_compose_agrees(programs: Run, tmp_path: Path) -> None:
     done = programs("compose", ROOT / "docker-compose.yml")
     assert done.returncode == 0, done.stderr
@@ -64,3 +75,19 @@ def test_kubernetes_agrees(programs: Run, tmp_path: Path) -> None:
     wrong = tmp_path / "deployment.yaml"
     wrong.write_text((FOLDER / "deployment.yaml").read_text().replace("replicas:", "replica:", 1))
     assert 'unknown field "replica"' in programs("kubernetes", wrong).stderr
+
+
+def test_the_collector_agrees(tmp_path: Path) -> None:
+    done = collector(ROOT / "deploy" / "otelcol" / "config.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    wrong = tmp_path / "config.yaml"
+    wrong.write_text((ROOT / "deploy" / "otelcol" / "config.yaml").read_text().replace("limit_mib:", "limit_mb:", 1))
+    assert "invalid keys: limit_mb" in collector(wrong).stderr
+
+
+def test_the_collector_has_the_images_version() -> None:
+    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["otelcol"]["image"]
+    version = image.rpartition(":")[2]
+    assert (
+        f"go.opentelemetry.io/collector/receiver/otlpreceiver v{version}" in (MODULE / "collector/go.mod").read_text()
+    )

@@ -120,7 +120,9 @@ def test_two_observers_see_the_same(sampler: Sampler) -> None:
     second = sampler.open()
     burn(0.2)
     sampler.close(first)
-    assert second.take().counts.total == first.take().counts.total > 10
+    # Of that work alone: what is around it may be looked at while only one of them observes.
+    seen = [sum(sample.count for sample in burnt(each.take(), "MainThread")) for each in (first, second)]
+    assert seen[0] == seen[1] > 10
     burn(0.1)
     assert second.take().counts.total > 5
     assert first.take().counts.total == 0

@@ -46,6 +46,7 @@ class Delivery:
     """One message that is about to be processed.
 
     ``context`` holds the message's creation context as remote span (and its baggage), None when it has none.
+    ``creation`` is that span's context, ``ambient`` the current context: for who has asked for them already.
     ``details`` is asked for recorded spans only. ``received`` is the span that brought the message, where one did and
     it is recorded. ``hook`` gets the span when it is recorded.
 
@@ -53,7 +54,18 @@ class Delivery:
     message is in the application's hands for as long as it is processed; false where something else keeps count.
     """
 
-    __slots__ = ("context", "delay", "destination", "details", "held", "hook", "received", "telemetry")
+    __slots__ = (
+        "ambient",
+        "context",
+        "creation",
+        "delay",
+        "destination",
+        "details",
+        "held",
+        "hook",
+        "received",
+        "telemetry",
+    )
 
     def __init__(
         self,
@@ -62,6 +74,8 @@ class Delivery:
         context: Context | None = None,
         details: Callable[[], Details] | None = None,
         *,
+        ambient: Context | None = None,
+        creation: SpanContext | None = None,
         received: SpanContext | None = None,
         hook: Callable[[Span], Any] | None = None,
         delay: float | None = None,
@@ -71,6 +85,8 @@ class Delivery:
         self.destination = destination
         self.context = context
         self.details = details
+        self.ambient = ambient
+        self.creation = creation if creation is not None or context is None else _span_of(context)
         self.received = received
         self.hook = hook
         self.delay = delay
@@ -80,10 +96,7 @@ class Delivery:
         """Its details."""
         return NO_DETAILS if self.details is None else self.details()
 
-    @property
-    def creation(self) -> SpanContext | None:
-        """The message's creation context, None when it has no valid one."""
-        if self.context is None:
-            return None
-        found = get_current_span(self.context).get_span_context()
-        return found if found.is_valid else None
+
+def _span_of(context: Context) -> SpanContext | None:
+    found = get_current_span(context).get_span_context()
+    return found if found.is_valid else None

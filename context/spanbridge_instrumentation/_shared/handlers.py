@@ -6,11 +6,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
+from opentelemetry.context import Context
+
 from .delivery import Delivery
 from .safety import internal_error, warn_once
 
-Handler = Callable[[Any], Delivery | None]
-"""Describes one message, or returns None while its instrumentor is not active."""
+Handler = Callable[[Any, Context], Delivery | None]
+"""Describes one message in the current context, which is given; None while its instrumentor is not active."""
 
 _handlers: dict[type, Handler] = {}
 _named: dict[str, Handler] = {}
@@ -33,9 +35,9 @@ def register_name(qualified: str, handler: Handler) -> None:
     _named[qualified] = handler
 
 
-def describe(message: object) -> Delivery | None:
+def describe(message: object, ambient: Context) -> Delivery | None:
     """What the message's instrumentor says of it; None when there is none, it is not active, or it failed."""
-    handler = _handler_of(type(message))
+    handler = _handlers.get(type(message)) or _handler_of(type(message))
     if handler is None:
         kind = type(message)
         warn_once(
@@ -46,7 +48,7 @@ def describe(message: object) -> Delivery | None:
         )
         return None
     try:
-        return handler(message)
+        return handler(message, ambient)
     except Exception:  # noqa: BLE001
         internal_error("reading a message's context")
         return None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Mapping
 from itertools import count
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.util.types import AttributeValue
@@ -27,15 +26,17 @@ class InFlight:
         self._known: dict[_Key, Labels] = {}
         self._keys: dict[int, tuple[Labels, _Key]] = {}
         self._held: dict[int, tuple[_Key, float]] = {}
-        self._messages: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._tokens: Final = count()
 
-    def add(self, labels: Labels) -> int:
-        """One more message; the token is for :meth:`remove`. The labels are not to be changed afterwards."""
+    def add(self, labels: Labels, since: float | None = None) -> int:
+        """One more message; the token is for :meth:`remove`. The labels are not to be changed afterwards.
+
+        ``since``: what ``perf_counter`` said when it was handed over, now by default.
+        """
         found = self._keys.get(id(labels))
         key = self._learn(labels) if found is None or found[0] is not labels else found[1]
         token = next(self._tokens)
-        self._held[token] = (key, perf_counter())
+        self._held[token] = (key, perf_counter() if since is None else since)
         return token
 
     def _learn(self, labels: Labels) -> _Key:
@@ -50,34 +51,6 @@ class InFlight:
     def remove(self, token: int) -> None:
         """The application is done with it. Does nothing the second time."""
         self._held.pop(token, None)
-
-    def add_message(self, message: object, labels: Labels) -> None:
-        """One more, until :meth:`settle` or until the application has let go of the object."""
-        key = id(message)
-        token = self.add(labels)
-        held, messages = self._held, self._messages
-
-        def forget(reference: weakref.ref[Any]) -> None:
-            held.pop(token, None)
-            entry = messages.get(key)
-            if entry is not None and entry[0] is reference:  # the id may belong to a new object by now
-                messages.pop(key, None)
-
-        try:
-            former = messages.get(key)
-            messages[key] = (weakref.ref(message, forget), token)
-        except TypeError:  # nobody would say when it is gone
-            held.pop(token, None)
-            return
-        if former is not None:
-            held.pop(former[1], None)
-
-    def settle(self, message: object) -> None:
-        """The message was acknowledged."""
-        entry = self._messages.get(id(message))
-        if entry is not None and entry[0]() is message:
-            self._messages.pop(id(message), None)
-            self._held.pop(entry[1], None)
 
     def observe_count(self, _options: CallbackOptions) -> Iterable[Observation]:
         """How many, by labels."""

@@ -12,8 +12,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import Final
 
-from opentelemetry.context import Context, attach, detach, get_current, get_value
-from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, StatusCode, get_current_span
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, StatusCode, TraceFlags, get_current_span
 from opentelemetry.util.types import AttributeValue
 
 from . import semconv
@@ -78,11 +78,10 @@ class Processing:
         try:
             for token in self._held:
                 telemetry.in_flight.remove(token)
-            elapsed = perf_counter() - self._started
             labels = self._labels
             if self._error is not None:
                 labels = {**labels, semconv.ERROR_TYPE: self._error}
-            telemetry.processed(elapsed, labels, context=self._context)
+            telemetry.processed(perf_counter() - self._started, labels, self._context)
         except Exception:  # noqa: BLE001
             internal_error("end of a process span")
         finally:
@@ -153,57 +152,56 @@ class Processing:
 
     def _start(self) -> None:
         self._started = perf_counter()
-        ambient = get_current()
-        parent = self._start_batch(ambient) if self._batch else self._start_one(ambient)
-        self._context = Context({**parent, SPAN_KEY: self.span, _CURRENT: self})
-        self._telemetry = self._deliveries[0].telemetry
-        self._enter(self._context)
-        recording = self.span.is_recording()
+        parent = self._start_batch() if self._batch else self._start_one()
+        self._context = context = Context({**parent, SPAN_KEY: self.span, _CURRENT: self})
+        self._telemetry = telemetry = self._deliveries[0].telemetry
+        self._enter(context)
+        # Delay, and what is in the application's hands. A batch counts for each of its messages.
         for delivery in self._deliveries:
-            self._measure(delivery)
-            if recording and delivery.hook is not None:
+            if delivery.delay is not None:
+                telemetry.delayed(delivery.delay, delivery.destination.delay_labels, context)
+            if delivery.held:
+                token = telemetry.in_flight.add(delivery.destination.labels, self._started)
+                self._held = (*self._held, token)
+            if delivery.hook is not None and self.span.is_recording():
                 call_hook("a consume hook", delivery.hook, self.span)
 
-    def _start_one(self, ambient: Context) -> Context:
+    def _start_one(self) -> Context:
         """Where the parent is sampled the span will be recorded, as a rule: then all is said at its start, which costs
         least. Else the details are added if it turns out to be recorded.
         """
         delivery = self._deliveries[0]
-        destination, parent = delivery.destination, delivery.context
-        if parent is None:
-            parent = ambient
+        destination = delivery.destination
+        ambient = get_current() if delivery.ambient is None else delivery.ambient
+        parent = ambient if delivery.context is None else delivery.context
         self._labels = destination.labels
-        start = delivery.telemetry.tracer.start_span
-        if is_sampled(parent):
-            details = delivery.described()
-            attributes = {**destination.attributes, **details.span}
-            links = _links((delivery,), (details.link,), ambient, parent)
-            self.span = start(destination.name, parent, SpanKind.CONSUMER, attributes, links)
+        creation, start = delivery.creation, delivery.telemetry.tracer.start_span
+        sampled = is_sampled(parent) if creation is None else creation.trace_flags & TraceFlags.SAMPLED
+        if sampled:
+            about, link = delivery.described()
+            attributes = {**destination.attributes, **about}
+            self.span = start(
+                destination.name, parent, SpanKind.CONSUMER, attributes, _links_of_one(delivery, link, ambient)
+            )
             return parent
         self.span = span = start(destination.name, parent, SpanKind.CONSUMER, destination.attributes)
         if span.is_recording():
-            details = delivery.described()
-            span.set_attributes(details.span)
-            for link in _links((delivery,), (details.link,), ambient, parent):
-                span.add_link(link.context, link.attributes)
+            about, link = delivery.described()
+            span.set_attributes(about)
+            for each in _links_of_one(delivery, link, ambient):
+                span.add_link(each.context, each.attributes)
         return parent
 
-    def _start_batch(self, ambient: Context) -> Context:
+    def _start_batch(self) -> Context:
         """Links are given at the start: they are all that a sampler sees of the messages."""
+        ambient = get_current()
         deliveries = self._deliveries
         details = [delivery.described() for delivery in deliveries]
         name, attributes, self._labels = _common(deliveries, [each.span for each in details])
-        links = _links(deliveries, [each.link for each in details], ambient, ambient)
+        links = _links(deliveries, [each.link for each in details])
         tracer = deliveries[0].telemetry.tracer
         self.span = tracer.start_span(name, ambient, SpanKind.CONSUMER, attributes, links=links)
         return ambient
-
-    def _measure(self, delivery: Delivery) -> None:
-        """Delay, and what is in the application's hands. A batch counts for each of its messages."""
-        if delivery.delay is not None:
-            delivery.telemetry.delayed(delivery.delay, delivery.destination.delay_labels, context=self._context)
-        if delivery.held:
-            self._held = (*self._held, delivery.telemetry.in_flight.add(delivery.destination.labels))
 
     def _record(self, error: Exception) -> None:
         try:
@@ -213,9 +211,11 @@ class Processing:
             internal_error("exception of a process span")
 
 
-def current() -> Processing | None:
-    """The operation that the calling code is in, if it is in one and that has not ended."""
-    found = get_value(_CURRENT)
+def current(ambient: Context | None = None) -> Processing | None:
+    """The operation that the calling code is in, if it is in one and that has not ended. ``ambient`` is the current
+    context, for who has asked for it already.
+    """
+    found = (get_current() if ambient is None else ambient).get(_CURRENT)
     return found if isinstance(found, Processing) else None
 
 
@@ -232,23 +232,24 @@ class Joined(Processing):
         self.span = owner.span
 
 
-def _links(
-    deliveries: Sequence[Delivery], attributes: Sequence[Attributes], ambient: Context, parent: Context
-) -> list[Link]:
-    links = []
-    for delivery, about in zip(deliveries, attributes, strict=True):
-        creation = delivery.creation
-        if creation is not None:
-            links.append(Link(creation, about))
-    # One poll brings many messages of a batch: one link to it says enough. (Span contexts have no hash.)
-    polls = {span.span_id: span for delivery in deliveries if (span := delivery.received) is not None}
-    links += [Link(span) for span in polls.values()]
-    if parent is not ambient:
+def _links_of_one(delivery: Delivery, about: Attributes, ambient: Context) -> list[Link]:
+    links = [] if delivery.creation is None else [Link(delivery.creation, about)]
+    if delivery.received is not None:
+        links.append(Link(delivery.received))
+    if ambient and delivery.context is not None:
         # The message's context took the parent's place; what the thread or task was in must not get lost.
         around = get_current_span(ambient).get_span_context()
         if around.is_valid:
             links.append(Link(around))
     return links
+
+
+def _links(deliveries: Sequence[Delivery], attributes: Sequence[Attributes]) -> list[Link]:
+    each_with = zip(deliveries, attributes, strict=True)
+    links = [Link(each.creation, about) for each, about in each_with if each.creation is not None]
+    # One poll brings many messages of a batch: one link to it says enough. (Span contexts have no hash.)
+    polls = {span.span_id: span for delivery in deliveries if (span := delivery.received) is not None}
+    return links + [Link(span) for span in polls.values()]
 
 
 def _common(deliveries: Sequence[Delivery], details: Sequence[Attributes]) -> tuple[str, Attributes, Attributes]:

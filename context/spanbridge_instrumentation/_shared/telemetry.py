@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter, get_meter_provider
@@ -18,6 +19,18 @@ from .inflight import InFlight
 Attributes = Mapping[str, AttributeValue]
 _Key = frozenset[tuple[str, AttributeValue]]
 _MOST_KEYS = 512
+
+
+class Record(Protocol):
+    """Records a duration in seconds in a histogram."""
+
+    def __call__(self, amount: float, attributes: Attributes, context: Context | None = None, /) -> None: ...
+
+
+class Count(Protocol):
+    """Adds to a counter."""
+
+    def __call__(self, amount: int, attributes: Attributes, /) -> None: ...
 
 
 class _Total:
@@ -123,9 +136,13 @@ class Telemetry:
     ``attributes`` of the recording methods are metric labels: the caller keeps them few and of low cardinality, and
     adds ``error.type`` to them where something failed. Durations are in seconds.
     ``context`` is the span's, where that is not current: exemplars point to it.
+
+    ``operated`` records an operation that moves no message to count (a settlement, an empty receive), ``processed`` one
+    ``process`` operation. ``consumed`` counts messages that were handed to the application: once a delivery, at
+    ``receive`` or at ``process``.
     """
 
-    __slots__ = ("_delays", "_observed", "_operations", "_processes", "in_flight", "tracer")
+    __slots__ = ("_delays", "_observed", "consumed", "in_flight", "operated", "processed", "tracer")
 
     def __init__(
         self,
@@ -137,18 +154,19 @@ class Telemetry:
     ) -> None:
         self.tracer = get_tracer(scope, version, tracer_provider, schema_url=semconv.SCHEMA_URL)
         meter = get_meter(scope, version, meter_provider, schema_url=semconv.SCHEMA_URL)
-        self._operations = meter.create_histogram(
+        # Bound once: every message calls them.
+        self.operated: Final[Record] = meter.create_histogram(
             semconv.METRIC_OPERATION_DURATION,
             unit="s",
             description="Duration of messaging operation initiated by a producer or consumer client.",
             explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
-        )
-        self._processes = meter.create_histogram(
+        ).record
+        self.processed: Final[Record] = meter.create_histogram(
             semconv.METRIC_PROCESS_DURATION,
             unit="s",
             description="Duration of processing operation.",
             explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS,
-        )
+        ).record
         self._delays = meter.create_histogram(
             semconv.METRIC_DELAY,
             unit="s",
@@ -156,28 +174,17 @@ class Telemetry:
             explicit_bucket_boundaries_advisory=semconv.DELAY_BUCKETS,
         )
         self._observed = _observed_of(meter, scope, meter_provider)
+        self.consumed: Final[Count] = self._observed.consumed.add
         self.in_flight = self._observed.in_flight
 
     def sent(
         self, seconds: float, attributes: Attributes, *, messages: int = 1, context: Context | None = None
     ) -> None:
         """One send operation ended: its duration, and the messages that it attempted to send."""
-        self._operations.record(seconds, attributes, context)
+        self.operated(seconds, attributes, context)
         self._observed.sent.add(messages, attributes)
 
-    def operated(self, seconds: float, attributes: Attributes, *, context: Context | None = None) -> None:
-        """One operation that moves no message to count (a settlement, an empty receive) ended."""
-        self._operations.record(seconds, attributes, context)
-
-    def consumed(self, messages: int, attributes: Attributes) -> None:
-        """Messages were handed to the application: counted once a delivery, at ``receive`` or at ``process``."""
-        self._observed.consumed.add(messages, attributes)
-
-    def processed(self, seconds: float, attributes: Attributes, *, context: Context | None = None) -> None:
-        """One ``process`` operation ended."""
-        self._processes.record(seconds, attributes, context)
-
-    def delayed(self, seconds: float, attributes: Attributes, *, context: Context | None = None) -> None:
+    def delayed(self, seconds: float, attributes: Attributes, context: Context | None = None) -> None:
         """The processing of one message begins, so long after it was sent. Negative where clocks differ: that is 0."""
         if seconds < 0:
             self._observed.negative.add(1, attributes)

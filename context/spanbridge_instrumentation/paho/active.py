@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 from paho.mqtt.client import MQTTv5
 
@@ -57,20 +58,23 @@ class PahoInstrumentation:
 class PahoClientState:
     """What we keep of one client, on the client: it lives as long as that. Never refers to the client."""
 
-    __slots__ = ("__weakref__", "_destinations", "_identity", "disabled", "own", "watched")
+    __slots__ = ("__weakref__", "_destinations", "_identity", "_port", "disabled", "own", "watched")
 
     def __init__(self) -> None:
         self.own: PahoInstrumentation | None = None
         self.disabled = False
         self.watched = False
-        self._identity: tuple[str, int, bytes] = ("", 0, b"")
+        self._identity: tuple[str, int, str, bytes | None] = ("", 0, "", None)
+        self._port = 0
         self._destinations: tuple[object, int, dict[tuple[str, str | None], Destination]] = (None, 0, {})
 
     def identify(self, client: Any) -> None:
         """Read where the client is connected, and as whom: it may be another broker since the last time."""
-        identity = (client.host, port_of(client), client._client_id or b"")
+        # Not by its properties, which cost a call each.
+        identity = (client._host, client._port, client._transport, client._client_id)
         if identity != self._identity:
             self._identity = identity
+            self._port = port_of(client)
             self._destinations = (None, 0, {})
 
     def destination(self, instrumentation: PahoInstrumentation, operation: str, topic: str | None) -> Destination:
@@ -88,13 +92,13 @@ class PahoClientState:
         return found
 
     def _make(self, instrumentation: PahoInstrumentation, operation: str, topic: str | None) -> Destination:
-        host, port, client_id = self._identity
+        host, _, _, client_id = self._identity
         templates = instrumentation.options.templates
         if topic is None:
             template = None
         else:
             template = templates.of_sent(topic) if operation == "send" else templates.of_received(topic)
-        labels = instrumentation.labels(operation, operation, host, port, template)
+        labels = instrumentation.labels(operation, operation, host, self._port, template)
         attributes = dict(labels)
         if topic is not None:
             # str(): the topic may carry its context, which exporters need not know.
@@ -109,13 +113,13 @@ NOWHERE: Final = PahoClientState()
 """Stands for the client of messages that do not know theirs."""
 
 
-def instrumentation_of(client: Any) -> PahoInstrumentation | None:
-    """What instruments the client; None when nothing does or instrumentation is suppressed in this context."""
+def instrumentation_of(client: Any, current: Context) -> PahoInstrumentation | None:
+    """What instruments the client; None when nothing does or instrumentation is suppressed in the current context."""
     state = client.__dict__.get(_KEY)
     found = _active.everywhere
     if state is not None and (state.disabled or state.own is not None):
         found = None if state.disabled else state.own
-    return found if found is not None and enabled() else None
+    return found if found is not None and (not current or enabled(current)) else None
 
 
 def anything_instrumented() -> bool:

@@ -14,21 +14,28 @@ from paho.mqtt.properties import Properties, VariableByteIntegers
 
 from spanbridge_context import (
     TraceContext,
-    extract_user_properties,
     inject_json,
     inject_topic,
     inject_user_properties,
+    split_user_properties,
 )
 from spanbridge_context.payload import split_json
 from spanbridge_context.topic import split_topic
 from spanbridge_instrumentation._shared.baggage import extract_global, inject_global
-from spanbridge_instrumentation._shared.context import MessageContext, incoming
+from spanbridge_instrumentation._shared.context import NO_CONTEXT, MessageContext, arrived
 
 Pairs = list[tuple[str, str]]
 
 _USER_PROPERTY = b"\x26"
 
-_EMPTY = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+
+def _packed_name(name: str) -> bytes:
+    raw = name.encode()
+    return _USER_PROPERTY + len(raw).to_bytes(2, "big") + raw
+
+
+_PACKED_NAMES = {name: _packed_name(name) for name in ("tp", "traceparent")}
+_EMPTY = Properties(PacketTypes.PUBLISH).__dict__  # type: ignore[no-untyped-call]
 
 
 class TopicWithContext(str):
@@ -59,11 +66,11 @@ class _OnlyUserProperties(Properties):
     def pack(self) -> bytes:
         """MQTT 5.0 sections 2.2.2.2 and 1.5.7: the length, then for each pair the identifier and two strings."""
         packed = b""
-        for pair in self.__dict__["UserProperty"]:
-            packed += _USER_PROPERTY
-            for text in pair:
-                raw = text.encode()
-                packed += len(raw).to_bytes(2, "big") + raw
+        for name, value in self.__dict__["UserProperty"]:
+            raw = value.encode()
+            packed += (_PACKED_NAMES.get(name) or _packed_name(name)) + len(raw).to_bytes(2, "big") + raw
+        if len(packed) < 128:
+            return bytes((len(packed),)) + packed
         length: bytes = VariableByteIntegers.encode(len(packed))  # type: ignore[no-untyped-call]
         return length + packed
 
@@ -82,20 +89,17 @@ def with_user_properties(properties: Properties | None, pairs: Pairs) -> Propert
     if properties is None:
         source, copy = _EMPTY, object.__new__(_OnlyUserProperties)
     else:
-        source, copy = properties, object.__new__(type(properties))
-    copy.__dict__.update(source.__dict__)
-    copy.__dict__["UserProperty"] = pairs
+        source, copy = properties.__dict__, object.__new__(type(properties))
+    copy.__dict__.update(source, UserProperty=pairs)
     return copy
 
 
-def written(properties: Properties | None, context: TraceContext, span: Context, form: str) -> Properties | None:
-    """A copy of the properties with the context in them. ``span``: the same as OpenTelemetry has it."""
-    pairs = user_properties(properties)
-    if form != "propagator":
-        return with_user_properties(properties, inject_user_properties(pairs, context, form))
+def written_by_propagator(properties: Properties | None, context: TraceContext, span: Context) -> Properties | None:
+    """A copy of the properties with what the global propagators write. ``span``: as OpenTelemetry has it."""
     carrier = inject_global(span)
     if not carrier:
         return properties
+    pairs = user_properties(properties)
     return with_user_properties(properties, [*_without_context(pairs, context), *carrier.items()])
 
 
@@ -136,19 +140,19 @@ def restore_v311(message: Any, carrier: str) -> None:
 
 def read(topic: str, properties: Properties | None, base: Context, form: str) -> MessageContext:
     """The context that a message came with, on top of ``base``."""
-    if isinstance(topic, TopicWithContext):
-        return MessageContext(None if topic.found is None else incoming(topic.found, base), None)
+    if type(topic) is TopicWithContext:
+        return NO_CONTEXT if topic.found is None else arrived(topic.found, base)
     pairs = user_properties(properties)
     if not pairs:
-        return MessageContext(None, None)
-    found, problem = extract_user_properties(pairs)
+        return NO_CONTEXT
+    found, problem, _ = split_user_properties(pairs)
     if found is not None:
-        return MessageContext(incoming(found, base), problem)
+        return arrived(found, base, problem)
     if form == "propagator":
         context = extract_global(_grouped(pairs), base, _GETTER)
         if get_current_span(context) is not get_current_span(base):
-            return MessageContext(context, None)
-    return MessageContext(None, problem)
+            return MessageContext(context)
+    return MessageContext(problem=problem)
 
 
 def _remember(message: Any, topic: str, found: TraceContext | None) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
-from opentelemetry.context import get_current
+from opentelemetry.context import Context, get_current
 from opentelemetry.util.types import AttributeValue
 from paho.mqtt.client import MQTTMessage
 
@@ -46,12 +46,13 @@ def replace_handle_on_message(original: Original) -> Original:
     """
 
     def handle_on_message(client: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        instrumentation = instrumentation_of(client)
-        processing = None if instrumentation is None else _begin(instrumentation, client, message)
+        ambient = get_current()
+        instrumentation = instrumentation_of(client, ambient)
+        processing = None if instrumentation is None else _begin(instrumentation, client, message, ambient)
         if processing is None:
             return original(client, message, *args, **kwargs)
         processing.start()
-        restore = _watch_suppressed(client, processing)
+        restore = _watch_suppressed(client, processing) if client.suppress_exceptions else None
         try:
             return original(client, message, *args, **kwargs)
         except BaseException as error:
@@ -85,16 +86,20 @@ def replace_message_callback_add(original: Original) -> Original:
     return message_callback_add
 
 
-def describe_paho(message: Any) -> Delivery | None:
+def describe_paho(message: Any, ambient: Context) -> Delivery | None:
     """What ``process(message)`` needs of a paho message that was handed on from its callback."""
     instrumentation = instrumentation_of_message()
-    return None if instrumentation is None else delivery(instrumentation, NOWHERE, message, _topic(message))
+    if instrumentation is None:
+        return None
+    return delivery(instrumentation, NOWHERE, message, _topic(message), ambient)
 
 
-def describe_aiomqtt(message: Any) -> Delivery | None:
+def describe_aiomqtt(message: Any, ambient: Context) -> Delivery | None:
     """The same of an aiomqtt message, whose topic is an object around the text."""
     instrumentation = instrumentation_of_message()
-    return None if instrumentation is None else delivery(instrumentation, NOWHERE, message, message.topic.value)
+    if instrumentation is None:
+        return None
+    return delivery(instrumentation, NOWHERE, message, message.topic.value, ambient)
 
 
 def register_handlers() -> None:
@@ -103,22 +108,23 @@ def register_handlers() -> None:
     register_name("aiomqtt.message.Message", describe_aiomqtt)
 
 
-def _begin(instrumentation: PahoInstrumentation, client: Any, message: Any) -> Processing | None:
+def _begin(instrumentation: PahoInstrumentation, client: Any, message: Any, ambient: Context) -> Processing | None:
     """The processing of one message by callbacks; None when there are none, or they only put it by."""
     try:
         options = instrumentation.options
         if options.v311_carrier != "none" and not speaks_v5(client):
             restore_v311(message, options.v311_carrier)
         topic = _topic(message)
-        if not _has_callback(client, topic):
+        callback = client.on_message
+        if callback is None and not _has_filtered_callback(client, topic):
             return None
         state = state_of(client)
         state.identify(client)
-        if _puts_by(client):
+        if callback is not None and _puts_by(client, callback):
             # The application pulls: its loop makes the span, or it says process(message). The delivery is counted here.
             instrumentation.telemetry.consumed(1, state.destination(instrumentation, "receive", topic).labels)
             return None
-        found = delivery(instrumentation, state, message, topic)
+        found = delivery(instrumentation, state, message, topic, ambient)
         instrumentation.telemetry.consumed(1, found.destination.labels)
         return Processing((message,), (found,))
     except Exception:  # noqa: BLE001  the message is delivered
@@ -126,16 +132,20 @@ def _begin(instrumentation: PahoInstrumentation, client: Any, message: Any) -> P
         return None
 
 
-def delivery(instrumentation: PahoInstrumentation, state: PahoClientState, message: Any, topic: str | None) -> Delivery:
-    """What is said of a message that is about to be processed."""
+def delivery(
+    instrumentation: PahoInstrumentation, state: PahoClientState, message: Any, topic: str | None, ambient: Context
+) -> Delivery:
+    """What is said of a message that is about to be processed, in the current context, which is given."""
     options = instrumentation.options
-    found = read(topic or "", message.properties, get_current(), options.context_format)
+    found = read(topic or "", message.properties, ambient, options.context_format)
     hook = options.consume_hook
     return Delivery(
         instrumentation.telemetry,
         state.destination(instrumentation, "process", topic),
         found.context,
         partial(_details, message, topic, found.problem),
+        ambient=ambient,
+        creation=found.span,
         hook=None if hook is None else lambda span: hook(span, message),
         delay=_waited(message),
     )
@@ -174,18 +184,15 @@ def _topic(message: Any) -> str | None:
     return topic
 
 
-def _has_callback(client: Any, topic: str | None) -> bool:
-    if client.on_message is not None:
-        return True
+def _has_filtered_callback(client: Any, topic: str | None) -> bool:
     filtered = getattr(client, "_on_message_filtered", None)
     return topic is not None and filtered is not None and next(iter(filtered.iter_match(topic)), None) is not None
 
 
-def _puts_by(client: Any) -> bool:
+def _puts_by(client: Any, callback: Any) -> bool:
     """Whether the callback is a library's that keeps the message for the application: aiomqtt's, which puts it into a
     queue, or that of ``paho.mqtt.subscribe.simple``, which returns it.
     """
-    callback = client.on_message
     owner = getattr(callback, "__self__", None)
     if owner is not None:
         return _is_aiomqtt(type(owner))
@@ -203,10 +210,8 @@ def _is_aiomqtt(kind: type) -> bool:
     return found
 
 
-def _watch_suppressed(client: Any, processing: Processing) -> Callable[[], None] | None:
+def _watch_suppressed(client: Any, processing: Processing) -> Callable[[], None]:
     """With ``suppress_exceptions`` paho logs what a callback raises and goes on: read it from that log call."""
-    if not getattr(client, "suppress_exceptions", False):
-        return None
     log = client._easy_log
 
     def easy_log(level: Any, fmt: str, *args: Any) -> None:
@@ -221,7 +226,7 @@ def _watch_suppressed(client: Any, processing: Processing) -> Callable[[], None]
 
 def _learn(client: Any, subscription: object) -> None:
     try:
-        instrumentation = instrumentation_of(client)
+        instrumentation = instrumentation_of(client, get_current())
         if instrumentation is not None:
             client_id = client_id_of(client)
             if client_id is not None:

@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from opentelemetry.context import get_current
+
 from spanbridge_instrumentation._shared.delivery import Delivery
 from spanbridge_instrumentation._shared.loops import Loop, inside
 from spanbridge_instrumentation._shared.safety import internal_error
@@ -24,7 +26,8 @@ def replace_aiter(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def __aiter__(messages: Any) -> Any:  # noqa: N807
         plain = original(messages)
         try:
-            return plain if instrumentation_of(messages._client._client) is None else LoopMessages(plain)
+            instrumentation = instrumentation_of(messages._client._client, get_current())
+            return plain if instrumentation is None else LoopMessages(plain)
         except Exception:  # noqa: BLE001
             internal_error("the start of a loop")
             return plain
@@ -67,7 +70,8 @@ class LoopMessages:
     def _delivery(self, message: Any) -> Delivery | None:
         """None where the loop makes no span: suppressed, given back, or the program says what it works on."""
         client = self._messages._client._client
-        instrumentation = instrumentation_of(client)
+        ambient = get_current()
+        instrumentation = instrumentation_of(client, ambient)
         if instrumentation is None or not instrumentation.options.loop_spans or inside(message):
             return None
-        return delivery(instrumentation, state_of(client), message, message.topic.value)
+        return delivery(instrumentation, state_of(client), message, message.topic.value, ambient)

@@ -11,11 +11,12 @@ from collections import deque
 from time import perf_counter
 from typing import Any, Final
 
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode
 from paho.mqtt.enums import MQTTErrorCode
 
 from spanbridge_instrumentation._shared import semconv
-from spanbridge_instrumentation._shared.current import alone
+from spanbridge_instrumentation._shared.current import NOTHING, SPAN_KEY
 from spanbridge_instrumentation._shared.delivery import Attributes
 from spanbridge_instrumentation._shared.safety import call_hook, end_span, error_type, internal_error
 
@@ -37,11 +38,17 @@ _MAX_REFUSED = 256
 class Publish:
     """One publish from the call to its end."""
 
-    __slots__ = ("info", "instrumentation", "labels", "span", "started", "state")
+    __slots__ = ("info", "instrumentation", "labels", "recorded", "span", "started", "state")
 
     def __init__(
-        self, instrumentation: PahoInstrumentation, state: PahoClientState, span: Span, labels: Attributes
+        self,
+        instrumentation: PahoInstrumentation,
+        state: PahoClientState,
+        span: Span,
+        labels: Attributes,
+        recorded: bool,
     ) -> None:
+        self.recorded = recorded
         self.instrumentation = instrumentation
         self.state = state
         self.span = span
@@ -56,10 +63,10 @@ class Publish:
             if reason is not None and error is None and reason.value >= _FAILURE:
                 error = reason.getName()
             labels = self.labels if error is None else {**self.labels, semconv.ERROR_TYPE: error}
-            span = self.span
-            self.instrumentation.telemetry.sent(elapsed, labels, context=alone(span))
-            if span.is_recording():
-                self._finish_span(span, error, reason)
+            context = Context({SPAN_KEY: self.span}) if self.recorded else NOTHING
+            self.instrumentation.telemetry.sent(elapsed, labels, context=context)
+            if self.recorded:
+                self._finish_span(self.span, error, reason)
         except Exception:  # noqa: BLE001
             internal_error("end of a send span")
         finally:
@@ -90,13 +97,13 @@ class Pending:
 
     def __init__(self, limit: int = MAX_PENDING) -> None:
         self._limit = limit
-        self._open: dict[int, Publish] = {}
+        self.open: Final[dict[int, Publish]] = {}
         # Refusals that arrived before ``publish`` returned: the info is held, so that its id stays its own.
         self._refused: dict[int, tuple[Any, Any]] = {}
         self._gone: deque[PahoClientState] = deque()
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self.open)
 
     def wait(self, publish: Publish, info: Any) -> None:
         """``publish`` returned ``info``: end now what is over, keep the rest until its acknowledgement.
@@ -112,15 +119,19 @@ class Pending:
             # What paho keeps for the next connection (QoS 1 and 2) failed all the same, as the caller was told.
             publish.end(error_of(info.rc))
             return
-        self._open[id(info)] = publish
-        if _is_published(info):
-            self.published(info)
-        if self._open:
+        # QoS 0, as a rule, which nobody else will hear of. A refusal is noted before the info is marked.
+        if _is_published(info) and not self._refused:
+            publish.end(error_of(info.rc) if info.rc else None)
+        else:
+            self.open[id(info)] = publish
+            if _is_published(info):
+                self.published(info)
+        if self.open:
             self._make_room(publish.started - publish.instrumentation.options.ack_timeout)
 
     def acknowledged(self, info: Any, reason: Any) -> None:
         """The broker's PUBACK or PUBCOMP arrived, with its reason code."""
-        publish = self._open.pop(id(info), None)
+        publish = self.open.pop(id(info), None)
         if publish is not None:
             publish.end(reason=reason)
         elif reason.value >= _FAILURE:
@@ -130,7 +141,7 @@ class Pending:
 
     def published(self, info: Any) -> None:
         """paho marked the info: handed to the socket (QoS 0), acknowledged, or given up with an error in ``rc``."""
-        publish = self._open.pop(id(info), None)
+        publish = self.open.pop(id(info), None)
         if publish is None:
             return
         _, reason = self._refused.pop(id(info), (None, None)) if self._refused else (None, None)
@@ -139,13 +150,13 @@ class Pending:
     def give_up(self, infos: list[Any], error: str) -> None:
         """These will not be acknowledged."""
         for info in infos:
-            publish = self._open.pop(id(info), None)
+            publish = self.open.pop(id(info), None)
             if publish is not None:
                 publish.end(error)
 
     def give_up_client(self, state: PahoClientState, error: str) -> None:
         """Nothing of this client will be acknowledged any more."""
-        self.give_up([each.info for each in list(self._open.values()) if each.state is state], error)
+        self.give_up([each.info for each in list(self.open.values()) if each.state is state], error)
 
     def client_gone(self, state: PahoClientState) -> None:
         """The client was garbage collected. Remembered only, for the next publish: a collection may run wherever memory
@@ -164,25 +175,23 @@ class Pending:
 
     def give_up_all(self, error: str = CLIENT_GONE) -> None:
         """Nothing will be acknowledged any more: the process ends."""
-        self.give_up([each.info for each in list(self._open.values())], error)
+        self.give_up([each.info for each in list(self.open.values())], error)
 
     def _make_room(self, oldest: float) -> None:
-        while self._open:
+        while self.open:
             try:
-                key, publish = next(iter(self._open.items()))
+                key, publish = next(iter(self.open.items()))
             except (StopIteration, RuntimeError):  # another thread changed the table: the next publish looks again
                 return
-            if publish.started >= oldest and len(self._open) <= self._limit:
+            if publish.started >= oldest and len(self.open) <= self._limit:
                 return
-            if self._open.pop(key, None) is not None:
+            if self.open.pop(key, None) is not None:
                 publish.end(ACK_TIMEOUT if publish.started < oldest else TOO_MANY)
 
 
 def _is_published(info: Any) -> bool:
-    try:
-        return bool(info.is_published())
-    except (RuntimeError, ValueError):  # given up since, so that ``rc`` is an error now
-        return True
+    # Not ``is_published()``, which takes a lock, and raises where the message was given up.
+    return bool(info._published or info.rc not in _NO_ERROR)
 
 
 def error_of(rc: int) -> str:

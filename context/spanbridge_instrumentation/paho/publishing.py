@@ -7,17 +7,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from opentelemetry.context import Context, get_current
-from opentelemetry.trace import Link, SpanContext, SpanKind, get_current_span, set_span_in_context
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, get_current_span, set_span_in_context
 from paho.mqtt.properties import Properties
 
-from spanbridge_context import extract_user_properties
+from spanbridge_context import extract_user_properties, inject_user_properties
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.context import given_context, outgoing
 from spanbridge_instrumentation._shared.safety import call_hook, internal_error
 
 from .active import PahoClientState, PahoInstrumentation, client_id_of, instrumentation_of, speaks_v5, state_of
-from .carriers import user_properties, written, written_v311
+from .carriers import user_properties, with_user_properties, written_by_propagator, written_v311
 from .options import PahoOptions
 from .pending import DISCONNECTED, DROPPED, PENDING, Publish
 
@@ -40,12 +39,14 @@ def replace_publish(original: Original) -> Original:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        instrumentation = instrumentation_of(client)
+        current = get_current()
+        instrumentation = instrumentation_of(client, current)
         if instrumentation is None:
             return original(client, topic, payload, qos, retain, properties, *args, **kwargs)
-        sending, message = _begin(instrumentation, client, (topic, payload, qos, retain, properties))
+        message = topic, payload, qos, retain, properties
+        sending, (topic, payload, properties) = _begin(instrumentation, client, message, current)
         try:
-            info = original(client, message[0], message[1], qos, retain, message[2], *args, **kwargs)
+            info = original(client, topic, payload, qos, retain, properties, *args, **kwargs)
         except BaseException as error:
             if sending is not None:
                 sending.raised(error)
@@ -81,7 +82,8 @@ def replace_set_as_published(original: Original) -> Original:
     def set_as_published(info: Any) -> Any:
         result = original(info)
         try:
-            PENDING.published(info)
+            if id(info) in PENDING.open:  # of QoS 0 it is not yet, as a rule
+                PENDING.published(info)
         except Exception:  # noqa: BLE001
             internal_error("the end of a publish")
         return result
@@ -123,71 +125,79 @@ Message = tuple[Any, Any, int, bool, Properties | None]
 Changed = tuple[Any, Any, Properties | None]
 
 
-def _begin(instrumentation: PahoInstrumentation, client: Any, message: Message) -> tuple[Publish | None, Changed]:
+def _begin(
+    instrumentation: PahoInstrumentation, client: Any, message: Message, parent: Context
+) -> tuple[Publish | None, Changed]:
     """The publish that begins, and topic, payload and properties to hand to paho. Never raises."""
     topic, payload, _, _, properties = message
     sending = None
     try:
-        parent = get_current()
-        custom = _custom_context(client, properties, parent)
+        v5 = speaks_v5(client)
+        custom = _custom_context(properties, parent) if v5 and properties is not None else None
         if custom is not None and not get_current_span(parent).get_span_context().is_valid:
             parent = custom[1]
-        sending = _start(instrumentation, client, message, parent, None if custom is None else custom[0])
-        if custom is not None:
-            return sending, (topic, payload, properties)
-        return sending, _inject(instrumentation, client, message, sending, parent)
+        link = None if custom is None else custom[0]
+        # PRODUCER only where it is the creation context (messaging spans convention, "Span kind").
+        creates = link is None and (v5 or instrumentation.options.v311_carrier != "none")
+        kind = SpanKind.PRODUCER if creates else SpanKind.CLIENT
+        sending = _start(instrumentation, client, message, parent, link, kind)
+        if creates:
+            return sending, _inject(instrumentation.options, message, sending.span, parent, v5)
     except Exception:  # noqa: BLE001  the message goes as it is
         internal_error("start of a send span")
-        return sending, (topic, payload, properties)
+    return sending, (topic, payload, properties)
 
 
-def _custom_context(client: Any, properties: Properties | None, parent: Context) -> tuple[SpanContext, Context] | None:
-    if not speaks_v5(client):
-        return None
+def _custom_context(properties: Properties, parent: Context) -> tuple[SpanContext, Context] | None:
     pairs = user_properties(properties)
     return given_context(extract_user_properties(pairs).context, parent) if pairs else None
 
 
-def _start(
-    instrumentation: PahoInstrumentation, client: Any, message: Message, parent: Context, link: SpanContext | None
+def _start(  # noqa: PLR0917  what a publish is
+    instrumentation: PahoInstrumentation,
+    client: Any,
+    message: Message,
+    parent: Context,
+    link: SpanContext | None,
+    kind: SpanKind,
 ) -> Publish:
-    topic, payload, _, _, properties = message
+    """Everything is said at the span's start, which costs least where it is recorded."""
+    topic, payload, qos, retain, properties = message
     options = instrumentation.options
     state = _prepared_state(client, options)
-    named = isinstance(topic, str) and topic != ""
-    destination = state.destination(instrumentation, "send", topic if named else None)
-    # PRODUCER only where it is the creation context (messaging spans convention, "Span kind").
-    creates = link is None and (options.v311_carrier != "none" or speaks_v5(client))
-    span = instrumentation.telemetry.tracer.start_span(
-        destination.name,
-        parent,
-        SpanKind.PRODUCER if creates else SpanKind.CLIENT,
-        destination.attributes,
-        links=() if link is None else (Link(link),),
-    )
-    if span.is_recording():
-        span.set_attributes(_details(message))
-        if options.publish_hook is not None:
-            call_hook("a publish hook", options.publish_hook, span, topic, payload, properties)
-    return Publish(instrumentation, state, span, destination.labels)
+    destination = state.destination(instrumentation, "send", topic if isinstance(topic, str) and topic else None)
+    attributes = {**destination.attributes, QOS: qos, RETAIN: bool(retain)}
+    size = len(payload) if type(payload) is bytes else _size(payload)
+    if size is not None:
+        attributes[semconv.BODY_SIZE] = size
+    if properties is not None:
+        conversation = correlation(properties)
+        if conversation is not None:
+            attributes[semconv.CONVERSATION_ID] = conversation
+    links = () if link is None else (Link(link),)
+    span = instrumentation.telemetry.tracer.start_span(destination.name, parent, kind, attributes, links)
+    recorded = span.is_recording()
+    if recorded and options.publish_hook is not None:
+        call_hook("a publish hook", options.publish_hook, span, topic, payload, properties)
+    return Publish(instrumentation, state, span, destination.labels, recorded)
 
 
-def _inject(
-    instrumentation: PahoInstrumentation, client: Any, message: Message, sending: Publish, parent: Context
-) -> Changed:
+def _inject(options: PahoOptions, message: Message, sending: Span, parent: Context, v5: bool) -> Changed:
     topic, payload, _, retain, properties = message
-    span = sending.span.get_span_context()
+    span = sending.get_span_context()
     if not span.is_valid:
         return topic, payload, properties
-    options = instrumentation.options
-    if speaks_v5(client):
-        if properties is not None and not isinstance(properties, Properties):
-            return topic, payload, properties
-        context = outgoing(span, parent)
+    context = outgoing(span, parent)
+    if not v5:
+        if isinstance(topic, str):
+            topic, payload = written_v311(topic, payload, retain, context, options.v311_carrier)
+    elif properties is None or isinstance(properties, Properties):
         form = options.context_format
-        return topic, payload, written(properties, context, set_span_in_context(sending.span, parent), form)
-    if options.v311_carrier != "none" and isinstance(topic, str):
-        topic, payload = written_v311(topic, payload, retain, outgoing(span, parent), options.v311_carrier)
+        if form == "propagator":
+            properties = written_by_propagator(properties, context, set_span_in_context(sending, parent))
+        else:
+            pairs = user_properties(properties) if properties is not None else []
+            properties = with_user_properties(properties, inject_user_properties(pairs, context, form))
     return topic, payload, properties
 
 
@@ -202,18 +212,6 @@ def _prepared_state(client: Any, options: PahoOptions) -> PahoClientState:
             options.templates.know(client_id)
     state.identify(client)
     return state
-
-
-def _details(message: Message) -> dict[str, AttributeValue]:
-    _, payload, qos, retain, properties = message
-    details: dict[str, AttributeValue] = {QOS: qos, RETAIN: bool(retain)}
-    size = _size(payload)
-    if size is not None:
-        details[semconv.BODY_SIZE] = size
-    conversation = correlation(properties)
-    if conversation is not None:
-        details[semconv.CONVERSATION_ID] = conversation
-    return details
 
 
 def correlation(properties: Any) -> str | None:
@@ -231,5 +229,5 @@ def _size(payload: Any) -> int | None:
     if payload is None:
         return 0
     if isinstance(payload, str):
-        return len(payload.encode())
+        return len(payload) if payload.isascii() else len(payload.encode())
     return len(payload) if isinstance(payload, bytes | bytearray) else len(str(payload))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.clients import Clients
 from spanbridge_instrumentation._shared.current import enabled
-from spanbridge_instrumentation._shared.delivery import Destination
+from spanbridge_instrumentation._shared.delivery import Attributes, Destination
+from spanbridge_instrumentation._shared.inflight import InFlight
 from spanbridge_instrumentation._shared.registry import MessageRegistry
 from spanbridge_instrumentation._shared.safety import internal_error
 from spanbridge_instrumentation._shared.telemetry import Telemetry
@@ -19,6 +21,7 @@ from spanbridge_instrumentation._shared.telemetry import Telemetry
 from .options import RocketMQOptions
 
 if TYPE_CHECKING:
+    from .carriers import Brought
     from .operations import Operation
 
 SYSTEM: Final = "rocketmq"
@@ -49,6 +52,7 @@ class RocketMQClientState:
         "details",
         "disabled",
         "own",
+        "recorded",
         "unanswered",
     )
 
@@ -57,6 +61,7 @@ class RocketMQClientState:
         self.disabled = False
         self.details: Labels = {}
         self.unanswered: set[Operation] = set()
+        self.recorded = True  # whether the last span of a message sent was
         self._server: Labels = {}
         self._group: str | None = None
         self._destinations: dict[tuple[str, str | None], Destination] = {}
@@ -104,34 +109,59 @@ class RocketMQClientState:
         return Destination(f"{operation} {topic}" if topic else operation, labels, attributes, since="born")
 
 
-class Received(NamedTuple):
-    """The consumer that a message was received by, and the ``receive`` span that brought it, if one was sampled."""
+class Received:
+    """Where a message came from: the consumer that received it.
 
-    state: RocketMQClientState
-    span: SpanContext | None = None
+    Of a poll also: its ``receive`` span, if that was sampled; what the message brought; what a link to it says.
+    """
+
+    __slots__ = ("_in_flight", "_token", "brought", "link", "span", "state")
+
+    def __init__(
+        self,
+        state: RocketMQClientState,
+        span: SpanContext | None = None,
+        brought: Brought | None = None,
+        link: Labels | None = None,
+    ) -> None:
+        self.state = state
+        self.span = span
+        self.brought = brought
+        self.link = link
+        self._in_flight: InFlight | None = None
+
+    def hold(self, in_flight: InFlight, labels: Attributes) -> None:
+        """The message is in flight, until :meth:`settle` or until the application has let go of the object."""
+        self._token = in_flight.add(labels)
+        self._in_flight = in_flight
+
+    def settle(self) -> None:
+        """The message was acknowledged, or is gone. Does nothing the second time."""
+        if self._in_flight is not None:
+            self._in_flight.remove(self._token)
 
 
-RECEIVED: Final[MessageRegistry[Received]] = MessageRegistry()
-"""Where a message came from."""
+RECEIVED: Final[MessageRegistry[Received]] = MessageRegistry(gone=Received.settle)
+"""Where messages came from."""
 
 NOBODY: Final = RocketMQClientState()
 """Stands for the client of messages that were received while nothing was instrumented."""
 
 
-def instrumentation_of(client: Any) -> RocketMQInstrumentation | None:
-    """What instruments the client; None when nothing does or instrumentation is suppressed in this context."""
+def instrumentation_of(client: Any, current: Context) -> RocketMQInstrumentation | None:
+    """What instruments the client; None when nothing does or instrumentation is suppressed in the current context."""
     state = client.__dict__.get(_KEY)
-    return instrumentation_of_state(NOBODY if state is None else state)
+    return instrumentation_of_state(NOBODY if state is None else state, current)
 
 
-def instrumentation_of_state(state: RocketMQClientState) -> RocketMQInstrumentation | None:
+def instrumentation_of_state(state: RocketMQClientState, current: Context) -> RocketMQInstrumentation | None:
     """The same by the client's state."""
     found = _active.everywhere
     if state.disabled:
         return None
     if state.own is not None:
         found = state.own
-    return found if found is not None and enabled() else None
+    return found if found is not None and (not current or enabled(current)) else None
 
 
 def state_of(client: Any) -> RocketMQClientState:

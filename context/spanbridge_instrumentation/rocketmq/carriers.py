@@ -11,9 +11,10 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Span, SpanContext, get_current_span, set_span_in_context
 
-from spanbridge_context.rocketmq import extract_rocketmq, inject_rocketmq
+from spanbridge_context.otel import to_span_context
+from spanbridge_context.rocketmq import extract_rocketmq
 from spanbridge_instrumentation._shared.baggage import extract_global, inject_global
-from spanbridge_instrumentation._shared.context import MessageContext, given_context, incoming, outgoing
+from spanbridge_instrumentation._shared.context import MessageContext, given_context, on_top, outgoing
 from spanbridge_instrumentation._shared.registry import MessageRegistry
 
 Properties = MutableMapping[str, str]
@@ -100,6 +101,8 @@ def write(message: Any, span: Span, parent: Context) -> Written | None:
     """
     properties = message.properties
     values = _values(span, parent)
+    if not properties and len(values) == 1:  # as most messages have it
+        return Written.put(properties, values)
     for dropped in ("baggage", "tracestate", None):
         if not values:
             break
@@ -118,18 +121,30 @@ def given_by_user(message: Any, parent: Context) -> tuple[SpanContext, Context] 
     return given_context(extract_rocketmq(properties).context, parent)
 
 
-def read(message: Any, base: Context) -> MessageContext:
+class Brought:
+    """What a message came with, as the codec reads it: read once, put on top of a context as often as it takes."""
+
+    __slots__ = ("baggage", "problem", "span")
+
+    def __init__(self, message: Any) -> None:
+        trace_context = TRACE_CONTEXTS.get(message) if len(TRACE_CONTEXTS) else None
+        found, self.problem = extract_rocketmq(message.properties, trace_context)
+        self.span = None if found is None else to_span_context(found)
+        self.baggage = "" if found is None else found.baggage
+
+
+def read(message: Any, base: Context, brought: Brought | None = None) -> MessageContext:
     """The context that a message came with, on top of ``base``."""
-    properties = message.properties
-    found, problem = extract_rocketmq(properties, TRACE_CONTEXTS.get(message))
-    if found is not None:
-        return MessageContext(incoming(found, base), problem)
+    if brought is None:
+        brought = Brought(message)
+    if brought.span is not None:
+        return MessageContext(on_top(brought.span, brought.baggage, base), brought.span, brought.problem)
     propagator = propagate.get_global_textmap()
     if not _fields(propagator) <= _W3C:
-        context = extract_global(properties, base)
+        context = extract_global(message.properties, base)
         if get_current_span(context) is not get_current_span(base):
-            return MessageContext(context, None)
-    return MessageContext(None, problem)
+            return MessageContext(context)
+    return MessageContext(problem=brought.problem)
 
 
 def _values(span: Span, parent: Context) -> dict[str, str]:
@@ -137,9 +152,12 @@ def _values(span: Span, parent: Context) -> dict[str, str]:
     fields = _fields(propagator)
     if "traceparent" in fields and fields <= _W3C:
         # The codec does the same in less time, and knows Level 2's tracestate and the limits of baggage.
-        values = inject_rocketmq({}, outgoing(span.get_span_context(), parent))
-        if "baggage" not in fields:
-            values.pop("baggage", None)
+        context = outgoing(span.get_span_context(), parent)
+        values = {"traceparent": context.traceparent}
+        if context.tracestate:
+            values["tracestate"] = context.tracestate
+        if context.baggage and "baggage" in fields:
+            values["baggage"] = context.baggage
         return values
     values = inject_global(set_span_in_context(span, parent))
     return {key: value for key, value in values.items() if value and value.strip()}  # the broker refuses empty ones

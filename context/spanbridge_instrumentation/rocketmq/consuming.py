@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from time import time_ns
-from typing import Any
+from typing import Any, Final
 
-from opentelemetry.context import get_current
-from opentelemetry.trace import Link, SpanContext, SpanKind, get_current_span
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import Link, SpanKind, get_current_span
 
 from spanbridge_instrumentation._shared.delivery import Delivery, Details
 from spanbridge_instrumentation._shared.safety import internal_error
@@ -15,14 +15,14 @@ from spanbridge_instrumentation._shared.safety import internal_error
 from .active import (
     NOBODY,
     RECEIVED,
-    RocketMQClientState,
+    Received,
     RocketMQInstrumentation,
     any_instrumentation,
     instrumentation_of,
     instrumentation_of_state,
     state_of,
 )
-from .attributes import INVISIBLE_DURATION, PROBLEM, of_incoming, of_link
+from .attributes import INVISIBLE_DURATION, PROBLEM, Attributes, of_incoming, of_link
 from .carriers import TRACE_CONTEXTS, read
 from .operations import Operation, Original, call, watch
 
@@ -38,7 +38,9 @@ def replace_settlement(name: str, original: Original) -> Original:
         operation = _settlement(name, consumer, message, args, kwargs)
         result = call(operation, original, consumer, message, *args, **kwargs)
         if operation is not None and name == "ack":  # a longer hold is none, and what is given back is soon let go of
-            operation.instrumentation.telemetry.in_flight.settle(message)
+            received = RECEIVED.get(message)
+            if received is not None:
+                received.settle()
         if operation is not None and not watch(result, lambda _, error: operation.end(error)):
             operation.end()
         return result
@@ -62,46 +64,52 @@ def replace_from_protobuf(original: Original) -> Original:
     return from_protobuf
 
 
-def describe(message: Any) -> Delivery | None:
+def describe(message: Any, ambient: Context) -> Delivery | None:
     """What ``process(message)`` needs of a message that was received."""
     received = RECEIVED.get(message)
     if received is None:
         instrumentation = any_instrumentation()
-        return None if instrumentation is None else delivery(instrumentation, NOBODY, message)
-    instrumentation = instrumentation_of_state(received.state)
+        return None if instrumentation is None else delivery(instrumentation, _FROM_NOBODY, message, ambient)
+    instrumentation = instrumentation_of_state(received.state, ambient)
     if instrumentation is None:
         return None
-    return delivery(instrumentation, received.state, message, received.span, polled=True)
+    return delivery(instrumentation, received, message, ambient, polled=True)
 
 
 def delivery(
     instrumentation: RocketMQInstrumentation,
-    state: RocketMQClientState,
+    received: Received,
     message: Any,
-    received: SpanContext | None = None,
+    ambient: Context,
     *,
     polled: bool = False,
 ) -> Delivery:
-    """What is said of a message that is about to be processed; ``received`` is the span that brought it.
+    """What is said of a message that is about to be processed, in the current context, which is given.
 
     ``polled``: it counts as in flight until it is acknowledged, whether it is being processed or not.
     """
-    found = read(message, get_current())
+    found = read(message, ambient, received.brought)
     hook = instrumentation.options.consume_hook
     return Delivery(
         instrumentation.telemetry,
-        state.destination("process", "process", message.topic),
+        received.state.destination("process", "process", message.topic),
         found.context,
-        partial(_details, message, found.problem),
-        received=received,
+        partial(_details, message, found.problem, received.link),
+        ambient=ambient,
+        creation=found.span,
+        received=received.span,
         hook=None if hook is None else lambda span: hook(span, message),
         delay=_delay(message),
         held=not polled,
     )
 
 
-def _details(message: Any, problem: str | None) -> Details:
-    link = of_link(message)
+_FROM_NOBODY: Final = Received(NOBODY)
+
+
+def _details(message: Any, problem: str | None, link: Attributes | None) -> Details:
+    if link is None:
+        link = of_link(message)
     attributes = of_incoming(message, link)
     if problem is not None:
         attributes[PROBLEM] = problem
@@ -122,11 +130,11 @@ def _settlement(
 ) -> Operation | None:
     """The span of a settlement: where there is nothing around it, it is part of the message's trace."""
     try:
-        instrumentation = instrumentation_of(consumer)
+        parent = get_current()
+        instrumentation = instrumentation_of(consumer, parent)
         if instrumentation is None:
             return None
         state = state_of(consumer)
-        parent = get_current()
         context = read(message, parent).context
         links = () if context is None else (Link(get_current_span(context).get_span_context()),)
         if context is not None and not get_current_span(parent).get_span_context().is_valid:

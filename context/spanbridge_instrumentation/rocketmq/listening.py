@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from opentelemetry.context import get_current
 from rocketmq import ConsumeResult, MessageListener
 
 from spanbridge_instrumentation._shared.processing import Processing
@@ -47,11 +48,13 @@ class Listener(MessageListener):  # type: ignore[misc]
 
     def _begin(self, message: Any) -> Processing | None:
         try:
-            instrumentation = instrumentation_of_state(self._state)
+            ambient = get_current()
+            instrumentation = instrumentation_of_state(self._state, ambient)
             if instrumentation is None:
                 return None
-            RECEIVED.put(message, Received(self._state))
-            found = delivery(instrumentation, self._state, message)
+            received = Received(self._state)
+            RECEIVED.put(message, received)
+            found = delivery(instrumentation, received, message, ambient)
             instrumentation.telemetry.consumed(1, found.destination.labels)
             return Processing((message,), (found,))
         except Exception:  # noqa: BLE001  the message is processed

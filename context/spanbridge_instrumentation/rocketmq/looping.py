@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from opentelemetry.context import get_current
+
 from spanbridge_instrumentation._shared.delivery import Delivery
 from spanbridge_instrumentation._shared.loops import Loop, inside, is_for_statement
 from spanbridge_instrumentation._shared.safety import internal_error
@@ -77,7 +79,8 @@ def _delivery(message: Any) -> Delivery | None:
     received = RECEIVED.get(message)
     if received is None:
         return None
-    instrumentation = instrumentation_of_state(received.state)
+    ambient = get_current()
+    instrumentation = instrumentation_of_state(received.state, ambient)
     if instrumentation is None or inside(message):
         return None
-    return delivery(instrumentation, received.state, message, received.span, polled=True)
+    return delivery(instrumentation, received, message, ambient, polled=True)

@@ -14,7 +14,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from spanbridge_instrumentation._shared import semconv
 from spanbridge_instrumentation._shared.current import SPAN_KEY
-from spanbridge_instrumentation._shared.delivery import Destination
+from spanbridge_instrumentation._shared.delivery import Attributes, Destination
 from spanbridge_instrumentation._shared.safety import end_span, error_type, internal_error, text_of
 
 from .active import RocketMQInstrumentation
@@ -25,7 +25,8 @@ Original = Callable[..., Any]
 class Operation:
     """The span of one call, from its start to :meth:`end`, which may be in another thread.
 
-    ``parent`` is the context that the call was made in, or what stands for it.
+    ``parent`` is the context that the call was made in, or what stands for it. ``attributes`` are said in place of the
+    destination's.
     """
 
     __slots__ = ("_context", "_open", "_started", "_token", "instrumentation", "labels", "parent", "span")
@@ -40,6 +41,8 @@ class Operation:
         kind: SpanKind,
         parent: Context,
         links: Sequence[Link] = (),
+        *,
+        attributes: Attributes | None = None,
     ) -> None:
         self._started = perf_counter()
         self._open = [True]  # who takes it out ends the operation: its future and its client's shutdown may race
@@ -48,7 +51,7 @@ class Operation:
         self.labels = destination.labels
         self.parent = parent
         self.span: Span = instrumentation.telemetry.tracer.start_span(
-            destination.name, parent, kind, destination.attributes, links=links
+            destination.name, parent, kind, destination.attributes if attributes is None else attributes, links
         )
         self._context = Context({**parent, SPAN_KEY: self.span})
 
@@ -79,7 +82,7 @@ class Operation:
             if self.sends:
                 record.sent(elapsed, labels, context=self._context)
             else:
-                record.operated(elapsed, labels, context=self._context)
+                record.operated(elapsed, labels, self._context)
         except Exception:  # noqa: BLE001
             internal_error("the end of a call")
         finally:

@@ -16,7 +16,7 @@ from spanbridge_instrumentation._shared.safety import call_hook, error_type, int
 
 from .active import RECEIVED, Received, RocketMQClientState, RocketMQInstrumentation, instrumentation_of, state_of
 from .attributes import WAITED, Attributes, of_link
-from .carriers import read
+from .carriers import Brought, read
 from .looping import for_loops
 from .operations import Original, fail, watch
 
@@ -34,11 +34,17 @@ class Poll:
 
     __slots__ = ("_instrumentation", "_parent", "_started", "_started_ns", "_state", "_topic")
 
-    def __init__(self, instrumentation: RocketMQInstrumentation, state: RocketMQClientState, topic: str | None) -> None:
+    def __init__(
+        self,
+        instrumentation: RocketMQInstrumentation,
+        state: RocketMQClientState,
+        topic: str | None,
+        parent: Context,
+    ) -> None:
         self._instrumentation = instrumentation
         self._state = state
         self._topic = topic
-        self._parent = get_current()
+        self._parent = parent
         self._started_ns = time_ns()
         self._started = perf_counter()
 
@@ -51,15 +57,17 @@ class Poll:
                 telemetry.operated(elapsed, self._destination(self._topic).labels)
                 return
             destination = self._destination(messages[0].topic)
-            span = self._recorded(destination, messages, elapsed)
+            each = [self._read(message) for message in messages]
+            span = self._recorded(destination, messages, each, elapsed)
             context = Context({**self._parent, SPAN_KEY: span})
             found = span.get_span_context()
-            received = Received(self._state, found if found.trace_flags.sampled else None)
-            for message in messages:
-                RECEIVED.put(message, received)
-                labels = self._state.destination("process", "process", message.topic).labels
-                telemetry.in_flight.add_message(message, labels)
-            telemetry.operated(elapsed, destination.labels, context=context)
+            of_poll = found if found.trace_flags.sampled else None
+            for message, received in zip(messages, each, strict=True):
+                received.span = of_poll
+                if RECEIVED.put(message, received):
+                    labels = self._state.destination("process", "process", message.topic).labels
+                    received.hold(telemetry.in_flight, labels)
+            telemetry.operated(elapsed, destination.labels, context)
             telemetry.consumed(len(messages), destination.labels)
             if span.is_recording():
                 call_hook("a receive hook", self._instrumentation.options.receive_hook, span, messages)
@@ -82,7 +90,7 @@ class Poll:
             fail(span, error)
             failed = {**destination.labels, semconv.ERROR_TYPE: error_type(error)}
             context = Context({**self._parent, SPAN_KEY: span})
-            self._instrumentation.telemetry.operated(elapsed, failed, context=context)
+            self._instrumentation.telemetry.operated(elapsed, failed, context)
             span.end(self._ended_ns(elapsed))
         except Exception:  # noqa: BLE001
             internal_error("a failed receive")
@@ -90,13 +98,23 @@ class Poll:
     def _destination(self, topic: str | None) -> Destination:
         return self._state.destination("receive", "receive", topic)
 
-    def _recorded(self, destination: Destination, messages: Sequence[Any], elapsed: float) -> Span:
+    def _read(self, message: Any) -> Received:
+        """What is needed of a message here, and again when it is processed."""
+        brought = Brought(message)
+        return Received(self._state, None, brought, of_link(message))
+
+    def _recorded(
+        self, destination: Destination, messages: Sequence[Any], each: Sequence[Received], elapsed: float
+    ) -> Span:
         """The span of a poll that brought messages."""
         links = []
-        for message in messages:
-            context = read(message, self._parent).context
-            if context is not None:
-                links.append(Link(get_current_span(context).get_span_context(), of_link(message)))
+        for message, received in zip(messages, each, strict=True):
+            span = received.brought.span if received.brought is not None else None
+            if span is None:
+                context = read(message, self._parent, received.brought).context
+                span = None if context is None else get_current_span(context).get_span_context()
+            if span is not None:
+                links.append(Link(span, received.link))
         # By the broker's clock, which may be another: never before the call, never after its end.
         stored_ns = 1_000_000 * (getattr(messages[0], _STORED, None) or 0)
         start_ns = min(max(self._started_ns, stored_ns), self._ended_ns(elapsed))
@@ -164,12 +182,13 @@ def replace_receive_async(original: Original) -> Original:
 
 def _poll(consumer: Any) -> Poll | None:
     try:
-        instrumentation = instrumentation_of(consumer)
+        parent = get_current()
+        instrumentation = instrumentation_of(consumer, parent)
         if instrumentation is None:
             return None
         # A consumer of several topics polls one after the other, and does not tell which.
         topics = consumer.topics
-        return Poll(instrumentation, state_of(consumer), next(iter(topics)) if len(topics) == 1 else None)
+        return Poll(instrumentation, state_of(consumer), next(iter(topics)) if len(topics) == 1 else None, parent)
     except Exception:  # noqa: BLE001
         internal_error("start of a receive")
         return None

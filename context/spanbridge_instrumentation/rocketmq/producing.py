@@ -39,14 +39,26 @@ class Sending(Operation):
 
     def __init__(
         self, instrumentation: RocketMQInstrumentation, state: RocketMQClientState, message: Any,
-        given: SpanContext | None, parent: Context,
+        given: SpanContext | None, parent: Context, *, transaction: bool,
     ) -> None:  # fmt: skip
         destination = state.destination("send", "send", message.topic)
         # PRODUCER only where it is the creation context (messaging spans convention, "Span kind").
         kind = SpanKind.PRODUCER if given is None else SpanKind.CLIENT
-        super().__init__(instrumentation, destination, kind, parent, () if given is None else (Link(given),))
+        links = () if given is None else (Link(given),)
+        # What is said at a span's start costs least. Whether this one will be recorded, the last one tells, as a rule.
+        attributes = None
+        if state.recorded:
+            attributes = {**destination.attributes, **of_outgoing(message, transaction=transaction)}
+        super().__init__(instrumentation, destination, kind, parent, links, attributes=attributes)
         self.state = state
         self.written: Written | None = None
+        recorded = self.span.is_recording()
+        if recorded:
+            if not state.recorded:
+                self.span.set_attributes(of_outgoing(message, transaction=transaction))
+            if instrumentation.options.send_hook is not None:
+                call_hook("a send hook", instrumentation.options.send_hook, self.span, message)
+        state.recorded = recorded
 
     def _release(self) -> None:
         """The message is the user's again."""
@@ -62,7 +74,9 @@ class Sending(Operation):
         try:
             if self.span.is_recording():
                 self.span.set_attribute(semconv.MESSAGE_ID, receipt.message_id)
-                call_hook("a receipt hook", self.instrumentation.options.receipt_hook, self.span, receipt)
+                hook = self.instrumentation.options.receipt_hook
+                if hook is not None:
+                    call_hook("a receipt hook", hook, self.span, receipt)
         except Exception:  # noqa: BLE001
             internal_error("a receipt")
         self.end()
@@ -198,8 +212,9 @@ class _Checker(TransactionChecker):  # type: ignore[misc]
     def check(self, message: Any) -> Any:
         token = None
         try:
-            if instrumentation_of_state(self._state) is not None:
-                found = read(message, get_current()).context
+            ambient = get_current()
+            if instrumentation_of_state(self._state, ambient) is not None:
+                found = read(message, ambient).context
                 token = None if found is None else attach(found)
         except Exception:  # noqa: BLE001
             internal_error("a transaction check")
@@ -214,15 +229,15 @@ def _begin(producer: Any, message: Any, transaction: bool) -> Sending | None:
     """The sending that begins, with its context in the message. Never raises; None: not instrumented."""
     sending = None
     try:
-        instrumentation = instrumentation_of(producer)
+        parent = get_current()
+        instrumentation = instrumentation_of(producer, parent)
         if instrumentation is None:
             return None
-        parent = get_current()
         given = given_by_user(message, parent)
         if given is not None and not get_current_span(parent).get_span_context().is_valid:
             parent = given[1]
-        sending = Sending(instrumentation, state_of(producer), message, None if given is None else given[0], parent)
-        _describe(sending, message, transaction)
+        link = None if given is None else given[0]
+        sending = Sending(instrumentation, state_of(producer), message, link, parent, transaction=transaction)
         if given is None and sending.span.get_span_context().is_valid:
             sending.written = write(message, sending.span, parent)
     except Exception:  # noqa: BLE001  the message goes as it is
@@ -236,13 +251,6 @@ def _give_up(producer: Any) -> None:
             sending.end(SHUT_DOWN)
     except Exception:  # noqa: BLE001
         internal_error("the end of a producer")
-
-
-def _describe(sending: Sending, message: Any, transaction: bool) -> None:
-    span = sending.span
-    if span.is_recording():
-        span.set_attributes(of_outgoing(message, transaction=transaction))
-        call_hook("a send hook", sending.instrumentation.options.send_hook, span, message)
 
 
 def _remember_half(producer: Any, message: Any, transaction: Any, sending: Sending) -> None:
@@ -268,12 +276,13 @@ def _resolution(transaction: Any, name: str) -> Operation | None:
     """The span of a commit or rollback: the convention has no type for it. It links to the half message's send span."""
     try:
         half = _halves.get(transaction)
-        instrumentation = None if half is None else instrumentation_of_state(half.state)
+        ambient = get_current()
+        instrumentation = None if half is None else instrumentation_of_state(half.state, ambient)
         if half is None or instrumentation is None:
             return None
         destination = half.state.destination(name, None, half.topic)
         links = (Link(half.span),) if half.span.is_valid else ()
-        operation = Operation(instrumentation, destination, SpanKind.CLIENT, get_current(), links)
+        operation = Operation(instrumentation, destination, SpanKind.CLIENT, ambient, links)
         if operation.span.is_recording():
             operation.span.set_attribute(semconv.MESSAGE_ID, half.message_id)
     except Exception:  # noqa: BLE001
@@ -284,11 +293,12 @@ def _resolution(transaction: Any, name: str) -> Operation | None:
 
 def _recall(producer: Any, topic: Any) -> Operation | None:
     try:
-        instrumentation = instrumentation_of(producer)
+        ambient = get_current()
+        instrumentation = instrumentation_of(producer, ambient)
         if instrumentation is None:
             return None
         destination = state_of(producer).destination("recall", None, topic)
-        operation = Operation(instrumentation, destination, SpanKind.CLIENT, get_current())
+        operation = Operation(instrumentation, destination, SpanKind.CLIENT, ambient)
     except Exception:  # noqa: BLE001
         internal_error("a recall")
         return None

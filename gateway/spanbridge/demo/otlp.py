@@ -8,29 +8,16 @@ so that it serves synchronous and asynchronous callers alike and a blocked event
 from __future__ import annotations
 
 import asyncio
-import gzip
-import ssl
 import threading
 import time
-import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, Self
 
 import grpc
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-)
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanbridge.demo.otlp_behaviour import OK, Behaviour
 from spanbridge.demo.otlp_model import (
@@ -43,41 +30,9 @@ from spanbridge.demo.otlp_model import (
     decode_metrics,
     decode_spans,
 )
+from spanbridge.demo.otlp_servers import HttpServer, ReceiverTls, serve_grpc, serve_http
 
 __all__ = ["OK", "Behaviour", "OtlpReceiver", "Point", "ReceivedMetric", "ReceiverTls", "Span", "SpanEvent", "SpanLink"]
-
-_SIGNALS = {
-    "/v1/traces": "traces",
-    "/v1/metrics": "metrics",
-    "/v1/logs": "logs",
-    "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",
-    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": "metrics",
-    "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
-}
-_MAX_REQUEST = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiverTls:
-    """PEM files for TLS on both ports; with ``client_ca`` clients must show a certificate of that authority."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-
-    def grpc(self) -> grpc.ServerCredentials:
-        """For the gRPC server."""
-        client_ca = self.client_ca.read_bytes() if self.client_ca else None
-        pair = (self.key.read_bytes(), self.certificate.read_bytes())
-        return grpc.ssl_server_credentials([pair], client_ca, client_ca is not None)
-
-    def http(self) -> ssl.SSLContext:
-        """For the HTTP server."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.client_ca)
-        context.load_cert_chain(self.certificate, self.key)
-        if self.client_ca:
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
 
 
 class OtlpReceiver:
@@ -105,7 +60,7 @@ class OtlpReceiver:
         self._changed = threading.Condition()
         self._released = threading.Event()
         self._grpc: grpc.Server | None = None
-        self._http: _HttpServer | None = None
+        self._http: HttpServer | None = None
 
     # Life
 
@@ -115,24 +70,13 @@ class OtlpReceiver:
         :raises OSError: a port that was asked for is taken.
         """
         self._released.clear()
-        self._http = _HttpServer(self, self.http_port, self._tls.http() if self._tls else None)
+        self._http = serve_http(self.take, self.http_port, self._tls)
         self.http_port = self._http.server_address[1]
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), name="otlp-http", daemon=True).start()
-        self._grpc = grpc.server(
-            ThreadPoolExecutor(8, thread_name_prefix="otlp-grpc"),
-            handlers=(_GrpcHandlers(self),),
-            options=[("grpc.max_receive_message_length", _MAX_REQUEST), ("grpc.so_reuseport", 0)],
-        )
         try:
-            address = f"127.0.0.1:{self.grpc_port}"
-            if self._tls is None:
-                self.grpc_port = self._grpc.add_insecure_port(address)
-            else:
-                self.grpc_port = self._grpc.add_secure_port(address, self._tls.grpc())
-        except RuntimeError as error:
+            self._grpc, self.grpc_port = serve_grpc(self.take, self.grpc_port, self._tls)
+        except OSError:
             self.stop()
-            raise OSError(f"cannot listen on 127.0.0.1:{self.grpc_port}") from error
-        self._grpc.start()
+            raise
         return self
 
     def stop(self) -> None:
@@ -282,125 +226,3 @@ def _parse(signal: str, body: bytes) -> Any:
         return types[signal].FromString(body)
     except DecodeError as error:
         raise ValueError(f"not an OTLP {signal} request") from error
-
-
-def _answer(signal: str, behaviour: Behaviour) -> bytes:
-    if not (behaviour.rejected or behaviour.message):
-        return b""
-    message = behaviour.message or "rejected"
-    if signal == "metrics":
-        metrics: Any = ExportMetricsServiceResponse()
-        metrics.partial_success.rejected_data_points = behaviour.rejected
-        metrics.partial_success.error_message = message
-        return bytes(metrics.SerializeToString())
-    traces: Any = ExportTraceServiceResponse()
-    traces.partial_success.rejected_spans = behaviour.rejected
-    traces.partial_success.error_message = message
-    return bytes(traces.SerializeToString())
-
-
-class _GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Hands raw bytes over: no message class stands between the wire and :meth:`OtlpReceiver.take`."""
-
-    def __init__(self, receiver: OtlpReceiver) -> None:
-        self._receiver = receiver
-
-    def service(self, details: Any) -> Any:
-        signal = _SIGNALS.get(details.method)
-        if signal is None:
-            return None
-        return grpc.unary_unary_rpc_method_handler(lambda body, context: self._export(signal, body, context))
-
-    def _export(self, signal: str, body: bytes, context: Any) -> bytes:
-        headers = {str(key).lower(): str(value) for key, value in context.invocation_metadata()}
-        try:
-            behaviour = self._receiver.take(signal, body, headers)
-        except ValueError as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        if behaviour.grpc_code is not None:
-            code = grpc.StatusCode[behaviour.grpc_code]
-            context.set_trailing_metadata((("grpc-status-details-bin", behaviour.status(code.value[0])),))
-            context.abort(code, behaviour.message)
-        return _answer(signal, behaviour)
-
-
-class _HttpServer(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = True
-
-    def __init__(self, receiver: OtlpReceiver, port: int, tls: ssl.SSLContext | None) -> None:
-        self.receiver = receiver
-        self._tls = tls
-        self._connections: set[Any] = set()
-        super().__init__(("127.0.0.1", port), _HttpHandler)
-
-    def get_request(self) -> tuple[Any, Any]:
-        connection, address = super().get_request()
-        if self._tls is not None:
-            # The handshake happens at the first read, in the connection's own thread.
-            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        return connection, address
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news here."""
-
-    def close(self) -> None:
-        self.shutdown()
-        self.server_close()
-        for connection in list(self._connections):
-            self.shutdown_request(connection)
-
-
-class _HttpHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _HttpServer
-
-    def do_POST(self) -> None:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(int(headers.get("content-length", "0")))
-        signal = _SIGNALS.get(self.path)
-        if signal is None:
-            self._respond(404, b"")
-            return
-        try:
-            behaviour = self.server.receiver.take(signal, _plain(body, headers), headers)
-        except ValueError as error:
-            self._respond(400, str(error).encode())
-            return
-        if behaviour.http_status != 200:
-            self._respond(behaviour.http_status, behaviour.status(0), behaviour.retry_after)
-        else:
-            self._respond(200, _answer(signal, behaviour))
-
-    def _respond(self, status: int, body: bytes, retry_after: float | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/x-protobuf")
-        self.send_header("Content-Length", str(len(body)))
-        if retry_after is not None:
-            self.send_header("Retry-After", str(int(retry_after)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Nothing is logged."""
-
-
-def _plain(body: bytes, headers: dict[str, str]) -> bytes:
-    encoding = headers.get("content-encoding", "identity")
-    try:
-        if encoding == "gzip":
-            return gzip.decompress(body)
-        if encoding == "deflate":
-            return zlib.decompress(body)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"the body is not {encoding}") from error
-    return body

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,21 @@ class Behaviour:
             delay.FromNanoseconds(int(self.retry_after * 1e9))
             found.details.add().Pack(RetryInfo(retry_delay=delay))
         return bytes(found.SerializeToString())
+
+    def answer(self, signal: str) -> bytes:
+        """The answer to a request that was kept: empty, or a partial success."""
+        if not (self.rejected or self.message):
+            return b""
+        message = self.message or "rejected"
+        if signal == "metrics":
+            metrics: Any = ExportMetricsServiceResponse()
+            metrics.partial_success.rejected_data_points = self.rejected
+            metrics.partial_success.error_message = message
+            return bytes(metrics.SerializeToString())
+        traces: Any = ExportTraceServiceResponse()
+        traces.partial_success.rejected_spans = self.rejected
+        traces.partial_success.error_message = message
+        return bytes(traces.SerializeToString())
 
 
 OK = Behaviour()

@@ -22,6 +22,9 @@ from spanbridge.devstack.stack import Devstack
 MqttFactory = Callable[..., MqttBroker]
 """``make(version="5", mqtt=None, **fields of MqttSetup)`` starts one more broker for this test."""
 
+_FORGETS = {"subscriptionExpiredTimeout": "5000"}
+"""A broker's exporter shows a group for ten minutes after its last receive. Nothing else is decided by it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SharedStack:
@@ -129,7 +132,9 @@ def mqtt_broker(mqtt_brokers: MqttFactory) -> MqttBroker:
 
 @pytest.fixture(scope="session")
 def _disposable_rocketmq() -> Iterator[RocketmqBroker]:
-    with Devstack.up(mqtt_v5=False, mqtt_v311=False, progress=for_terminal()) as stack:
+    with Devstack.up(
+        mqtt_v5=False, mqtt_v311=False, exporter=True, broker_config=_FORGETS, progress=for_terminal()
+    ) as stack:
         yield stack.rocketmq
 
 

@@ -56,8 +56,9 @@ class RocketmqBroker:
         self.broker_port = ports.take(-2, 1)
         self.port = ports.take()
         self.remoting_port = ports.take()
+        self.exporter_port = ports.take()
         _check_room(directory.parent)
-        taken = RocketmqPorts(self.namesrv_port, self.broker_port, self.port, self.remoting_port)
+        taken = RocketmqPorts(self.namesrv_port, self.broker_port, self.port, self.remoting_port, self.exporter_port)
         files = RocketmqFiles(setup, taken, directory, ensure_jars(progress, setup.version), java=java())
         self.certificates = files.certificates
 
@@ -104,6 +105,17 @@ class RocketmqBroker:
         if keys is None or not self.setup.authorization:
             raise DevstackError("this RocketMQ lets everybody do everything", hint="start it with authorization=True")
         return RocketmqAccounts(self.broker_port, keys)
+
+    @property
+    def exporter(self) -> str:
+        """``host:port`` at which the broker's own metrics are scraped.
+
+        Raises:
+            DevstackError: it was started without its exporter.
+        """
+        if not self.setup.exporter:
+            raise DevstackError("this RocketMQ exports no metrics", hint="start it with exporter=True")
+        return f"{self.host}:{self.exporter_port}"
 
     @property
     def namesrv(self) -> str:

@@ -54,6 +54,7 @@ class RocketmqPorts(NamedTuple):
     broker: int
     proxy: int
     proxy_remoting: int
+    exporter: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,15 @@ class RocketmqSetup:
     authorization: bool = False
     cluster_mode: bool = False
     full_speed: bool = False
+    exporter: bool = False
 
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
             raise DevstackError(f"RocketMQ {self.version} is not known", hint=f"known are {', '.join(VERSIONS)}")
         if not self.has_proxy and (self.authorization or self.cluster_mode or self.proxy_config):
             raise DevstackError(f"RocketMQ {self.version} has no proxy", hint=f"take {DEFAULT_VERSION}")
+        if not self.has_proxy and self.exporter:
+            raise DevstackError(f"RocketMQ {self.version} exports no metrics", hint=f"take {DEFAULT_VERSION}")
         if self.authorization and self.credentials is None:
             raise DevstackError("authorization needs somebody who may do everything", hint="give credentials")
         if self.authorization and self.cluster_mode:
@@ -154,7 +158,7 @@ class RocketmqFiles:
             (conf / name).write_text(_LOGBACK)
         (conf / "namesrv.conf").write_text(_properties({"bindAddress": LOOPBACK, "listenPort": self._ports.namesrv}))
         broker_access, proxy_access = _access(self._setup)
-        broker = self._broker_defaults() | broker_access | dict(self._setup.broker_config)
+        broker = self._broker_defaults() | self._exporter() | broker_access | dict(self._setup.broker_config)
         (conf / "broker.conf").write_text(_properties(broker))
         if not self._setup.has_proxy and self._setup.credentials is not None:
             (conf / "plain_acl.yml").write_text(_plain_acl(*self._setup.credentials))
@@ -185,6 +189,15 @@ class RocketmqFiles:
             "autoCreateTopicEnable": "false",
             "enableMixedMessageType": "true",
             "autoCreateSubscriptionGroup": "true",
+        }
+
+    def _exporter(self) -> dict[str, object]:
+        if not self._setup.exporter:
+            return {}
+        return {
+            "metricsExporterType": "PROM",
+            "metricsPromExporterHost": LOOPBACK,
+            "metricsPromExporterPort": self._ports.exporter,
         }
 
     def _proxy_defaults(self) -> dict[str, object]:

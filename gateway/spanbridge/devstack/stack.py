@@ -49,6 +49,7 @@ class Devstack:
         authorization: bool = False,
         cluster_mode: bool = False,
         full_speed: bool = False,
+        exporter: bool = False,
         rocketmq_version: str = DEFAULT_VERSION,
         progress: Progress = silent,
     ) -> Devstack:
@@ -68,6 +69,7 @@ class Devstack:
                 :attr:`RocketmqBroker.accounts` makes users.
             cluster_mode: run RocketMQ's broker and its proxy in a process each, as large installations do, not in one.
             full_speed: let the JVM optimise what runs often, for measurements. Without, it is ready for less CPU.
+            exporter: let RocketMQ's broker export its own metrics for Prometheus, on loopback.
             rocketmq_version: one of :data:`~spanbridge.devstack.rocketmq_setup.VERSIONS`. 4.x has no proxy, so none of
                 the settings that concern it; :attr:`RocketmqBroker.endpoints` is then the name server's.
             progress: how to show a download; see :mod:`spanbridge.devstack.progress`.
@@ -91,6 +93,7 @@ class Devstack:
                     authorization=authorization,
                     cluster_mode=cluster_mode,
                     full_speed=full_speed,
+                    exporter=exporter,
                 )
                 directory = stack.directory / "rocketmq"
                 stack._rocketmq = RocketmqBroker(stack._keeper, stack._ports, directory, setup, progress=progress)

@@ -97,6 +97,27 @@ def test_a_producer_and_three_kinds_of_consumers(run: Run, receiver: OtlpReceive
     assert (durations.unit, durations.points[0].bounds[0], durations.points[0].bounds[-1]) == ("s", 0.005, 10.0)
 
 
+def test_a_plain_loop_over_polled_messages(run: Run, receiver: OtlpReceiver, devstack: Any) -> None:
+    endpoints = devstack.rocketmq.endpoints
+    topic, answers = devstack.topic("NORMAL", queues=1), devstack.topic("NORMAL", queues=1)
+    program = run("plain_poll.py", endpoints, devstack.group(), topic, answers, "3", service="poll")
+    program.wait_lines("ready")
+    run("producer.py", endpoints, topic, service="producer").finish()
+    program.finish()
+    processes = of(receiver, "poll", "process")
+    assert {span.parent_id for span in processes} == {span.span_id for span in of(receiver, "producer", "send")}
+    assert {span.name for span in processes} == {f"process {topic}"}
+    ids = [span.span_id for span in processes]
+    for operation, kind, name in (("send", "PRODUCER", answers), ("ack", "CLIENT", topic)):
+        spans = of(receiver, "poll", operation)
+        assert [(span.parent_id, span.kind, span.name) for span in spans] == [
+            (each, kind, f"{operation} {name}") for each in ids
+        ]
+    polls = {span.span_id for span in of(receiver, "poll", "receive") if span.status != "ERROR"}
+    assert {link.span_id for span in processes for link in span.links} >= polls
+    assert counted(receiver, "poll", "messaging.process.duration") == 3
+
+
 def test_a_program_in_trouble(run: Run, receiver: OtlpReceiver, devstack: Any, tmp_path: Path) -> None:
     script = tmp_path / "trouble.py"
     script.write_text(TROUBLE)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.context import attach, get_current, set_value
+from opentelemetry.context import Context, attach, get_current, set_value
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -56,7 +56,7 @@ class Recorded:
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.telemetry = Telemetry("test", "1", tracer_provider=self.provider)
 
-    def begin(self, _letter: Letter) -> Delivery:
+    def begin(self, _letter: Letter, _ambient: Context | None = None) -> Delivery:
         return Delivery(self.telemetry, Destination("process post", {"messaging.system": "post"}))
 
     def walk(self, count: int) -> Walk:

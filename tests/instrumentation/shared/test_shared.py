@@ -57,14 +57,14 @@ class Recorded:
         self.telemetry = Telemetry("test", "1", tracer_provider=provider, meter_provider=self.meters)
         self.active = True
 
-    def describe(self, letter: Letter) -> Delivery | None:
+    def describe(self, letter: Letter, ambient: Context) -> Delivery | None:
         if not self.active:
             return None
         labels = {"messaging.system": "post"}
         return Delivery(
             self.telemetry,
             Destination(f"process {letter.box}", labels, {**labels, "messaging.destination.name": letter.box}),
-            None if letter.context is None else incoming(letter.context, get_current()),
+            None if letter.context is None else incoming(letter.context, ambient),
             lambda: Details({}, {"box": letter.box}),
         )
 
@@ -146,7 +146,7 @@ def test_unknown_messages_and_broken_handlers_are_told_once_and_the_block_runs(
         with process(object()):
             ran += 1
 
-    def broken(_: Any) -> Delivery:
+    def broken(_: Any, _ambient: Context) -> Delivery:
         raise RuntimeError("bug")
 
     handlers.register(Letter, broken)
@@ -192,7 +192,7 @@ def test_the_same_message_again_joins_another_starts_anew(recorded: Recorded) ->
 
 
 def test_failure_without_an_exception(recorded: Recorded) -> None:
-    delivery = recorded.describe(Letter())
+    delivery = recorded.describe(Letter(), get_current())
     assert delivery is not None
     processing = Processing((object(),), (delivery,))
     processing.start()
