@@ -62,7 +62,7 @@ class Rig:
         self.reporter, self.metrics, self.spans = FakeReporter(), FakeMetrics(), Spans()
         self.away: Callable[[list[Stored]], Exception | None] = lambda batch: None
         self.sink.respond = self._respond
-        self.spool = SegmentSpool(SpoolOptions(path=path, reserve=0, **(options or {})), self.reporter)
+        self.spool = SegmentSpool(SpoolOptions(path=path, **({"reserve": 0} | (options or {}))), self.reporter)
         self.rejected: SegmentSpool | None = None
         if letters is not None:
             self.rejected = SegmentSpool(
@@ -114,7 +114,7 @@ class Rig:
         await self.until(lambda: all(one.answered for one in deliveries))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.001)
 
@@ -253,6 +253,30 @@ async def test_a_full_spool_blocks_and_goes_on_when_there_is_room(tmp_path: Path
         await rig.until(lambda: all(one.answered for one in sent))
         await rig.until(lambda: len(set(rig.bodies())) == 60)
         assert [int(body[:3]) for body in dict.fromkeys(rig.bodies())] == list(range(60))
+
+
+async def test_what_no_disk_takes_goes_on_trying_without_it(tmp_path: Path) -> None:
+    async with running(tmp_path, options={"reserve": 1 << 60}) as rig:
+        rig.go_away()
+        sent = rig.send("devices/a/t", *(f"{number:03}" for number in range(20)))
+        await rig.until(lambda: "spool.failures" in rig.reporter.names())
+        sent += rig.send("devices/a/t", *(f"{number:03}" for number in range(20, 40)))
+        rig.come_back()
+        await rig.until(lambda: all(one.answered for one in sent))
+        assert (rig.spooled, rig.uplink.in_flight) == (0, 0)
+        assert [int(body) for body in dict.fromkeys(rig.bodies())] == list(range(40))
+
+
+async def test_a_backlog_larger_than_the_spool_goes_through_it_in_parts(tmp_path: Path) -> None:
+    async with running(tmp_path, options=FULL) as rig:
+        rig.go_away()
+        sent = rig.send("devices/a/t", *(f"{number:03}" + "x" * 900 for number in range(100)))
+        await rig.until(lambda: "spool.failures" in rig.reporter.names())
+        assert any(one.answered for one in sent)
+        rig.come_back()
+        await rig.until(lambda: len(set(rig.bodies())) == 100)
+        assert [int(body[:3]) for body in dict.fromkeys(rig.bodies())] == list(range(100))
+        await rig.answered(sent)
 
 
 @pytest.mark.parametrize("choice", ["drop_newest", "drop_oldest"])

@@ -32,6 +32,8 @@ _PERIOD = 0.25
 """Seconds between two looks at how long messages have waited."""
 _HASTE = 1_000_000_000
 """Nanoseconds after which a message may be spooled when no more can be taken in."""
+_REST = 10_000_000_000
+"""Nanoseconds for which messages that the disk did not take are sent without it, before it is asked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,8 @@ class Spill:
         self._leaving: set[str] = set()
         """Filters of routes that no longer spool, while the spool may hold messages that theirs must not overtake."""
         self._failed = False
+        self._refused: dict[Partition[Outgoing], int] = {}
+        """Partitions whose messages the disk did not take, and when it is asked again (monotonic, ns)."""
         self._room = Room(spool, replay, rejects, reporter)
         self._making_room: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -173,6 +177,9 @@ class Spill:
 
     def _spill(self, partition: Partition[Outgoing]) -> None:
         replay = self._replay
+        if self._refused.get(partition, 0) > self._clock.monotonic_ns():
+            return  # it has to have time for a request
+        self._refused.pop(partition, None)
         if not replay.stop_giving(partition) and not any(self._is_mine(one) for one in self._of(partition)):
             return  # what waits came out of the spool, and goes on trying
         self._sort(partition, self._sender.withdraw(partition))
@@ -202,6 +209,7 @@ class Spill:
         """Hand the next batch to the spool. What gathers while it writes is the batch after: one fdatasync for all."""
         if self.writing or self._failed or not self.queue:
             return
+        most = min(_BATCH_BYTES, self._spool.limit // 8)
         batch: list[Outgoing] = []
         records: list[tuple[int, bytes]] = []
         size = 0
@@ -217,7 +225,7 @@ class Spill:
                 batch.append(outgoing)
                 records.append((kind, body))
                 size += len(body)
-            if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+            if len(batch) >= _BATCH or size >= most:
                 break
         del self.queue[:taken]
         if batch:
@@ -252,6 +260,8 @@ class Spill:
             self._failed = True
             if error.reason == "full":
                 self._full()
+            if self._making_room is None:
+                self._try_without()
         self._write()
         closing, self._closing = self._closing, None
         if closing is not None:
@@ -275,6 +285,22 @@ class Spill:
                 self._drop(outgoing, "spool_full", "the spool is full")
         if any(one.recipe.route.when_full == "drop_oldest" for one in self.queue) and self._making_room is None:
             self._making_room = asyncio.get_running_loop().create_task(self._make_room(), name="spool's room")
+
+    def _try_without(self) -> None:
+        """The disk takes nothing: messages of partitions that have none on it go on being sent, or nobody would notice
+        that RocketMQ is back."""
+        waiting: dict[Partition[Outgoing], list[Outgoing]] = {}
+        for one in self.queue:
+            waiting.setdefault(one.recipe.partition, []).append(one)
+        now_ns = self._clock.monotonic_ns()
+        free = {partition: mine for partition, mine in waiting.items() if self._replay.lets_go(partition)}
+        self.queue = [one for one in self.queue if one.recipe.partition not in free]
+        self._refused = {one: until for one, until in self._refused.items() if until > now_ns}
+        self._refused |= dict.fromkeys(free, now_ns + _REST)
+        for partition, mine in free.items():
+            partition.pending[:0] = mine
+            partition.pending_bytes += sum(len(one.encoded) for one in mine)
+            self._sender.submit(partition)
 
     async def _make_room(self) -> None:
         try:
