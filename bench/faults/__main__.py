@@ -38,7 +38,7 @@ _MENDING = 200.0
 
 
 def main() -> int:
-    """Run scenarios; 0 when every promise was kept, 1 when one was broken, 2 for a wrong argument."""
+    """Run scenarios; 0 when every promise was kept, 1 when one was broken, 2 for a wrong argument, 130 after Ctrl-C."""
     options = _parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # brokers end as after an error
     console = Console(width=None if sys.stdout.isatty() else 150)
@@ -52,6 +52,8 @@ def main() -> int:
     rows: list[Row] = []
     try:
         _run(console, options, wanted, rows)
+    except KeyboardInterrupt:
+        return 130
     finally:  # also of what was ended early
         _show(console, rows, options.protocol)
     return int(any(broken(row) for row in rows))

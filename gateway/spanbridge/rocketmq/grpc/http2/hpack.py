@@ -45,12 +45,19 @@ def encode(headers: Iterable[tuple[str, str]]) -> bytes:
 
 def _literal(name: str, value: str) -> bytes:
     key, text = name.encode("ascii"), value.encode("ascii", "replace")
-    return b"".join((b"\0", _length(len(key)), key, _length(len(text)), text))
+    before, between = len(key), len(text)
+    return b"".join((
+        b"\0", _ONE_BYTE[before] if before < 127 else _length(before), key,
+        _ONE_BYTE[between] if between < 127 else _length(between), text,
+    ))  # fmt: skip
+
+
+_ONE_BYTE = tuple(bytes((size,)) for size in range(127))
+"""Lengths of one byte."""
 
 
 def _length(size: int) -> bytes:
-    if size < 127:
-        return bytes((size,))
+    """A length of 127 and more (section 5.1)."""
     rest = size - 127
     octets = bytearray((127,))
     while rest >= 128:
