@@ -25,10 +25,10 @@ pytestmark = [
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def go(*arguments: str, module: Path = MODULE) -> subprocess.CompletedProcess[str]:
+def go(*arguments: str, module: Path = MODULE, limit: float = 800) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "GOPROXY": "off", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false"}
     return subprocess.run(
-        ["go", *arguments], cwd=module, env=environment, capture_output=True, text=True, check=False, timeout=800
+        ["go", *arguments], cwd=module, env=environment, capture_output=True, text=True, check=False, timeout=limit
     )
 
 
@@ -51,7 +51,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def collector(file: Path) -> subprocess.CompletedProcess[str]:
     """``otelcol validate`` of a collector with our file's components alone. Go keeps what it has linked once."""
     try:
-        done = go("run", ".", "validate", "--config", str(file), module=MODULE / "collector")
+        done = go("run", ".", "validate", "--config", str(file), module=MODULE / "collector", limit=300)
     except subprocess.TimeoutExpired:
         pytest.skip("the collector takes long to compile: go -C tests/deploy/go/collector build -o /dev/null")
     if "GOPROXY=off" in done.stderr or "requires go >=" in done.stderr:

@@ -73,12 +73,12 @@ def serve_grpc(take: Take, port: int, tls: ReceiverTls | None) -> tuple[grpc.Ser
     return server, bound
 
 
-def serve_http(take: Take, port: int, tls: ReceiverTls | None) -> HttpServer:
+def serve_http(take: Take, port: int, tls: ReceiverTls | None) -> ReceivingServer:
     """A running HTTP server.
 
     :raises OSError: the port is taken.
     """
-    server = HttpServer(take, port, None if tls is None else tls.http())
+    server = ReceivingServer(take, port, None if tls is None else tls.http())
     threading.Thread(target=server.serve_forever, args=(0.02,), name="otlp-http", daemon=True).start()
     return server
 
@@ -108,7 +108,7 @@ class _GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         return behaviour.answer(signal)
 
 
-class HttpServer(ThreadingHTTPServer):
+class ReceivingServer(ThreadingHTTPServer):
     """Its port is ``server_address[1]``."""
 
     daemon_threads = True
@@ -149,7 +149,7 @@ class HttpServer(ThreadingHTTPServer):
 
 class _HttpHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: HttpServer
+    server: ReceivingServer
 
     def do_POST(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
