@@ -30,7 +30,7 @@ from spanbridge.demo.otlp_model import (
     decode_metrics,
     decode_spans,
 )
-from spanbridge.demo.otlp_servers import HttpServer, ReceiverTls, serve_grpc, serve_http
+from spanbridge.demo.otlp_servers import ReceiverTls, ReceivingServer, serve_grpc, serve_http
 
 __all__ = ["OK", "Behaviour", "OtlpReceiver", "Point", "ReceivedMetric", "ReceiverTls", "Span", "SpanEvent", "SpanLink"]
 
@@ -60,7 +60,7 @@ class OtlpReceiver:
         self._changed = threading.Condition()
         self._released = threading.Event()
         self._grpc: grpc.Server | None = None
-        self._http: HttpServer | None = None
+        self._http: ReceivingServer | None = None
 
     # Life
 
