@@ -112,3 +112,22 @@ async def test_nothing_is_passed_over_while_the_whole_disk_is_away(tmp_path: Pat
     assert [one.number for one in await everything(spool) if isinstance(one, Record)] == list(range(60))
     assert told(reporter) == []
     await spool.stop()
+
+
+async def test_a_spool_that_was_full_says_that_it_has_room_also_when_nothing_more_comes(tmp_path: Path) -> None:
+    disk, reporter = BadDisk(), FakeReporter()
+    spool = await filled(tmp_path, disk, reporter)
+    disk.capacity = disk.used() + 100
+    refused = asyncio.get_running_loop().create_future()
+    spool.append([(1, BODY)], lambda *told: refused.set_result(told))
+    assert (await refused)[1].reason == "full"
+    assert spool.status()["failing"]
+    spool.mark(0)
+    await spool.read(1, 1)
+    assert "spool.recoveries" not in reporter.names()
+    disk.capacity = 1 << 30
+    spool.mark(0)
+    await spool.read(1, 1)
+    assert reporter.names().count("spool.recoveries") == 1
+    assert not spool.status()["failing"]
+    await spool.stop()

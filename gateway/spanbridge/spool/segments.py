@@ -72,7 +72,10 @@ class SegmentSpool:
         self._store: Store
         self._cursor: StoreCursor
         self._shown = _Shown()
-        self._failing = False
+        self._failing = ""
+        """Why it took nothing the last time; "": it took all."""
+        self._refused = 0
+        """Bytes that there was no room for."""
         self._unread = 0
         """Failures to read in a row."""
 
@@ -155,7 +158,7 @@ class SegmentSpool:
             "bytes": shown.size,
             "max_bytes": self._options.max_bytes,
             "segments": shown.segments,
-            "failing": self._failing,
+            "failing": bool(self._failing),
         }
 
     def append(self, batch: Sequence[tuple[int, bytes]], written: Written) -> None:
@@ -163,22 +166,29 @@ class SegmentSpool:
 
         def job() -> Outcome:
             first, error = tried(lambda: self._store.commit(batch))
-            return self._wrote, (written, first or 0, error, len(batch))
+            return self._wrote, (written, first or 0, error, batch)
 
         self._running.put(job)
 
-    def _wrote(self, written: Written, first: int, error: SpoolFault | None, count: int) -> None:
+    def _wrote(
+        self, written: Written, first: int, error: SpoolFault | None, batch: Sequence[tuple[int, bytes]]
+    ) -> None:
         if error is not None:
-            self._tell_failure(error.reason, str(error), count)
-        elif self._failing:
-            self._failing = False
-            self._reporter.report(SpoolWorks(holds=self._holds))
+            self._refused = sum(len(body) for _, body in batch)
+            self._tell_failure(error.reason, str(error), len(batch))
+        else:
+            self._tell_works()
         written(first, error)
+
+    def _tell_works(self) -> None:
+        if self._failing:
+            self._failing = ""
+            self._reporter.report(SpoolWorks(holds=self._holds))
 
     def _tell_failure(self, reason: str, cause: str, count: int = 1) -> None:
         if self._options.dead_letters and reason == "full":
             return  # the oldest make room, and who decides that tells of it
-        self._failing = True
+        self._failing = reason
         self._reporter.report(SpoolFailed(reason=reason, cause=cause, count=count, holds=self._holds))
 
     async def read(self, count: int, size: int) -> list[Record | Lost]:
@@ -224,6 +234,8 @@ class SegmentSpool:
     def _marked(self, error: SpoolFault | None) -> None:
         if error is not None:
             self._reporter.report(SpoolMarkFailed(cause=str(error), holds=self._holds))
+        elif self._failing == "full" and self._shown.room > 2 * self._refused:
+            self._tell_works()  # nobody may have anything for it any more, or for long
 
     async def drop_oldest(self, look: Callable[[Record], None]) -> range:
         """See the port."""
