@@ -142,6 +142,7 @@ class FakeProxy:
     async def stop(self, grace: float | None = None) -> None:
         await self._server.stop(grace)
         await self._server.wait_for_termination()
+        await asyncio.sleep(0.01)  # what gRPC's threads still have to tell of cancelled calls goes to this loop
 
     async def _say_nothing(self, _request: bytes, _context: Any) -> None:
         self.calls.append(("SendMessage", {}))
