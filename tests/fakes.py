@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from spanbridge.core.events import Event
 
 
@@ -30,3 +32,7 @@ class FakeReporter:
 
     def names(self) -> list[str]:
         return [event.name for event in self.events]
+
+    def of(self, name: str) -> list[Any]:
+        """The events of a name."""
+        return [event for event in self.events if event.name == name]

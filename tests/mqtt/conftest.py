@@ -18,10 +18,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from spanbridge.core.delivery import Delivery
-from spanbridge.core.events import Event
 from spanbridge.core.message import Publish
 from spanbridge.mqtt import MqttOptions, PublisherOptions, Subscription, create_source
 from spanbridge.ports import Link
+from tests.fakes import FakeReporter
 
 DEADLINE = 30.0
 """Seconds: what holds is seen at once, and a busy machine is no fault."""
@@ -37,25 +37,12 @@ async def until(condition: Callable[[], Any], what: str = "", *, timeout: float 
     return value
 
 
-class Recorder:
-    """A reporter that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def report(self, event: Event) -> None:
-        self.events.append(event)
-
-    def of(self, name: str) -> list[Any]:
-        return [event for event in self.events if event.name == name]
-
-
 class Watched:
     """A running source, what it delivered and what it reported."""
 
     def __init__(self, options: MqttOptions) -> None:
         self.options = options
-        self.reporter = Recorder()
+        self.reporter = FakeReporter()
         self.source = create_source(options, self.reporter)
         self.reads: list[list[Delivery[Publish]]] = []
         self.ack_at_once = False

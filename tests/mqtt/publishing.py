@@ -12,8 +12,9 @@ from spanbridge.core.events import Event
 from spanbridge.core.message import Publish
 from spanbridge.mqtt import PublisherOptions, create_publisher
 from spanbridge.ports import Link
+from tests.fakes import FakeReporter
 
-from .conftest import DEADLINE, Recorder, until
+from .conftest import DEADLINE, until
 
 
 @dataclass(eq=False)
@@ -45,7 +46,7 @@ class Publishing:
 
     def __init__(self, options: PublisherOptions) -> None:
         self.options = options
-        self.reporter = Recorder()
+        self.reporter = FakeReporter()
         self.publisher = create_publisher(options, self.reporter)
         self.calls: list[tuple[list[Command], SinkError | None]] = []
         self.task: asyncio.Task[None] | None = None

@@ -13,8 +13,8 @@ from spanbridge.core.errors import NoSubscribers, SinkRejected, SinkUnavailable
 from spanbridge.devstack import FaultProxy
 from spanbridge.mqtt import MqttOptions, PublisherOptions, create_publisher
 from spanbridge.ports import Link
+from tests.fakes import FakeReporter
 
-from .conftest import Recorder
 from .publishing import Command, command
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
@@ -313,6 +313,6 @@ def _fields(options: PublisherOptions) -> dict[str, Any]:
 
 def test_a_publisher_of_a_source_s_options_has_a_name_of_its_own() -> None:
     options = MqttOptions(name="plant", host="127.0.0.1", client_id="gateway-1")
-    made = create_publisher(options, Recorder())
+    made = create_publisher(options, FakeReporter())
     assert (made.name, made.options.client_id) == ("plant-down", "gateway-1-down")
-    assert create_publisher(made.options, Recorder()).options is made.options
+    assert create_publisher(made.options, FakeReporter()).options is made.options

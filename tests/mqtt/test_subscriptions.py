@@ -8,7 +8,7 @@ from typing import Any
 from spanbridge.mqtt import MqttOptions, Subscription
 from spanbridge.mqtt.subscriptions import Subscriptions
 from spanbridge.mqtt.version import Granted
-from tests.mqtt.conftest import Recorder
+from tests.fakes import FakeReporter
 
 A, B = Subscription(filter="a", qos=1), Subscription(filter="b", qos=1)
 NO = Granted(None, "not_authorized", "no")
@@ -19,7 +19,7 @@ def wanting(*subscriptions: Subscription, version: Any = "5") -> MqttOptions:
 
 
 def subscribed(*granted: Subscription, version: Any = "5") -> Subscriptions:
-    made = Subscriptions(wanting(*granted, version=version), Recorder())
+    made = Subscriptions(wanting(*granted, version=version), FakeReporter())
     made.connected(session_present=False)
     missing = made.missing()
     assert made.answered(missing, [Granted(one.qos) for one in missing], 1.0) is None
@@ -71,7 +71,7 @@ def test_a_session_that_was_lost_has_nothing_to_give_up() -> None:
 
 
 def test_a_refused_one_is_told_and_asked_for_again() -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     made = Subscriptions(wanting(A), recorder)
     made.connected(session_present=False)
     assert made.answered([A], [NO], 1.0) == "subscription 'a' refused: no"
@@ -82,7 +82,7 @@ def test_a_refused_one_is_told_and_asked_for_again() -> None:
 
 
 def test_a_lower_qos_than_asked_for_is_reported() -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     made = Subscriptions(wanting(A), recorder)
     made.connected(session_present=False)
     assert made.answered([A], [Granted(0)], 1.0) is None

@@ -10,30 +10,17 @@ from typing import Any
 
 from spanbridge.core.delivery import Delivery
 from spanbridge.core.errors import SinkThrottled
-from spanbridge.core.events import Event
 from spanbridge.core.message import Destination, Message
 from spanbridge.ports import QueueSource
 from spanbridge.rocketmq import ConsumerOptions, RocketmqOptions, create_consumer
 from spanbridge.rocketmq.grpc.producer import GrpcProducer
-
-
-class Recorder:
-    """A reporter that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def report(self, event: Event) -> None:
-        self.events.append(event)
-
-    def names(self) -> list[str]:
-        return [event.name for event in self.events]
+from tests.fakes import FakeReporter
 
 
 class Taker:
     """Holds what a source delivers, until the test says what becomes of it."""
 
-    def __init__(self, source: QueueSource[Message], recorder: Recorder) -> None:
+    def __init__(self, source: QueueSource[Message], recorder: FakeReporter) -> None:
         self.source = source
         self.recorder = recorder
         self.deliveries: list[Delivery[Message]] = []
@@ -77,7 +64,7 @@ class Taker:
 @asynccontextmanager
 async def consuming(endpoints: str, group: str, topic: str, **options: Any) -> AsyncIterator[Taker]:
     """A running consumer. Options of the connection are told by their names."""
-    recorder = Recorder()
+    recorder = FakeReporter()
     connection = {name: options.pop(name) for name in list(options) if name in RocketmqOptions.__dataclass_fields__
                   and name not in ConsumerOptions.__dataclass_fields__}  # fmt: skip
     wanted = ConsumerOptions(
@@ -107,7 +94,7 @@ async def consuming(endpoints: str, group: str, topic: str, **options: Any) -> A
 @asynccontextmanager
 async def sending(endpoints: str, topic: str, **options: Any) -> AsyncIterator[Callable[..., Any]]:
     """``await send(*bodies, tag=..., group=..., ...)``: the rest are fields of a ``Destination``."""
-    sink = GrpcProducer(RocketmqOptions(endpoints=endpoints, request_timeout=20.0, **options), Recorder())
+    sink = GrpcProducer(RocketmqOptions(endpoints=endpoints, request_timeout=20.0, **options), FakeReporter())
     await sink.start()
 
     async def send(*bodies: bytes, **destination: Any) -> None:

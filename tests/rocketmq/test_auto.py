@@ -27,8 +27,9 @@ from spanbridge.rocketmq.auto_consumer import AutoConsumer
 from spanbridge.rocketmq.events import ProtocolFound, ProtocolUnknown
 from spanbridge.rocketmq.remoting.frame import Frame, encode
 from spanbridge.rocketmq.tls import TlsFiles
+from tests.fakes import FakeReporter
 
-from .consuming import Recorder, consuming
+from .consuming import consuming
 from .fake_proxy import FakeProxy
 from .remoting.fake_cluster import fake_cluster, refuse
 
@@ -44,9 +45,9 @@ def options(endpoints: str, **more: Any) -> RocketmqOptions:
 
 @asynccontextmanager
 async def auto(
-    endpoints: str, recorder: Recorder | None = None, known: ClusterProtocol | None = None, **more: Any
+    endpoints: str, recorder: FakeReporter | None = None, known: ClusterProtocol | None = None, **more: Any
 ) -> AsyncIterator[Any]:
-    sink = create_sink(options(endpoints, **more), recorder or Recorder(), known)
+    sink = create_sink(options(endpoints, **more), recorder or FakeReporter(), known)
     await sink.start()
     try:
         yield sink
@@ -99,7 +100,7 @@ async def test_tls_that_the_peer_does_not_speak_is_for_an_operator() -> None:
 
 async def test_messages_taken_before_are_sent_to_a_proxy() -> None:
     async with FakeProxy() as proxy:
-        recorder = Recorder()
+        recorder = FakeReporter()
         sink = create_sink(options(proxy.address), recorder)
         born_ns = 1_700_000_000_123_000_000
         kinds = [WHOLE, Destination("t", group="plant/ü"), Destination("t", delivery_timestamp_ms=2_000_000_000_000)]
@@ -131,7 +132,7 @@ async def test_messages_taken_before_are_sent_to_a_proxy() -> None:
 
 async def test_messages_taken_before_are_sent_to_brokers() -> None:
     async with fake_cluster("a", t=8) as cluster:
-        recorder = Recorder()
+        recorder = FakeReporter()
         sink = create_sink(options(cluster.name_server, ordered_partitions=8), recorder)
         head = sink.head(Destination("t", group="g"))
         early = [head.encode(b"%d" % number, PARENT, (), time.time_ns()) for number in range(2)]
@@ -149,7 +150,7 @@ async def test_a_peer_that_is_away_is_asked_again() -> None:
     async with fake_cluster("a", t=1) as cluster, FakeProxy() as once:
         address = once.address
         await once.stop()
-        recorder = Recorder()
+        recorder = FakeReporter()
         async with auto(address, recorder) as sink:
             with pytest.raises(SinkUnavailable):
                 await sink.probe()
@@ -169,7 +170,7 @@ async def test_a_peer_that_is_away_is_asked_again() -> None:
 async def test_what_waits_for_an_answer_is_told_when_the_sink_closes() -> None:
     """As a reload does it, which takes another cluster while the former one is silent."""
     async with peer(None) as address:
-        sink = create_sink(options(address), Recorder())
+        sink = create_sink(options(address), FakeReporter())
         await sink.start()
         head = sink.head(WHOLE)
         waiting = asyncio.create_task(sink.send("t", head.partition, [head.encode(b"x", "", (), time.time_ns())]))
@@ -234,13 +235,13 @@ async def test_a_consumer_that_is_closed_as_the_answer_comes_does_not_begin() ->
 
     source = AutoConsumer(
         ConsumerOptions(cluster=options("127.0.0.1:1"), group="g", topic="t"),
-        Recorder(),
+        FakeReporter(),
         known,
         lambda _: cast("Any", Made()),
     )
     running = asyncio.create_task(source.run(lambda _: None, lambda: None))
     await asyncio.sleep(0)
-    looking = source._looking
+    looking = source._search._looking
     assert looking is not None
 
     async def close() -> None:
@@ -260,7 +261,7 @@ async def test_a_client_that_is_closed_while_it_reads_its_certificates_does_not_
         return go_on.wait(60)
 
     cluster = RocketmqOptions(endpoints="127.0.0.1:1", protocol=protocol)
-    source = create_consumer(ConsumerOptions(cluster=cluster, group="g", topic="t"), Recorder())
+    source = create_consumer(ConsumerOptions(cluster=cluster, group="g", topic="t"), FakeReporter())
     before = asyncio.all_tasks()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TlsFiles, "load", load)

@@ -15,8 +15,9 @@ from spanbridge.core.tls import TlsOptions
 from spanbridge.ports import Link
 from spanbridge.rocketmq import RocketmqOptions
 from spanbridge.rocketmq.grpc.producer import GrpcProducer
+from tests.fakes import FakeReporter
 
-from .consuming import Recorder, consuming, sending
+from .consuming import consuming, sending
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
 LOOPS = [("asyncio", {"use_uvloop": uvloop}) for uvloop in (False, True)]
@@ -43,7 +44,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 @BOTH_LOOPS
 async def test_every_part_of_a_message_arrives(devstack: Any, way: dict[str, Any]) -> None:
     topic, group, endpoints = devstack.topic(), devstack.group(), devstack.rocketmq.endpoints
-    sink = GrpcProducer(RocketmqOptions(endpoints=endpoints, request_timeout=20.0), Recorder())
+    sink = GrpcProducer(RocketmqOptions(endpoints=endpoints, request_timeout=20.0), FakeReporter())
     await sink.start()
     head = sink.head(Destination(topic, tag="tag-ü", keys=("k1", "k2"), properties=(("mqtt.topic", "a/ü"),)))
     born_ns = time.time_ns()

@@ -28,9 +28,10 @@ from spanbridge.ports import Link
 from spanbridge.rocketmq.grpc.http2.dialler import Dialler
 from spanbridge.rocketmq.grpc.http2.errors import unconnected
 from spanbridge.rocketmq.grpc.http2.frames import FrameKind, frame, settings
+from tests.fakes import FakeReporter
 
 from .fake_proxy import FakeProxy
-from .test_peers import IMPATIENT, Recorder, failing, make, sink_to, until
+from .test_peers import IMPATIENT, failing, make, sink_to, until
 from .test_tls import Files
 
 pytestmark = pytest.mark.anyio
@@ -164,7 +165,7 @@ def front() -> Iterator[Callable[[FakeProxy], FaultProxy]]:
 
 
 async def test_a_peer_whose_packets_are_lost_is_noticed_and_found_again(front: Any) -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     options: dict[str, Any] = {"reporter": recorder, "request_timeout": IMPATIENT, "connect_timeout": IMPATIENT}
     async with FakeProxy() as proxy:
         line = front(proxy)

@@ -17,9 +17,10 @@ from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, S
 from spanbridge.core.message import Destination
 from spanbridge.core.tls import TlsOptions
 from spanbridge.rocketmq.grpc.stubs import service
+from tests.fakes import FakeReporter
 
 from .fake_proxy import OK, FakeProxy, status
-from .test_peers import IMPATIENT, Recorder, failing, make, sink_to, until
+from .test_peers import IMPATIENT, failing, make, sink_to, until
 from .test_tls import Files
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +29,7 @@ NONSENSE = b"\xff\xff\xff\xff"
 
 
 async def test_answers_that_do_not_decode_end_nothing() -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     options: dict[str, Any] = {"reporter": recorder, "route_refresh_interval": 0.05, "attempts": 1}
     async with FakeProxy() as proxy, sink_to(proxy, **options) as sink:
         await sink.send("t", *make(sink))
@@ -60,7 +61,7 @@ async def test_ok_without_an_answer_is_no_fault_of_ours() -> None:
 
 
 async def test_settings_that_make_no_sense_end_nothing() -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     async with FakeProxy() as proxy, sink_to(proxy, reporter=recorder) as sink:
         await until(lambda: sink.status.detail["telemetry_stream"])
         role = sink._cluster._role
@@ -78,7 +79,7 @@ async def test_settings_that_make_no_sense_end_nothing() -> None:
 
 
 async def test_settings_that_cannot_be_written_are_written_next_time() -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     async with FakeProxy() as proxy, sink_to(proxy, reporter=recorder) as sink:
         await until(lambda: sink.status.detail["telemetry_stream"])
         role = sink._cluster._role
@@ -98,7 +99,7 @@ async def test_settings_that_cannot_be_written_are_written_next_time() -> None:
 
 
 async def test_a_fault_of_ours_does_not_end_background_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     async with FakeProxy() as proxy, sink_to(proxy, reporter=recorder, route_refresh_interval=0.05) as sink:
         await sink.send("t", *make(sink))
         session = sink._cluster._sessions[proxy.address]
@@ -242,7 +243,7 @@ async def test_a_fault_in_one_request_ends_its_siblings(monkeypatch: pytest.Monk
 
 
 async def test_a_wrong_certificate_is_one_line_not_one_a_topic(files: Files) -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     topics = tuple(f"t{n}" for n in range(10))
     tls = TlsOptions(ca_file=files.ca)  # the certificate is for another name
     async with (
@@ -284,7 +285,7 @@ async def test_certificates_that_were_renewed_are_taken_up(files: Files, tmp_pat
     other = trustme.CA()
     ours = tmp_path / "ours.pem"
     ours.write_bytes(other.cert_pem.bytes())
-    recorder = Recorder()
+    recorder = FakeReporter()
     async with FakeProxy(tls=files.server()) as proxy:
         options: dict[str, Any] = {"tls": TlsOptions(ca_file=str(ours), server_name="localhost"), "attempts": 1}
         async with sink_to(proxy, reporter=recorder, route_refresh_interval=0.05, **options) as sink:

@@ -12,8 +12,8 @@ import pytest
 from spanbridge.core.errors import SinkError
 from spanbridge.rocketmq import ConsumerOptions, RocketmqOptions, create_inquiry
 from spanbridge.rocketmq.grpc.inquiry import GroupAnswer, GroupInquiry
+from tests.fakes import FakeReporter
 
-from .consuming import Recorder
 from .fake_proxy import FakeProxy, status
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def asking(endpoints: str, **options: Any) -> AsyncIterator[GroupInquiry]:
     cluster = RocketmqOptions(endpoints=endpoints, **options)
-    inquiry = create_inquiry(ConsumerOptions(cluster=cluster, group="g", topic="t"), Recorder())
+    inquiry = create_inquiry(ConsumerOptions(cluster=cluster, group="g", topic="t"), FakeReporter())
     await inquiry.start()
     try:
         yield inquiry

@@ -14,7 +14,6 @@ import grpc
 import pytest
 
 from spanbridge.core.errors import SinkError, SinkMisconfigured, SinkRejected, SinkThrottled, SinkUnavailable
-from spanbridge.core.events import Event
 from spanbridge.core.message import Destination
 from spanbridge.core.tls import TlsOptions
 from spanbridge.ports import Link
@@ -23,6 +22,7 @@ from spanbridge.rocketmq.grpc.producer import GrpcProducer
 from spanbridge.rocketmq.grpc.routes import read_route
 from spanbridge.rocketmq.grpc.stubs import service
 from spanbridge.rocketmq.partitions import DELAYED, UNORDERED
+from tests.fakes import FakeReporter
 
 from .fake_proxy import FakeProxy, status
 
@@ -35,23 +35,10 @@ IMPATIENT = 0.5
 """Request timeout, in seconds, where a peer never answers. Elsewhere a slow machine must not look like that."""
 
 
-class Recorder:
-    """A reporter that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def report(self, event: Event) -> None:
-        self.events.append(event)
-
-    def names(self) -> list[str]:
-        return [event.name for event in self.events]
-
-
 @asynccontextmanager
 async def sink_to(*proxies: FakeProxy | str, **changes: Any) -> AsyncIterator[GrpcProducer]:
     endpoints = ";".join(proxy if isinstance(proxy, str) else proxy.address for proxy in proxies)
-    reporter = changes.pop("reporter", None) or Recorder()
+    reporter = changes.pop("reporter", None) or FakeReporter()
     sink = GrpcProducer(replace(QUICK, endpoints=endpoints, **changes), reporter)
     await sink.start()
     try:
@@ -164,7 +151,7 @@ async def test_what_no_retry_mends_is_told_at_once(code: str, kind: type[SinkErr
 
 
 async def test_a_hanging_proxy_ends_by_deadline_and_is_reconnected() -> None:
-    options: dict[str, Any] = {"reporter": (recorder := Recorder()), "request_timeout": IMPATIENT}
+    options: dict[str, Any] = {"reporter": (recorder := FakeReporter()), "request_timeout": IMPATIENT}
     async with FakeProxy() as proxy, sink_to(proxy, **options) as sink:
         await sink.send("t", *make(sink))
         proxy.answers = lambda method, _: 30.0
@@ -185,7 +172,7 @@ async def test_a_hanging_proxy_ends_by_deadline_and_is_reconnected() -> None:
 
 async def test_a_goodbye_that_nobody_answers_is_no_news() -> None:
     """The words "the connection is tried again" would be the last line of a gateway that has stopped."""
-    options: dict[str, Any] = {"reporter": (recorder := Recorder()), "request_timeout": IMPATIENT}
+    options: dict[str, Any] = {"reporter": (recorder := FakeReporter()), "request_timeout": IMPATIENT}
     async with FakeProxy() as proxy:
         async with sink_to(proxy, **options) as sink:
             await sink.send("t", *make(sink))
@@ -196,7 +183,7 @@ async def test_a_goodbye_that_nobody_answers_is_no_news() -> None:
 
 
 async def test_many_requests_that_hang_together_replace_a_connection_once() -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     options: dict[str, Any] = {"reporter": recorder, "ordered_partitions": 1, "heartbeat_interval": 30.0}
     options["request_timeout"] = IMPATIENT
     async with FakeProxy(queues=4) as proxy, sink_to(proxy, **options) as sink:
@@ -283,7 +270,7 @@ async def test_a_group_keeps_to_one_proxy_and_the_rest_take_turns() -> None:
 async def test_nobody_there_and_then_somebody() -> None:
     async with FakeProxy() as proxy:
         port = proxy.port
-    recorder = Recorder()
+    recorder = FakeReporter()
     async with sink_to(f"127.0.0.1:{port}", reporter=recorder) as sink:
         began_ns = time.time_ns()
         error = await failing(sink)
@@ -318,7 +305,7 @@ async def test_a_restarted_proxy_is_told_the_settings_again() -> None:
 
 
 async def test_commands_of_the_server() -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     async with FakeProxy() as proxy, sink_to(proxy, reporter=recorder) as sink:
         await until(lambda: sink.status.detail["telemetry_stream"])
         trace = service.PrintThreadStackTraceCommand(nonce="n1")
@@ -363,7 +350,7 @@ async def test_types_are_left_to_a_server_that_does_not_check_them() -> None:
 
 async def test_a_probe_finds_configured_topics_of_another_type_and_says_so_once() -> None:
     async with FakeProxy(types=("FIFO",)) as proxy:
-        reporter = Recorder()
+        reporter = FakeReporter()
         async with sink_to(proxy, topics=("t",), kinds=(("t", "NORMAL"),), reporter=reporter) as sink:
             for _ in range(3):
                 with pytest.raises(SinkMisconfigured, match="takes FIFO messages, not NORMAL"):
@@ -549,7 +536,7 @@ async def test_closing_waits_for_what_is_in_flight() -> None:
 @pytest.mark.parametrize("endpoints", ["", "host", "http://h:1", "h:0", "h:x"])
 def test_endpoints_that_are_none(endpoints: str) -> None:
     with pytest.raises(SinkMisconfigured, match="rocketmq endpoints"):
-        GrpcProducer(replace(QUICK, endpoints=endpoints), Recorder())
+        GrpcProducer(replace(QUICK, endpoints=endpoints), FakeReporter())
 
 
 @pytest.mark.parametrize(
@@ -560,14 +547,14 @@ def test_endpoints_that_are_none(endpoints: str) -> None:
     ],
 )
 async def test_tls_options_that_cannot_be_used(tls: TlsOptions, text: str) -> None:
-    sink = GrpcProducer(replace(QUICK, endpoints="127.0.0.1:1", tls=tls), Recorder())
+    sink = GrpcProducer(replace(QUICK, endpoints="127.0.0.1:1", tls=tls), FakeReporter())
     with pytest.raises(SinkMisconfigured, match=text):
         await sink.start()
     await sink.close()
 
 
 async def test_routes_are_refreshed_and_kept_when_nobody_answers() -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     async with FakeProxy() as proxy, sink_to(proxy, reporter=recorder, route_refresh_interval=0.05) as sink:
         await sink.send("t", *make(sink))
         proxy.queues = 4
@@ -581,7 +568,7 @@ async def test_routes_are_refreshed_and_kept_when_nobody_answers() -> None:
 
 
 async def test_no_secret_leaves_the_sink() -> None:
-    recorder = Recorder()
+    recorder = FakeReporter()
     secrets = {"secret_key": "s3cr3t", "security_token": "t0ken"}
     async with FakeProxy() as proxy, sink_to(proxy, reporter=recorder, access_key="me", **secrets) as sink:
         proxy.answers = lambda method, _: status("UNAUTHORIZED", "bad t0ken, s3cr3t")
@@ -616,7 +603,7 @@ async def test_a_probe_finds_configured_topics_that_are_missing_and_says_so_once
         proxy.answers = lambda method, request: (
             gone if missing and method == "QueryRoute" and request.topic.name == "missing" else None
         )
-        reporter = Recorder()
+        reporter = FakeReporter()
         async with sink_to(proxy, topics=("there", "missing"), reporter=reporter) as sink:
             for _ in range(3):
                 with pytest.raises(SinkMisconfigured, match="'missing'"):

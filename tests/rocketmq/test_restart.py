@@ -11,24 +11,14 @@ import anyio.to_thread
 import pytest
 
 from spanbridge.core.errors import SinkError
-from spanbridge.core.events import Event
 from spanbridge.core.message import Destination
 from spanbridge.ports import Link, Sink
 from spanbridge.rocketmq import RocketmqOptions, create_sink
+from tests.fakes import FakeReporter
 
 from .reading import Reader
 
 pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
-
-
-class Recorder:
-    """A reporter that remembers names."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def report(self, event: Event) -> None:
-        self.names.append(event.name)
 
 
 @pytest.fixture
@@ -72,7 +62,7 @@ class Load:
 async def test_kill_and_freeze(rocketmq_broker: Any, protocol: Literal["grpc", "remoting"]) -> None:
     topic = rocketmq_broker.create_topic(None, "FIFO", queues=1)
     group = rocketmq_broker.create_group()
-    recorder = Recorder()
+    recorder = FakeReporter()
     options = RocketmqOptions(
         endpoints=rocketmq_broker.endpoints if protocol == "grpc" else rocketmq_broker.namesrv,
         protocol=protocol,
@@ -112,7 +102,7 @@ async def test_kill_and_freeze(rocketmq_broker: Any, protocol: Literal["grpc", "
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await sink.close()
-    assert {"rocketmq.endpoint.down", "rocketmq.endpoint.up"} <= set(recorder.names)
+    assert {"rocketmq.endpoint.down", "rocketmq.endpoint.up"} <= set(recorder.names())
     messages = await Reader(rocketmq_broker.endpoints, topic, group).read(load.stored, distinct=True)
     numbers = [int(message.body) for message in messages]
     # Each at least once, and the first time in order.

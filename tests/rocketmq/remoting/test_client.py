@@ -22,7 +22,7 @@ from spanbridge.rocketmq.remoting.endpoint import RemotingEndpoint
 from spanbridge.rocketmq.remoting.errors import FrameError, RemotingError, RemotingRefused, RemotingUnavailable
 from spanbridge.rocketmq.remoting.frame import Frame, FrameDecoder, encode
 from spanbridge.rocketmq.tls import TlsFiles
-from tests.rocketmq.consuming import Recorder
+from tests.fakes import FakeReporter
 
 pytestmark = pytest.mark.anyio
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -277,7 +277,7 @@ async def test_who_waits_for_a_connection_that_is_given_up_is_told_so() -> None:
             options=RocketmqOptions(endpoints=address),
             keys=None,
             tls=TlsFiles(None),
-            reporter=Recorder(),
+            reporter=FakeReporter(),
             on_change=None,
         )
         asking = asyncio.create_task(endpoint.ask(ECHO, "echo"))
