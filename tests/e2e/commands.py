@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -146,7 +147,11 @@ class Receiver:
 
     def leave(self) -> None:
         """Disconnect; a session with a client id stays with the broker."""
-        self._client.disconnect()
+        if self._client.is_connected():
+            left = threading.Event()
+            self._client.on_disconnect = lambda *_: left.set()
+            self._client.disconnect()
+            wait_until(left.is_set, "the device's goodbye")
         self._client.loop_stop()
 
     def _on_connect(self, client: paho.Client, *_: Any) -> None:

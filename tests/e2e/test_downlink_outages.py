@@ -24,9 +24,9 @@ def test_a_command_for_a_device_that_is_away_is_tried_again_until_it_is_back(
     topic = link.add("{key}", 'away = "retry"')
     gateway = gateways(link.text)
     gateway.start()
-    other = receivers(devstack.mqtt_v5, f"{link.base}/b")
     device = receivers(devstack.mqtt_v5, f"{link.base}/a")
     device.leave()  # its session ends with its connection, and so nobody subscribes
+    other = receivers(devstack.mqtt_v5, f"{link.base}/b")  # by the second answer to it the broker knows that one left
     commander.send(topic, Command("a1", key="a"), Command("b1", key="b"))
     wait_until(lambda: gateway.status["downlinks"][0]["nacked"] > 0, "nobody to have it", gateway=gateway)
     wait_until(lambda: "b1" in other.bodies, "the command of the one that is there", gateway=gateway)
