@@ -28,6 +28,8 @@ from spanbridge.uplink.sender import Sender
 
 _BATCH = 2048
 _BATCH_BYTES = 1 << 20
+_BATCH_SHARE = 8
+"""A batch takes one of so many parts of what the spool may hold: one that is larger than the spool is never on it."""
 _PERIOD = 0.25
 """Seconds between two looks at how long messages have waited."""
 _HASTE = 1_000_000_000
@@ -209,7 +211,7 @@ class Spill:
         """Hand the next batch to the spool. What gathers while it writes is the batch after: one fdatasync for all."""
         if self.writing or self._failed or not self.queue:
             return
-        most = min(_BATCH_BYTES, self._spool.limit // 8)
+        most = min(_BATCH_BYTES, self._spool.limit // _BATCH_SHARE)
         batch: list[Outgoing] = []
         records: list[tuple[int, bytes]] = []
         size = 0

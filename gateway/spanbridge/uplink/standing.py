@@ -51,6 +51,14 @@ class Standing:
             if not (one in self.expected or one in self.behind or one in self.out or one.pending or one.in_flight)
         ]
 
+    def lets_go(self, partition: Partition[Outgoing]) -> bool:
+        """Forget that it fails, and what is expected of it, if nothing of it is in the spool; False: something is."""
+        if self.unseen or partition in self.behind or partition in self.out:
+            return False
+        self.stopped.pop(partition, None)
+        self.expected.pop(partition, None)
+        return True
+
     def appended(self, partitions: Iterable[Partition[Outgoing]]) -> None:
         """The disk has what was expected of these."""
         for partition, count in Counter(partitions).items():
